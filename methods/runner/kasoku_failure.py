@@ -1,0 +1,53 @@
+"""What went wrong in a runner, as a kind and one sentence."""
+
+from __future__ import annotations
+
+import traceback
+
+OUT_OF_MEMORY_WORDS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "defaultcpuallocator",
+    "cublas_status_alloc_failed",
+    "bad_alloc",
+)
+SENTENCE_LENGTH = 300
+
+
+class UnsupportedError(Exception):
+    """An engine cannot do what it is asked for; the text is one sentence that says what and why."""
+
+
+def kind_of(error: BaseException) -> str:
+    """`oom`, `unsupported` or `failed`. An allocator's refusal can hide anywhere in the chain of causes."""
+    link: BaseException | None = error
+    seen: set = set()
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, UnsupportedError):
+            return "unsupported"
+        if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":
+            return "oom"
+        if isinstance(link, (RuntimeError, OSError)):
+            text = str(link).lower()
+            if any(words in text for words in OUT_OF_MEMORY_WORDS):
+                return "oom"
+        link = link.__cause__ or link.__context__
+    return "failed"
+
+
+def sentence_of(error: BaseException) -> str:
+    """The first line that says something, with the type where the text alone would not."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, UnsupportedError) and lines:
+        return lines[0]
+    text = type(error).__name__ + (": " + lines[0] if lines else "")
+    return text if len(text) <= SENTENCE_LENGTH else text[: SENTENCE_LENGTH - 1] + "…"
+
+
+def described(error: BaseException) -> dict:
+    """The fields of an `error` line."""
+    detail = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return {"kind": kind_of(error), "message": sentence_of(error), "detail": detail[-20_000:]}

@@ -1,0 +1,137 @@
+"""The wire: JSON lines from the runner to whoever started it, without ever making a timed request wait.
+
+Every line is one object with `k`, its kind. Times (`t`) are int nanoseconds of `time.perf_counter_ns`.
+
+ hello        schema, pid, python, engine
+ phase        t, phase: import | load | warmup | timed | evidence | close
+ loaded       t, load_s, weights_bytes, dtype, device, threads, versions, resolved
+ request      t (the moment the request begins), request, warmup, prompt_index, prompt_tokens, batch
+ tokens       request, sequence, index (of the first token in the arrays), t: [...], ids: [...]
+ request_end  t, request, finish: length | eos | error, output_tokens
+ memory       t, peak_allocated_bytes, peak_reserved_bytes, kv_reserved_bytes, peak_rss_bytes, missing: {column: reason}
+ evidence     t, evidence: {fact: value or null}
+ progress     phase, detail, done, total, unit                       (jobs that convert)
+ result       result: {...}                                          (jobs that are no measurement)
+ error        t, kind: oom | failed | unsupported, message, detail
+ done         t
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import time
+
+FLUSH_INTERVAL_NS = 50_000_000
+WRITE_SIZE = 65_536
+
+
+class ReaderGoneError(Exception):
+    """Nobody reads the other end of the wire any more, so there is nobody to work for."""
+
+
+class Wire:
+    """Lines into a pipe. Writing never blocks but in `drain`: what the pipe does not take is kept and tried again."""
+
+    def __init__(self, descriptor: int, clock: object = time.perf_counter_ns) -> None:
+        self.clock = clock
+        self._descriptor = descriptor
+        self._kept = bytearray()
+        os.set_blocking(descriptor, False)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the pipe has not taken yet."""
+        return len(self._kept)
+
+    def send(self, kind: str, /, **fields: object) -> None:
+        """Write one line, or keep it where the pipe is full. Raises ReaderGoneError."""
+        self.send_line(json.dumps({"k": kind, **fields}, separators=(",", ":"), default=str))
+
+    def send_line(self, line: str) -> None:
+        """Write one line that is JSON already."""
+        self._kept += line.encode("ascii")
+        self._kept += b"\n"
+        self.push()
+
+    def progress(
+        self, phase: str, detail: str, done: int | None = None, total: int | None = None, unit: str = ""
+    ) -> None:
+        self.send("progress", phase=phase, detail=detail, done=done, total=total, unit=unit)
+
+    def result(self, result: dict) -> None:
+        self.send("result", result=result)
+
+    def phase(self, name: str) -> None:
+        self.send("phase", t=self.clock(), phase=name)
+
+    def push(self) -> bool:
+        """Write what is kept as far as the pipe takes it at once; True when nothing is kept any more."""
+        kept = self._kept
+        while kept:
+            try:
+                written = os.write(self._descriptor, kept[:WRITE_SIZE])
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno in (errno.EPIPE, errno.EBADF):
+                    raise ReaderGoneError from error
+                raise
+            del kept[:written]
+        return True
+
+    def drain(self) -> None:
+        """Wait until the reader has taken everything. Only for the end of a job. Raises ReaderGoneError."""
+        poller = select.poll()
+        poller.register(self._descriptor, select.POLLOUT)
+        while not self.push():
+            poller.poll()
+
+
+class TokenStream:
+    """The tokens of one request: stamped as they arrive, sent as arrays at most every 50 ms.
+
+    Called by an engine with the ids that have just reached the host: `emit([id, ...])`; all of one call share its time.
+    """
+
+    def __init__(self, wire: Wire, request: int) -> None:
+        self._wire = wire
+        self._clock = wire.clock
+        self._request = request
+        self._times: dict = {}
+        self._ids: dict = {}
+        self._sent: dict = {}
+        self._next_flush = self._clock() + FLUSH_INTERVAL_NS
+
+    def __call__(self, ids: list, sequence: int = 0) -> None:
+        now = self._clock()
+        if sequence not in self._ids:
+            self._times[sequence], self._ids[sequence], self._sent[sequence] = [], [], 0
+        self._ids[sequence] += ids
+        self._times[sequence] += [now] * len(ids)
+        if now >= self._next_flush:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has not been sent."""
+        for sequence, ids in self._ids.items():
+            if ids:
+                self._wire.send_line(
+                    '{"k":"tokens","request":%d,"sequence":%d,"index":%d,"t":[%s],"ids":[%s]}'
+                    % (
+                        self._request,
+                        sequence,
+                        self._sent[sequence],
+                        ",".join(map(str, self._times[sequence])),
+                        ",".join(map(str, ids)),
+                    )
+                )
+                self._sent[sequence] += len(ids)
+                self._ids[sequence], self._times[sequence] = [], []
+        self._next_flush = self._clock() + FLUSH_INTERVAL_NS
+
+    def counts(self) -> dict:
+        """{sequence: number of tokens so far}."""
+        return {sequence: self._sent[sequence] + len(ids) for sequence, ids in self._ids.items()}
