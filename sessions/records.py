@@ -1,0 +1,210 @@
+"""The records of a session's journal: one JSON object a line, told apart by the key `k`.
+
+All times `t` are int nanoseconds of the host's monotonic clock (`time.perf_counter_ns`). A record of the measured side
+carries the method and the block it belongs to, so that a journal can be read from any line on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="k", omit_defaults=True, gc=False):
+    """What every record has: the time it speaks of."""
+
+    t: int
+
+
+class Header(Record, tag="header", frozen=True, kw_only=True):
+    """The first line of a journal, and again the first line of each `resume`."""
+
+    schema_version: int
+    session: str
+    realtime_ns: int
+    boot_id: str | None = None
+    resumed: bool = False
+
+
+class Phase(Record, tag="phase", frozen=True, kw_only=True):
+    """A step of the preparation (an environment, a model, the prompt), or waiting for the device."""
+
+    name: str
+    state: str  # started | progress | ended | failed
+    detail: str = ""
+    done: int | None = None
+    total: int | None = None
+    unit: str = ""
+
+
+class Prepared(Record, tag="prepared", frozen=True, kw_only=True):
+    """What the preparation found: the model's folder and facts, the prompts' ids, an interpreter for each method."""
+
+    model: dict[str, Any]
+    prompts: list[list[int]]
+    prompt_text: str | None
+    prompt_template: bool
+    stop_token_ids: list[int]
+    interpreters: dict[str, dict[str, Any]]
+    unavailable: dict[str, dict[str, str]]  # method -> {"reason": …, "remedy": …}
+
+
+class MachineSeen(Record, tag="machine", frozen=True, kw_only=True):
+    """The static capture of the machine, and the idle power of the GPUs in use before the first block."""
+
+    machine: dict[str, Any]
+    software: dict[str, Any]
+    gpus: list[str] = []  # telemetry sources of the GPUs that this session uses: "gpu0"
+    idle_w: float | None = None
+
+
+class BlockStarted(Record, tag="block", frozen=True, kw_only=True):
+    method: str
+    block: int
+    position: int
+    of: int
+    environment: str = ""
+    pid: int | None = None
+
+
+class BlockPhase(Record, tag="block_phase", frozen=True, kw_only=True):
+    method: str
+    block: int
+    phase: str  # import | load | warmup | timed | evidence | close
+
+
+class Loaded(Record, tag="loaded", frozen=True, kw_only=True):
+    method: str
+    block: int
+    load_s: float | None = None
+    weights_bytes: int | None = None
+    dtype: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    versions: dict[str, Any] = {}
+    resolved: dict[str, Any] = {}
+
+
+class RequestStarted(Record, tag="request", frozen=True, kw_only=True):
+    """`t` is t_0, the moment before the engine is called."""
+
+    method: str
+    block: int
+    request: int
+    warmup: bool = False
+    prompt_index: int = 0
+    prompt_tokens: int = 0
+    batch: int = 1
+
+
+class Tokens(Record, tag="tokens", frozen=True, kw_only=True):
+    """Token ids with the time each reached the host; `index` is the position of the first of them in its response."""
+
+    method: str
+    block: int
+    request: int
+    index: int
+    times: list[int]
+    ids: list[int]
+    sequence: int = 0
+
+
+class RequestEnded(Record, tag="request_end", frozen=True, kw_only=True):
+    """`t` is when the engine's call came back; the last token's own time is in its `tokens` record."""
+
+    method: str
+    block: int
+    request: int
+    finish: str  # length | eos | stopped | error
+    output_tokens: int
+    cached_prompt_tokens: int | None = None
+
+
+class Memory(Record, tag="memory", frozen=True, kw_only=True):
+    method: str
+    block: int
+    peak_allocated_bytes: int | None = None
+    peak_reserved_bytes: int | None = None
+    kv_reserved_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    missing: dict[str, str] = {}
+
+
+class EvidenceTaken(Record, tag="evidence", frozen=True, kw_only=True):
+    method: str
+    block: int
+    evidence: dict[str, Any]
+    in_effect: bool | None = None
+    reason: str = ""
+
+
+class Energy(Record, tag="energy", frozen=True, kw_only=True):
+    """Reading of the GPUs' energy counters (summed, joules) at an edge of a block."""
+
+    method: str
+    block: int
+    edge: str  # start | end
+    energy_j: float | None
+    reason: str = ""
+
+
+class BlockEnded(Record, tag="block_end", frozen=True, kw_only=True):
+    method: str
+    block: int
+    status: str  # ok | failed | oom | stalled | stopped | unavailable
+    error: str = ""
+    log_tail: list[str] = []
+    left_behind: int = 0  # processes the engine left, ended by the warden
+
+
+class Telemetry(Record, tag="telemetry", frozen=True, kw_only=True):
+    """One tick of the sampler: rows of [source, metric, unit, value or null, t_ns, call_us, status]."""
+
+    rows: list[tuple[str, str, str, float | None, int, float, str]]
+
+
+class Note(Record, tag="note", frozen=True, kw_only=True):
+    """A sentence for people: something happened that makes the numbers less worthy or explains a gap."""
+
+    text: str
+    flag: str = ""
+    method: str | None = None
+    block: int | None = None
+
+
+class Asked(Record, tag="asked", frozen=True, kw_only=True):
+    """A viewer's request as the conductor took it: `stop`, or `skip` of one method's block."""
+
+    action: str
+    method: str | None = None
+    block: int | None = None
+
+
+class SessionEnded(Record, tag="end", frozen=True, kw_only=True):
+    status: str  # finished | stopped | failed | interrupted
+    error: str = ""
+
+
+AnyRecord = (
+    Header
+    | Phase
+    | Prepared
+    | MachineSeen
+    | BlockStarted
+    | BlockPhase
+    | Loaded
+    | RequestStarted
+    | Tokens
+    | RequestEnded
+    | Memory
+    | EvidenceTaken
+    | Energy
+    | BlockEnded
+    | Telemetry
+    | Note
+    | Asked
+    | SessionEnded
+)

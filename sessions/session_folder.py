@@ -1,0 +1,187 @@
+"""One session's folder: its files, its lock, its status, and who may write to it.
+
+The lock is an flock on `lock`, held for life by the conductor and taken over from the viewer that made the folder by
+inheriting the open file, so that there is no moment in which a live session looks abandoned.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from methods.home import HomeError, private_folder, write_atomically
+from sessions.plan import Plan
+from sessions.records import SCHEMA_VERSION
+
+ID_PATTERN: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+METHOD_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+FRAMES: Final = ("runs", "requests", "tokens", "telemetry")
+UNFINISHED: Final = ("preparing", "running")
+
+
+class SessionError(Exception):
+    """The session cannot be opened or changed; the message is a sentence for people."""
+
+
+class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
+    """session.json. `created_ns` is wall-clock ns since the epoch; `summary` repeats a few results for listings."""
+
+    id: str
+    status: str  # preparing | running | finished | stopped | failed | interrupted
+    schema_version: int = SCHEMA_VERSION
+    created_ns: int = 0
+    ended_ns: int | None = None
+    error: str = ""
+    name: str = ""
+    tags: list[str] = []
+    plan: dict[str, Any] = {}
+    machine: dict[str, Any] = {}
+    software: dict[str, Any] = {}
+    clock_anchors: dict[str, Any] = {}
+    summary: list[dict[str, Any]] = []  # a row per method: method, tok_s_mean, in_effect, status
+
+
+def new_id(now_s: float | None = None) -> str:
+    """An id that sorts by time: UTC date, time of day, and six random hexadecimal digits."""
+    moment = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+class SessionFolder:
+    """The files of one session below `sessions/<id>/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.ndjson"
+
+    def frame(self, name: str) -> Path:
+        """The parquet file of one of the four frames."""
+        return self.path / f"{name}.parquet"
+
+    def log(self, method: str, block: int) -> Path:
+        """The log of a block's runner: everything the engine printed."""
+        return self.path / "logs" / f"{method}-{block}.log"
+
+    def read(self) -> SessionFile:
+        """session.json, or SessionError with a sentence (missing, torn, or from a newer Kasoku)."""
+        try:
+            raw = (self.path / "session.json").read_bytes()
+            session = msgspec.json.decode(raw, type=SessionFile)
+        except FileNotFoundError:
+            raise SessionError(f"{self.path.name} has no session.json: it is no session, or was never begun.") from None
+        except OSError as error:
+            raise SessionError(f"{self.path.name} cannot be read ({error.strerror}).") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise SessionError(
+                f"The session.json of {self.path.name} is damaged: it is not the JSON that Kasoku writes."
+            ) from None
+        if session.schema_version > SCHEMA_VERSION:
+            raise SessionError(
+                f"{self.path.name} was written by a newer Kasoku (schema {session.schema_version}, this one reads up to"
+                f" {SCHEMA_VERSION}): update Kasoku to open it."
+            )
+        return session
+
+    def write(self, session: SessionFile) -> None:
+        """Replace session.json atomically."""
+        write_atomically(self.path / "session.json", msgspec.json.format(msgspec.json.encode(session), indent=1))
+
+    def plan(self) -> Plan:
+        """plan.json, or SessionError with a sentence."""
+        try:
+            return msgspec.json.decode((self.path / "plan.json").read_bytes(), type=Plan)
+        except OSError as error:
+            raise SessionError(f"The plan of {self.id} cannot be read ({error.strerror}).") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise SessionError(
+                f"The plan.json of {self.id} is damaged: it is not the JSON that Kasoku writes."
+            ) from None
+
+    def try_lock(self) -> int | None:
+        """An open file that holds the session's lock, or None where somebody else holds it."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SessionError(
+                f"{self.id} cannot be locked ({error.strerror}): check the folder's permissions."
+            ) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def is_live(self) -> bool:
+        """Whether a conductor holds the session's lock now."""
+        path = self.path / "lock"
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    # A viewer steers by dropping request files; the conductor reads them at 5 Hz and takes them away.
+
+    def ask(self, action: str) -> None:
+        """Drop a request file: `stop`, or `skip-METHOD-BLOCK`."""
+        folder = self.path / "requests"
+        try:
+            private_folder(folder)
+            write_atomically(folder / action, b"")
+        except HomeError as error:
+            raise SessionError(str(error)) from None
+
+    def take_asked(self) -> list[str]:
+        """The request files that are there, taken away, oldest name first."""
+        folder = self.path / "requests"
+        try:
+            names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+        except OSError:
+            return []
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        return names
+
+
+def create(sessions: Path, plan: Plan, anchors: dict[str, Any]) -> tuple[SessionFolder, int]:
+    """A new session's folder with its plan, status `preparing`, and its lock (an open file descriptor) already held."""
+    private_folder(sessions)
+    folder = SessionFolder(sessions / new_id())
+    private_folder(folder.path)
+    private_folder(folder.path / "logs")
+    lock = folder.try_lock()
+    if lock is None:
+        raise SessionError(f"{folder.id} is already taken: try again.")
+    write_atomically(folder.path / "plan.json", msgspec.json.format(msgspec.json.encode(plan), indent=1))
+    folder.write(
+        SessionFile(
+            id=folder.id,
+            status="preparing",
+            created_ns=time.time_ns(),
+            plan=msgspec.to_builtins(plan),
+            clock_anchors=anchors,
+        )
+    )
+    return folder, lock

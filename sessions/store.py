@@ -1,0 +1,168 @@
+"""All saved sessions: listed from their session.json, their frames scanned lazily as one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sessions.session_folder import ID_PATTERN, UNFINISHED, SessionError, SessionFile, SessionFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A session as a listing shows it; `problem` is a sentence where it cannot be opened, else empty."""
+
+    id: str
+    status: str
+    created_ns: int
+    name: str
+    tags: tuple[str, ...]
+    model: str
+    device: str
+    methods: tuple[str, ...]
+    requests: int
+    blocks: int
+    best: str  # the method with the highest mean tokens/s
+    best_tok_s: float | None
+    problem: str
+
+
+class Store:
+    """The folder `sessions/` of a home."""
+
+    def __init__(self, sessions: Path) -> None:
+        self.path = sessions
+
+    def ids(self) -> list[str]:
+        """Ids of all sessions, newest first."""
+        try:
+            names = [entry.name for entry in self.path.iterdir()]
+        except OSError:
+            return []
+        return sorted((name for name in names if ID_PATTERN.fullmatch(name)), reverse=True)
+
+    def folder(self, session: str) -> SessionFolder:
+        """The folder of the session with that id or name, or the only one whose id begins or ends so; `last` is the newest.
+
+        Raises SessionError with a sentence where there is none, or more than one.
+        """
+        ids = self.ids()
+        if not ids:
+            raise SessionError("There are no sessions yet: `kasoku run` makes one.")
+        if session in ("last", "latest"):
+            return SessionFolder(self.path / ids[0])
+        if session in ids:
+            return SessionFolder(self.path / session)
+        found = [name for name in ids if session and (name.startswith(session) or name.endswith(session))]
+        found = found or [row.id for row in self.listed() if row.name and row.name == session]
+        if len(found) == 1:
+            return SessionFolder(self.path / found[0])
+        if found:
+            raise SessionError(
+                f"{session!r} could be {len(found)} sessions, {found[0]} and {found[1]} among them: give more of the id."
+            )
+        raise SessionError(
+            f"There is no session {session!r}: `kasoku sessions` lists them, `last` is the newest ({ids[0]})."
+        )
+
+    def listed(self) -> list[Listed]:
+        """A row for every session, newest first; one that cannot be read is a row that says why."""
+        return [self._row(name) for name in self.ids()]
+
+    def _row(self, name: str) -> Listed:
+        folder = SessionFolder(self.path / name)
+        try:
+            return listed_row(folder, folder.read())
+        except SessionError as error:
+            return Listed(name, "unreadable", 0, "", (), "", "", (), 0, 0, "", None, str(error))
+
+    def live(self) -> list[str]:
+        """Ids of the sessions that a conductor is working on now, newest first."""
+        return [
+            name
+            for name in self.ids()
+            if (self.path / name / "lock").exists() and SessionFolder(self.path / name).is_live()
+        ]
+
+    def scan(self, frame: str, sessions: Iterable[str] | None = None) -> pl.LazyFrame | None:
+        """One of the four frames over the given sessions, else all, as one lazy frame; None where no session has it.
+
+        Sessions of an older Kasoku lack newer columns: those are null for them.
+        """
+        import polars as pl
+
+        names = self.ids() if sessions is None else list(sessions)
+        files = [path for name in names if (path := SessionFolder(self.path / name).frame(frame)).is_file()]
+        if not files:
+            return None
+        return pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore")
+
+    def delete(self, session: str) -> None:
+        """Remove a session for good; SessionError where it is running or cannot be removed."""
+        folder = self.folder(session)
+        lock = folder.try_lock()
+        if lock is None:
+            raise SessionError(f"{folder.id} is running: `kasoku stop {folder.id}` first.")
+        try:
+            shutil.rmtree(folder.path)
+        except OSError as error:
+            raise SessionError(f"{folder.id} cannot be removed ({error.strerror}).") from None
+        finally:
+            os.close(lock)
+
+    def relabel(self, session: str, *, name: str | None = None, tags: Iterable[str] | None = None) -> SessionFile:
+        """Give a session another name or other tags; SessionError while its conductor is at work."""
+        folder = self.folder(session)
+        if folder.is_live():
+            raise SessionError(f"{folder.id} is running: it can be named when it has ended.")
+        changed = folder.read()
+        if name is not None:
+            changed = msgspec.structs.replace(changed, name=name.strip()[:120])
+        if tags is not None:
+            changed = msgspec.structs.replace(changed, tags=sorted({tag.strip()[:40] for tag in tags if tag.strip()}))
+        folder.write(changed)
+        return changed
+
+
+def listed_row(folder: SessionFolder, session: SessionFile) -> Listed:
+    """What a listing shows of a session. Unfinished and unlocked means interrupted."""
+    plan = session.plan
+    status = session.status
+    if status in UNFINISHED and not folder.is_live():
+        status = "interrupted"
+    rows = [row for row in session.summary if isinstance(row.get("tok_s_mean"), int | float)]
+    best = max(rows, key=lambda row: float(row["tok_s_mean"]), default=None)
+    methods = plan.get("methods")
+    names = (
+        tuple(str(row.get("name", "?")) for row in methods if isinstance(row, dict))
+        if isinstance(methods, list)
+        else ()
+    )
+    return Listed(
+        id=folder.id,
+        status=status,
+        created_ns=session.created_ns,
+        name=session.name,
+        tags=tuple(session.tags),
+        model=str(plan.get("model", "")),
+        device=str(plan.get("device", "")),
+        methods=names,
+        requests=_whole(plan.get("requests")),
+        blocks=_whole(plan.get("blocks")),
+        best=str(best["method"]) if best else "",
+        best_tok_s=float(best["tok_s_mean"]) if best else None,
+        problem=session.error,
+    )
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
