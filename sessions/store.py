@@ -51,7 +51,7 @@ class Store:
         return sorted((name for name in names if ID_PATTERN.fullmatch(name)), reverse=True)
 
     def folder(self, session: str) -> SessionFolder:
-        """The folder of the session with that id or name, or the only one whose id begins or ends so; `last` is the newest.
+        """The folder of the session with that id, name, or beginning or end of an id; `last` is the newest.
 
         Raises SessionError with a sentence where there is none, or more than one.
         """
@@ -68,7 +68,7 @@ class Store:
             return SessionFolder(self.path / found[0])
         if found:
             raise SessionError(
-                f"{session!r} could be {len(found)} sessions, {found[0]} and {found[1]} among them: give more of the id."
+                f"{session!r} could be any of {len(found)} sessions, {found[0]} for one: give more of the id."
             )
         raise SessionError(
             f"There is no session {session!r}: `kasoku sessions` lists them, `last` is the newest ({ids[0]})."

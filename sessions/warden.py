@@ -1,0 +1,161 @@
+"""The warden: starts one process for the conductor and leaves none of its descendants behind.
+
+    PYTHON -I warden.py LIFELINE_FD REPORT_FD WIRE_FD LOG PROGRAM [ARGUMENT]…
+
+Standard library only. The program gets WIRE_FD, LOG as its stdout and stderr, no stdin, and a process session of its
+own. When it ends, or when the other end of LIFELINE_FD closes (the conductor let go, or died), every descendant is
+killed, engines' own children included: the warden is a child subreaper, so none can leave by losing its parent. Should
+the warden itself be killed, the program dies with it (parent-death signal) and the conductor reaps the rest.
+
+REPORT_FD gets two JSON lines: {"pid"} once the program runs, and at the end {"exit", "signal", "left_behind",
+"oom_kills"}, where oom_kills is by how much the kernel's count of out-of-memory kills rose meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+LET_GO_S = 10.0
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) with one argument; OSError where the kernel refuses."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def become_subreaper() -> None:
+    """Make the orphans among our descendants our children instead of init's."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def oom_kills() -> int | None:
+    """The kernel's count of out-of-memory kills since boot; None where it does not say."""
+    try:
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def descendants(root: int) -> list[int]:
+    """Every living or dead-but-unreaped process below `root`, from one pass over /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - names, not paths, thousands of times
+        if entry.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{entry}/stat", "rb") as file:  # noqa: PTH123
+                    # the command's name may hold anything, so fields are counted from its closing parenthesis
+                    parent = int(file.read().rpartition(b")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry))
+    found: list[int] = []
+    frontier = [root]
+    while frontier:
+        below = children.get(frontier.pop(), [])
+        found += below
+        frontier += below
+    return found
+
+
+def kill_descendants(spare: frozenset[int] = frozenset(), within_s: float = LET_GO_S) -> int:
+    """Kill and reap everything below this process but `spare`; how many there were. Repeats until none is left."""
+    killed: set[int] = set()
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        below = [pid for pid in descendants(os.getpid()) if pid not in spare]
+        if not below:
+            break
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+        reap(spare)
+        time.sleep(0.005)
+    return len(killed)
+
+
+def reap(spare: frozenset[int] = frozenset()) -> None:
+    """Collect the children that have ended; those in `spare` are somebody else's to collect."""
+    for pid in descendants(os.getpid()):
+        if pid not in spare:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def start(log: str, wire: int, program: list[str], warden: int) -> int:
+    """Fork and execute the program in the shape the module's docstring promises; its process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != warden:  # it died before the kernel was told to tell us
+            os._exit(127)
+        os.setsid()
+        with contextlib.suppress(OSError):  # of all processes, the measured one should go first when memory runs out
+            Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.set_inheritable(wire, True)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execv(program[0], program)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{program[0]} cannot be started: {error}\n".encode())
+    os._exit(127)
+
+
+def main(arguments: list[str]) -> int:
+    lifeline, report, wire, log = int(arguments[1]), int(arguments[2]), int(arguments[3]), arguments[4]
+    for descriptor in (lifeline, report, wire):
+        os.set_inheritable(descriptor, False)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    become_subreaper()
+    before = oom_kills()
+    pid = start(log, wire, arguments[5:], os.getpid())
+    os.close(wire)
+    ended = os.pidfd_open(pid)
+    with contextlib.suppress(OSError):
+        os.write(report, json.dumps({"pid": pid}).encode() + b"\n")
+
+    poller = select.poll()
+    poller.register(ended, select.POLLIN)
+    poller.register(lifeline, select.POLLIN | select.POLLHUP)
+    seen = {descriptor for descriptor, _ in poller.poll()}
+    if ended not in seen:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    left = kill_descendants()
+    after = oom_kills()
+    code = os.waitstatus_to_exitcode(status)
+    verdict = {
+        "exit": code if code >= 0 else None,
+        "signal": -code if code < 0 else None,
+        "left_behind": left,
+        "oom_kills": after - before if before is not None and after is not None else None,
+    }
+    with contextlib.suppress(OSError):
+        os.write(report, json.dumps(verdict).encode() + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
