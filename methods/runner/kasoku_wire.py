@@ -103,7 +103,13 @@ class TokenStream:
         self._times: dict = {}
         self._ids: dict = {}
         self._sent: dict = {}
-        self._next_flush = self._clock() + FLUSH_INTERVAL_NS
+        self._next_flush = 0
+
+    def begin(self) -> int:
+        """The request begins now: its t_0."""
+        now = self._clock()
+        self._next_flush = now + FLUSH_INTERVAL_NS
+        return now
 
     def __call__(self, ids: list, sequence: int = 0) -> None:
         now = self._clock()

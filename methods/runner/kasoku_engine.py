@@ -1,0 +1,131 @@
+"""What an engine is to the runner: code that loads a model and generates token ids.
+
+An engine file is one module with `ENGINE`, a subclass of `Engine`. It imports its packages inside its methods, so that
+the runner can say which of them is missing. The calls come in this order, all on the main thread:
+
+    import_packages(job)                     phase import
+    load(job)                                phase load
+    prepare(request), generate(request, emit)   phase warmup, for each warm-up
+    timed_begins()
+    prepare(request), generate(request, emit)   phase timed, for each timed request
+    timed_ends()
+    evidence(), memory()                     phase evidence
+    close()                                  phase close
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from kasoku_failure import UnsupportedError
+
+__all__ = ["Engine", "Request", "UnsupportedError", "peak_rss_bytes", "take_engine"]
+
+
+class Request:
+    """One response to generate: `prompt_ids` (list of int), `max_new_tokens`, `stop_token_ids` (empty: a fixed length),
+    `seed`, `number` and `warmup`. How to sample is the job's, the same for every request.
+    """
+
+    __slots__ = ("max_new_tokens", "number", "prompt_ids", "prompt_index", "seed", "stop_token_ids", "warmup")
+
+    def __init__(self, job: dict, entry: dict) -> None:
+        sampling = job["sampling"]
+        self.number = entry["request"]
+        self.warmup = bool(entry.get("warmup", False))
+        self.prompt_index = entry.get("prompt_index", 0)
+        self.prompt_ids = list(job["prompts"][self.prompt_index])
+        self.seed = entry.get("seed", job.get("seed", 0))
+        self.max_new_tokens = sampling["max_new_tokens"]
+        self.stop_token_ids = list(sampling.get("stop_token_ids") or ())
+
+
+class Engine:
+    """The base of every engine. Facts and columns an engine cannot know are None, with a reason under `missing`."""
+
+    def import_packages(self, job: dict) -> None:
+        """Import what the engine needs; timed apart from loading."""
+
+    def load(self, job: dict) -> dict:
+        """Load the model of `job["model_folder"]`; return what it turned out to be, whatever was asked for:
+        weights_bytes, dtype, device, threads, versions {distribution: version}, resolved {setting: value}.
+        """
+        raise NotImplementedError
+
+    def prepare(self, request: Request) -> None:
+        """Whatever must happen before a request and is no part of it, such as seeding. Not timed."""
+
+    def generate(self, request: Request, emit: object) -> str | None:
+        """Generate one response: call `emit([id, ...])` as soon as new ids (never the prompt's) are in host memory.
+
+        Returns `length`, `eos`, or None, which leaves it to the number of tokens.
+        """
+        raise NotImplementedError
+
+    def timed_begins(self) -> None:
+        """The warm-ups are over. Take the snapshots that evidence needs."""
+
+    def timed_ends(self) -> None:
+        """The last timed request is over, and nothing else has run yet: read peaks and counters here."""
+
+    def evidence(self) -> dict:
+        """What shows that the method was in effect. May generate again: nothing is timed any more."""
+        return {}
+
+    def memory(self) -> dict:
+        """peak_allocated_bytes, peak_reserved_bytes, kv_reserved_bytes, peak_rss_bytes, missing {column: reason}."""
+        reason = "This engine does not say."
+        columns = ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes")
+        return {
+            **dict.fromkeys(columns),
+            "peak_rss_bytes": peak_rss_bytes(),
+            "missing": dict.fromkeys(columns, reason),
+        }
+
+    def close(self) -> None:
+        """Let go of the model and end what was started."""
+
+
+def peak_rss_bytes() -> int:
+    """The most resident memory that this process, or any one child that has ended, ever had, in bytes."""
+    import resource
+
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    try:
+        # Unlike ru_maxrss, VmHWM does not remember the process that this one was forked from.
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return max(int(line.split()[1]) * 1024, children)
+    except OSError:
+        pass
+    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, children)
+
+
+def take_engine(name: str) -> Engine:
+    """An engine by the name of a file kasoku_engines/kasoku_<name>.py, or by the absolute path of a user's file.
+
+    Raises UnsupportedError when there is no such engine; what the file itself raises on import goes through.
+    """
+    if os.path.isabs(name):  # noqa: PTH117
+        path = Path(name)
+        if not path.is_file():
+            raise UnsupportedError("There is no engine file %s." % name)
+        module_name = "kasoku_engine_of_user_" + "".join(c if c.isalnum() else "_" for c in path.stem)
+        specification = importlib.util.spec_from_file_location(module_name, path)
+        if specification is None or specification.loader is None:
+            raise UnsupportedError("The engine file %s is no Python file; its name must end in .py." % name)
+        module = importlib.util.module_from_spec(specification)
+        sys.modules[module_name] = module
+        specification.loader.exec_module(module)
+    else:
+        if not (Path(__file__).parent / "kasoku_engines" / ("kasoku_%s.py" % name)).is_file():
+            raise UnsupportedError("The runner has no engine called %r." % name)
+        module = importlib.import_module("kasoku_engines.kasoku_" + name)
+    engine = getattr(module, "ENGINE", None)
+    if engine is None:
+        raise UnsupportedError("The engine %s has no ENGINE: write ENGINE = YourClass at its end." % name)
+    return engine()

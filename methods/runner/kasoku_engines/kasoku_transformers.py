@@ -1,0 +1,335 @@
+"""The engine of Hugging Face transformers (4.35 and later): `generate` of a causal language model, batch 1.
+
+Options:
+  attn_implementation  "eager" | "sdpa" | any name transformers knows | absent: what transformers chooses by itself
+  sdpa_backends        kernels that scaled dot-product attention may use: ["flash"], ["math"], …; absent: torch chooses
+  cache                "dynamic" | "static" | absent: what the model's own generation config says
+  compile              "none" | "wrapper": model = torch.compile(model), then model.generate
+                       | "decode": a static cache and the decode step that transformers compiles for it
+  compile_options      arguments of transformers' CompileConfig for "decode", such as {"mode": "max-autotune"}
+  bettertransformer    true: model.to_bettertransformer(), of optimum
+"""
+
+from __future__ import annotations
+
+import copy
+
+import kasoku_torch_facts as torch_facts
+from kasoku_engine import Engine, Request, UnsupportedError, peak_rss_bytes
+
+OPTIONS = ("attn_implementation", "sdpa_backends", "cache", "compile", "compile_options", "bettertransformer")
+PROFILED_TOKENS = 3
+PROCESSOR_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "penalty")
+
+
+class TransformersEngine(Engine):
+    """One model and `model.generate`; ids come out through a streamer that stamps and keeps them."""
+
+    def import_packages(self, job: dict) -> None:
+        import torch
+        import transformers
+
+        self.torch = torch
+        self.transformers = transformers
+        if job.get("threads"):
+            torch.set_num_threads(job["threads"])
+
+    def load(self, job: dict) -> dict:
+        torch, transformers = self.torch, self.transformers
+        options = dict(job.get("options") or {})
+        for name in options:
+            if name not in OPTIONS:
+                raise UnsupportedError(
+                    "The transformers engine has no option %r; it has %s." % (name, ", ".join(OPTIONS))
+                )
+        self.options = options
+        self.compile = options.get("compile") or "none"
+        self.device = job.get("device", "cpu")
+        gpus = self._gpus(job)
+
+        arguments = {
+            "use_safetensors": True,
+            "local_files_only": True,
+            "trust_remote_code": bool(job.get("trust_remote_code", False)),
+        }
+        version = torch_facts.version_tuple(transformers.__version__)
+        arguments["dtype" if version >= (4, 56) else "torch_dtype"] = getattr(torch, job["dtype"])
+        arguments.update(self._attention_arguments(options, version))
+        model = transformers.AutoModelForCausalLM.from_pretrained(job["model_folder"], **arguments)
+        model.eval()
+        model.to("cuda:0" if self.device == "cuda" else "cpu")
+        if options.get("bettertransformer"):
+            if not hasattr(model, "to_bettertransformer"):
+                raise UnsupportedError("transformers %s has no BetterTransformer any more." % transformers.__version__)
+            model = model.to_bettertransformer()
+        self.bare_model = model
+        self.generation_config = self._generation_config(job, model)
+        model.generation_config = self.generation_config  # or transformers fills our gaps with the model's defaults
+        self.model = torch.compile(model) if self.compile == "wrapper" else model
+        self.sample_prompt = list(job["prompts"][0])
+        first = next(model.parameters())
+        self.dtype = str(first.dtype).replace("torch.", "")
+        return {
+            "weights_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+            "dtype": self.dtype,
+            "device": str(first.device),
+            "threads": torch.get_num_threads(),
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+            "resolved": {
+                "attention_implementation": self._attention_implementation(),
+                "cache": self.generation_config.cache_implementation or "dynamic",
+                "sampling": self._requested_sampling(),
+                "interop_threads": torch.get_num_interop_threads(),
+                "wrapper": type(self.model).__name__ if self.model is not model else None,
+                **gpus,
+            },
+        }
+
+    def prepare(self, request: Request) -> None:
+        self.torch.manual_seed(request.seed)
+
+    def generate(self, request: Request, emit: object) -> str | None:
+        self._generate(request.prompt_ids, self.generation_config, streamer=streamer_for(emit))
+        return None
+
+    def timed_begins(self) -> None:
+        self.counts_before_timed = torch_facts.compile_counts()
+
+    def timed_ends(self) -> None:
+        self.counts_after_timed = torch_facts.compile_counts()
+        self.peak_rss_bytes = peak_rss_bytes()
+        self.cuda_peaks = torch_facts.cuda_peaks() if self.device == "cuda" else None
+
+    def evidence(self) -> dict:
+        facts = {
+            "attention_implementation": self._attention_implementation(),
+            "dtype": self.dtype,
+            "wrapper": type(self.model).__name__ if self.model is not self.bare_model else None,
+            "converted_modules": self._converted_modules(),
+            "cached_prompt_tokens": 0,  # every `generate` begins with an empty cache
+            **torch_facts.compile_facts(self.counts_before_timed, self.counts_after_timed),
+        }
+        missing = {}
+        outcome = {}
+        try:
+            with observed_processors() as processors:
+                calls = torch_facts.profiled(lambda: outcome.update(output=self._generate_a_few()))
+        except Exception as error:  # the measurement is over and sound: what cannot be shown is said, and no more
+            reason = "The profiled step failed: %s: %s" % (type(error).__name__, str(error).split("\n")[0])
+            names = ("attention_ops", "attention_op_calls", "compiled_regions_run", "cuda_graphs", "cache", "sampling")
+            return {**facts, **dict.fromkeys(names), "missing": dict.fromkeys(names, reason)}
+        profile = torch_facts.profile_facts(calls, on_cuda=self.device == "cuda")
+        if profile["cuda_graphs"] is None:
+            missing["cuda_graphs"] = "There are no CUDA graphs on this device."
+        self.cache = getattr(outcome["output"], "past_key_values", None)
+        facts["cache"] = cache_kind(self.cache)
+        if facts["cache"] is None:
+            missing["cache"] = "transformers %s does not hand out the cache it used." % self.transformers.__version__
+        facts["sampling"] = {
+            "choice": profile.pop("token_choice"),
+            "processors": processors,
+            "max_new_tokens": self.generation_config.max_new_tokens,
+            "stop_token_ids": self.generation_config.eos_token_id or [],
+        }
+        return {**facts, **profile, "missing": missing}
+
+    def memory(self) -> dict:
+        missing = {}
+        columns = {"peak_rss_bytes": self.peak_rss_bytes, **(self.cuda_peaks or {})}
+        if self.cuda_peaks is None:
+            for name in ("peak_allocated_bytes", "peak_reserved_bytes"):
+                columns[name] = None
+                missing[name] = "torch keeps no peak for memory on the CPU; see peak_rss_bytes."
+        columns["kv_reserved_bytes"] = static_cache_bytes(getattr(self, "cache", None))
+        if columns["kv_reserved_bytes"] is None:
+            missing["kv_reserved_bytes"] = "Nothing is reserved for the KV cache: it grows with the sequence."
+        return {**columns, "missing": missing}
+
+    def close(self) -> None:
+        del self.model, self.bare_model
+
+    def _gpus(self, job: dict) -> dict:
+        if self.device != "cuda":
+            return {}
+        uuids = job.get("gpu_uuids") or []
+        if len(uuids) > 1:
+            raise UnsupportedError("The transformers engine runs on one GPU, but the run was given %d." % len(uuids))
+        return torch_facts.verify_gpus(uuids)
+
+    def _attention_arguments(self, options: dict, version: tuple) -> dict:
+        wanted = options.get("attn_implementation")
+        if wanted is None:
+            return {}
+        if version >= (4, 36):
+            return {"attn_implementation": wanted}
+        if wanted == "eager":  # all there was before 4.36
+            return {}
+        raise UnsupportedError(
+            "transformers %s knows no %s attention; 4.36 and later do." % (self.transformers.__version__, wanted)
+        )
+
+    def _generation_config(self, job: dict, model: object) -> object:
+        """A generation config with the job's settings; of the model's own, only its kind of cache where the method names none."""
+        sampling = job["sampling"]
+        stop_token_ids = list(sampling.get("stop_token_ids") or ())
+        cache = self.options.get("cache")
+        settings = {
+            "max_new_tokens": sampling["max_new_tokens"],
+            "do_sample": sampling.get("temperature", 0) > 0,
+            "repetition_penalty": sampling.get("repetition_penalty") or 1.0,
+            "eos_token_id": stop_token_ids or None,
+            "pad_token_id": stop_token_ids[0] if stop_token_ids else 0,
+            "bos_token_id": model.generation_config.bos_token_id,
+            "use_cache": True,
+        }
+        if settings["do_sample"]:
+            settings.update(
+                temperature=float(sampling["temperature"]),
+                top_p=float(sampling.get("top_p") or 1.0),
+                top_k=int(sampling.get("top_k") or 0),
+            )
+        if cache is None and self.compile != "decode":
+            cache = getattr(model.generation_config, "cache_implementation", None)
+        if cache == "static" or self.compile == "decode":
+            settings["cache_implementation"] = "static"
+        elif cache not in (None, "dynamic"):
+            settings["cache_implementation"] = cache
+        if self.compile == "decode":
+            settings["compile_config"] = self._compile_config()
+        elif self.options.get("cache") == "static":
+            settings["disable_compile"] = True
+        if settings.get("cache_implementation") == "static":
+            # One size for all prompts, so that a longer one does not compile the decode step again.
+            settings["max_cache_len"] = max(map(len, job["prompts"])) + sampling["max_new_tokens"]
+        return self.transformers.GenerationConfig(**settings)
+
+    def _compile_config(self) -> object:
+        from transformers import PreTrainedModel
+
+        if not hasattr(PreTrainedModel, "get_compiled_call"):
+            raise UnsupportedError(
+                "transformers %s does not compile its decode step; 4.48 and later do." % self.transformers.__version__
+            )
+        from transformers.generation.configuration_utils import CompileConfig
+
+        options = dict(self.options.get("compile_options") or {})
+        if self.device == "cuda" and not options:
+            return None  # transformers compiles by itself there
+        config = CompileConfig(**options)
+        if self.device != "cuda":
+            config._compile_all_devices = True
+        return config
+
+    def _requested_sampling(self) -> dict:
+        config = self.generation_config
+        names = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens", "eos_token_id")
+        unused = () if config.do_sample else ("temperature", "top_p", "top_k")
+        return {name: getattr(config, name) for name in names if name not in unused}
+
+    def _generate(self, prompt_ids: list, config: object, **more: object) -> object:
+        ids = self.torch.tensor([prompt_ids], dtype=self.torch.long, device=self.bare_model.device)
+        with torch_facts.sdpa_restricted_to(self.options.get("sdpa_backends")):
+            return self.model.generate(ids, attention_mask=self.torch.ones_like(ids), generation_config=config, **more)
+
+    def _generate_a_few(self) -> object:
+        """Three tokens by the very code that was timed: stopped early, for asking for fewer would size a static cache anew."""
+        stop_at = len(self.sample_prompt) + min(PROFILED_TOKENS, self.generation_config.max_new_tokens)
+        config = copy.deepcopy(self.generation_config)
+        config.return_dict_in_generate = True  # hands out the cache
+        return self._generate(self.sample_prompt, config, stopping_criteria=stopping_at(stop_at))
+
+    def _converted_modules(self) -> int:
+        return sum("bettertransformer" in type(module).__module__ for module in self.bare_model.modules())
+
+    def _attention_implementation(self) -> str | None:
+        if self._converted_modules():
+            return "bettertransformer"
+        config = self.bare_model.config
+        if hasattr(config, "_attn_implementation"):
+            return config._attn_implementation
+        return "eager" if torch_facts.version_tuple(self.transformers.__version__) < (4, 36) else None
+
+
+def streamer_for(emit: object) -> object:
+    """A streamer that hands on each token's id as it comes; the first `put` is the prompt."""
+    from transformers.generation.streamers import BaseStreamer
+
+    class TokenStreamer(BaseStreamer):
+        prompt_is_next = True
+
+        def put(self, value: object) -> None:
+            if self.prompt_is_next:
+                self.prompt_is_next = False
+                return
+            emit(value.tolist())
+
+        def end(self) -> None:
+            pass
+
+    return TokenStreamer()
+
+
+def stopping_at(length: int) -> object:
+    """Criteria that end a sequence at `length` ids, prompt included."""
+    import torch
+    from transformers import StoppingCriteria, StoppingCriteriaList
+
+    class AtLength(StoppingCriteria):
+        def __call__(self, input_ids: object, scores: object, **more: object) -> object:  # noqa: ARG002
+            return torch.full((input_ids.shape[0],), input_ids.shape[1] >= length, device=input_ids.device)
+
+    return StoppingCriteriaList([AtLength()])
+
+
+class observed_processors:  # noqa: N801
+    """While entered: notes what transformers applies to the logits, as [{name, setting: value}], each kind once."""
+
+    def __enter__(self) -> list:
+        from transformers import LogitsProcessorList
+
+        self.processor_list = LogitsProcessorList
+        self.original = LogitsProcessorList.__call__
+        seen = []
+        original = self.original
+
+        def noted(processors: object, *arguments: object, **more: object) -> object:
+            for processor in processors:
+                entry = {"name": type(processor).__name__}
+                for setting in PROCESSOR_SETTINGS:
+                    value = getattr(processor, setting, None)
+                    if isinstance(value, (int, float)):
+                        entry[setting] = value
+                if entry not in seen:
+                    seen.append(entry)
+            return original(processors, *arguments, **more)
+
+        LogitsProcessorList.__call__ = noted
+        return seen
+
+    def __exit__(self, *error: object) -> None:
+        self.processor_list.__call__ = self.original
+
+
+def cache_kind(cache: object) -> str | None:
+    """`dynamic` or `static`, the class's name where it is neither, None where there is nothing to see."""
+    if cache is None:
+        return None
+    if isinstance(cache, tuple):  # pairs of tensors that grow, as before the cache classes
+        return "dynamic"
+    name = type(cache).__name__
+    return {"DynamicCache": "dynamic", "StaticCache": "static"}.get(name, name)
+
+
+def static_cache_bytes(cache: object) -> int | None:
+    """What a static cache holds from the start, in bytes; None for any other."""
+    if cache_kind(cache) != "static":
+        return None
+    layers = getattr(cache, "layers", None)
+    if layers is not None:
+        tensors = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
+    else:
+        tensors = [*cache.key_cache, *cache.value_cache]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+ENGINE = TransformersEngine

@@ -1,0 +1,71 @@
+"""The job `measure`: load a model, generate the warm-ups and the timed requests, then say what was in effect."""
+
+from __future__ import annotations
+
+import kasoku_engine
+from kasoku_wire import TokenStream
+
+
+def run(job: dict, wire: object) -> None:
+    """Carry out one block. What the engine raises goes through to the caller, after the request it broke has ended."""
+    engine = kasoku_engine.take_engine(job["engine"])
+    requests = [kasoku_engine.Request(job, entry) for entry in job["requests"]]
+
+    wire.phase("import")
+    engine.import_packages(job)
+
+    wire.phase("load")
+    began = wire.clock()
+    loaded = engine.load(job)
+    loaded_at = wire.clock()
+    wire.send("loaded", t=loaded_at, load_s=(loaded_at - began) / 1e9, **loaded)
+
+    wire.phase("warmup")
+    for request in requests:
+        if request.warmup:
+            carry_out(engine, request, wire)
+    engine.timed_begins()
+    wire.phase("timed")
+    for request in requests:
+        if not request.warmup:
+            carry_out(engine, request, wire)
+    engine.timed_ends()
+
+    wire.phase("evidence")
+    evidence = engine.evidence()
+    wire.send("memory", t=wire.clock(), **engine.memory())
+    wire.send("evidence", t=wire.clock(), evidence=evidence)
+
+    wire.phase("close")
+    engine.close()
+
+
+def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire: object) -> None:
+    """One request, from its first moment to its last token."""
+    engine.prepare(request)
+    wire.push()
+    emit = TokenStream(wire, request.number)
+    wire.send(
+        "request",
+        t=emit.begin(),
+        request=request.number,
+        warmup=request.warmup,
+        prompt_index=request.prompt_index,
+        prompt_tokens=len(request.prompt_ids),
+        batch=1,
+    )
+    finish = "error"
+    try:
+        finish = engine.generate(request, emit)
+        tokens = sum(emit.counts().values())
+        if tokens == 0:
+            finish = "error"
+            raise RuntimeError("The engine generated nothing for request %d." % request.number)
+        if finish is None:
+            finish = "length" if tokens >= request.max_new_tokens else "eos"
+    finally:
+        ended = wire.clock()
+        emit.flush()
+        wire.send(
+            "request_end", t=ended, request=request.number, finish=finish, output_tokens=sum(emit.counts().values())
+        )

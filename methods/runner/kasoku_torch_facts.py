@@ -1,0 +1,136 @@
+"""What torch says about its process: the ops of a profiled step, what Dynamo compiled, peaks of memory, the GPUs."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+FUSED_ATTENTION = re.compile(r"scaled_dot_product|flash|fmha|flex_attention|paged_attention|attention", re.IGNORECASE)
+PLAIN_ATTENTION = re.compile(r"^aten::(bmm|baddbmm|_?softmax)$|softmax_warp_forward|SoftMaxForward", re.IGNORECASE)
+COMPILED_REGION = re.compile(r"Torch-Compiled Region|CompiledFxGraph|CompiledFunction", re.IGNORECASE)
+GRAPH_LAUNCH = re.compile(r"^(cuda|hip)GraphLaunch$")
+
+
+def version_tuple(text: str) -> tuple:
+    """(2, 13) of "2.13.0+cpu"."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def sdpa_restricted_to(backends: list | None) -> object:
+    """A context in which scaled dot-product attention may use only these kernels: flash, efficient, math, cudnn.
+
+    None or an empty list restricts nothing. A fresh context each time: older ones cannot be entered twice.
+    """
+    import contextlib
+
+    import torch
+
+    if not backends:
+        return contextlib.nullcontext()
+    if version_tuple(torch.__version__) >= (2, 3):
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        names = {
+            "flash": "FLASH_ATTENTION",
+            "efficient": "EFFICIENT_ATTENTION",
+            "math": "MATH",
+            "cudnn": "CUDNN_ATTENTION",
+        }
+        return sdpa_kernel([getattr(SDPBackend, names[backend]) for backend in backends])
+    return torch.backends.cuda.sdp_kernel(
+        enable_flash="flash" in backends, enable_math="math" in backends, enable_mem_efficient="efficient" in backends
+    )
+
+
+def compile_counts() -> dict:
+    """What Dynamo has done in this process so far: frames tried, frames compiled, graphs, graph breaks.
+
+    All 0 where Dynamo was never imported; None where this torch keeps no such counters.
+    """
+    names = ("frames_tried", "frames_compiled", "graphs", "graph_breaks")
+    module = sys.modules.get("torch._dynamo.utils")
+    if module is None:
+        return dict.fromkeys(names, 0)
+    counters = getattr(module, "counters", None)
+    if counters is None:
+        return dict.fromkeys(names)
+    frames = counters.get("frames", {})
+    return {
+        "frames_tried": frames.get("total", 0),
+        "frames_compiled": frames.get("ok", 0),
+        "graphs": counters.get("stats", {}).get("unique_graphs", 0),
+        "graph_breaks": sum(counters.get("graph_break", {}).values()),
+    }
+
+
+def compile_facts(before_timed: dict, after_timed: dict) -> dict:
+    """compiled_frames, graphs, graph_breaks up to the end of the timed part, and recompiles_timed within it."""
+    tried = (before_timed["frames_tried"], after_timed["frames_tried"])
+    return {
+        "compiled_frames": after_timed["frames_compiled"],
+        "graphs": after_timed["graphs"],
+        "graph_breaks": after_timed["graph_breaks"],
+        "recompiles_timed": None if None in tried else tried[1] - tried[0],
+    }
+
+
+def profiled(work: object) -> dict:
+    """Do `work()` under torch's profiler; {name of op or kernel: calls}."""
+    import torch
+
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profile:
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+    return {row.key: row.count for row in profile.key_averages()}
+
+
+def profile_facts(calls: dict, on_cuda: bool) -> dict:
+    """attention_ops and their calls, compiled_regions run, CUDA graphs launched, and how the next token was chosen."""
+    attention = {name: count for name, count in calls.items() if FUSED_ATTENTION.search(name)}
+    if not attention:
+        attention = {name: count for name, count in calls.items() if PLAIN_ATTENTION.search(name)}
+    return {
+        "attention_ops": sorted(attention),
+        "attention_op_calls": dict(sorted(attention.items())),
+        "compiled_regions_run": sum(count for name, count in calls.items() if COMPILED_REGION.search(name)),
+        "cuda_graphs": sum(count for name, count in calls.items() if GRAPH_LAUNCH.search(name)) if on_cuda else None,
+        "token_choice": "sampled" if "aten::multinomial" in calls else "greedy" if "aten::argmax" in calls else None,
+    }
+
+
+def verify_gpus(expected: list) -> dict:
+    """Check that CUDA shows exactly the GPUs that the run was given, by UUID.
+
+    Returns {"gpu_uuids": [...]} or, where this torch cannot say, None with the reason. Raises UnsupportedError.
+    """
+    import torch
+    from kasoku_failure import UnsupportedError
+
+    if not torch.cuda.is_available():
+        raise UnsupportedError("The run was given a GPU, but torch %s sees none." % torch.__version__)
+    count = torch.cuda.device_count()
+    seen = [getattr(torch.cuda.get_device_properties(index), "uuid", None) for index in range(count)]
+    if None in seen:
+        return {"gpu_uuids": None, "gpu_uuids_reason": "torch %s does not tell a GPU's UUID." % torch.__version__}
+    plain = [str(uuid).replace("GPU-", "").lower() for uuid in seen]
+    wanted = [str(uuid).replace("GPU-", "").lower() for uuid in expected]
+    if wanted and plain != wanted:
+        raise UnsupportedError(
+            "The run was given the GPUs %s, but CUDA shows %s." % (", ".join(wanted), ", ".join(plain) or "none")
+        )
+    return {"gpu_uuids": ["GPU-" + uuid for uuid in plain]}
+
+
+def cuda_peaks() -> dict:
+    """peak_allocated_bytes and peak_reserved_bytes of torch's allocator, over all visible GPUs and the whole process."""
+    import torch
+
+    devices = range(torch.cuda.device_count())
+    return {
+        "peak_allocated_bytes": sum(torch.cuda.max_memory_allocated(index) for index in devices),
+        "peak_reserved_bytes": sum(torch.cuda.max_memory_reserved(index) for index in devices),
+    }
