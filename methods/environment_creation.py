@@ -1,0 +1,276 @@
+"""Make an environment with uv: in a folder beside its place, tried out, and moved there only when it is whole."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from methods import child_process, file_lock, managed_environments, pip_settings, torch_builds
+from methods.environment_specs import EnvironmentSpec
+from methods.home import ENVIRONMENTS, fsync_folder, subfolder
+from methods.interpreter import Interpreter
+from methods.managed_environments import MAKING, ManagedEnvironment, Manifest
+from methods.progress import Progress, Report
+from methods.runner_job import JobError, run_job
+
+TAIL_LINES = 12
+NETWORK_WORDS = (
+    "dns error",
+    "client error (connect)",
+    "connection refused",
+    "timed out",
+    "failed to fetch",
+    "unreachable",
+)
+
+
+class CreationError(Exception):
+    """The environment was not made: one sentence, and the last lines that uv or Python said."""
+
+    def __init__(self, sentence: str, log_tail: str = "") -> None:
+        super().__init__(sentence)
+        self.log_tail = log_tail
+
+
+def make(
+    spec: EnvironmentSpec, home: Path, backend: str, report: Report, environ: Mapping[str, str]
+) -> ManagedEnvironment:
+    """The environment as described, made when it is not there yet. Raises CreationError; leaves nothing half made.
+
+    `backend`: auto, cpu, cuda, or a name that uv knows (cu126…). Another process that makes the same is waited for.
+    """
+    if not spec.requirements:
+        raise CreationError(
+            f"The environment {spec.name} names no requirements to make it from; add them to its table in your config, "
+            f"or point it at a Python: kasoku env use {spec.name} /path/to/python."
+        )
+    phase = f"environment {spec.name}"
+    chosen = torch_builds.chosen_backend(
+        spec.backend if backend == torch_builds.AUTO else backend, torch_builds.has_nvidia_driver()
+    )
+    python = base_python(spec.python)
+    root = subfolder(home, ENVIRONMENTS)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}" if python.startswith("/") else python
+    final = root / managed_environments.folder_name(spec, chosen, version)
+    with file_lock.held(managed_environments.lock_of(home, final.name), phase, report):
+        there = managed_environments.read(final)
+        if there is not None and there.fault is None:
+            return there
+        _clean(home, final)
+        making = root / (MAKING + final.name)
+        try:
+            manifest = _fill(making, spec, chosen, python, _Uv(making, phase, report, environ))
+            managed_environments.write_manifest(making, manifest)
+            making.rename(final)
+            fsync_folder(root)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CreationError(f"The environment {spec.name} cannot be written to {root}: {reason}.") from error
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    made = managed_environments.read(final)
+    if made is None or made.fault is not None:
+        raise CreationError(f"The environment {spec.name} was made and cannot be read again: {made and made.fault}.")
+    return made
+
+
+def base_python(specifier: str) -> str:
+    """The Python to build on, as uv takes it: Kasoku's own where `specifier` allows it, else the specifier."""
+    from packaging.specifiers import SpecifierSet
+
+    own = ".".join(map(str, sys.version_info[:3]))
+    if own in SpecifierSet(specifier):
+        return str(Path(getattr(sys, "_base_executable", "") or sys.executable).absolute())
+    return specifier
+
+
+def versions_in(folders: list[str]) -> dict[str, str]:
+    """The distributions installed in these `sys.path` folders, read from their metadata's names."""
+    from importlib import metadata
+
+    versions: dict[str, str] = {}
+    for distribution in metadata.distributions(path=folders):
+        if distribution.name:
+            versions.setdefault(normalised(distribution.name), distribution.version)
+    return dict(sorted(versions.items()))
+
+
+def normalised(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+def site_packages(python: Path) -> list[str]:
+    """The `site-packages` folders that belong to `python` by its place: its own prefix's, without starting it."""
+    prefix = python.parent.parent
+    found = [str(path) for path in sorted(prefix.glob("lib*/python3*/*-packages"))]
+    if not (prefix / "pyvenv.cfg").is_file() and python.is_symlink():
+        found += site_packages(python.parent / python.readlink())
+    return found
+
+
+class _Uv:
+    """uv, told what pip knows, its output passed on line by line."""
+
+    def __init__(self, folder: Path, phase: str, report: Report, environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.phase = phase
+        self.report = report
+        self.environ = {
+            name: value for name, value in environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH")
+        }
+        self.environ.update(pip_settings.for_uv(environ))
+        self.environ.update(NO_COLOR="1", UV_NO_PROGRESS="1")
+        self.find_links = pip_settings.find_links(environ)
+
+    def say(self, detail: str) -> None:
+        self.report(Progress(self.phase, detail))
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        """Run uv, and give back its exit status and its last lines."""
+        import uv
+
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        with child_process.running(
+            [uv.find_uv_bin(), *arguments], environ=self.environ, folder=self.folder.parent, output=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None  # noqa: S101 - it is a pipe
+            latest = "asking uv"
+            for line in child_process.lines(process.stdout.fileno()):
+                if line is not None and line.strip():
+                    latest = _without_secrets(line.strip())
+                    tail.append(latest)
+                self.say(latest)
+            return process.wait(), "\n".join(tail)
+
+
+def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: _Uv) -> Manifest:
+    """Create the virtual environment `making`, install into it and try it."""
+    uv.say("creating a Python environment")
+    # relocatable, because it moves to its place when it is done
+    status, said = uv("venv", "--relocatable", "--python", python, str(making))
+    if status != 0:
+        raise CreationError(f"uv found no Python ({python}) for the environment {spec.name}: {_cause(said)}", said)
+    making.chmod(0o700)
+    python_version = _version_of(making)
+    notes = _install(making, spec, backend, python_version, uv)
+
+    interpreter = Interpreter(spec.name, making / "bin" / "python", spec.paths, spec.variables, "managed", {})
+    uv.say(f"trying whether {', '.join(spec.imports) or 'Python'} can be imported")
+    log = making / "kasoku-describe.log"
+    try:
+        result = run_job(
+            interpreter, {"job": "describe", "distributions": [], "imports": list(spec.imports)}, log, uv.report
+        )
+    except JobError as error:
+        raise CreationError(
+            f"The environment {spec.name} was installed, but its Python does not run: {error}", error.log_tail
+        ) from error
+    imports = result.get("imports")
+    faults = {module: fault for module, fault in imports.items() if fault} if isinstance(imports, dict) else {}
+    for module, fault in faults.items():
+        raise CreationError(
+            f"The environment {spec.name} was installed, but {module} cannot be imported in it: {fault}"
+        )
+    log.with_suffix(".job.json").unlink(missing_ok=True)
+    log.unlink(missing_ok=True)
+    return Manifest(
+        schema=managed_environments.MANIFEST_SCHEMA,
+        name=spec.name,
+        spec_digest=spec.digest,
+        backend=backend if torch_builds.wants_torch(spec.requirements) else "",
+        python_version=python_version,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        size_bytes=managed_environments.size_of(making),
+        versions=versions_in(site_packages(interpreter.python)),
+        notes=notes,
+    )
+
+
+def _install(making: Path, spec: EnvironmentSpec, backend: str, python_version: str, uv: _Uv) -> tuple[str, ...]:
+    """Install the requirements with torch's build for `backend`; gives back what was decided on the way."""
+    arguments = ["pip", "install", "--python", str(making / "bin" / "python"), *spec.requirements]
+    if spec.overrides:
+        overrides = making / "kasoku-overrides.txt"
+        overrides.write_text("\n".join(spec.overrides) + "\n", encoding="utf-8")
+        arguments += ["--overrides", str(overrides)]
+    if not torch_builds.wants_torch(spec.requirements):
+        _must(uv(*arguments), spec)
+        return ()
+
+    major, minor = (int(part) for part in python_version.split(".")[:2])
+    local = torch_builds.local_wheels(uv.find_links, (major, minor), spec.requirements)
+    if backend == torch_builds.CUDA:
+        # a "+cpu" build counts as newer than the plain one of the same version
+        constraints = making / "kasoku-constraints.txt"
+        constraints.write_text("".join(f"torch!={version}\n" for version in local), encoding="utf-8")
+        _must(uv(*arguments, "--constraints", str(constraints)), spec)
+        return ()
+    if backend == torch_builds.CPU and (version := torch_builds.newest(local)) is not None:
+        note = f"torch {version} from the wheel {local[version].name} on this disk"
+        uv.say(note)
+        _must(uv(*arguments, f"torch=={version}"), spec)
+        return (note,)
+    outcome = uv(*arguments, f"--torch-backend={backend}")
+    if outcome[0] != 0 and backend == torch_builds.CPU and any(word in outcome[1].lower() for word in NETWORK_WORDS):
+        note = (
+            "PyTorch's index of CPU builds cannot be reached: torch is the larger default build, which runs there too"
+        )
+        uv.say(note)
+        _must(uv(*arguments), spec)
+        return (note,)
+    _must(outcome, spec)
+    return ()
+
+
+def _must(outcome: tuple[int, str], spec: EnvironmentSpec) -> None:
+    status, said = outcome
+    if status != 0:
+        raise CreationError(f"uv could not install the environment {spec.name}: {_cause(said)}", said)
+
+
+def _cause(said: str) -> str:
+    """The line of uv's last words that tells most, as the end of a sentence."""
+    words = [line.strip(" ×╰─▶│·") for line in said.splitlines() if line.strip(" ×╰─▶│·")]
+    told = [line for line in words if line.lower().startswith(("error:", "cause:"))] or words
+    line = told[0].removeprefix("error:").removeprefix("cause:").strip() if told else "it said nothing"
+    return line if line.endswith(".") else line + "."
+
+
+def _without_secrets(line: str) -> str:
+    """A line with the user information of addresses (`//user:password@`) taken out."""
+    head, *rest = line.split("://")
+    kept = [head]
+    for part in rest:
+        address, space, tail = part.partition(" ")
+        host, slash, path = address.partition("/")
+        kept.append(host.rpartition("@")[2] + slash + path + space + tail)
+    return "://".join(kept)
+
+
+def _version_of(folder: Path) -> str:
+    """A virtual environment's Python version, from its pyvenv.cfg."""
+    for line in (folder / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "version_info":
+            return value.strip()
+    raise CreationError(f"uv made an environment in {folder} that does not say which Python it has.")
+
+
+def _clean(home: Path, final: Path) -> None:
+    """Remove what interrupted creations left, and what is broken in this one's place. The lock of `final` is held."""
+    if final.exists():
+        managed_environments.delete(final)
+    for leftover in managed_environments.leftovers(home):
+        meant_for = managed_environments.environment_of(leftover)
+        if meant_for == final.name:
+            shutil.rmtree(leftover, ignore_errors=True)
+            continue
+        with file_lock.held_if_free(managed_environments.lock_of(home, meant_for)) as free:
+            if free:
+                shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,97 @@
+"""What an environment is to be: the descriptions that come with Kasoku, and those of the user's config folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+BUILT_IN = Path(__file__).parent / "environments.toml"
+LISTS = ("requirements", "overrides", "imports", "paths")
+KEYS = {"purpose", "python", "backend", "variables", *LISTS}
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpec:
+    """An environment as described. `python` and the `requirements` are version specifiers as pip knows them."""
+
+    name: str
+    purpose: str = ""
+    python: str = ""
+    requirements: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    backend: str = "auto"
+    imports: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+    interpreter: Path | None = None
+    """The Python that the user's config names, which is then taken as it is."""
+
+    @property
+    def digest(self) -> str:
+        """Over what would be installed: an environment made for an older description is not taken for this one."""
+        content = json.dumps([self.python, self.requirements, self.overrides, self.imports])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpecs:
+    """All descriptions by name, and a sentence for each one of the user's that could not be read."""
+
+    by_name: Mapping[str, EnvironmentSpec]
+    problems: tuple[str, ...]
+
+
+def load_specs(config_folder: Path) -> EnvironmentSpecs:
+    """The built-in descriptions, changed and added to by `environments.toml` and then `environments/*.toml`."""
+    specs = {name: described(name, table, None) for name, table in tomllib.loads(BUILT_IN.read_text()).items()}
+    problems: list[str] = []
+    for path in (config_folder / "environments.toml", *sorted((config_folder / "environments").glob("*.toml"))):
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            problems.append(f"{path} cannot be read ({error}), so what it says of environments is not used.")
+            continue
+        for name, table in tables.items():
+            try:
+                specs[name] = described(name, table, specs.get(name))
+            except ValueError as error:
+                problems.append(f"{path}: [{name}] {error}, so it is not used.")
+    return EnvironmentSpecs(specs, tuple(problems))
+
+
+def described(name: str, table: object, base: EnvironmentSpec | None) -> EnvironmentSpec:
+    """The description that a TOML table gives, on top of `base`. Raises ValueError with half a sentence."""
+    if not isinstance(table, dict):
+        raise ValueError("is no table")
+    if not name.replace("-", "").replace(".", "").replace("_", "").isalnum() or name.startswith((".", "-")):
+        raise ValueError("is no name for an environment: letters, digits, '-', '_' and '.' make one")
+    if unknown := sorted(set(table) - KEYS):
+        raise ValueError(f"has the unknown key {unknown[0]!r}; known are {', '.join(sorted(KEYS))}")
+    given: dict[str, object] = {}
+    for key, value in table.items():
+        if key in LISTS:
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                raise ValueError(f"wants a list of texts as {key}")
+            given[key] = tuple(value)
+        elif key == "variables":
+            if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+                raise ValueError("wants texts as variables")
+            given[key] = {**(base.variables if base else {}), **value}
+        elif not isinstance(value, str):
+            raise ValueError(f"wants a text as {key}")
+        else:
+            given[key] = value
+    if "/" in (python := str(given.get("python", ""))):
+        given["python"] = base.python if base else ""
+        given["interpreter"] = Path(python).expanduser()
+    if base is None and "requirements" not in given and "interpreter" not in given:
+        raise ValueError(
+            'names neither a Python of yours (python = "/path/to/python") nor requirements to make one from'
+        )
+    return replace(base or EnvironmentSpec(name), **given)  # type: ignore[arg-type]

@@ -1,0 +1,305 @@
+"""Environments: which interpreter a method runs in. Resolving starts no process and imports no engine.
+
+The order is: the Python that the user's config names, an environment that Kasoku made, the Python that Kasoku itself
+runs in when it has what is needed; else `Unavailable` with the one command that mends it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from methods import file_lock, managed_environments, torch_builds
+from methods.environment_creation import CreationError, make, normalised, site_packages, versions_in
+from methods.environment_specs import EnvironmentSpec, EnvironmentSpecs, load_specs
+from methods.home import CACHE, private_folder, subfolder, write_atomically
+from methods.interpreter import Interpreter, Unavailable
+from methods.progress import Report, silent
+from methods.runner_job import JobError, run_job
+
+__all__ = [
+    "CreationError",
+    "EnvironmentProblemError",
+    "EnvironmentSpec",
+    "Interpreter",
+    "Listed",
+    "Unavailable",
+    "create",
+    "listed",
+    "load_specs",
+    "remove",
+    "resolve",
+    "use",
+]
+
+State = Literal["configured", "ready", "own", "absent", "outdated", "broken", "incomplete"]
+
+
+class EnvironmentProblemError(Exception):
+    """What was asked of an environment makes no sense. The text is one sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An environment as `kasoku env list` shows it. `versions` are those of what it was asked for, by name."""
+
+    name: str
+    purpose: str
+    state: State
+    reason: str
+    python: Path | None
+    python_version: str | None
+    backend: str | None
+    folder: Path | None
+    size_bytes: int | None
+    created: str | None
+    versions: Mapping[str, str]
+
+
+def resolve(name: str, home: Path, config_folder: Path) -> Interpreter | Unavailable:
+    """The interpreter of the environment `name`, in a few milliseconds."""
+    spec = load_specs(config_folder).by_name.get(name)
+    if spec is None:
+        return Unavailable(unknown(name, load_specs(config_folder)), "kasoku env list")
+    if spec.interpreter is not None:
+        return _configured(spec, spec.interpreter)
+    remedy = f"kasoku env create {name}"
+    all_of_name = managed_environments.managed(home, name)
+    current = [each for each in all_of_name if each.manifest.spec_digest == spec.digest]
+    ready = [each for each in current if each.fault is None]
+    wanted = torch_builds.chosen_backend(spec.backend, torch_builds.has_nvidia_driver()) if len(ready) > 1 else ""
+    for each in sorted(ready, key=lambda each: each.manifest.backend != wanted):
+        manifest = each.manifest
+        return Interpreter(name, each.python, spec.paths, spec.variables, "managed", manifest.versions)
+    if current:
+        return Unavailable(f"{_capital(current[0].fault or '')}.", remedy)
+    own = _own(spec)
+    if isinstance(own, Interpreter):
+        return own
+    if all_of_name:
+        return Unavailable(f"The environment {name} was made from an older description of it.", remedy)
+    return Unavailable(f"There is no environment {name} yet, and {own}.", remedy)
+
+
+def create(
+    name: str,
+    home: Path,
+    config_folder: Path,
+    *,
+    backend: str = torch_builds.AUTO,
+    report: Report = silent,
+    environ: Mapping[str, str] = os.environ,
+) -> Interpreter:
+    """Make the environment `name`, or take the one that is there. Raises EnvironmentProblemError or CreationError.
+
+    `backend` is torch's build: auto (CUDA's where the driver is), cpu, cuda, or a name that uv knows, cu126 for one.
+    """
+    spec = _known(name, config_folder)
+    if spec.interpreter is not None:
+        raise EnvironmentProblemError(
+            f"The environment {name} is pointed at {spec.interpreter}; take that back with `kasoku env remove {name}` "
+            "before you create one."
+        )
+    made = make(spec, home, backend, report, environ)
+    return Interpreter(name, made.python, spec.paths, spec.variables, "managed", made.manifest.versions)
+
+
+def use(
+    name: str,
+    python: Path,
+    home: Path,
+    config_folder: Path,
+    *,
+    paths: tuple[str, ...] = (),
+    variables: Mapping[str, str] | None = None,
+    report: Report = silent,
+) -> Interpreter:
+    """Point the environment `name` at an interpreter of the user's, after trying it. Raises EnvironmentProblemError."""
+    python = Path(os.path.abspath(python.expanduser()))  # noqa: PTH100 - a virtual environment's symlink must stay
+    specs = load_specs(config_folder)
+    known = specs.by_name.get(name)
+    spec = EnvironmentSpec(name) if known is None else known
+    given = Interpreter(name, python, paths, {**spec.variables, **(variables or {})}, "configured", {})
+    if not python.is_file():
+        raise EnvironmentProblemError(f"There is no Python {python}.")
+    if not os.access(python, os.X_OK):
+        raise EnvironmentProblemError(
+            f"{python} is no program that can be run; name the Python itself, /usr/bin/python3 say."
+        )
+    log = subfolder(home, CACHE) / f"describe-{os.getpid()}.log"
+    job = {"job": "describe", "distributions": [], "imports": list(spec.imports)}
+    try:
+        result = run_job(given, job, log, report)
+    except JobError as error:
+        raise EnvironmentProblemError(f"{python} does not run as a Python (3.9 or later is needed): {error}") from error
+    finally:
+        log.unlink(missing_ok=True)
+        log.with_suffix(".job.json").unlink(missing_ok=True)
+    imports = result.get("imports")
+    for module, fault in imports.items() if isinstance(imports, dict) else ():
+        if fault:
+            raise EnvironmentProblemError(
+                f"{python} cannot import {module}, which the environment {name} needs: {fault}"
+            )
+    folder = private_folder(private_folder(config_folder) / "environments")
+    table = [f"[{_text(name)}]", f"python = {_text(str(python))}"]
+    if paths:
+        table.append(f"paths = [{', '.join(map(_text, paths))}]")
+    if variables:
+        table += [f"[{_text(name)}.variables]", *(f"{_text(key)} = {_text(value)}" for key, value in variables.items())]
+    write_atomically(folder / f"{name}.toml", ("\n".join(table) + "\n").encode())
+    again = load_specs(config_folder)
+    if name not in again.by_name or again.by_name[name].interpreter != python:
+        (folder / f"{name}.toml").unlink()
+        raise EnvironmentProblemError(
+            next(iter(again.problems), f"The environment {name} cannot be pointed at {python}.")
+        )
+    chosen = _configured(again.by_name[name], python)
+    if isinstance(chosen, Unavailable):
+        raise EnvironmentProblemError(chosen.reason)
+    return chosen
+
+
+def remove(name: str, home: Path, config_folder: Path, report: Report = silent) -> list[Path]:
+    """Take back what `use` said of the environment `name` and delete every one made of that name; gives what went."""
+    gone: list[Path] = []
+    pointer = config_folder / "environments" / f"{name}.toml"
+    if pointer.is_file():
+        pointer.unlink()
+        gone.append(pointer)
+    folders = [each.folder for each in managed_environments.managed(home, name)]
+    folders += [
+        leftover
+        for leftover in managed_environments.leftovers(home)
+        if managed_environments.environment_of(leftover).rpartition("-")[0] == name
+    ]
+    for folder in folders:
+        lock = managed_environments.lock_of(home, managed_environments.environment_of(folder))
+        with file_lock.held(lock, f"environment {name}", report):
+            if folder.is_dir():
+                managed_environments.delete(folder)
+                gone.append(folder)
+    if not gone:
+        spec = _known(name, config_folder)
+        where = f"; your config points it at {spec.interpreter}" if spec.interpreter else ""
+        raise EnvironmentProblemError(f"There is no environment {name} to remove{where}.")
+    return gone
+
+
+def listed(home: Path, config_folder: Path) -> list[Listed]:
+    """Every environment that is described, and every one that was made, usable or not."""
+    specs = load_specs(config_folder)
+    rows: list[Listed] = []
+    for name, spec in specs.by_name.items():
+        found = resolve(name, home, config_folder)
+        made = managed_environments.managed(home, name)
+        for each in made:
+            manifest = each.manifest
+            state: State = "broken" if each.fault else "ready" if manifest.spec_digest == spec.digest else "outdated"
+            rows.append(
+                Listed(
+                    name,
+                    spec.purpose,
+                    state,
+                    each.fault or "; ".join(manifest.notes),
+                    each.python,
+                    manifest.python_version,
+                    manifest.backend or None,
+                    each.folder,
+                    manifest.size_bytes,
+                    manifest.created,
+                    _asked_for(spec, manifest.versions),
+                )
+            )
+        if isinstance(found, Interpreter) and found.source != "managed":
+            first: State = "configured" if found.source == "configured" else "own"
+            versions = _asked_for(spec, found.versions)
+            rows.append(Listed(name, spec.purpose, first, "", found.python, None, None, None, None, None, versions))
+        elif isinstance(found, Unavailable) and (spec.interpreter is not None or not made):
+            state = "absent" if spec.interpreter is None else "broken"
+            rows.append(
+                Listed(name, spec.purpose, state, found.reason, spec.interpreter, None, None, None, None, None, {})
+            )
+    for leftover in managed_environments.leftovers(home):
+        meant_for = managed_environments.environment_of(leftover).rpartition("-")[0]
+        reason = "it is being made, or was interrupted; creating one removes what is left of it"
+        rows.append(Listed(meant_for, "", "incomplete", reason, None, None, None, leftover, None, None, {}))
+    return rows
+
+
+def unknown(name: str, specs: EnvironmentSpecs) -> str:
+    """The sentence for a name that describes nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(name, specs.by_name, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(specs.by_name))}."
+    return f"No environment is called {name!r}; {hint}"
+
+
+def _known(name: str, config_folder: Path) -> EnvironmentSpec:
+    specs = load_specs(config_folder)
+    if name not in specs.by_name:
+        raise EnvironmentProblemError(unknown(name, specs))
+    return specs.by_name[name]
+
+
+def _configured(spec: EnvironmentSpec, python: Path) -> Interpreter | Unavailable:
+    remedy = f"kasoku env use {spec.name} /path/to/python"
+    if not python.is_absolute():
+        return Unavailable(f"The Python {python} that your config names for {spec.name} is no absolute path.", remedy)
+    if not python.is_file():
+        return Unavailable(f"The Python {python} that your config names for {spec.name} is not there.", remedy)
+    if not os.access(python, os.X_OK):
+        return Unavailable(f"The Python {python} that your config names for {spec.name} cannot be run.", remedy)
+    versions = versions_in([*spec.paths, *site_packages(python)])
+    return Interpreter(spec.name, python, spec.paths, spec.variables, "configured", versions)
+
+
+def _own(spec: EnvironmentSpec) -> Interpreter | str:
+    """The Python that Kasoku runs in when it has what `spec` needs, else what it lacks, as half a sentence."""
+    from importlib import metadata, util
+
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.specifiers import SpecifierSet
+
+    if not spec.imports:
+        return "kasoku's own Python is never taken for it"
+    own = ".".join(map(str, sys.version_info[:3]))
+    if own not in SpecifierSet(spec.python):
+        return f"kasoku's own Python is {own}"
+    versions: dict[str, str] = {}
+    for module in spec.imports:
+        if "." in module or util.find_spec(module) is None:
+            return f"kasoku's own Python has no {module}"
+    for text in spec.requirements:
+        try:
+            requirement = Requirement(text)
+            version = metadata.version(requirement.name)
+        except (InvalidRequirement, metadata.PackageNotFoundError):
+            continue
+        versions[normalised(requirement.name)] = version
+        if not requirement.specifier.contains(version, prereleases=True) and requirement.name in spec.imports:
+            return f"kasoku's own Python has {requirement.name} {version}"
+    return Interpreter(spec.name, Path(sys.executable), spec.paths, spec.variables, "own", versions)
+
+
+def _asked_for(spec: EnvironmentSpec, versions: Mapping[str, str]) -> dict[str, str]:
+    """Of all distributions the ones that the description names; all where it names none."""
+    import re
+
+    names = [normalised(re.split(r"[^A-Za-z0-9._-]", text.strip(), maxsplit=1)[0]) for text in spec.requirements]
+    return {name: versions[name] for name in names if name in versions} if names else dict(versions)
+
+
+def _text(value: str) -> str:
+    """A TOML string."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

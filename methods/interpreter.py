@@ -1,0 +1,33 @@
+"""Which Python a method runs in, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A Python that can import an environment's engine.
+
+    `paths` are put in front of its own `sys.path`, `variables` into its process's environment. `source` says where it
+    comes from: the user's config, a managed environment, or the Python that Kasoku itself runs in. `versions` are the
+    distributions found in it, by normalised name, without having started it.
+    """
+
+    environment: str
+    python: Path
+    paths: tuple[str, ...]
+    variables: Mapping[str, str]
+    source: Literal["configured", "managed", "own"]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """No interpreter: one sentence why, and the one command that mends it."""
+
+    reason: str
+    remedy: str

@@ -1,0 +1,132 @@
+"""The environments Kasoku made: folders `environments/NAME-KEY/` of the home, each with a manifest written last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from methods.environment_specs import EnvironmentSpec
+
+MANIFEST = "kasoku-environment.json"
+MANIFEST_SCHEMA = 1
+MAKING, REMOVING = ".making-", ".removing-"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a managed environment holds, written when everything in it had been tried."""
+
+    schema: int
+    name: str
+    spec_digest: str
+    backend: str
+    python_version: str
+    created: str
+    size_bytes: int
+    versions: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedEnvironment:
+    """A folder of the home that has a manifest, and a sentence where it can no longer be used."""
+
+    folder: Path
+    manifest: Manifest
+    fault: str | None
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+
+def folder_name(spec: EnvironmentSpec, backend: str, python: str) -> str:
+    """The name of its content: another description, build or Python is another folder."""
+    key = hashlib.sha256(json.dumps([spec.digest, backend, python]).encode()).hexdigest()[:12]
+    return f"{spec.name}-{key}"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump(asdict(manifest), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(folder: Path) -> ManagedEnvironment | None:
+    """The environment in `folder`; None where there is no manifest that can be read."""
+    try:
+        fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if fields["schema"] != MANIFEST_SCHEMA:
+            return None
+        manifest = Manifest(**{**fields, "notes": tuple(fields["notes"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    environment = ManagedEnvironment(folder, manifest, None)
+    python = environment.python
+    if os.access(python, os.X_OK):
+        return environment
+    target = python.readlink() if python.is_symlink() else python
+    fault = f"the Python of the environment {manifest.name} is gone ({target})"
+    return ManagedEnvironment(folder, manifest, fault)
+
+
+def managed(home: Path, name: str | None = None) -> list[ManagedEnvironment]:
+    """The environments of the home, of this name or of all, the newest first."""
+    found = [environment for folder in _folders(home, "") if (environment := read(folder)) is not None]
+    if name is not None:
+        found = [environment for environment in found if environment.manifest.name == name]
+    return sorted(found, key=lambda environment: environment.manifest.created, reverse=True)
+
+
+def leftovers(home: Path) -> list[Path]:
+    """Folders of creations and removals that were interrupted, or are still under way."""
+    return _folders(home, MAKING) + _folders(home, REMOVING)
+
+
+def environment_of(leftover: Path) -> str:
+    """The folder name for which a leftover was meant."""
+    return leftover.name.removeprefix(MAKING).removeprefix(REMOVING)
+
+
+def lock_of(home: Path, folder: str) -> Path:
+    return home / "environments" / f".lock-{folder}"
+
+
+def delete(folder: Path) -> None:
+    """Remove an environment so that nothing of it looks ready at any moment. Its lock must be held."""
+    doomed = folder if folder.name.startswith((MAKING, REMOVING)) else folder.with_name(REMOVING + folder.name)
+    if doomed != folder:
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes on disk of all files under `folder`, each hard-linked file once."""
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            stat = os.lstat(os.path.join(parent, name))  # noqa: PTH118 - tens of thousands of files
+            if (stat.st_dev, stat.st_ino) not in seen:
+                seen.add((stat.st_dev, stat.st_ino))
+                total += stat.st_blocks * 512
+    return total
+
+
+def _folders(home: Path, prefix: str) -> list[Path]:
+    try:
+        entries = sorted((home / "environments").iterdir())
+    except OSError:
+        return []
+    return [
+        entry
+        for entry in entries
+        if entry.is_dir() and (entry.name.startswith(prefix) if prefix else not entry.name.startswith("."))
+    ]

@@ -1,0 +1,115 @@
+"""Have a runner do one job that is no measurement (convert, synthesize, describe…) and wait for its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from methods import child_process
+from methods.home import write_atomically
+from methods.interpreter import Interpreter
+from methods.progress import Progress, Report
+
+RUNNER = Path(__file__).parent / "runner"
+TAIL_LINES = 20
+# A runner gets no token, and nothing that would change which packages its Python finds.
+KEPT_FROM_RUNNERS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
+
+
+class JobError(Exception):
+    """The job was not done: one sentence, and the last lines of the runner's log."""
+
+    def __init__(self, sentence: str, log_tail: str = "") -> None:
+        super().__init__(sentence)
+        self.log_tail = log_tail
+
+
+def run_job(interpreter: Interpreter, job: Mapping[str, object], log: Path, report: Report) -> dict[str, object]:
+    """Run `job` (without its `schema` and `paths`, which are put in here) and give back what it says is its result.
+
+    The runner's output goes to `log`, the job is kept beside it. `report` gets its progress, and is called again with
+    the last of it at least every half second. Raises JobError; when `report` raises, the runner is killed first.
+    """
+    if not os.access(interpreter.python, os.X_OK):
+        raise JobError(f"The Python {interpreter.python} of the environment {interpreter.environment} cannot be run.")
+    job_file = log.with_suffix(".job.json")
+    write_atomically(job_file, json.dumps({"schema": 1, "paths": list(interpreter.paths), **job}).encode())
+    write_atomically(log, b"")
+    environ = {name: value for name, value in os.environ.items() if name not in KEPT_FROM_RUNNERS}
+    environ.update(interpreter.variables)
+    latest = Progress(str(job["job"]), f"starting Python of the environment {interpreter.environment}")
+    report(latest)
+
+    reading, writing = os.pipe()
+    result: dict[str, object] | None = None
+    fault: str | None = None
+    try:
+        with log.open("ab") as output:
+            command = [str(interpreter.python), "-I", str(RUNNER), str(job_file), str(writing)]
+            with child_process.running(
+                command, environ=environ, folder=log.parent, output=output, keep=(writing,)
+            ) as process:
+                os.close(writing)
+                writing = -1
+                for line in child_process.lines(reading):
+                    match _message(line):
+                        case {"k": "progress", "phase": str(phase), "detail": str(detail), **rest}:
+                            latest = Progress(
+                                phase,
+                                detail,
+                                _count(rest.get("done")),
+                                _count(rest.get("total")),
+                                str(rest.get("unit", "")),
+                            )
+                        case {"k": "result", "result": dict(found)}:
+                            result = found
+                        case {"k": "error", "message": message}:
+                            fault = str(message)
+                        case {"k": "done"}:
+                            break
+                        case _:
+                            pass
+                    report(latest)
+                status = process.wait()
+    finally:
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
+    if status == 0 and fault is None and result is not None:
+        return result
+    raise JobError(fault or _end(status, job, interpreter), log_tail(log))
+
+
+def log_tail(log: Path) -> str:
+    """The last lines of a runner's log; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 65_536))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
+    except OSError:
+        return ""
+
+
+def _message(line: str | None) -> object:
+    if line is None:
+        return None
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _end(status: int, job: Mapping[str, object], interpreter: Interpreter) -> str:
+    what = f"The job {job['job']!r} in the environment {interpreter.environment}"
+    if status == -signal.SIGKILL:
+        return f"{what} was killed, most likely because the machine ran out of memory."
+    if status < 0:
+        return f"{what} was ended by a signal: {signal.strsignal(-status) or -status}."
+    return f"{what} ended with status {status} and no result."
