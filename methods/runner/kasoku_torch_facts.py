@@ -7,7 +7,7 @@ import sys
 
 FUSED_ATTENTION = re.compile(r"scaled_dot_product|flash|fmha|flex_attention|paged_attention|attention", re.IGNORECASE)
 PLAIN_ATTENTION = re.compile(r"^aten::(bmm|baddbmm|_?softmax)$|softmax_warp_forward|SoftMaxForward", re.IGNORECASE)
-COMPILED_REGION = re.compile(r"Torch-Compiled Region|CompiledFxGraph|CompiledFunction", re.IGNORECASE)
+COMPILED_REGION = "Torch-Compiled Region"
 GRAPH_LAUNCH = re.compile(r"^(cuda|hip)GraphLaunch$")
 
 
@@ -96,7 +96,7 @@ def profile_facts(calls: dict, on_cuda: bool) -> dict:
     return {
         "attention_ops": sorted(attention),
         "attention_op_calls": dict(sorted(attention.items())),
-        "compiled_regions_run": sum(count for name, count in calls.items() if COMPILED_REGION.search(name)),
+        "compiled_regions_run": sum(count for name, count in calls.items() if name.startswith(COMPILED_REGION)),
         "cuda_graphs": sum(count for name, count in calls.items() if GRAPH_LAUNCH.search(name)) if on_cuda else None,
         "token_choice": "sampled" if "aten::multinomial" in calls else "greedy" if "aten::argmax" in calls else None,
     }
@@ -126,7 +126,7 @@ def verify_gpus(expected: list) -> dict:
 
 
 def cuda_peaks() -> dict:
-    """peak_allocated_bytes and peak_reserved_bytes of torch's allocator, over all visible GPUs and the whole process."""
+    """peak_allocated_bytes and peak_reserved_bytes of torch's allocator: all visible GPUs, the whole process."""
     import torch
 
     devices = range(torch.cuda.device_count())

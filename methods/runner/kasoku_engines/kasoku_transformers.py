@@ -121,6 +121,9 @@ class TransformersEngine(Engine):
         profile = torch_facts.profile_facts(calls, on_cuda=self.device == "cuda")
         if profile["cuda_graphs"] is None:
             missing["cuda_graphs"] = "There are no CUDA graphs on this device."
+        if torch_facts.version_tuple(self.torch.__version__) < (2, 4):
+            profile["compiled_regions_run"] = None
+            missing["compiled_regions_run"] = "torch %s names no compiled regions." % self.torch.__version__
         self.cache = getattr(outcome["output"], "past_key_values", None)
         facts["cache"] = cache_kind(self.cache)
         if facts["cache"] is None:
@@ -169,7 +172,7 @@ class TransformersEngine(Engine):
         )
 
     def _generation_config(self, job: dict, model: object) -> object:
-        """A generation config with the job's settings; of the model's own, only its kind of cache where the method names none."""
+        """The job's settings and nothing of the model's own but its kind of cache, where the method names none."""
         sampling = job["sampling"]
         stop_token_ids = list(sampling.get("stop_token_ids") or ())
         cache = self.options.get("cache")
@@ -198,9 +201,10 @@ class TransformersEngine(Engine):
             settings["compile_config"] = self._compile_config()
         elif self.options.get("cache") == "static":
             settings["disable_compile"] = True
-        if settings.get("cache_implementation") == "static":
+        lengths = {len(prompt) for prompt in job["prompts"]}
+        if settings.get("cache_implementation") == "static" and len(lengths) > 1:
             # One size for all prompts, so that a longer one does not compile the decode step again.
-            settings["max_cache_len"] = max(map(len, job["prompts"])) + sampling["max_new_tokens"]
+            settings["max_cache_len"] = max(lengths) + sampling["max_new_tokens"] - 1
         return self.transformers.GenerationConfig(**settings)
 
     def _compile_config(self) -> object:
@@ -232,7 +236,7 @@ class TransformersEngine(Engine):
             return self.model.generate(ids, attention_mask=self.torch.ones_like(ids), generation_config=config, **more)
 
     def _generate_a_few(self) -> object:
-        """Three tokens by the very code that was timed: stopped early, for asking for fewer would size a static cache anew."""
+        """Three tokens by the code that was timed. Stopped early: asking for fewer would size a static cache anew."""
         stop_at = len(self.sample_prompt) + min(PROFILED_TOKENS, self.generation_config.max_new_tokens)
         config = copy.deepcopy(self.generation_config)
         config.return_dict_in_generate = True  # hands out the cache

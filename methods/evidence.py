@@ -1,0 +1,170 @@
+"""Was a method in effect? The facts that a runner left after its timed part, judged by what the method must show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = tuple[bool, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`in_effect` is None where it could not be checked; `reason` is one line for people."""
+
+    in_effect: bool | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing a method can declare under `must_show`: on which fact, expecting what, and how it is judged."""
+
+    fact: str
+    expects: Literal["names", "name", "count"]
+    judge: Callable[..., Verdict]
+
+
+def _ran_any(ops: Sequence[str], parts: Sequence[str]) -> Verdict:
+    seen = [op for op in ops if any(part in op for part in parts)]
+    if seen:
+        return True, f"{', '.join(seen)} ran in the profiled step"
+    return False, f"no {' or '.join(parts)} ran in the profiled step, but {', '.join(ops) or 'no attention op at all'}"
+
+
+def _ran_none(ops: Sequence[str], parts: Sequence[str]) -> Verdict:
+    seen = [op for op in ops if any(part in op for part in parts)]
+    if seen:
+        return False, f"{', '.join(seen)} ran in the profiled step"
+    return True, f"no {' or '.join(parts)} ran"
+
+
+def _attention_is(actual: str, wanted: str) -> Verdict:
+    if actual == wanted:
+        return True, f"attention resolved to {actual}"
+    return False, f"attention resolved to {actual}, not {wanted}"
+
+
+def _attention_is_not(actual: str, unwanted: str) -> Verdict:
+    return actual != unwanted, f"attention resolved to {actual}"
+
+
+def _cache_is(actual: str, wanted: str) -> Verdict:
+    return actual == wanted, f"the cache was {actual}" + ("" if actual == wanted else f", not {wanted}")
+
+
+def _wrapper_is(actual: str, wanted: str) -> Verdict:
+    if actual == wanted:
+        return True, f"the model was wrapped in {actual}"
+    return False, f"the model was not wrapped in {wanted}" + (f", but in {actual}" if actual else "")
+
+
+def _at_least(one: str, many: str, verb: str) -> Callable[[int, int], Verdict]:
+    return lambda actual, bound: (actual >= bound, _counted(actual, one, many, verb))
+
+
+def _at_most(one: str, many: str, verb: str) -> Callable[[int, int], Verdict]:
+    return lambda actual, bound: (actual <= bound, _counted(actual, one, many, verb))
+
+
+def _counted(number: int, one: str, many: str, verb: str) -> str:
+    return f"{number} {one} was {verb}" if number == 1 else f"{number} {many} were {verb}"
+
+
+CONDITIONS: Mapping[str, Condition] = {
+    "attention_op_any": Condition("attention_ops", "names", _ran_any),
+    "attention_op_none": Condition("attention_ops", "names", _ran_none),
+    "attention_implementation": Condition("attention_implementation", "name", _attention_is),
+    "attention_implementation_not": Condition("attention_implementation", "name", _attention_is_not),
+    "cache": Condition("cache", "name", _cache_is),
+    "wrapper": Condition("wrapper", "name", _wrapper_is),
+    "compiled_frames_min": Condition("compiled_frames", "count", _at_least("frame", "frames", "compiled")),
+    "compiled_frames_max": Condition("compiled_frames", "count", _at_most("frame", "frames", "compiled")),
+    "compiled_regions_run_min": Condition(
+        "compiled_regions_run", "count", _at_least("compiled region", "compiled regions", "run in the profiled step")
+    ),
+    "graph_breaks_max": Condition("graph_breaks", "count", _at_most("graph break", "graph breaks", "counted")),
+    "recompiles_timed_max": Condition(
+        "recompiles_timed", "count", _at_most("frame", "frames", "compiled anew in the timed part")
+    ),
+    "cuda_graphs_min": Condition(
+        "cuda_graphs", "count", _at_least("CUDA graph", "CUDA graphs", "launched in the profiled step")
+    ),
+    "converted_modules_min": Condition("converted_modules", "count", _at_least("module", "modules", "converted")),
+    "cached_prompt_tokens_max": Condition(
+        "cached_prompt_tokens",
+        "count",
+        _at_most("prompt token", "prompt tokens", "taken from a cache of earlier requests"),
+    ),
+}
+WHY_NOT = "why_not"
+# A fact whose absence is itself a finding: no wrapper is not an unknown wrapper.
+ABSENT: Mapping[str, object] = {"wrapper": ""}
+
+
+def problem_of(key: str, value: object) -> str | None:
+    """What is wrong with one condition as declared, or None. An unknown key is for the caller to find."""
+    expects = CONDITIONS[key].expects
+    if expects == "names":
+        if not (isinstance(value, list | tuple) and value and all(isinstance(name, str) and name for name in value)):
+            return "must be a list of names"
+    elif expects == "name":
+        if not (isinstance(value, str) and value):
+            return "must be a name"
+    elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        return "must be a whole number, 0 or more"
+    return None
+
+
+def judge(must_show: Mapping[str, object], evidence: Mapping[str, object] | None) -> Judgement:
+    """True when all conditions hold, False when one does not, None when none failed but not all could be checked."""
+    if evidence is None:
+        return Judgement(None, "Could not be checked: the run left no evidence.")
+    conditions = {key: wanted for key, wanted in must_show.items() if key != WHY_NOT}
+    if not conditions:
+        return Judgement(None, "Could not be checked: the method declares nothing that it must show.")
+    explanations = must_show.get(WHY_NOT)
+    holding, failing, unknown = [], [], []
+    for key, wanted in conditions.items():
+        condition = CONDITIONS[key]
+        actual = _fact(condition, evidence)
+        if actual is None:
+            unknown.append(_why_missing(condition.fact, evidence))
+            continue
+        holds, sentence = condition.judge(actual, wanted)
+        if holds:
+            holding.append(sentence)
+        else:
+            why = explanations.get(key) if isinstance(explanations, Mapping) else None
+            failing.append(f"{sentence}: {why}" if why else sentence)
+    if failing:
+        return Judgement(False, _sentence("; ".join(failing)))
+    if unknown:
+        return Judgement(None, _sentence("could not be checked: " + "; ".join(dict.fromkeys(unknown))))
+    return Judgement(True, _sentence("; ".join(dict.fromkeys(holding))))
+
+
+def _fact(condition: Condition, evidence: Mapping[str, object]) -> object:
+    """The fact, or None where it is missing or, a user's engine having written it, of the wrong kind."""
+    actual = evidence.get(condition.fact)
+    if actual is None:
+        return ABSENT.get(condition.fact) if condition.fact in evidence else None
+    kind_fits = {
+        "names": isinstance(actual, list | tuple) and all(isinstance(name, str) for name in actual),
+        "name": isinstance(actual, str),
+        "count": isinstance(actual, int) and not isinstance(actual, bool),
+    }
+    return actual if kind_fits[condition.expects] else None
+
+
+def _why_missing(fact: str, evidence: Mapping[str, object]) -> str:
+    missing = evidence.get("missing")
+    reason = missing.get(fact) if isinstance(missing, Mapping) else None
+    if reason:
+        return str(reason).rstrip(".")
+    return f"the engine did not say {fact}" if evidence.get(fact) is None else f"the engine gave no proper {fact}"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
