@@ -1,0 +1,62 @@
+"""NVML's GPU performance monitoring (Hopper and later): SM and DRAM utilisation between two samples."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from probes.measured import Call, Metric
+from probes.nvml_errors import explain
+
+SM_ACTIVE: Final = Metric("sm_active_percent", "percent", 0, 100.5)  # the counters' rounding may pass 100 by a little
+DRAM_ACTIVE: Final = Metric("dram_active_percent", "percent", 0, 100.5)
+
+
+class Gpm:
+    """Two samples of one GPU, each the start of the next interval. `reason` says why there is none, else it is None.
+
+    The interval is what lies between two calls; NVML wants more than 100 ms.
+    """
+
+    def __init__(self, library: Any, handle: Any) -> None:
+        self.call: Final = Call((SM_ACTIVE, DRAM_ACTIVE), self.since_last)
+        self.begun = False
+        self.reason: str | None = None
+        self._library = library
+        self._handle = handle
+        try:
+            if not library.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice:
+                self.reason = "needs a Hopper GPU or a later one"
+                return
+            self._older = library.nvmlGpmSampleAlloc()
+            self._newer = library.nvmlGpmSampleAlloc()
+            wanted = library.c_nvmlGpmMetricsGet_t()
+            wanted.version = library.NVML_GPM_METRICS_GET_VERSION
+            wanted.numMetrics = 2
+            wanted.metrics[0].metricId = library.NVML_GPM_METRIC_SM_UTIL
+            wanted.metrics[1].metricId = library.NVML_GPM_METRIC_DRAM_BW_UTIL
+            self._wanted = wanted
+            self.begin()
+        except Exception as error:
+            self.reason = explain(error)
+
+    def begin(self) -> None:
+        """Take the first sample of an interval. Raises what NVML raises."""
+        self.begun = False
+        self._library.nvmlGpmSampleGet(self._handle, self._older)
+        self.begun = True
+
+    def since_last(self) -> tuple[float, float]:
+        """(SM, DRAM) utilisation in percent since the last sample. Raises what NVML raises."""
+        library = self._library
+        try:
+            library.nvmlGpmSampleGet(self._handle, self._newer)
+            self._wanted.sample1, self._wanted.sample2 = self._older, self._newer
+            library.nvmlGpmMetricsGet(self._wanted)
+        except Exception:
+            self.begun = False
+            raise
+        self._older, self._newer = self._newer, self._older
+        for metric in self._wanted.metrics[0:2]:
+            if metric.nvmlReturn != 0:
+                raise library.NVMLError(metric.nvmlReturn)
+        return self._wanted.metrics[0].value, self._wanted.metrics[1].value
