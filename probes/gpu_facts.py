@@ -1,0 +1,102 @@
+"""What does not change about a GPU: read once, for the capture of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from probes.nvml_errors import explain
+from probes.reading import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from probes.gpu import Gpu
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFacts:
+    """A GPU's static data. None: not told, and `missing` has the reason under the field's name.
+
+    source, uuid: what ties the telemetry's `gpu0` to the device. compute_capability: "9.0". memory_bandwidth_bytes_s is
+    the theoretical one, 2 × memory clock × bus width / 8 (both edges of the clock carry data), not a measured one.
+    missing also lists the telemetry's metrics that this GPU does not report; notes says what to know of the others.
+    """
+
+    source: str
+    uuid: str
+    name: str
+    pci_bus_id: str | None
+    compute_capability: str | None
+    memory_total_bytes: int | None
+    power_limit_w: float | None
+    max_sm_clock_mhz: int | None
+    max_memory_clock_mhz: int | None
+    memory_bus_width_bits: int | None
+    memory_bandwidth_bytes_s: float | None
+    pcie_generation: int | None
+    pcie_generation_max: int | None
+    pcie_width: int | None
+    pcie_width_max: int | None
+    mig: bool
+    persistence: bool | None
+    ecc: bool | None
+    missing: dict[str, str]
+    notes: dict[str, str]
+
+
+def gpu_facts(gpu: Gpu) -> GpuFacts:
+    """Ask for everything once (some calls take over a millisecond). Raises nothing."""
+    nvml, handle = gpu.library, gpu.handle
+    missing = dict(gpu.missing)
+
+    def ask(name: str, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except Exception as error:  # any fact may be missing on its own
+            missing[name] = explain(error)
+            return None
+
+    clock = ask("max_memory_clock_mhz", lambda: int(nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_MEM)))
+    width = ask("memory_bus_width_bits", lambda: int(nvml.nvmlDeviceGetMemoryBusWidth(handle)))
+    bandwidth = None
+    if clock and width:
+        bandwidth = 2 * clock * 1e6 * width / 8
+    else:
+        missing["memory_bandwidth_bytes_s"] = "needs the memory clock and the bus width"
+    return GpuFacts(
+        source=gpu.source,
+        uuid=gpu.uuid,
+        name=gpu.name,
+        pci_bus_id=ask("pci_bus_id", lambda: _bus_id(nvml.nvmlDeviceGetPciInfo(handle))),
+        compute_capability=ask("compute_capability", lambda: _dotted(nvml.nvmlDeviceGetCudaComputeCapability(handle))),
+        memory_total_bytes=ask("memory_total_bytes", lambda: int(nvml.nvmlDeviceGetMemoryInfo(handle).total)),
+        power_limit_w=ask("power_limit_w", lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000),
+        max_sm_clock_mhz=ask(
+            "max_sm_clock_mhz", lambda: int(nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM))
+        ),
+        max_memory_clock_mhz=clock,
+        memory_bus_width_bits=width,
+        memory_bandwidth_bytes_s=bandwidth,
+        pcie_generation=ask("pcie_generation", lambda: int(nvml.nvmlDeviceGetCurrPcieLinkGeneration(handle))),
+        pcie_generation_max=ask("pcie_generation_max", lambda: int(nvml.nvmlDeviceGetMaxPcieLinkGeneration(handle))),
+        pcie_width=ask("pcie_width", lambda: int(nvml.nvmlDeviceGetCurrPcieLinkWidth(handle))),
+        pcie_width_max=ask("pcie_width_max", lambda: int(nvml.nvmlDeviceGetMaxPcieLinkWidth(handle))),
+        mig=gpu.mig,
+        persistence=ask("persistence", lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle))),
+        ecc=ask("ecc", lambda: bool(nvml.nvmlDeviceGetEccMode(handle)[0])),
+        missing=missing,
+        notes=dict(gpu.notes),
+    )
+
+
+def _bus_id(information: Any) -> str:
+    text = information.busId
+    return printable(text.decode("ascii", "replace") if isinstance(text, bytes) else str(text))
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    major, minor = capability
+    return f"{major}.{minor}"

@@ -1,0 +1,104 @@
+"""The host's CPU and memory, by psutil."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+from probes.cgroup import cgroup_limits
+from probes.measured import Call, Metric, failed, take
+from probes.pace import Pace
+from probes.reading import printable
+from probes.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from probes.cgroup import CgroupLimits
+    from probes.reading import Reading
+
+EXBIBYTE: Final = 2**60
+SLOW_TURN: Final = 7  # of ten: away from the turns at which the first GPUs' energy is read
+RAM_USED: Final = Metric("ram_used_bytes", "bytes", 0, EXBIBYTE)
+RAM_AVAILABLE: Final = Metric("ram_available_bytes", "bytes", 0, EXBIBYTE)
+RAM_TOTAL: Final = Metric("ram_total_bytes", "bytes", 1, EXBIBYTE)
+CPU: Final = Metric("cpu_percent", "percent", 0, 100)
+LOAD: Final = Metric("load_1m", "processes", 0, 1e6)
+CLOCK: Final = Metric("cpu_mhz", "megahertz", 1, 20_000)
+GROUP_MEMORY: Final = Metric("cgroup_memory_used_bytes", "bytes", 0, EXBIBYTE)
+
+
+class Host(Source):
+    """CPU percent (of all cores together) at every tick; RAM, load, CPU clock and the cgroup's memory at 1 Hz.
+
+    `per_core` adds cpu0_percent, cpu1_percent… at 1 Hz. The first CPU percentage has no beginning and is left out.
+    """
+
+    name = "host"
+
+    def __init__(
+        self,
+        now_ns: Callable[[], int] = time.perf_counter_ns,
+        per_core: bool = False,
+        limits: Callable[[], CgroupLimits] = cgroup_limits,
+    ) -> None:
+        self._now_ns = now_ns
+        self._per_core = per_core
+        self._limits = limits
+        self._clock_pace = Pace()
+        self._fast: list[Call] = []
+        self._slow: list[Call] = []
+
+    def open(self) -> Sequence[Reading]:
+        psutil.cpu_percent(None)  # the first call only sets the beginning
+        self._fast = [Call((CPU,), lambda: (psutil.cpu_percent(None),))]
+        self._slow = [
+            Call((RAM_USED, RAM_AVAILABLE, RAM_TOTAL), _ram),
+            Call((LOAD,), lambda: (os.getloadavg()[0],)),
+        ]
+        if self._per_core:
+            psutil.cpu_percent(None, percpu=True)
+            cores = tuple(Metric(f"cpu{core}_percent", "percent", 0, 100) for core in range(psutil.cpu_count() or 1))
+            self._slow.append(Call(cores, lambda: psutil.cpu_percent(None, percpu=True)))
+        folder = self._limits().folder
+        if folder is not None and (folder / "memory.current").is_file():
+            self._slow.append(Call((GROUP_MEMORY,), lambda: (int((folder / "memory.current").read_text()),)))
+        return ()
+
+    def fast(self) -> Sequence[Reading]:
+        return self._take(self._fast)
+
+    def slow(self, turn: int) -> Sequence[Reading]:
+        if turn % 10 != SLOW_TURN:
+            return ()
+        readings = self._take(self._slow)
+        before = self._now_ns()
+        if self._clock_pace.due(before):  # reads a file for each core: on a big machine that is milliseconds
+            readings += self._take([Call((CLOCK,), _clock)])
+            self._clock_pace.took(before, self._now_ns())
+        return readings
+
+    def _take(self, calls: list[Call]) -> list[Reading]:
+        readings: list[Reading] = []
+        for call in calls:
+            try:
+                readings += take(self.name, call, self._now_ns)
+            except Exception as error:  # /proc may be hidden, cut or odd in a container
+                status = f"this system does not tell it: {type(error).__name__}: {printable(str(error))}"
+                readings += failed(self.name, call, status, self._now_ns())
+        return readings
+
+
+def _ram() -> tuple[int, int, int]:
+    memory = psutil.virtual_memory()
+    return memory.used, memory.available, memory.total
+
+
+def _clock() -> tuple[float]:
+    frequency = psutil.cpu_freq()
+    if frequency is None:
+        raise OSError("no CPU frequency in /proc or /sys")
+    return (frequency.current,)

@@ -1,0 +1,20 @@
+"""When a reading whose cost is not known beforehand may be taken again."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SHARE: Final = 0.001
+
+
+class Pace:
+    """Keeps a costly reading to at most `SHARE` of the time: one that took c is not due again before c / SHARE."""
+
+    def __init__(self) -> None:
+        self._due_ns = 0
+
+    def due(self, now_ns: int) -> bool:
+        return now_ns >= self._due_ns
+
+    def took(self, before_ns: int, after_ns: int) -> None:
+        self._due_ns = after_ns + int((after_ns - before_ns) / SHARE)
