@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 PARENT = """
 import subprocess, sys, threading
 held = bytearray(b"x") * (40 << 20)
-child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+child = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
 for line in sys.stdin:
     if line == "burn\\n":
         threading.Thread(target=lambda: [sum(range(1000)) for _ in iter(int, 1)], daemon=True).start()
     if line == "end child\\n":
-        child.stdin.close(); child.wait(); print("ended", flush=True)
+        child.terminate(); child.wait(); print("ended", flush=True)
     if line == "leave child\\n":
         import os; os._exit(0)
 """
 CHILD = """
-import sys
+import signal
 held = bytearray(b"x") * (40 << 20)
 print("up", flush=True)
-sys.stdin.read()
+signal.pause()
 """
 
 
