@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
-from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from methods import child_process, file_lock, managed_environments, pip_settings, torch_builds
+from methods import file_lock, managed_environments, torch_builds, whole_folder
 from methods.environment_specs import EnvironmentSpec
-from methods.home import ENVIRONMENTS, fsync_folder, subfolder
+from methods.home import ENVIRONMENTS, subfolder
 from methods.interpreter import Interpreter
-from methods.managed_environments import MAKING, ManagedEnvironment, Manifest
-from methods.progress import Progress, Report
+from methods.managed_environments import ManagedEnvironment, Manifest
+from methods.package_installer import PackageInstaller, cause
+from methods.progress import Report
 from methods.runner_job import JobError, run_job
 
-TAIL_LINES = 12
 NETWORK_WORDS = (
     "dns error",
     "client error (connect)",
@@ -57,22 +54,17 @@ def make(
     root = subfolder(home, ENVIRONMENTS)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}" if python.startswith("/") else python
     final = root / managed_environments.folder_name(spec, chosen, version)
-    with file_lock.held(managed_environments.lock_of(home, final.name), phase, report):
+    with file_lock.held(whole_folder.lock_of(root, final.name), phase, report):
         there = managed_environments.read(final)
         if there is not None and there.fault is None:
             return there
-        _clean(home, final)
-        making = root / (MAKING + final.name)
         try:
-            manifest = _fill(making, spec, chosen, python, _Uv(making, phase, report, environ))
-            managed_environments.write_manifest(making, manifest)
-            making.rename(final)
-            fsync_folder(root)
+            with whole_folder.made(root, final.name) as making:
+                manifest = _fill(making, spec, chosen, python, PackageInstaller(root, phase, report, environ))
+                managed_environments.write_manifest(making, manifest)
         except OSError as error:
             reason = error.strerror or str(error)
             raise CreationError(f"The environment {spec.name} cannot be written to {root}: {reason}.") from error
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
     made = managed_environments.read(final)
     if made is None or made.fault is not None:
         raise CreationError(f"The environment {spec.name} was made and cannot be read again: {made and made.fault}.")
@@ -114,49 +106,13 @@ def site_packages(python: Path) -> list[str]:
     return found
 
 
-class _Uv:
-    """uv, told what pip knows, its output passed on line by line."""
-
-    def __init__(self, folder: Path, phase: str, report: Report, environ: Mapping[str, str]) -> None:
-        self.folder = folder
-        self.phase = phase
-        self.report = report
-        self.environ = {
-            name: value for name, value in environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH")
-        }
-        self.environ.update(pip_settings.for_uv(environ))
-        self.environ.update(NO_COLOR="1", UV_NO_PROGRESS="1")
-        self.find_links = pip_settings.find_links(environ)
-
-    def say(self, detail: str) -> None:
-        self.report(Progress(self.phase, detail))
-
-    def __call__(self, *arguments: str) -> tuple[int, str]:
-        """Run uv, and give back its exit status and its last lines."""
-        import uv
-
-        tail: deque[str] = deque(maxlen=TAIL_LINES)
-        with child_process.running(
-            [uv.find_uv_bin(), *arguments], environ=self.environ, folder=self.folder.parent, output=subprocess.PIPE
-        ) as process:
-            assert process.stdout is not None  # noqa: S101 - it is a pipe
-            latest = "asking uv"
-            for line in child_process.lines(process.stdout.fileno()):
-                if line is not None and line.strip():
-                    latest = _without_secrets(line.strip())
-                    tail.append(latest)
-                self.say(latest)
-            return process.wait(), "\n".join(tail)
-
-
-def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: _Uv) -> Manifest:
+def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: PackageInstaller) -> Manifest:
     """Create the virtual environment `making`, install into it and try it."""
     uv.say("creating a Python environment")
     # relocatable, because it moves to its place when it is done
-    status, said = uv("venv", "--relocatable", "--python", python, str(making))
+    status, said = uv("venv", "--allow-existing", "--relocatable", "--python", python, str(making))
     if status != 0:
-        raise CreationError(f"uv found no Python ({python}) for the environment {spec.name}: {_cause(said)}", said)
-    making.chmod(0o700)
+        raise CreationError(f"uv found no Python ({python}) for the environment {spec.name}: {cause(said)}", said)
     python_version = _version_of(making)
     notes = _install(making, spec, backend, python_version, uv)
 
@@ -192,7 +148,9 @@ def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: _U
     )
 
 
-def _install(making: Path, spec: EnvironmentSpec, backend: str, python_version: str, uv: _Uv) -> tuple[str, ...]:
+def _install(
+    making: Path, spec: EnvironmentSpec, backend: str, python_version: str, uv: PackageInstaller
+) -> tuple[str, ...]:
     """Install the requirements with torch's build for `backend`; gives back what was decided on the way."""
     arguments = ["pip", "install", "--python", str(making / "bin" / "python"), *spec.requirements]
     if spec.overrides:
@@ -231,26 +189,7 @@ def _install(making: Path, spec: EnvironmentSpec, backend: str, python_version: 
 def _must(outcome: tuple[int, str], spec: EnvironmentSpec) -> None:
     status, said = outcome
     if status != 0:
-        raise CreationError(f"uv could not install the environment {spec.name}: {_cause(said)}", said)
-
-
-def _cause(said: str) -> str:
-    """The line of uv's last words that tells most, as the end of a sentence."""
-    words = [line.strip(" ×╰─▶│·") for line in said.splitlines() if line.strip(" ×╰─▶│·")]
-    told = [line for line in words if line.lower().startswith(("error:", "cause:"))] or words
-    line = told[0].removeprefix("error:").removeprefix("cause:").strip() if told else "it said nothing"
-    return line if line.endswith(".") else line + "."
-
-
-def _without_secrets(line: str) -> str:
-    """A line with the user information of addresses (`//user:password@`) taken out."""
-    head, *rest = line.split("://")
-    kept = [head]
-    for part in rest:
-        address, space, tail = part.partition(" ")
-        host, slash, path = address.partition("/")
-        kept.append(host.rpartition("@")[2] + slash + path + space + tail)
-    return "://".join(kept)
+        raise CreationError(f"uv could not install the environment {spec.name}: {cause(said)}", said)
 
 
 def _version_of(folder: Path) -> str:
@@ -260,17 +199,3 @@ def _version_of(folder: Path) -> str:
         if name.strip() == "version_info":
             return value.strip()
     raise CreationError(f"uv made an environment in {folder} that does not say which Python it has.")
-
-
-def _clean(home: Path, final: Path) -> None:
-    """Remove what interrupted creations left, and what is broken in this one's place. The lock of `final` is held."""
-    if final.exists():
-        managed_environments.delete(final)
-    for leftover in managed_environments.leftovers(home):
-        meant_for = managed_environments.environment_of(leftover)
-        if meant_for == final.name:
-            shutil.rmtree(leftover, ignore_errors=True)
-            continue
-        with file_lock.held_if_free(managed_environments.lock_of(home, meant_for)) as free:
-            if free:
-                shutil.rmtree(leftover, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 BUILT_IN = Path(__file__).parent / "environments.toml"
 LISTS = ("requirements", "overrides", "imports", "paths")
+PYTHON_VERSIONS = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)\s*\d+(\.\d+)*(\.\*)?\s*")
 KEYS = {"purpose", "python", "backend", "variables", *LISTS}
 
 
@@ -90,8 +92,21 @@ def described(name: str, table: object, base: EnvironmentSpec | None) -> Environ
     if "/" in (python := str(given.get("python", ""))):
         given["python"] = base.python if base else ""
         given["interpreter"] = Path(python).expanduser()
+    elif python:
+        given["python"] = python_versions(python)
     if base is None and "requirements" not in given and "interpreter" not in given:
         raise ValueError(
             'names neither a Python of yours (python = "/path/to/python") nor requirements to make one from'
         )
     return replace(base or EnvironmentSpec(name), **given)  # type: ignore[arg-type]
+
+
+def python_versions(text: str) -> str:
+    """A version specifier: `3.11` stands for any 3.11. Raises ValueError with half a sentence."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return f"=={text}.*"
+    if re.fullmatch(r"\d+\.\d+\.\d+", text):
+        return f"=={text}"
+    if not all(PYTHON_VERSIONS.fullmatch(part) for part in text.split(",")):
+        raise ValueError(f"wants Python versions as '3.11' or '>=3.10,<3.14', or a path, not {text!r}")
+    return text

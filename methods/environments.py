@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from methods import file_lock, managed_environments, torch_builds
+from methods import file_lock, managed_environments, torch_builds, whole_folder
 from methods.environment_creation import CreationError, make, normalised, site_packages, versions_in
 from methods.environment_specs import EnvironmentSpec, EnvironmentSpecs, load_specs
-from methods.home import CACHE, private_folder, subfolder, write_atomically
+from methods.home import CACHE, ENVIRONMENTS, private_folder, subfolder, write_atomically
 from methods.interpreter import Interpreter, Unavailable
 from methods.progress import Report, silent
 from methods.runner_job import JobError, run_job
@@ -175,14 +175,14 @@ def remove(name: str, home: Path, config_folder: Path, report: Report = silent) 
     folders = [each.folder for each in managed_environments.managed(home, name)]
     folders += [
         leftover
-        for leftover in managed_environments.leftovers(home)
-        if managed_environments.environment_of(leftover).rpartition("-")[0] == name
+        for leftover in whole_folder.leftovers(home / ENVIRONMENTS)
+        if whole_folder.meant_for(leftover).rpartition("-")[0] == name
     ]
     for folder in folders:
-        lock = managed_environments.lock_of(home, managed_environments.environment_of(folder))
+        lock = whole_folder.lock_of(home / ENVIRONMENTS, whole_folder.meant_for(folder))
         with file_lock.held(lock, f"environment {name}", report):
             if folder.is_dir():
-                managed_environments.delete(folder)
+                whole_folder.delete(folder)
                 gone.append(folder)
     if not gone:
         spec = _known(name, config_folder)
@@ -225,8 +225,8 @@ def listed(home: Path, config_folder: Path) -> list[Listed]:
             rows.append(
                 Listed(name, spec.purpose, state, found.reason, spec.interpreter, None, None, None, None, None, {})
             )
-    for leftover in managed_environments.leftovers(home):
-        meant_for = managed_environments.environment_of(leftover).rpartition("-")[0]
+    for leftover in whole_folder.leftovers(home / ENVIRONMENTS):
+        meant_for = whole_folder.meant_for(leftover).rpartition("-")[0]
         reason = "it is being made, or was interrupted; creating one removes what is left of it"
         rows.append(Listed(meant_for, "", "incomplete", reason, None, None, None, leftover, None, None, {}))
     return rows

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from methods import whole_folder
 from methods.environment_specs import EnvironmentSpec
+from methods.home import ENVIRONMENTS
 
 MANIFEST = "kasoku-environment.json"
 MANIFEST_SCHEMA = 1
-MAKING, REMOVING = ".making-", ".removing-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +78,12 @@ def read(folder: Path) -> ManagedEnvironment | None:
 
 def managed(home: Path, name: str | None = None) -> list[ManagedEnvironment]:
     """The environments of the home, of this name or of all, the newest first."""
-    found = [environment for folder in _folders(home, "") if (environment := read(folder)) is not None]
+    found = [
+        environment for folder in whole_folder.whole(home / ENVIRONMENTS) if (environment := read(folder)) is not None
+    ]
     if name is not None:
         found = [environment for environment in found if environment.manifest.name == name]
     return sorted(found, key=lambda environment: environment.manifest.created, reverse=True)
-
-
-def leftovers(home: Path) -> list[Path]:
-    """Folders of creations and removals that were interrupted, or are still under way."""
-    return _folders(home, MAKING) + _folders(home, REMOVING)
-
-
-def environment_of(leftover: Path) -> str:
-    """The folder name for which a leftover was meant."""
-    return leftover.name.removeprefix(MAKING).removeprefix(REMOVING)
-
-
-def lock_of(home: Path, folder: str) -> Path:
-    return home / "environments" / f".lock-{folder}"
-
-
-def delete(folder: Path) -> None:
-    """Remove an environment so that nothing of it looks ready at any moment. Its lock must be held."""
-    doomed = folder if folder.name.startswith((MAKING, REMOVING)) else folder.with_name(REMOVING + folder.name)
-    if doomed != folder:
-        shutil.rmtree(doomed, ignore_errors=True)
-        folder.rename(doomed)
-    shutil.rmtree(doomed)
 
 
 def size_of(folder: Path) -> int:
@@ -118,15 +97,3 @@ def size_of(folder: Path) -> int:
                 seen.add((stat.st_dev, stat.st_ino))
                 total += stat.st_blocks * 512
     return total
-
-
-def _folders(home: Path, prefix: str) -> list[Path]:
-    try:
-        entries = sorted((home / "environments").iterdir())
-    except OSError:
-        return []
-    return [
-        entry
-        for entry in entries
-        if entry.is_dir() and (entry.name.startswith(prefix) if prefix else not entry.name.startswith("."))
-    ]

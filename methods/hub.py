@@ -1,0 +1,218 @@
+"""The Hugging Face Hub and its cache: what a repository holds, and its files on this disk.
+
+HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE work as everywhere. Only the files that a model in safetensors needs
+are fetched: no pickled weights, no code.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, Self
+
+from methods.model_sources import ModelError, OnHub
+from methods.progress import Progress, Report
+from methods.safetensors_folder import INDEX, SINGLE, WeightsError, refusal, shard_names, weight_files
+
+SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    INDEX,
+)
+SLOW_TOKENISERS = (
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "added_tokens.json",
+)
+SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A repository at one commit: the size of each file in bytes, None where the Hub does not say.
+
+    `cached` is the snapshot's folder when the Hub could not be asked and the cache has the model.
+    """
+
+    source: OnHub
+    commit: str
+    sizes: Mapping[str, int | None]
+    gated: bool
+    cached: Path | None = None
+
+
+def look_up(source: OnHub) -> Listing:
+    """What the Hub, or else its cache, knows of the repository. Raises ModelError."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints its retries on the screen
+    name = source.repository
+    try:
+        info = HfApi().model_info(name, revision=source.revision, timeout=SECONDS, files_metadata=True)
+    except HFValidationError as error:
+        raise ModelError(f"{name!r} is no name of a repository on the Hub; one is org/name.") from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"{name} on the Hub has no revision {source.revision!r}.") from error
+    except RepositoryNotFoundError as error:
+        _no_access(name, error)
+    except HfHubHTTPError as error:
+        if error.response.status_code < 500 and error.response.status_code != 429:
+            raise ModelError(f"The Hub refuses {name} (status {error.response.status_code}).") from error
+        return _from_cache(source, f"answers with status {error.response.status_code}")
+    except Exception as error:  # offline mode and whatever the network has
+        return _from_cache(source, f"cannot be reached ({(str(error).splitlines() or [type(error).__name__])[0]})")
+    sizes = {file.rfilename: file.size for file in info.siblings or ()}
+    return Listing(source, info.sha or source.revision, sizes, bool(info.gated))
+
+
+def weight_names(listing: Listing) -> list[str]:
+    """The weight files to fetch. Raises ModelError where there are no safetensors."""
+    if SINGLE in listing.sizes:
+        return [SINGLE]
+    if INDEX in listing.sizes:
+        shards = [name for name in listing.sizes if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name)]
+        if shards:
+            return sorted(shards)
+    raise ModelError(refusal(f"{listing.source.repository} on the Hub", sorted(listing.sizes)))
+
+
+def small_names(listing: Listing) -> list[str]:
+    """The files beside the weights that a model needs, as far as the repository has them."""
+    wanted = SMALL_FILES if "tokenizer.json" in listing.sizes else SMALL_FILES + SLOW_TOKENISERS
+    return [name for name in wanted if name in listing.sizes]
+
+
+def fetch_small(listing: Listing, report: Report) -> Path:
+    """The snapshot's folder with everything but the weights in it. Raises ModelError."""
+    if listing.cached is not None:
+        return listing.cached
+    if "config.json" not in listing.sizes:
+        raise ModelError(f"{listing.source.repository} on the Hub holds no config.json, so there is no model in it.")
+    folders = [_fetch(listing, name, report).parent for name in small_names(listing)]
+    return folders[0]
+
+
+def fetch(listing: Listing, report: Report) -> Path:
+    """The snapshot's folder with the whole model in it. Raises ModelError."""
+    folder = fetch_small(listing, report)
+    if listing.cached is not None:
+        return folder
+    names = weight_names(listing)
+    if (folder / INDEX).exists() and SINGLE not in names:
+        try:
+            names = shard_names(folder / INDEX)
+        except WeightsError as error:
+            raise ModelError(str(error)) from error
+    for name in names:
+        _fetch(listing, name, report)
+    return folder
+
+
+def _fetch(listing: Listing, name: str, report: Report) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError
+
+    class Bar(_Bar):
+        """What the library counts a download with."""
+
+        told = staticmethod(report)
+        file = name
+
+    repository = listing.source.repository
+    report(Progress("fetch", name, 0, listing.sizes.get(name), "bytes"))
+    try:
+        path = hf_hub_download(repository, name, revision=listing.commit, tqdm_class=Bar)
+    except GatedRepoError as error:
+        _no_access(repository, error)
+    except EntryNotFoundError as error:
+        raise ModelError(f"{name} of {repository} cannot be fetched from the Hub; try again.") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).splitlines()[0]
+        raise ModelError(f"{name} of {repository} cannot be fetched: {reason}.") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("huggingface_hub", "httpx", "httpx2", "hf_xet"):
+            raise  # not the network: whoever watches the progress wants to stop
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{name} of {repository} cannot be fetched from the Hub: {reason}.") from error
+    return Path(path)
+
+
+class _Bar:
+    """As much of a progress bar as huggingface_hub uses of one."""
+
+    told: Report
+    file: str
+
+    def __init__(self, *_: object, total: int | None = None, initial: int = 0, **__: object) -> None:
+        self.total = total
+        self.n = initial
+        self.format_dict: dict[str, object] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def update(self, count: float | None = 1) -> None:
+        self.n += int(count or 0)
+        self.told(Progress("fetch", self.file, self.n, self.total, "bytes"))
+
+    def refresh(self, *_: object, **__: object) -> None:
+        self.update(0)
+
+    def reset(self, total: int | None = None) -> None:
+        self.n, self.total = 0, total
+
+    def set_postfix_str(self, *_: object, **__: object) -> None:
+        """The library's speed, which nobody asked for."""
+
+    def set_description(self, *_: object, **__: object) -> None:
+        """The library's words."""
+
+    def close(self) -> None:
+        """There is nothing on the screen to take away."""
+
+
+def _no_access(name: str, error: Exception) -> NoReturn:
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import GatedRepoError
+
+    login = "log in with `hf auth login` or set HF_TOKEN"
+    if isinstance(error, GatedRepoError):
+        where = f"{constants.ENDPOINT}/{name}"
+        raise ModelError(f"{name} is gated: accept its terms at {where}, then {login}.") from error
+    hint = "" if get_token() else f"; if it is private, {login}"
+    raise ModelError(f"The Hub has no model {name}, or none that you may see{hint}.") from error
+
+
+def _from_cache(source: OnHub, why: str) -> Listing:
+    """The model as an earlier download left it. Raises ModelError when it is not all there."""
+    from huggingface_hub import snapshot_download
+
+    name = source.repository
+    try:
+        folder = Path(snapshot_download(name, revision=source.revision, local_files_only=True))
+        weight_files(folder)
+    except Exception as error:
+        raise ModelError(
+            f"The Hub {why}, and its cache on this machine does not hold {name}; name a folder with the model, "
+            "or try again when the Hub can be reached."
+        ) from error
+    sizes: dict[str, int | None] = {entry.name: None for entry in folder.iterdir()}
+    return Listing(source, folder.name, sizes, False, folder)

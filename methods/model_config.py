@@ -1,0 +1,117 @@
+"""A model's config.json: the facts a plan needs of it, and a form of it that old and new transformers both read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class ConfigError(Exception):
+    """The config cannot be used. The text is one sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFacts:
+    """Shape facts; None where the config does not say."""
+
+    architecture: str | None
+    context_length: int | None
+    vocab_size: int | None
+    layers: int | None
+    kv_heads: int | None
+    head_dim: int | None
+    hidden_size: int | None
+    eos_token_ids: tuple[int, ...]
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """The object in a JSON file of a model. Raises ConfigError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON; fetch or copy the model again.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no JSON object; fetch or copy the model again.")
+    return content
+
+
+def facts(config: Mapping[str, object], generation: Mapping[str, object] | None = None) -> ConfigFacts:
+    """What config.json says, under the names of GPT-2 as well as of Llama; EOS as generation_config.json has it."""
+    inner = config.get("text_config")
+    text: Mapping[str, object] = inner if isinstance(inner, dict) else config
+    heads = _number(text, "num_attention_heads", "n_head")
+    hidden = _number(text, "hidden_size", "n_embd")
+    architectures = config.get("architectures")
+    named = architectures[0] if isinstance(architectures, list) and architectures else config.get("model_type")
+    eos = (
+        _ids((generation or {}).get("eos_token_id"))
+        or _ids(config.get("eos_token_id"))
+        or _ids(text.get("eos_token_id"))
+    )
+    return ConfigFacts(
+        architecture=named if isinstance(named, str) else None,
+        context_length=_number(text, "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
+        vocab_size=_number(text, "vocab_size"),
+        layers=_number(text, "num_hidden_layers", "n_layer"),
+        kv_heads=_number(text, "num_key_value_heads") or heads,
+        head_dim=_number(text, "head_dim") or (hidden // heads if hidden and heads else None),
+        hidden_size=hidden,
+        eos_token_ids=eos,
+    )
+
+
+def for_old_and_new(config: Mapping[str, object]) -> dict[str, object]:
+    """The same config with the keys of transformers 4 and 5 side by side.
+
+    Version 5 writes `rope_parameters` and `dtype` alone; version 4 looks for `rope_theta`, `rope_scaling` and
+    `torch_dtype`, and where they are missing silently takes 10000 and generates other text.
+    """
+    both = dict(config)
+    if isinstance(both.get("text_config"), dict):
+        both["text_config"] = for_old_and_new(config["text_config"])  # type: ignore[arg-type]
+    if "dtype" in both:
+        both.setdefault("torch_dtype", both["dtype"])
+    elif "torch_dtype" in both:
+        both["dtype"] = both["torch_dtype"]
+    rope = both.get("rope_parameters")
+    if isinstance(rope, dict) and "rope_theta" in rope:
+        both.setdefault("rope_theta", rope["rope_theta"])
+        kind = rope.get("rope_type", "default")
+        if kind != "default":
+            scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
+            both.setdefault("rope_scaling", {"type": kind, **scaling})
+    elif rope is None and "rope_theta" in both:
+        scaled = both.get("rope_scaling")
+        kept = dict(scaled) if isinstance(scaled, dict) else {}
+        kind = kept.pop("type", None) or kept.get("rope_type") or "default"
+        both["rope_parameters"] = {**kept, "rope_type": kind, "rope_theta": both["rope_theta"]}
+    return both
+
+
+def misread_by_old(config: Mapping[str, object]) -> bool:
+    """Whether transformers 4 would overlook something that only version 5's keys say."""
+    both = for_old_and_new(config)
+    inner = config.get("text_config")
+    return any(name in both and name not in config for name in ("rope_theta", "rope_scaling", "torch_dtype")) or (
+        isinstance(inner, dict) and misread_by_old(inner)
+    )
+
+
+def _number(config: Mapping[str, object], *names: str) -> int | None:
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
+
+
+def _ids(value: object) -> tuple[int, ...]:
+    if isinstance(value, bool):
+        return ()
+    if isinstance(value, int):
+        return (value,)
+    return tuple(each for each in value if isinstance(each, int)) if isinstance(value, list) else ()

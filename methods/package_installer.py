@@ -1,0 +1,67 @@
+"""uv at work: told what pip knows, its output passed on line by line, ended when the work is stopped."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from methods import child_process, pip_settings
+from methods.progress import Progress, Report
+
+TAIL_LINES = 12
+
+
+class PackageInstaller:
+    """uv, run in `folder`, reporting as `phase`."""
+
+    def __init__(self, folder: Path, phase: str, report: Report, environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.phase = phase
+        self.report = report
+        self.environ = {
+            name: value for name, value in environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH")
+        }
+        self.environ.update(pip_settings.for_uv(environ))
+        self.environ.update(NO_COLOR="1", UV_NO_PROGRESS="1")
+        self.find_links = pip_settings.find_links(environ)
+
+    def say(self, detail: str) -> None:
+        self.report(Progress(self.phase, detail))
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        """Run uv, and give back its exit status and its last lines."""
+        import uv
+
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        with child_process.running(
+            [uv.find_uv_bin(), *arguments], environ=self.environ, folder=self.folder, output=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None  # noqa: S101 - it is a pipe
+            latest = "asking uv"
+            for line in child_process.lines(process.stdout.fileno()):
+                if line is not None and line.strip():
+                    latest = _without_secrets(line.strip())
+                    tail.append(latest)
+                self.say(latest)
+            return process.wait(), "\n".join(tail)
+
+
+def cause(said: str) -> str:
+    """The line of uv's last words that tells most, as the end of a sentence."""
+    words = [line.strip(" ×╰─▶│·") for line in said.splitlines() if line.strip(" ×╰─▶│·")]
+    told = [line for line in words if line.lower().startswith(("error:", "cause:"))] or words
+    line = told[0].removeprefix("error:").removeprefix("cause:").strip() if told else "it said nothing"
+    return line if line.endswith(".") else line + "."
+
+
+def _without_secrets(line: str) -> str:
+    """A line with the user information of addresses (`//user:password@`) taken out."""
+    head, *rest = line.split("://")
+    kept = [head]
+    for part in rest:
+        address, space, tail = part.partition(" ")
+        host, slash, path = address.partition("/")
+        kept.append(host.rpartition("@")[2] + slash + path + space + tail)
+    return "://".join(kept)

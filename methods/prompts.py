@@ -1,0 +1,157 @@
+"""Prompts: what the user wrote, made into token ids once, so that every method gets the same."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from methods.chat_template import TemplateError, chat_template, rendered, special_tokens
+from methods.tokeniser import Tokeniser, TokeniserError
+
+if TYPE_CHECKING:
+    from methods.models import Model
+
+Mode = Literal["raw", "chat"]
+
+DEFAULT = "Explain in a few paragraphs why the sky is blue during the day and red at sunset."
+ARTICLE = "今日は良い天気ですね。このあとの予定は"
+SYNTHETIC_TOKENS = 32
+LARGEST_FILE = 16_000_000
+
+# Repeated and cut for --prompt-tokens; written for this, so that no model has it by heart.
+FILLER = (
+    "The ferry leaves the harbour at a quarter past six, long before the market opens. Two fishermen load crates of "
+    "mackerel while the captain checks the weather: a light wind from the west, good sight, rain after noon. On the "
+    "other shore a school teacher waits with eleven children who will spend the day counting seabirds on the cliffs. "
+    "Each child has a notebook, a pencil and a sandwich. By evening they will have seen four hundred and twelve "
+    "guillemots, nine puffins and one very surprised seal. "
+)
+
+
+class PromptError(Exception):
+    """The prompt cannot be used. The text is one sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The ids that every method gets. `text` is what the user wrote, `rendered` what was encoded: both None where the
+    ids are random. `template` says whether the model's chat template was put around it; `digest` is over the ids."""
+
+    ids: tuple[int, ...]
+    text: str | None
+    rendered: str | None
+    template: bool
+    digest: str
+
+
+def read_prompt(argument: str, stdin: TextIO) -> str:
+    """The text that `--prompt` names: itself, `@FILE`'s content, or with `-` all of stdin. Raises PromptError."""
+    if argument == "-":
+        try:
+            text = stdin.read()
+        except UnicodeDecodeError as error:
+            raise PromptError("The prompt on standard input is no UTF-8 text.") from error
+        where = "standard input"
+    elif argument.startswith("@"):
+        path = Path(argument[1:]).expanduser()
+        try:
+            if path.is_file() and path.stat().st_size > LARGEST_FILE:
+                raise PromptError(f"The prompt file {path} is larger than {LARGEST_FILE // 1_000_000} MB; shorten it.")
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise PromptError(f"The prompt file {path} is no UTF-8 text.") from error
+        except (OSError, ValueError) as error:
+            reason = (getattr(error, "strerror", None) or str(error)).lower()
+            raise PromptError(f"The prompt file {path} cannot be read: {reason}.") from error
+        where = f"the file {path}"
+    else:
+        text, where = argument, "--prompt"
+    if not text.strip():
+        raise PromptError(f"The prompt is empty: {where} has no text in it.")
+    return text
+
+
+def make(
+    model: Model,
+    text: str | None = None,
+    mode: Mode | None = None,
+    *,
+    tokens: int | None = None,
+    max_new_tokens: int = 0,
+    seed: int = 0,
+) -> Prompt:
+    """The prompt for `model`, checked against its context together with `max_new_tokens`. Raises PromptError.
+
+    Raw is the text's ids alone: no BOS, no special tokens, as the article did it. Chat renders the model's template,
+    which writes its own BOS where the model wants one. By default a model that has a template gets it. With `tokens`
+    the prompt has exactly that many ids: `text`, or a text of ours, repeated and cut; random ones, drawn with `seed`,
+    where the model has no tokeniser.
+    """
+    if tokens is not None and tokens < 1:
+        raise PromptError(f"A prompt of {tokens} tokens cannot be made; give --prompt-tokens a number from 1 on.")
+    if tokens is not None and mode == "chat":
+        raise PromptError("--prompt-tokens makes a raw prompt of an exact length, so it does not go with --chat.")
+    _check_length(tokens or 1, max_new_tokens, model)
+    if not model.has_tokeniser:
+        prompt = _random(model, text, mode, tokens, seed)
+    else:
+        try:
+            prompt = _written(model, text, mode, tokens)
+        except (TokeniserError, TemplateError) as error:
+            raise PromptError(str(error)) from error
+    _check_length(len(prompt.ids), max_new_tokens, model)
+    return prompt
+
+
+def digest_of(ids: tuple[int, ...]) -> str:
+    """SHA-256 over the ids, written in decimal with spaces between."""
+    return hashlib.sha256(" ".join(map(str, ids)).encode()).hexdigest()
+
+
+def _random(model: Model, text: str | None, mode: Mode | None, tokens: int | None, seed: int) -> Prompt:
+    if text is not None or mode == "chat":
+        raise PromptError(
+            f"{model.name} has no tokeniser, so it takes no text; give --prompt-tokens N for N random tokens."
+        )
+    if not model.vocab_size:
+        raise PromptError(f"{model.name} does not say how many tokens it knows, so no prompt can be drawn for it.")
+    allowed = [index for index in range(model.vocab_size) if index not in model.eos_token_ids]
+    ids = tuple(random.Random(seed).choices(allowed, k=tokens or SYNTHETIC_TOKENS))  # noqa: S311 - a prompt, no secret
+    return Prompt(ids, None, None, False, digest_of(ids))
+
+
+def _written(model: Model, text: str | None, mode: Mode | None, tokens: int | None) -> Prompt:
+    written = text if text is not None else FILLER if tokens is not None else DEFAULT
+    if not written.strip():
+        raise PromptError("The prompt is empty; give it some text.")
+    try:
+        written.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError("The prompt is no UTF-8 text; put it into a file and give @FILE.") from error
+    tokeniser = Tokeniser(model.folder)
+    template = chat_template(model.folder) if mode != "raw" and tokens is None else None
+    if mode == "chat" and template is None:
+        raise PromptError(f"{model.name} has no chat template; use --raw.")
+    full = written
+    if template is not None:
+        full = rendered(template, [{"role": "user", "content": written}], special_tokens(model.folder))
+    ids = tokeniser.encode(full)
+    if not ids:
+        raise PromptError("The model's tokeniser makes no token of the prompt; give it some other text.")
+    if tokens is not None:
+        ids = list(islice(cycle(ids), tokens))
+        full = tokeniser.decode(ids)
+    return Prompt(tuple(ids), written, full, template is not None, digest_of(tuple(ids)))
+
+
+def _check_length(prompt_tokens: int, max_new_tokens: int, model: Model) -> None:
+    if model.context_length is not None and prompt_tokens + max_new_tokens > model.context_length:
+        raise PromptError(
+            f"A prompt of {prompt_tokens} tokens and {max_new_tokens} new ones do not fit {model.name}'s context of "
+            f"{model.context_length}; shorten the prompt or lower --max-new-tokens to "
+            f"{max(0, model.context_length - prompt_tokens)}."
+        )

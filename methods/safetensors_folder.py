@@ -1,0 +1,162 @@
+"""The weights of a model's folder: safetensors only, whole or refused, counted from their headers alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from methods.progress import Progress, Report
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+LARGEST_HEADER = 100_000_000  # the format's own limit
+BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64,
+    "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+
+
+class WeightsError(Exception):
+    """The weights cannot be used. The text is one sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the headers say: files in order, number of parameters, bytes of all tensors, and the dtype of most bytes."""
+
+    files: tuple[Path, ...]
+    parameters: int
+    total_bytes: int
+    dtype: str
+
+
+def read_weights(folder: Path) -> Weights:
+    """The weights in `folder`, each file checked against its header. Raises WeightsError."""
+    files = weight_files(folder)
+    parameters = total = 0
+    by_dtype: Counter[str] = Counter()
+    for path in files:
+        for dtype, shape, size in tensors(path):
+            parameters += prod(shape)
+            total += size
+            by_dtype[dtype] += size
+    if not parameters:
+        raise WeightsError(f"{files[0]} holds no tensors; it is no model.")
+    most = by_dtype.most_common(1)[0][0]
+    return Weights(files, parameters, total, TORCH_NAMES.get(most, most.lower()))
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files that make up the model in `folder`. Raises WeightsError where not all are there."""
+    index = folder / INDEX
+    if (folder / SINGLE).exists():
+        return (folder / SINGLE,)
+    if index.exists():
+        names = shard_names(index)
+        if missing := [name for name in names if not (folder / name).is_file()]:
+            raise WeightsError(
+                f"{len(missing)} of the {len(names)} weight files that {index} names are missing, {missing[0]} first; "
+                "fetch the model again."
+            )
+        return tuple(folder / name for name in names)
+    raise WeightsError(refusal(folder, sorted(entry.name for entry in folder.iterdir())))
+
+
+def shard_names(index: Path) -> list[str]:
+    """The files that an index of shards names, each once. Raises WeightsError."""
+    try:
+        mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(mapping.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{index} is no index of safetensors files; fetch the model again.") from error
+    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
+        raise WeightsError(f"{index} names no weight files beside it; fetch the model again.")
+    return names
+
+
+def refusal(where: object, names: list[str]) -> str:
+    """Why these files make no model that can be run."""
+    if any(name.endswith(PICKLED) for name in names):
+        return (
+            f"{where} holds only pickled weights, which can run code when they are loaded and are never loaded here; "
+            "convert them where you trust them, with transformers: "
+            "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
+        )
+    if "adapter_config.json" in names:
+        return f"{where} holds an adapter and no model; merge it into its base model and save that as safetensors."
+    if any(name.endswith(".gguf") for name in names):
+        return f"{where} holds a GGUF and no safetensors; name a folder or a repository with the model's safetensors."
+    return f"{where} holds no {SINGLE} (nor {INDEX}), so there is no model in it."
+
+
+def tensors(path: Path) -> list[tuple[str, list[int], int]]:
+    """(dtype, shape, bytes) of each tensor in a safetensors file, from its header. Raises WeightsError.
+
+    The format: 8 bytes little-endian, the header's length; the header, JSON; then the tensors without a gap.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > LARGEST_HEADER or 8 + length > size:
+                raise WeightsError(_damaged(path, "its header is cut off or no header"))
+            header = json.loads(file.read(length))
+        found = []
+        end = 0
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            first, last = entry["data_offsets"]
+            bits = BITS.get(entry["dtype"])
+            if bits is not None and (last - first) * 8 != prod(entry["shape"]) * bits:
+                raise WeightsError(_damaged(path, f"the size of its tensor {name!r} is not that of its shape"))
+            found.append((str(entry["dtype"]), [int(length) for length in entry["shape"]], last - first))
+            end = max(end, last)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(_damaged(path, "its header makes no sense")) from error
+    if 8 + length + end != size:
+        missing = 8 + length + end - size
+        what = f"{missing} bytes are missing at its end" if missing > 0 else f"it has {-missing} bytes too many"
+        raise WeightsError(_damaged(path, what))
+    return found
+
+
+def _damaged(path: Path, what: str) -> str:
+    return f"{path} is no whole safetensors file ({what}); fetch or copy it again."
+
+
+def sha256_of(path: Path, report: Report, phase: str) -> str:
+    """The digest of one file, read once."""
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    done = reported = 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+            done += len(chunk)
+            if done - reported >= 1 << 26 or done == size:
+                report(Progress(phase, f"checksum of {path.name}", done, size, "bytes"))
+                reported = done
+    return digest.hexdigest()
+
+
+def digest_of(digests: dict[str, str]) -> str:
+    """One digest for several files: SHA-256 over the lines that `sha256sum` would print for them, sorted by name."""
+    lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """(size, time of last change): what tells that a file is still the one that was read."""
+    stat = os.stat(path)  # noqa: PTH116 - through a symlink, as its reader would
+    return stat.st_size, stat.st_mtime_ns

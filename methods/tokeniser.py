@@ -1,0 +1,128 @@
+"""Token ids to text and back, with a model's tokenizer.json alone. The text is raw: whoever shows it escapes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FILE = "tokenizer.json"
+UNDECIDED = "\N{REPLACEMENT CHARACTER}"
+# A character has at most four bytes, so after twice as many tokens without one the bytes are no UTF-8 and are let go.
+LONGEST_WAIT = 8
+LONGEST_WINDOW = 32
+
+
+class TokeniserError(Exception):
+    """The tokeniser cannot be used. The text is one sentence for the user."""
+
+
+class Tokeniser:
+    """A model's tokeniser, from its folder. Raises TokeniserError where tokenizer.json is missing or broken."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / FILE
+        try:
+            content = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise TokeniserError(f"{folder} holds no {FILE}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise TokeniserError(f"{path} cannot be read: {error}.") from error
+        self._tokenizer = _parsed(path, content)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = frozenset(index for index, token in added.items() if token.special)
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids that have a token, added ones included; a model's own number can be larger, where it pads."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text` and nothing else: no BOS, no EOS; special tokens written out in it become their ids."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of a whole sequence, special tokens left out. Ids that have no token say nothing."""
+        return str(self._tokenizer.decode(self.textual(ids), skip_special_tokens=True))
+
+    def textual(self, ids: Iterable[int]) -> list[int]:
+        """The ids among these that stand for text."""
+        return [index for index in ids if index not in self._special and 0 <= index < 1 << 32]
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token written out, `</s>` say."""
+        found = self._tokenizer.token_to_id(token)
+        return None if found is None else int(found)
+
+    def stream(self) -> StreamDecoder:
+        """A decoder for ids that come one after the other."""
+        return StreamDecoder(self)
+
+
+class StreamDecoder:
+    """Text as its ids come: what is given out is never taken back and holds no half character.
+
+    Only a window of the last ids is decoded, so a token costs the same however long the text is. The pieces of a
+    sequence, with `finish()`, add up to what `Tokeniser.decode` makes of it.
+    """
+
+    def __init__(self, tokeniser: Tokeniser) -> None:
+        self._tokeniser = tokeniser
+        self._window: list[int] = []
+        self._given = 0  # characters of the window's text that are out already
+        self._waiting = 0  # ids since the last that gave any text
+
+    def feed(self, ids: Iterable[int]) -> str:
+        """The text that these ids decide; empty while a character is still incomplete."""
+        return "".join(map(self._fed, self._tokeniser.textual(ids)))
+
+    def finish(self) -> str:
+        """What was held back, when no id follows."""
+        rest = self._tokeniser.decode(self._window)[self._given :]
+        self._window, self._given, self._waiting = [], 0, 0
+        return rest
+
+    def _fed(self, index: int) -> str:
+        self._window.append(index)
+        self._waiting += 1
+        text = self._tokeniser.decode(self._window)
+        decided = len(text.rstrip(UNDECIDED))
+        if decided <= self._given and self._waiting >= LONGEST_WAIT:
+            decided = len(text) - 1 if text.endswith(UNDECIDED) else len(text)
+        if decided <= self._given:
+            return ""
+        new = text[self._given : decided]
+        self._given = decided
+        fresh, self._waiting = self._waiting, 0
+        if decided == len(text) and len(self._window) > fresh:
+            self._shrink(fresh)
+        elif len(self._window) > LONGEST_WINDOW:
+            self._shrink(LONGEST_WAIT)
+        return new
+
+    def _shrink(self, kept: int) -> None:
+        """Go on with the last ids alone: enough for what comes to be decoded as if all were there."""
+        window = self._window[-kept:]
+        text = self._tokeniser.decode(window)
+        if text:
+            self._window = window
+            self._given = len(text.rstrip(UNDECIDED)) if text.rstrip(UNDECIDED) else max(0, len(text) - 1)
+
+
+def _parsed(path: Path, content: str) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(content)
+    except BaseException as error:  # a panic of the library is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        reason = (str(error).splitlines() or ["it does not say why"])[0]
+        raise TokeniserError(
+            f"{path} is no tokeniser that can be read ({reason}); fetch or copy the model again."
+        ) from error

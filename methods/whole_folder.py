@@ -1,0 +1,75 @@
+"""Folders that are whole or not there: filled beside their place under a lock, and renamed when they are done."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from methods import file_lock
+from methods.home import fsync_folder, private_folder
+
+MAKING, REMOVING = ".making-", ".removing-"
+
+
+def lock_of(root: Path, name: str) -> Path:
+    """The lock under which the folder `name` in `root` is made and removed."""
+    return root / f".lock-{name}"
+
+
+@contextmanager
+def made(root: Path, name: str) -> Iterator[Path]:
+    """A new folder to fill, which becomes `root/name` when the block ends without an exception, and is gone if not.
+
+    The lock of `name` must be held. What stood in its place is removed, and so is what interrupted makers left.
+    """
+    final = root / name
+    if final.exists():
+        delete(final)
+    for leftover in leftovers(root):
+        if meant_for(leftover) == name:
+            shutil.rmtree(leftover, ignore_errors=True)
+            continue
+        with file_lock.held_if_free(lock_of(root, meant_for(leftover))) as free:
+            if free:
+                shutil.rmtree(leftover, ignore_errors=True)
+    making = private_folder(root / (MAKING + name))
+    try:
+        yield making
+        making.rename(final)
+        fsync_folder(root)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def delete(folder: Path) -> None:
+    """Remove a folder so that nothing of it looks whole at any moment. Its lock must be held."""
+    doomed = folder
+    if not folder.name.startswith((MAKING, REMOVING)):
+        doomed = folder.with_name(REMOVING + folder.name)
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def whole(root: Path) -> list[Path]:
+    """The folders that were made."""
+    return [entry for entry in _folders(root) if not entry.name.startswith(".")]
+
+
+def leftovers(root: Path) -> list[Path]:
+    """What was interrupted while it was made or removed, or is being made or removed now."""
+    return [entry for entry in _folders(root) if entry.name.startswith((MAKING, REMOVING))]
+
+
+def meant_for(leftover: Path) -> str:
+    """The name of the folder that a leftover was to become, or was."""
+    return leftover.name.removeprefix(MAKING).removeprefix(REMOVING)
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in root.iterdir() if entry.is_dir())
+    except OSError:
+        return []
