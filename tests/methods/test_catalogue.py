@@ -1,0 +1,152 @@
+"""The catalogue: ours, a user's, and what is said of a user's mistakes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from methods.catalogue import Catalogue, load_catalogue, nearest
+
+OURS = ["baseline", "library-default", "flash-attention-2", "torch-compile", "torch-compile-wrapper"]
+GOOD = """
+[methods.mine]
+summary = "Mine."
+engine = "transformers"
+reference = "baseline"
+differs = "Everything."
+environments = { cpu = "torch" }
+must_show = { cache = "static" }
+"""
+
+
+def with_file(folder: Path, text: str) -> Catalogue:
+    (folder / "methods").mkdir(exist_ok=True)
+    (folder / "methods" / "mine.toml").write_text(textwrap.dedent(text))
+    return load_catalogue(folder)
+
+
+def test_our_methods_are_listed_and_sound(tmp_path: Path) -> None:
+    catalogue = load_catalogue(tmp_path)
+
+    assert list(catalogue.methods) == OURS
+    assert catalogue.problems == ()
+    for method in catalogue.methods.values():
+        assert method.summary
+        assert method.must_show
+        assert method.differs
+        assert set(method.environments) == {"cuda", "cpu"}
+
+
+def test_the_wrapper_differs_from_the_baseline_in_the_wrapper_alone(tmp_path: Path) -> None:
+    methods = load_catalogue(tmp_path).methods
+    baseline, wrapper = methods["baseline"], methods["torch-compile-wrapper"]
+
+    assert wrapper.reference == "baseline"
+    assert wrapper.options == {**baseline.options, "compile": "wrapper"}
+    assert wrapper.engine == baseline.engine
+    assert wrapper.environments == baseline.environments
+
+
+def test_the_library_default_sets_nothing(tmp_path: Path) -> None:
+    assert load_catalogue(tmp_path).methods["library-default"].options == {}
+
+
+def test_a_users_method_is_added(tmp_path: Path) -> None:
+    catalogue = with_file(tmp_path, GOOD)
+
+    assert catalogue.problems == ()
+    assert list(catalogue.methods) == [*OURS, "mine"]
+    assert catalogue.methods["mine"].file == tmp_path / "methods" / "mine.toml"
+
+
+def test_a_users_engine_file_is_taken(tmp_path: Path) -> None:
+    engine = tmp_path / "engine.py"
+    engine.touch()
+
+    assert with_file(tmp_path, GOOD.replace('"transformers"', f'"{engine}"')).methods["mine"].engine == str(engine)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[methods.mine\n", "no valid TOML"),
+        ("title = 'x'" + GOOD, "'title' is not known at the top"),
+        ("methods = 3", "'methods' must hold tables"),
+        ("methods.mine = 3", "must be a table [methods.mine]"),
+        (GOOD + "enviroment = 'x'", "did you mean 'environments'"),
+        (GOOD + "zzz = 'x'", "'zzz' is not known; it can have summary"),
+        (GOOD.replace("summary", "origin"), "'summary' is missing"),
+        (GOOD.replace('"Mine."', "3"), "'summary' must be text"),
+        (GOOD.replace('"Mine."', '" "'), "'summary' must be text"),
+        (GOOD.replace("[methods.mine]", "[methods.'Mine one']"), "a name is made of"),
+        (GOOD.replace("[methods.mine]", "[methods.baseline]"), "there is a method of that name already"),
+        (GOOD.replace('"transformers"', '"transformer"'), "there is no engine 'transformer'; there is transformers"),
+        (GOOD.replace('"transformers"', '"mine.py"'), "must be an absolute path"),
+        (GOOD.replace('"transformers"', '"/no/such.py"'), "there is no engine file /no/such.py"),
+        (GOOD.replace('"baseline"', '"basline"'), "did you mean 'baseline'"),
+        (GOOD.replace('"baseline"', '"mine"'), "in a circle, mine → mine"),
+        (GOOD.replace("differs", "origin"), "needs 'differs'"),
+        (GOOD.replace('cpu = "torch"', 'tpu = "torch"'), "environments: 'tpu' is not known"),
+        (GOOD.replace('{ cpu = "torch" }', "{}"), "'environments' is missing"),
+        (GOOD.replace('cache = "static"', 'cash = "static"'), "must_show: 'cash' is not known; did you mean 'cache'"),
+        (GOOD.replace('cache = "static"', "cache = 1"), "must_show: 'cache' must be a name"),
+        (GOOD.replace('cache = "static"', "why_not = { cache = 'x' }"), "why_not: 'cache' is not known"),
+        (GOOD + "needs = { devices = ['npu'] }", "no device 'npu'"),
+        (GOOD + "needs = { min_driver = 'new' }", "'min_driver' must be a version"),
+        (GOOD + "needs = { min_compute_capability = '9' }", "'min_compute_capability' must be text such as"),
+        (GOOD + "needs = { compiler = 'gcc' }", "'compiler' must be true or false"),
+        (GOOD + "needs = { free_bytes = -1 }", "'free_bytes' must be a whole number"),
+        (GOOD + "needs = 3", "'needs' must be a table"),
+        (GOOD + "presets = 'quick'", "'presets' must be a list of texts"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_ours_still_work(tmp_path: Path, text: str, says: str) -> None:
+    catalogue = with_file(tmp_path, text)
+
+    assert [problem for problem in catalogue.problems if says in problem], catalogue.problems
+    assert all("mine.toml" in problem and "\n" not in problem for problem in catalogue.problems)
+    assert list(catalogue.methods)[: len(OURS)] == OURS
+
+
+def test_methods_that_hang_on_a_broken_reference_go_with_it(tmp_path: Path) -> None:
+    second = GOOD.replace("[methods.mine]", "[methods.second]").replace('"baseline"', '"mine"')
+    third = GOOD.replace("[methods.mine]", "[methods.third]").replace('"baseline"', '"second"')
+    catalogue = with_file(tmp_path, GOOD.replace('"baseline"', '"nothing"') + second + third)
+
+    assert list(catalogue.methods) == OURS
+    assert len(catalogue.problems) == 3
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "methods" / "mine.toml").mkdir(parents=True)
+    (tmp_path / "methods" / "other.toml").write_bytes(b"\xff\xfe")
+
+    catalogue = load_catalogue(tmp_path)
+
+    assert list(catalogue.methods) == OURS
+    assert ["cannot be read" in catalogue.problems[0], "no valid TOML" in catalogue.problems[1]] == [True, True]
+
+
+def test_nearest_names_what_may_have_been_meant() -> None:
+    assert nearest("flash", OURS) == ["flash-attention-2"]
+    assert nearest("Base-line", OURS)[0] == "baseline"
+    assert nearest("torch-compil", OURS)[:2] == ["torch-compile", "torch-compile-wrapper"]
+    assert nearest("qqqq", OURS) == []
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    script = """
+import sys
+from pathlib import Path
+from methods.catalogue import load_catalogue
+load_catalogue(Path("/nowhere"))
+heavy = {"torch", "numpy", "tokenizers", "huggingface_hub", "jinja2", "safetensors", "polars", "textual"}
+sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)
+"""
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)
+
+    assert answer.returncode == 0, answer.stderr.decode()

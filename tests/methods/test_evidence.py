@@ -1,0 +1,91 @@
+"""Judging: what holds, what fails and why, what could not be checked."""
+
+from __future__ import annotations
+
+import pytest
+
+from methods.evidence import CONDITIONS, judge, problem_of
+
+SEEN: dict[str, object] = {
+    "attention_ops": ["aten::_scaled_dot_product_flash_attention_for_cpu"],
+    "attention_implementation": "sdpa",
+    "cache": "static",
+    "wrapper": None,
+    "compiled_frames": 2,
+    "compiled_regions_run": 3,
+    "graph_breaks": 1,
+    "recompiles_timed": 1,
+    "cuda_graphs": None,
+    "converted_modules": 0,
+    "cached_prompt_tokens": 12,
+    "missing": {"cuda_graphs": "There are no CUDA graphs on this device."},
+}
+
+
+@pytest.mark.parametrize(
+    ("condition", "holding", "failing"),
+    [
+        ("attention_op_any", ["math", "flash_attention"], ["efficient"]),
+        ("attention_op_none", ["efficient"], ["flash"]),
+        ("attention_implementation", "sdpa", "eager"),
+        ("attention_implementation_not", "eager", "sdpa"),
+        ("cache", "static", "dynamic"),
+        ("compiled_frames_min", 2, 3),
+        ("compiled_frames_max", 2, 1),
+        ("compiled_regions_run_min", 3, 4),
+        ("graph_breaks_max", 1, 0),
+        ("recompiles_timed_max", 1, 0),
+        ("converted_modules_min", 0, 1),
+        ("cached_prompt_tokens_max", 12, 11),
+    ],
+)
+def test_a_condition_tells_what_holds_from_what_does_not(condition: str, holding: object, failing: object) -> None:
+    assert judge({condition: holding}, SEEN).in_effect is True
+    assert judge({condition: failing}, SEEN).in_effect is False
+
+
+def test_the_wrapper_is_in_effect_once_frames_are_compiled() -> None:
+    must_show = {"wrapper": "OptimizedModule", "compiled_frames_min": 1}
+
+    assert judge(must_show, {"wrapper": "OptimizedModule", "compiled_frames": 1}).in_effect is True
+    assert judge(must_show, {"wrapper": "OptimizedModule", "compiled_frames": 0}).in_effect is False
+    assert judge(must_show, {"wrapper": None, "compiled_frames": 1}).in_effect is False
+
+
+def test_a_failing_condition_is_explained_in_the_methods_words() -> None:
+    must_show = {"compiled_frames_min": 3, "cache": "static", "why_not": {"compiled_frames_min": "nobody called it"}}
+
+    assert judge(must_show, SEEN).reason == "2 frames were compiled: nobody called it."
+
+
+def test_a_missing_fact_is_neither_yes_nor_no_and_says_why() -> None:
+    judgement = judge({"cache": "static", "cuda_graphs_min": 1}, SEEN)
+
+    assert judgement.in_effect is None
+    assert judgement.reason == "Could not be checked: There are no CUDA graphs on this device."
+
+
+def test_one_failure_outweighs_what_could_not_be_checked() -> None:
+    assert judge({"cache": "dynamic", "cuda_graphs_min": 1}, SEEN).in_effect is False
+
+
+def test_a_fact_of_the_wrong_kind_could_not_be_checked() -> None:
+    for wrong in ("2", 2.0, True, [2]):
+        judgement = judge({"compiled_frames_min": 1}, {"compiled_frames": wrong})
+        assert judgement.in_effect is None
+        assert "no proper compiled_frames" in judgement.reason
+    assert judge({"attention_op_any": ["flash"]}, {"attention_ops": [1]}).in_effect is None
+
+
+def test_without_evidence_or_conditions_nothing_is_claimed() -> None:
+    assert judge({"cache": "static"}, None).in_effect is None
+    assert judge({}, SEEN).in_effect is None
+    assert judge({"why_not": {}}, SEEN).in_effect is None
+
+
+def test_every_condition_refuses_what_it_cannot_judge() -> None:
+    for key, condition in CONDITIONS.items():
+        good = {"names": ["x"], "name": "x", "count": 1}[condition.expects]
+        assert problem_of(key, good) is None
+        for bad in ({}, None, "", [], [1], -1, True, 1.5):
+            assert problem_of(key, bad) is not None

@@ -1,0 +1,163 @@
+"""The transformers engine on the real default model: ids, sampling, memory, failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.methods.runner_process import Outcome, measure_job, run
+
+pytestmark = pytest.mark.model
+GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+
+
+@pytest.fixture(scope="module")
+def plain(torch_interpreter: Path, default_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """One run of transformers as it comes, greedy, two prompts."""
+    job = measure_job(
+        "transformers",
+        model_folder=str(default_model),
+        prompts=[[504, 3575, 282, 4649, 314], [504, 3575]],
+        requests=[
+            {"request": 0, "warmup": True, "prompt_index": 0, "seed": 1},
+            {"request": 1, "warmup": False, "prompt_index": 0, "seed": 2},
+            {"request": 2, "warmup": False, "prompt_index": 1, "seed": 3},
+            {"request": 3, "warmup": False, "prompt_index": 0, "seed": 4},
+        ],
+        sampling={"max_new_tokens": 5, "stop_token_ids": [], **GREEDY},
+    )
+    outcome = run(torch_interpreter, job, tmp_path_factory.mktemp("plain"))
+    assert outcome.status == 0, outcome.log
+    return outcome
+
+
+def test_the_ids_are_those_that_transformers_alone_generates(
+    plain: Outcome, torch_interpreter: Path, default_model: Path
+) -> None:
+    import json
+    import subprocess
+
+    script = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
+torch.set_num_threads(2)
+ids = torch.tensor([[504, 3575, 282, 4649, 314]])
+print(json.dumps(model.generate(ids, do_sample=False, max_new_tokens=5, eos_token_id=None)[0, 5:].tolist()))
+"""
+    command = [str(torch_interpreter), "-I", "-c", script, str(default_model)]
+    alone = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120).stdout)
+
+    assert plain.tokens(1)[1] == alone
+    assert plain.tokens(3)[1] == alone
+
+
+def test_the_prompt_is_not_among_the_tokens(plain: Outcome) -> None:
+    assert [end["output_tokens"] for end in plain.of("request_end")] == [5, 5, 5, 5]
+    assert [begin["prompt_tokens"] for begin in plain.of("request")] == [5, 5, 2, 5]
+
+
+def test_what_was_loaded_is_told_as_it_turned_out(plain: Outcome) -> None:
+    loaded = plain.one("loaded")
+    assert loaded["dtype"] == "bfloat16"
+    assert loaded["device"] == "cpu"
+    assert loaded["threads"] == 2
+    assert loaded["weights_bytes"] == 269_030_016
+    assert set(loaded["versions"]) == {"torch", "transformers"}  # type: ignore[call-overload]
+    assert loaded["load_s"] > 0  # type: ignore[operator]
+
+
+def test_memory_that_cannot_be_read_is_null_with_its_reason(plain: Outcome) -> None:
+    memory = plain.one("memory")
+    missing = memory["missing"]
+    assert isinstance(missing, dict)
+    for column in ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes"):
+        assert memory[column] is None
+        assert missing[column]
+    assert int(str(memory["peak_rss_bytes"])) > 269_030_016
+
+
+def test_greedy_shows_no_processor(plain: Outcome) -> None:
+    sampling = plain.one("evidence")["evidence"]["sampling"]  # type: ignore[index]
+    assert sampling["choice"] == "greedy"
+    assert sampling["processors"] == []
+
+
+def test_sampling_is_told_as_resolved_and_follows_the_seed(
+    torch_interpreter: Path, default_model: Path, tmp_path: Path
+) -> None:
+    job = measure_job(
+        "transformers",
+        model_folder=str(default_model),
+        sampling={
+            "max_new_tokens": 8,
+            "stop_token_ids": [2],
+            "temperature": 0.9,
+            "top_p": 0.95,
+            "top_k": 40,
+            "repetition_penalty": 1.2,
+        },
+        requests=[
+            {"request": n, "warmup": n == 0, "prompt_index": 0, "seed": seed} for n, seed in enumerate([7, 7, 8])
+        ],
+    )
+    outcome = run(torch_interpreter, job, tmp_path)
+
+    assert outcome.status == 0, outcome.log
+    assert outcome.tokens(0)[1] == outcome.tokens(1)[1]
+    assert outcome.tokens(1)[1] != outcome.tokens(2)[1]
+    sampling = outcome.one("evidence")["evidence"]["sampling"]  # type: ignore[index]
+    assert sampling["choice"] == "sampled"
+    assert sampling["stop_token_ids"] == [2]
+    applied = {key: value for entry in sampling["processors"] for key, value in entry.items() if key != "name"}
+    assert applied == {"penalty": 1.2, "temperature": 0.9, "top_k": 40, "top_p": 0.95}
+
+
+def test_a_stop_token_ends_the_response(
+    plain: Outcome, torch_interpreter: Path, default_model: Path, tmp_path: Path
+) -> None:
+    third = plain.tokens(1)[1][2]
+    job = measure_job(
+        "transformers",
+        model_folder=str(default_model),
+        sampling={"max_new_tokens": 5, "stop_token_ids": [third], **GREEDY},
+    )
+    outcome = run(torch_interpreter, job, tmp_path)
+
+    assert outcome.tokens(1)[1] == plain.tokens(1)[1][:3]
+    assert {end["finish"] for end in outcome.of("request_end")} == {"eos"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "says"),
+    [
+        ({"options": {"atention": "sdpa"}}, "unsupported", "no option 'atention'"),
+        ({"device": "cuda", "gpu_uuids": ["GPU-1", "GPU-2"]}, "unsupported", "runs on one GPU"),
+        ({"model_folder": "/no/such/model"}, "failed", "/no/such/model"),
+    ],
+)
+def test_what_the_engine_cannot_do_is_one_error_line(
+    torch_interpreter: Path, tmp_path: Path, changes: dict[str, object], kind: str, says: str
+) -> None:
+    outcome = run(torch_interpreter, measure_job("transformers", **changes), tmp_path)
+
+    assert outcome.status == 1
+    assert outcome.one("error")["kind"] == kind
+    assert says in str(outcome.one("error")["message"])
+
+
+def test_memory_that_torch_cannot_get_is_out_of_memory(torch_interpreter: Path, tmp_path: Path) -> None:
+    engine = tmp_path / "greedy_for_memory.py"
+    engine.write_text(
+        "from kasoku_engine import Engine\n"
+        "class Mine(Engine):\n"
+        "    def load(self, job):\n"
+        "        import torch\n"
+        "        torch.empty(10**15)\n"
+        "ENGINE = Mine\n"
+    )
+    outcome = run(torch_interpreter, measure_job(str(engine)), tmp_path)
+
+    assert outcome.status == 1
+    assert outcome.one("error")["kind"] == "oom"
