@@ -127,7 +127,7 @@ class Gpu:
             reason = "this driver does not tell reserved memory from used memory: update the driver"
             self.missing[MEMORY_RESERVED.name] = reason
             absent.extend(failed(self.source, Call((MEMORY_RESERVED,), tuple), reason, self.now_ns()))
-        self._gpm = Gpm(nvml, self.handle)
+        self._gpm = Gpm(nvml, self.handle, self.now_ns)
         if self._gpm.reason is not None:
             self.missing |= {metric.name: self._gpm.reason for metric in self._gpm.call.metrics}
             absent.extend(failed(self.source, self._gpm.call, self._gpm.reason, self.now_ns()))
@@ -164,7 +164,7 @@ class Gpu:
         return readings
 
     def gpm(self) -> list[Reading]:
-        """SM and DRAM utilisation since the last call, which has to be more than 100 ms ago."""
+        """SM and DRAM utilisation since the last call; nothing where that is less than 100 ms ago."""
         if self._gpm is None or self.lost:
             return []
         if not self._gpm.begun:
@@ -172,6 +172,8 @@ class Gpu:
                 self._gpm.begin()
             except Exception as error:
                 return self._failed(self._gpm.call, error)
+            return []
+        if not self._gpm.due():
             return []
         return self._take([self._gpm.call])
 

@@ -32,7 +32,7 @@ GROUP_MEMORY: Final = Metric("cgroup_memory_used_bytes", "bytes", 0, EXBIBYTE)
 
 
 class Host(Source):
-    """CPU percent (of all cores together) at every tick; RAM, load, CPU clock and the cgroup's memory at 1 Hz.
+    """CPU percent (of all cores together) at every second tick; RAM, load, CPU clock, the cgroup's memory at 1 Hz.
 
     `per_core` adds cpu0_percent, cpu1_percent… at 1 Hz. The first CPU percentage has no beginning and is left out.
     """
@@ -49,12 +49,12 @@ class Host(Source):
         self._per_core = per_core
         self._limits = limits
         self._clock_pace = Pace()
-        self._fast: list[Call] = []
+        self._cpu: list[Call] = []
         self._slow: list[Call] = []
 
     def open(self) -> Sequence[Reading]:
         psutil.cpu_percent(None)  # the first call only sets the beginning
-        self._fast = [Call((CPU,), lambda: (psutil.cpu_percent(None),))]
+        self._cpu = [Call((CPU,), lambda: (psutil.cpu_percent(None),))]
         self._slow = [
             Call((RAM_USED, RAM_AVAILABLE, RAM_TOTAL), _ram),
             Call((LOAD,), lambda: (os.getloadavg()[0],)),
@@ -68,13 +68,11 @@ class Host(Source):
             self._slow.append(Call((GROUP_MEMORY,), lambda: (int((folder / "memory.current").read_text()),)))
         return ()
 
-    def fast(self) -> Sequence[Reading]:
-        return self._take(self._fast)
-
     def slow(self, turn: int) -> Sequence[Reading]:
+        readings = self._take(self._cpu) if turn % 2 else []
         if turn % 10 != SLOW_TURN:
-            return ()
-        readings = self._take(self._slow)
+            return readings
+        readings += self._take(self._slow)
         before = self._now_ns()
         if self._clock_pace.due(before):  # reads a file for each core: on a big machine that is milliseconds
             readings += self._take([Call((CLOCK,), _clock)])

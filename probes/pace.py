@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SHARE: Final = 0.001
+SHARE: Final = 0.0003
 
 
 class Pace:

@@ -36,12 +36,23 @@ def statuses(readings: Any) -> dict[str, str]:
     return {reading.metric: reading.status for reading in readings}
 
 
+class Ticking:
+    """A clock on which every look is 60 ms later, so that ticks lie as far apart as they do in a session."""
+
+    def __init__(self) -> None:
+        self.time_ns = 0
+
+    def __call__(self) -> int:
+        self.time_ns += 60_000_000
+        return self.time_ns
+
+
 def ten_ticks(nvml: Nvml, first: int = 0) -> list[Reading]:
     return [reading for turn in range(first, first + 10) for reading in (*nvml.fast(), *nvml.slow(turn))]
 
 
 def test_every_metric_is_read_in_its_unit() -> None:
-    nvml = Nvml(FakeNvml())
+    nvml = Nvml(FakeNvml(), Ticking())
     opened = nvml.open()
     assert values(opened) == {"gpus": 1.0}
     assert values(nvml.fast()) == FAST
@@ -179,16 +190,31 @@ def test_gpm_is_absent_before_hopper() -> None:
 
 
 def test_gpm_spans_two_ticks_and_begins_anew_after_a_failure() -> None:
-    library = FakeNvml()
-    nvml = Nvml(library)
+    library, now = FakeNvml(), [0]
+    nvml = Nvml(library, lambda: now[0])
     nvml.open()
-    assert "sm_active_percent" in values(nvml.slow(0))
-    assert "sm_active_percent" not in values(nvml.slow(1))
+
+    def at(turn: int) -> dict[str, float | None]:
+        now[0] = 1_000_000_000 + turn * 100_000_000
+        return values(nvml.slow(turn))
+
+    assert at(0)["sm_active_percent"] == 97.0
+    assert "sm_active_percent" not in at(1)
     library.fail["nvmlGpmMetricsGet"] = 999
-    assert values(nvml.slow(2))["sm_active_percent"] is None
+    assert at(2)["sm_active_percent"] is None
     library.fail.clear()
-    assert "sm_active_percent" not in values(nvml.slow(4)), "an interval across the failure is none"
-    assert values(nvml.slow(6))["sm_active_percent"] == 97.0
+    assert "sm_active_percent" not in at(4), "an interval across the failure is none"
+    assert at(6)["sm_active_percent"] == 97.0
+
+
+def test_gpm_is_not_asked_over_an_interval_too_short_for_it() -> None:
+    library, now = FakeNvml(), [0]
+    nvml = Nvml(library, lambda: now[0])
+    nvml.open()
+    now[0] += 100_000_000
+    assert "sm_active_percent" not in values(nvml.slow(0))
+    now[0] += 1
+    assert values(nvml.slow(2))["sm_active_percent"] == 97.0
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_eight_gpus_with_real_call_costs_do_not_delay_a_tick() -> None:
             energies.setdefault(reading.source, []).append(reading.t_ns)
     assert len(energies) == 8
     for times in energies.values():
-        assert all(later - earlier == SECOND for earlier, later in pairwise(times))
+        assert all(abs(later - earlier - SECOND) < MILLISECOND for earlier, later in pairwise(times))
 
 
 def test_sixteen_gpus_take_turns_longer_than_a_second() -> None:
