@@ -11,6 +11,7 @@ from methods import child_process, pip_settings
 from methods.progress import Progress, Report
 
 TAIL_LINES = 12
+LONGEST_CAUSE = 400
 
 
 class PackageInstaller:
@@ -49,11 +50,16 @@ class PackageInstaller:
 
 
 def cause(said: str) -> str:
-    """The line of uv's last words that tells most, as the end of a sentence."""
-    words = [line.strip(" ×╰─▶│·") for line in said.splitlines() if line.strip(" ×╰─▶│·")]
-    told = [line for line in words if line.lower().startswith(("error:", "cause:"))] or words
-    line = told[0].removeprefix("error:").removeprefix("cause:").strip() if told else "it said nothing"
-    return line if line.endswith(".") else line + "."
+    """What uv says went wrong: its error and the last cause it gives for that, as the end of a sentence."""
+    parts: list[str] = []
+    for line in said.splitlines():
+        words = line.strip(" ×╰─▶│·")
+        if words.startswith(("error:", "cause:")) or not parts:
+            parts.append(words.removeprefix("error:").removeprefix("cause:").strip())
+        elif words:
+            parts[-1] += " " + words
+    text = (": ".join(dict.fromkeys((parts[0], parts[-1]))) if parts else "it said nothing").rstrip(".")
+    return text[:LONGEST_CAUSE] + ("…" if len(text) > LONGEST_CAUSE else ".")
 
 
 def _without_secrets(line: str) -> str:

@@ -1,0 +1,56 @@
+"""What tests of the real thing share: one home with the torch environment and the default model, kept between runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from methods import environments, file_lock, models
+from methods.home import ENVIRONMENTS, MODELS, private_folder
+from methods.interpreter import Interpreter
+from methods.progress import Progress
+
+
+def told(progress: Progress) -> None:
+    """Shown by pytest when a preparation fails."""
+    sys.stderr.write(f"{progress.phase}: {progress.detail}\n")
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """A home with the environment `torch` and the default model, both made for real: $KASOKU_TEST_ASSETS, else a folder
+    in the user's cache. It takes about a minute the first time, and nothing after."""
+    folder = Path(os.environ.get("KASOKU_TEST_ASSETS") or Path.home() / ".cache" / "kasoku-tests")
+    private_folder(folder)
+    with file_lock.held(folder / ".lock", "tests", told):
+        interpreter = environments.create("torch", folder, folder / "no-config", report=told)
+        models.prepare(models.DEFAULT, folder, interpreter, told)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torch_interpreter(assets: Path) -> Interpreter:
+    """The interpreter of the environment `torch`."""
+    found = environments.resolve("torch", assets, assets / "no-config")
+    assert isinstance(found, Interpreter), found
+    return found
+
+
+@pytest.fixture(scope="session")
+def default_model(assets: Path, torch_interpreter: Interpreter) -> models.Model:
+    """The default model: real weights, real tokeniser."""
+    return models.prepare(models.DEFAULT, assets, torch_interpreter, told)
+
+
+@pytest.fixture
+def home(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home and a config folder of the test's own, with the shared environments and models in it."""
+    folder = private_folder(tmp_path / "home")
+    for name in (ENVIRONMENTS, MODELS):
+        (folder / name).symlink_to(private_folder(assets / name))
+    monkeypatch.setenv("KASOKU_HOME", str(folder))
+    monkeypatch.setenv("KASOKU_CONFIG", str(private_folder(tmp_path / "config")))
+    return folder
