@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import methods
+from methods.interpreter import Interpreter
 
 RUNNER = Path(methods.__file__).parent / "runner"
 DEADLINE_S = 300.0
@@ -31,7 +32,7 @@ class Running:
     def read_to_the_end(self, deadline_s: float = DEADLINE_S) -> bytes:
         """All that comes until the runner closes the wire. Fails the test when the deadline passes."""
         deadline = time.monotonic() + deadline_s
-        parts = []
+        parts: list[bytes] = []
         while True:
             ready, _, _ = select.select([self.wire], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"the runner said nothing more within {deadline_s} s; its log:\n{self.log.read_text()}"
@@ -107,6 +108,14 @@ def run(python: Path, job: Mapping[str, object], folder: Path, environ: Mapping[
         status = running.process.wait(DEADLINE_S)
         messages = tuple(json.loads(line) for line in said.splitlines())
         return Outcome(messages, status, running.log.read_text(errors="replace"))
+
+
+def run_in(
+    interpreter: Interpreter, job: Mapping[str, object], folder: Path, environ: Mapping[str, str] | None = None
+) -> Outcome:
+    """Let a runner do `job` in an environment: its Python, its paths, its variables."""
+    with_paths = {"paths": list(interpreter.paths), **job}
+    return run(interpreter.python, with_paths, folder, {**interpreter.variables, **(environ or {})})
 
 
 def measure_job(engine: str, **changes: object) -> dict[str, object]:

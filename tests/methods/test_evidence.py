@@ -87,5 +87,5 @@ def test_every_condition_refuses_what_it_cannot_judge() -> None:
     for key, condition in CONDITIONS.items():
         good = {"names": ["x"], "name": "x", "count": 1}[condition.expects]
         assert problem_of(key, good) is None
-        for bad in ({}, None, "", [], [1], -1, True, 1.5):
-            assert problem_of(key, bad) is not None
+        wrong: tuple[object, ...] = ({}, None, "", [], [1], -1, True, 1.5)
+        assert all(problem_of(key, value) is not None for value in wrong)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.methods.runner_process import Outcome, measure_job, run
+from methods.interpreter import Interpreter
+from methods.models import Model
+from tests.methods.runner_process import Outcome, measure_job, run_in
 
 pytestmark = pytest.mark.model
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
 
 
 @pytest.fixture(scope="module")
-def plain(torch_interpreter: Path, default_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def plain(torch_interpreter: Interpreter, default_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """One run of transformers as it comes, greedy, two prompts."""
     job = measure_job(
         "transformers",
-        model_folder=str(default_model),
+        model_folder=str(default_model.folder),
         prompts=[[504, 3575, 282, 4649, 314], [504, 3575]],
         requests=[
             {"request": 0, "warmup": True, "prompt_index": 0, "seed": 1},
@@ -27,17 +31,14 @@ def plain(torch_interpreter: Path, default_model: Path, tmp_path_factory: pytest
         ],
         sampling={"max_new_tokens": 5, "stop_token_ids": [], **GREEDY},
     )
-    outcome = run(torch_interpreter, job, tmp_path_factory.mktemp("plain"))
+    outcome = run_in(torch_interpreter, job, tmp_path_factory.mktemp("plain"))
     assert outcome.status == 0, outcome.log
     return outcome
 
 
 def test_the_ids_are_those_that_transformers_alone_generates(
-    plain: Outcome, torch_interpreter: Path, default_model: Path
+    plain: Outcome, torch_interpreter: Interpreter, default_model: Model
 ) -> None:
-    import json
-    import subprocess
-
     script = """
 import json, sys, torch
 from transformers import AutoModelForCausalLM
@@ -46,7 +47,7 @@ torch.set_num_threads(2)
 ids = torch.tensor([[504, 3575, 282, 4649, 314]])
 print(json.dumps(model.generate(ids, do_sample=False, max_new_tokens=5, eos_token_id=None)[0, 5:].tolist()))
 """
-    command = [str(torch_interpreter), "-I", "-c", script, str(default_model)]
+    command = [str(torch_interpreter.python), "-I", "-c", script, str(default_model.folder)]
     alone = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120).stdout)
 
     assert plain.tokens(1)[1] == alone
@@ -85,11 +86,11 @@ def test_greedy_shows_no_processor(plain: Outcome) -> None:
 
 
 def test_sampling_is_told_as_resolved_and_follows_the_seed(
-    torch_interpreter: Path, default_model: Path, tmp_path: Path
+    torch_interpreter: Interpreter, default_model: Model, tmp_path: Path
 ) -> None:
     job = measure_job(
         "transformers",
-        model_folder=str(default_model),
+        model_folder=str(default_model.folder),
         sampling={
             "max_new_tokens": 8,
             "stop_token_ids": [2],
@@ -102,7 +103,7 @@ def test_sampling_is_told_as_resolved_and_follows_the_seed(
             {"request": n, "warmup": n == 0, "prompt_index": 0, "seed": seed} for n, seed in enumerate([7, 7, 8])
         ],
     )
-    outcome = run(torch_interpreter, job, tmp_path)
+    outcome = run_in(torch_interpreter, job, tmp_path)
 
     assert outcome.status == 0, outcome.log
     assert outcome.tokens(0)[1] == outcome.tokens(1)[1]
@@ -115,15 +116,15 @@ def test_sampling_is_told_as_resolved_and_follows_the_seed(
 
 
 def test_a_stop_token_ends_the_response(
-    plain: Outcome, torch_interpreter: Path, default_model: Path, tmp_path: Path
+    plain: Outcome, torch_interpreter: Interpreter, default_model: Model, tmp_path: Path
 ) -> None:
     third = plain.tokens(1)[1][2]
     job = measure_job(
         "transformers",
-        model_folder=str(default_model),
+        model_folder=str(default_model.folder),
         sampling={"max_new_tokens": 5, "stop_token_ids": [third], **GREEDY},
     )
-    outcome = run(torch_interpreter, job, tmp_path)
+    outcome = run_in(torch_interpreter, job, tmp_path)
 
     assert outcome.tokens(1)[1] == plain.tokens(1)[1][:3]
     assert {end["finish"] for end in outcome.of("request_end")} == {"eos"}
@@ -138,16 +139,16 @@ def test_a_stop_token_ends_the_response(
     ],
 )
 def test_what_the_engine_cannot_do_is_one_error_line(
-    torch_interpreter: Path, tmp_path: Path, changes: dict[str, object], kind: str, says: str
+    torch_interpreter: Interpreter, tmp_path: Path, changes: dict[str, object], kind: str, says: str
 ) -> None:
-    outcome = run(torch_interpreter, measure_job("transformers", **changes), tmp_path)
+    outcome = run_in(torch_interpreter, measure_job("transformers", **changes), tmp_path)
 
     assert outcome.status == 1
     assert outcome.one("error")["kind"] == kind
     assert says in str(outcome.one("error")["message"])
 
 
-def test_memory_that_torch_cannot_get_is_out_of_memory(torch_interpreter: Path, tmp_path: Path) -> None:
+def test_memory_that_torch_cannot_get_is_out_of_memory(torch_interpreter: Interpreter, tmp_path: Path) -> None:
     engine = tmp_path / "greedy_for_memory.py"
     engine.write_text(
         "from kasoku_engine import Engine\n"
@@ -157,7 +158,7 @@ def test_memory_that_torch_cannot_get_is_out_of_memory(torch_interpreter: Path, 
         "        torch.empty(10**15)\n"
         "ENGINE = Mine\n"
     )
-    outcome = run(torch_interpreter, measure_job(str(engine)), tmp_path)
+    outcome = run_in(torch_interpreter, measure_job(str(engine)), tmp_path)
 
     assert outcome.status == 1
     assert outcome.one("error")["kind"] == "oom"

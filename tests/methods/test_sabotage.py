@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from methods import evidence
 from methods.catalogue import Catalogue, load_catalogue
-from tests.methods.runner_process import measure_job, run
+from methods.interpreter import Interpreter
+from methods.models import Model
+from tests.methods.runner_process import measure_job, run_in
 
 pytestmark = pytest.mark.model
 DYNAMO_OFF = {"TORCHDYNAMO_DISABLE": "1"}
@@ -32,16 +33,16 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 @pytest.fixture(scope="module")
 def judge(
-    catalogue: Catalogue, torch_interpreter: Path, default_model: Path, tmp_path_factory: pytest.TempPathFactory
+    catalogue: Catalogue, torch_interpreter: Interpreter, default_model: Model, tmp_path_factory: pytest.TempPathFactory
 ) -> Judge:
     compiled = tmp_path_factory.mktemp("inductor")
 
     @cache
     def facts(options: tuple[tuple[str, object], ...], environ: tuple[tuple[str, str], ...]) -> Mapping[str, object]:
         thawed = {name: list(value) if isinstance(value, tuple) else value for name, value in options}
-        job = measure_job("transformers", options=thawed, model_folder=str(default_model))
+        job = measure_job("transformers", options=thawed, model_folder=str(default_model.folder))
         variables = {"TORCHINDUCTOR_CACHE_DIR": str(compiled), **dict(environ)}
-        outcome = run(torch_interpreter, job, tmp_path_factory.mktemp("run"), variables)
+        outcome = run_in(torch_interpreter, job, tmp_path_factory.mktemp("run"), variables)
         assert outcome.status == 0, outcome.log
         found = outcome.one("evidence")["evidence"]
         assert isinstance(found, dict)
