@@ -53,10 +53,12 @@ def rendered(
     """The prompt that `template` makes of `messages`, up to where the assistant is to answer. Raises TemplateError.
 
     The template can name what transformers offers it (raise_exception, strftime_now, tojson, break and continue) and
-    nothing of Python: attributes with underscores, changes to what it is given and endless ranges are refused.
+    nothing of Python: attributes with underscores, changes to what it is given, endless ranges and powers are refused.
     """
     import jinja2
+    from jinja2.exceptions import SecurityError
     from jinja2.ext import loopcontrols
+    from jinja2.runtime import Context
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def raise_exception(message: object) -> NoReturn:
@@ -73,7 +75,18 @@ def rendered(
             sort_keys=bool(options.get("sort_keys", False)),
         )
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """Jinja's sandbox, which by itself lets a template multiply without end."""
+
+        intercepted_binops = frozenset(("*", "**"))
+
+        def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
+            numbers = isinstance(left, int | float) and isinstance(right, int | float)
+            if operator == "**" or not numbers:
+                raise SecurityError(f"it uses {operator} on more than two numbers")
+            return super().call_binop(context, operator, left, right)
+
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = lambda form: now().strftime(form)

@@ -24,6 +24,7 @@ class Tokeniser:
     """A model's tokeniser, from its folder. Raises TokeniserError where tokenizer.json is missing or broken."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         path = folder / FILE
         try:
             content = path.read_text(encoding="utf-8")
@@ -99,19 +100,19 @@ class StreamDecoder:
         new = text[self._given : decided]
         self._given = decided
         fresh, self._waiting = self._waiting, 0
-        if decided == len(text) and len(self._window) > fresh:
-            self._shrink(fresh)
+        undecided = len(text) - decided
+        if undecided == 0 and len(self._window) > fresh:
+            self._shrink(fresh, 0)
         elif len(self._window) > LONGEST_WINDOW:
-            self._shrink(LONGEST_WAIT)
+            self._shrink(LONGEST_WAIT, undecided)
         return new
 
-    def _shrink(self, kept: int) -> None:
+    def _shrink(self, kept: int, undecided: int) -> None:
         """Go on with the last ids alone: enough for what comes to be decoded as if all were there."""
         window = self._window[-kept:]
         text = self._tokeniser.decode(window)
         if text:
-            self._window = window
-            self._given = len(text.rstrip(UNDECIDED)) if text.rstrip(UNDECIDED) else max(0, len(text) - 1)
+            self._window, self._given = window, len(text) - undecided
 
 
 def _parsed(path: Path, content: str) -> Tokenizer:

@@ -1,0 +1,221 @@
+"""Prompts: read from where the user says, made into ids once, and refused in one sentence where they make no sense."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from methods import chat_template, prompts
+from methods.chat_template import TemplateError
+from methods.models import Model
+from methods.prompts import ARTICLE, DEFAULT, PromptError, make, read_prompt
+from methods.tokeniser import Tokeniser
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture
+def copy(default_model: Model, tmp_path: Path) -> Model:
+    """The default model without its weights, to be spoilt."""
+    folder = tmp_path / "model"
+    shutil.copytree(default_model.folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    return replace(default_model, folder=folder)
+
+
+def test_the_prompt_is_text_a_file_or_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "p").write_text("from a file 🙂\n", encoding="utf-8")
+    assert read_prompt("plain", io.StringIO("unread")) == "plain"
+    assert read_prompt(f"@{tmp_path / 'p'}", io.StringIO()) == "from a file 🙂\n"
+    assert read_prompt("-", io.StringIO("piped\n")) == "piped\n"
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        ("-", "empty: standard input"),
+        ("@missing", "no such file"),
+        ("@.", "is a directory"),
+        ("@binary", "no UTF-8"),
+        ("@empty", "empty: the file"),
+        ("@a\0b", "cannot be read"),
+    ],
+)
+def test_a_prompt_that_cannot_be_read_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "binary").write_bytes(b"\xff\x00")
+    (tmp_path / "empty").touch()
+    with pytest.raises(PromptError, match=said) as caught:
+        read_prompt(argument, io.StringIO(" "))
+    assert "\n" not in str(caught.value)
+
+
+def test_standard_input_that_is_no_utf8_is_a_sentence() -> None:
+    with pytest.raises(PromptError, match="standard input is no UTF-8"):
+        read_prompt("-", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
+
+
+def test_by_default_a_model_with_a_template_gets_it(default_model: Model) -> None:
+    prompt = make(default_model, "Hi")
+    assert prompt.template
+    assert prompt.rendered is not None
+    assert prompt.rendered.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    tokeniser = Tokeniser(default_model.folder)
+    assert list(prompt.ids) == tokeniser.encode(prompt.rendered)
+    assert prompt.ids[0] == tokeniser.token_id("<|im_start|>")
+    assert make(default_model, "Hi", "chat") == prompt
+    assert make(default_model).text == DEFAULT
+
+
+def test_raw_is_the_text_and_no_special_token(default_model: Model) -> None:
+    prompt = make(default_model, ARTICLE, "raw")
+    assert (prompt.rendered, prompt.template) == (ARTICLE, False)
+    tokeniser = Tokeniser(default_model.folder)
+    assert tokeniser.decode(prompt.ids) == ARTICLE
+    assert len(tokeniser.textual(prompt.ids)) == len(prompt.ids)
+
+
+def test_the_digest_tells_prompts_apart(default_model: Model) -> None:
+    one, two = make(default_model, "Hi", "raw"), make(default_model, "Ho", "raw")
+    assert one.digest == prompts.digest_of(one.ids) != two.digest
+
+
+@pytest.mark.parametrize("tokens", [1, 17, 1000])
+@pytest.mark.parametrize("text", [None, "猫 and dog. "])
+def test_a_prompt_of_an_exact_number_of_tokens(default_model: Model, tokens: int, text: str | None) -> None:
+    prompt = make(default_model, text, tokens=tokens)
+    assert len(prompt.ids) == tokens
+    assert not prompt.template
+    assert prompt.rendered is not None
+    assert prompt.rendered.startswith("猫" if text else "The") or tokens == 1
+
+
+def test_a_model_without_a_tokeniser_gets_random_ids_of_its_own(default_model: Model) -> None:
+    synthetic = replace(default_model, has_tokeniser=False, vocab_size=100, eos_token_ids=(7,))
+    prompt = make(synthetic, tokens=5000, seed=3)
+    assert len(prompt.ids) == 5000
+    assert set(prompt.ids) == set(range(100)) - {7}
+    assert make(synthetic, tokens=5000, seed=3) == prompt
+    assert make(synthetic, tokens=5000, seed=4).ids != prompt.ids
+    assert (prompt.text, prompt.rendered) == (None, None)
+    assert len(make(synthetic).ids) == prompts.SYNTHETIC_TOKENS
+    with pytest.raises(PromptError, match="--prompt-tokens"):
+        make(synthetic, "some text")
+    with pytest.raises(PromptError, match="has no tokeniser"):
+        make(synthetic, mode="chat")
+    with pytest.raises(PromptError, match="how many tokens"):
+        make(replace(synthetic, vocab_size=None))
+
+
+def test_what_does_not_fit_the_context_says_how_much_would(default_model: Model) -> None:
+    small = replace(default_model, context_length=64)
+    length = len(make(small, "Hi", "raw").ids)
+    assert make(small, "Hi", "raw", max_new_tokens=64 - length)
+    with pytest.raises(PromptError, match=f"context of 64; .* to {64 - length}\\."):
+        make(small, "Hi", "raw", max_new_tokens=65 - length)
+    with pytest.raises(PromptError, match="do not fit"):
+        make(small, tokens=65)
+    assert make(replace(small, context_length=None), tokens=65)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        ("", {}, "empty"),
+        (" \t", {"mode": "raw"}, "empty"),
+        ("\udcff", {}, "no UTF-8"),
+        ("a", {"tokens": 0}, "from 1 on"),
+        ("a", {"tokens": -3}, "from 1 on"),
+        ("a", {"tokens": 4, "mode": "chat"}, "does not go with --chat"),
+        ("a", {"tokens": 10**12}, "do not fit"),
+    ],
+)
+def test_a_prompt_that_makes_no_sense_is_a_sentence(
+    default_model: Model, text: str, options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(PromptError, match=said):
+        make(default_model, text, **options)  # type: ignore[arg-type]
+
+
+def test_chat_without_a_template_is_a_sentence_and_the_default_is_raw_then(copy: Model) -> None:
+    (copy.folder / "chat_template.jinja").unlink()
+    assert not make(copy, "Hi").template
+    with pytest.raises(PromptError, match="no chat template; use --raw"):
+        make(copy, "Hi", "chat")
+
+
+def test_a_broken_tokeniser_is_a_sentence(copy: Model) -> None:
+    (copy.folder / "tokenizer.json").write_text("{")
+    with pytest.raises(PromptError, match=r"tokenizer.json is no tokeniser"):
+        make(copy, "Hi")
+
+
+def test_templates_are_found_where_any_transformers_put_them(tmp_path: Path) -> None:
+    assert chat_template.chat_template(tmp_path) is None
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text('{"chat_template": "one", "bos_token": {"content": "<s>"}, "eos_token": "</s>"}')
+    assert chat_template.chat_template(tmp_path) == "one"
+    assert chat_template.special_tokens(tmp_path) == {"bos_token": "<s>", "eos_token": "</s>"}
+    config.write_text(
+        '{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}'
+    )
+    assert chat_template.chat_template(tmp_path) == "d"
+    config.write_text('{"chat_template": [{"name": "tool_use", "template": "t"}]}')
+    assert chat_template.chat_template(tmp_path) is None
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "json"}')
+    assert chat_template.chat_template(tmp_path) == "json"
+    (tmp_path / "chat_template.jinja").write_text("jinja")
+    assert chat_template.chat_template(tmp_path) == "jinja"
+
+
+def test_a_template_has_what_transformers_offers_it() -> None:
+    template = (
+        "{%- for message in messages %}\n"
+        "    {%- if loop.index > 1 %}{% break %}{% endif %}\n"
+        "{{ bos_token }}[{{ message.role }}]{{ message['content'] | tojson }}\n"
+        "{%- endfor %}"
+        "{{ strftime_now('%Y') }}{% if add_generation_prompt %}>{% endif %}{{ {'a': 'é<'} | tojson(indent=None) }}"
+    )
+    messages = [{"role": "user", "content": 'say "猫"'}, {"role": "user", "content": "never"}]
+    text = chat_template.rendered(template, messages, {"bos_token": "<s>"}, now=lambda: datetime(2024, 1, 2))  # noqa: DTZ001
+    assert text == '<s>[user]"say \\"猫\\""2024>{"a": "é<"}'
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.__init__.__globals__ }}",
+        "{{ raise_exception.__globals__['chat_template'] }}",
+        "{{ cycler.__init__.__globals__.os.system('touch hacked') }}",
+        "{{ (strftime_now|attr('__globals__'))['os'] }}",
+        "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}",
+        "{{ messages.append(1) }}",
+        "{% for i in range(999999999) %}x{% endfor %}",
+        "{{ 'x' * 999999999999 }}",
+        "{{ 10 ** 10 ** 10 }}",
+        "{% for i in range(99999) %}{{ 'x' * 99999 }}{% endfor %}",
+        "{{ raise_exception('Roles must\\nalternate') }}",
+        "{% for %}",
+        "{{ undefined.attribute }}",
+        "{{ 1 / 0 }}",
+    ],
+)
+def test_a_template_that_is_malicious_or_broken_is_a_sentence(
+    template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TemplateError, match="use --raw") as caught:
+        chat_template.rendered(template, MESSAGES, {})
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
