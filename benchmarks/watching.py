@@ -1,0 +1,379 @@
+"""What it costs to watch: the workbench follows a session of 500 tokens/s in a pseudo-terminal of 160×48.
+
+    python benchmarks/watching.py [--seconds 20] [--size 160x48] [--keep FOLDER]
+
+A feeder writes a real journal at its real pace: four methods at 500 tokens/s, 10 Hz telemetry of two GPUs and the host.
+The workbench follows it twice: on a fast terminal, and on one that takes 50 KB/s. Printed are the time to the first
+paint, the event loop's lag, the CPU, the bytes written, and on the slow link how far the view is behind and how long a
+key takes. What the screen showed, and when, is worked out afterwards from the recorded bytes with a terminal emulator,
+so that the emulator takes no CPU from what is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import platform
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyte
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+UNKNOWN_TO_PYTE = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p")
+QUESTION, ANSWER = b"\x1b[?2026$p", b"\x1b[?2026;2$y"
+SLOW_BYTES_S = 50_000
+SPEED = 500.0
+BUDGET = {"first_paint_s": 1.0, "lag_ms": 20.0, "cpu": 15.0, "kb_s": 150.0, "key_s": 1.0, "behind_s": 2.0}
+
+
+# The feeder: a process that writes a session at its real pace
+
+
+def feed(home: Path, seconds: float) -> None:
+    """Write a session's journal as its records fall due, holding its lock, until it was long enough."""
+    from sessions.journal import JournalWriter
+    from sessions.session_folder import create
+    from tests.tui.journals import METHODS, Script, make_plan, make_tokeniser
+
+    tokeniser = home / "models" / "small"
+    ids = make_tokeniser(tokeniser)
+    plan = make_plan(requests=300, blocks=30, tokens=400)
+    folder, _lock = create(home / "sessions", plan, {})
+    journal = JournalWriter(folder.path)
+    start = time.perf_counter_ns()
+    script = Script(plan, folder.id, str(tokeniser), ids, start, dict.fromkeys(METHODS, SPEED))
+    latest = 0
+    for record in script.records():
+        ahead = record.t - time.perf_counter_ns()
+        if ahead > 0:
+            time.sleep(ahead / 1e9)
+        latest = max(latest, -ahead)
+        journal.append(record)
+        if record.t - start > seconds * 1e9:
+            break
+    print(json.dumps({"latest_ms": latest / 1e6}))
+
+
+# The workbench, with a probe of its event loop
+
+
+def watch(home: Path, out: Path) -> None:
+    """Run the workbench; every 20 ms a timer says how late it was called."""
+    import asyncio
+
+    from tui.app import Workbench
+
+    lags: list[tuple[float, float]] = []
+
+    async def probe() -> None:
+        while True:
+            due = time.perf_counter() + 0.02
+            await asyncio.sleep(0.02)
+            lags.append((time.perf_counter(), time.perf_counter() - due))
+
+    class Probed(Workbench):
+        def on_mount(self) -> None:
+            self.probe = asyncio.create_task(probe())
+
+    def save(*_: Any) -> None:
+        out.write_text(json.dumps(lags))
+
+    signal.signal(signal.SIGUSR1, save)
+    app = Probed(home, home / "config")
+    app.run()
+    print(app.farewell)
+
+
+# A terminal that records what it is sent
+
+
+@dataclass
+class Terminal:
+    """A pty whose other end is read at full speed or throttled; it answers the question that terminals answer."""
+
+    columns: int
+    rows: int
+    bytes_s: float | None
+    chunks: list[tuple[float, bytes]] = field(default_factory=list)
+
+    def start(self, command: list[str], environment: dict[str, str]) -> None:
+        self.began = time.perf_counter()
+        pid, self.fd = pty.fork()
+        if pid == 0:
+            os.execvpe(command[0], command, environment)
+        self.pid = pid
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        tail = b""
+        while True:
+            size = 65536 if self.bytes_s is None else 512
+            try:
+                chunk = os.read(self.fd, size)
+            except OSError:
+                return
+            if not chunk:
+                return
+            if self.bytes_s is not None:
+                time.sleep(len(chunk) / self.bytes_s)
+            self.chunks.append((time.perf_counter(), chunk))
+            seen = tail + chunk
+            for _ in range(seen.count(QUESTION)):
+                os.write(self.fd, ANSWER)
+            tail = (
+                seen[seen.rfind(QUESTION) + len(QUESTION) :][-(len(QUESTION) - 1) :]
+                if QUESTION in seen
+                else (seen[-(len(QUESTION) - 1) :])
+            )
+
+    def press(self, key: bytes) -> float:
+        os.write(self.fd, key)
+        return time.perf_counter()
+
+    def written(self, start: float, end: float) -> int:
+        """Bytes that arrived between two moments."""
+        return sum(len(chunk) for at, chunk in self.chunks if start <= at < end)
+
+    def wait_for(self, words: bytes, deadline: float) -> bool:
+        """Whether these bytes arrive before the deadline."""
+        until = time.monotonic() + deadline
+        while time.monotonic() < until:
+            if words in b"".join(chunk for _, chunk in self.chunks[-400:]):
+                return True
+            time.sleep(0.01)
+        return False
+
+    def end(self) -> None:
+        os.kill(self.pid, signal.SIGHUP)
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the screen showed from a moment on."""
+
+    at: float
+    lines: list[str]
+
+
+def frames(terminal: Terminal) -> list[Frame]:
+    """Play the recorded bytes into a terminal emulator; a frame for each chunk."""
+    screen = pyte.Screen(terminal.columns, terminal.rows)
+    stream = pyte.ByteStream(screen)
+    lines = [""] * terminal.rows
+    shown = []
+    for at, chunk in terminal.chunks:
+        stream.feed(UNKNOWN_TO_PYTE.sub(b"", chunk))
+        for row in screen.dirty:
+            lines[row] = "".join(screen.buffer[row][column].data for column in range(terminal.columns))
+        screen.dirty.clear()
+        shown.append(Frame(at, list(lines)))
+    return shown
+
+
+# How far the view is behind the journal
+
+TITLE = re.compile(r"(\S+) · (?:request (\d+)|(warm-up)) · (\d+) tokens")
+
+
+def token_times(journal: Path) -> tuple[dict[tuple[str, int, int], float], list[float]]:
+    """When each state "method, request, tokens until now" was in the journal, and those moments in order."""
+    from sessions.journal import read_journal
+    from sessions.records import RequestStarted, Tokens
+
+    times: dict[tuple[str, int, int], float] = {}
+    count = 0
+    for record in read_journal(journal):
+        if isinstance(record, RequestStarted):
+            count = 0
+        elif isinstance(record, Tokens):
+            count += len(record.ids)
+            times[(record.method, record.request, count)] = record.t / 1e9
+    return times, sorted(times.values())
+
+
+def behind(shown: list[Frame], journal: Path, start: float, end: float) -> list[float]:
+    """For each frame, just before it changed: for how long something newer had been in the journal (seconds)."""
+    times, moments = token_times(journal)
+    values = []
+    for frame, later in pairwise(shown):
+        if not start <= later.at < end:
+            continue
+        found = next((match for line in frame.lines if (match := TITLE.search(line))), None)
+        if found is None:
+            continue
+        # Warm-ups are one a block, so a method's latest before the frame is the one.
+        request = -1 if found[3] else int(found[2]) - 1
+        state = times.get((found[1], request, int(found[4])))
+        if state is None:
+            continue
+        place = bisect_right(moments, state)
+        newer = moments[place] if place < len(moments) else later.at
+        values.append(max(0.0, later.at - newer))
+    return values
+
+
+def quantile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+# The two passes
+
+
+def one_pass(size: tuple[int, int], seconds: float, bytes_s: float | None, keep: Path | None) -> dict[str, float]:
+    """Feed a session, follow it in a terminal, and give the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        home, out = Path(folder), Path(folder) / "lags.json"
+        environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "KASOKU_HOME": folder}
+        feeder = subprocess.Popen(
+            [sys.executable, __file__, "--feed", folder, "--seconds", str(seconds + 25)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while not list(home.glob("sessions/*/journal.ndjson")):
+                time.sleep(0.05)
+            time.sleep(4.0)  # into the first request
+            terminal = Terminal(*size, bytes_s)
+            terminal.start([sys.executable, __file__, "--watch", folder, str(out)], environment)
+            if not terminal.wait_for(b"tokens", 20):
+                print("\n".join(frames(terminal)[-1].lines))
+                raise SystemExit("the workbench did not show the session")
+            time.sleep(3.0)
+            process = psutil.Process(terminal.pid)
+            start, before = time.perf_counter(), process.cpu_times()
+            time.sleep(seconds)
+            end, after = time.perf_counter(), process.cpu_times()
+            keys = []
+            for _ in range(4):
+                keys.append(terminal.press(b"?"))
+                time.sleep(1.7)
+                terminal.press(b"\x1b")
+                time.sleep(1.0)
+            os.kill(terminal.pid, signal.SIGUSR1)
+            time.sleep(0.5)
+            lags = [lag for at, lag in json.loads(out.read_text()) if start <= at < end]
+            terminal.end()
+        finally:
+            feeder.terminate()
+            feeder.wait()
+        shown = frames(terminal)
+        journal = next(home.glob("sessions/*/journal.ndjson"))
+        late = behind(shown, journal, start, end)
+        if keep is not None:
+            name = "fast" if bytes_s is None else "slow"
+            (keep / f"{name}.txt").write_text("\n".join(next(f for f in reversed(shown) if f.at < end).lines))
+        painted = next(frame.at for frame in shown if any("sessions" in line for line in frame.lines))
+        return {
+            "first_paint_s": painted - terminal.began,
+            "lag_p50_ms": 1e3 * quantile(lags, 0.5),
+            "lag_p99_ms": 1e3 * quantile(lags, 0.99),
+            "lag_max_ms": 1e3 * max(lags),
+            "cpu_percent": 100 * (after.user + after.system - before.user - before.system) / (end - start),
+            "kb_s": terminal.written(start, end) / (end - start) / 1e3,
+            "frames_s": len([f for f in frames_changed(shown) if start <= f < end]) / (end - start),
+            "behind_p50_s": quantile(late, 0.5),
+            "behind_max_s": max(late, default=float("nan")),
+            "key_max_s": max(key_took(shown, at) for at in keys),
+        }
+
+
+def frames_changed(shown: list[Frame]) -> list[float]:
+    """The moments at which the line with the count of tokens changed."""
+    moments, before = [], ""
+    for frame in shown:
+        line = next((found[0] for line in frame.lines if (found := TITLE.search(line))), "")
+        if line and line != before:
+            moments.append(frame.at)
+            before = line
+    return moments
+
+
+def key_took(shown: list[Frame], pressed: float) -> float:
+    """Seconds from the press of ? until the help was wholly on the screen."""
+    for frame in shown:
+        if frame.at > pressed and any("Help: escape" in line for line in frame.lines):
+            return frame.at - pressed
+    return float("inf")
+
+
+def machine() -> str:
+    """The machine and the versions, in a line."""
+    from importlib.metadata import version
+
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.processor(),
+    )
+    return (
+        f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()},"
+        f" Python {platform.python_version()}, Textual {version('textual')}, load {os.getloadavg()[0]:.2f}"
+    )
+
+
+def main() -> int:
+    """Parse the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--size", default="160x48")
+    parser.add_argument("--keep", type=Path, help="folder for the last frame of each pass, as text")
+    parser.add_argument("--feed", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--watch", nargs=2, type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.feed:
+        feed(options.feed, options.seconds)
+        return 0
+    if options.watch:
+        watch(*options.watch)
+        return 0
+    columns, rows = (int(part) for part in options.size.split("x"))
+    print(f"{time.strftime('%Y-%m-%d')} · {machine()}")
+    print(
+        f"terminal {columns}×{rows}, four methods at {SPEED:.0f} tokens/s, telemetry at 10 Hz, {options.seconds:.0f} s"
+    )
+    fast = one_pass((columns, rows), options.seconds, None, options.keep)
+    slow = one_pass((columns, rows), options.seconds, SLOW_BYTES_S, options.keep)
+    print(f"{'':22}{'fast':>10}{'50 KB/s':>10}")
+    for name in fast:
+        print(f"{name:22}{fast[name]:>10.3g}{slow[name]:>10.3g}")
+    met = (
+        fast["first_paint_s"] < BUDGET["first_paint_s"]
+        and fast["lag_p99_ms"] <= BUDGET["lag_ms"]
+        and fast["cpu_percent"] <= BUDGET["cpu"]
+        and fast["kb_s"] <= BUDGET["kb_s"]
+        and slow["key_max_s"] <= BUDGET["key_s"]
+        and slow["behind_max_s"] <= BUDGET["behind_s"]
+    )
+    print("all within the budgets" if met else f"NOT within the budgets: {BUDGET}")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,215 @@
+"""The workbench: the app that holds the screens. It is a view on journals and the store, and on nothing else."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from sessions.store import Store
+from tui.link import Link, PacedDriver
+from tui.screens.run import RunScreen
+from tui.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from textual import messages
+
+FAILURE_LOG = "workbench-failure.log"
+
+
+def _sessions() -> Screen[Any]:
+    from tui.screens.sessions import SessionsScreen
+
+    return SessionsScreen()
+
+
+def _compare() -> Screen[Any]:
+    from tui.screens.compare import CompareScreen
+
+    return CompareScreen()
+
+
+def _methods() -> Screen[Any]:
+    from tui.screens.methods import MethodsScreen
+
+    return MethodsScreen()
+
+
+class Workbench(App[None]):
+    """Four screens, each a mode of its own, so that each keeps what it shows while another is in front."""
+
+    TITLE = "kasoku"
+    AUTO_FOCUS = ""
+    ENABLE_COMMAND_PALETTE = True
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        "run": RunScreen,
+        "sessions": _sessions,
+        "compare": _compare,
+        "methods": _methods,
+    }
+    DEFAULT_MODE = "run"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "show('run')", "run", id="screen.run", tooltip="Plan a run, or watch the one that is on"),
+        Binding("2", "show('sessions')", "sessions", id="screen.sessions", tooltip="All saved sessions"),
+        Binding("3", "show('compare')", "compare", id="screen.compare", tooltip="Methods and sessions side by side"),
+        Binding("4", "show('methods')", "methods", id="screen.methods", tooltip="The catalogue and its environments"),
+        Binding("question_mark,f1", "help", "help", id="app.help", tooltip="What the keys do", key_display="?"),
+        Binding("q,ctrl+q", "quit", "quit", id="app.quit", tooltip="Leave; a session that runs goes on", show=False),
+    ]
+
+    def __init__(
+        self,
+        home: Path,
+        config: Path,
+        *,
+        settings: Settings | None = None,
+        problems: tuple[str, ...] = (),
+        watch: str | None = None,
+        replay: bool = False,
+    ) -> None:
+        """`watch` is the id of a session to follow (or `replay`) from the start, else the one that runs, if any."""
+        self.link = Link()
+        super().__init__(driver_class=PacedDriver if sys.platform == "linux" else None)
+        self.home = home
+        self.config = config
+        self.settings = settings or Settings()
+        self.problems = problems
+        self.watch_first = watch
+        self.replay_first = replay
+        self.store = Store(home / "sessions")
+        self.farewell = ""
+        self._ask_after_display = False
+
+    def on_mount(self) -> None:
+        problems = list(self.problems)
+        if self.settings.theme is not None:
+            if self.settings.theme in self.available_themes:
+                self.theme = self.settings.theme
+            else:
+                names = ", ".join(sorted(self.available_themes))
+                problems.append(f"There is no theme {self.settings.theme!r}: there are {names}.")
+        if self.settings.keymap:
+            self.set_keymap(dict(self.settings.keymap))
+        for problem in problems:
+            self.notify(problem, severity="warning", timeout=12, markup=False)
+
+    # Between the screens
+
+    def action_show(self, mode: str) -> None:
+        """Bring one of the four screens to the front, closing what was opened on top of it."""
+        if self.current_mode == mode:
+            while len(self.screen_stack) > 1:
+                self.pop_screen()
+        else:
+            self.switch_mode(mode)
+
+    async def run_screen(self) -> RunScreen:
+        """The Run screen, brought to the front."""
+        await self.switch_mode("run")
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+        screen = self.screen
+        assert isinstance(screen, RunScreen)  # noqa: S101 - the mode's only base screen
+        return screen
+
+    def open_session(self, session: str) -> None:
+        """Open a session in full, on top of the screen in front."""
+        from tui.screens.session import SessionScreen
+
+        self.push_screen(SessionScreen(session))
+
+    def action_help(self) -> None:
+        from tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        yield from super().get_system_commands(screen)
+        for mode, words in (
+            ("run", "Plan a run, or watch the one that is on"),
+            ("sessions", "All saved sessions"),
+            ("compare", "Methods and sessions side by side"),
+            ("methods", "The catalogue, environments and what the doctor says"),
+        ):
+            yield SystemCommand(mode.capitalize(), words, lambda mode=mode: self.action_show(mode))
+
+    # Leaving
+
+    async def action_quit(self) -> None:
+        """End the app. A session that runs is left alone."""
+        self.leave()
+
+    def leave(self) -> None:
+        """End the app, and say after it how to come back to a session that runs."""
+        for screen in self._screen_stacks.get("run", []):
+            if isinstance(screen, RunScreen) and (session := screen.running) is not None:
+                self.farewell = f"The session {session} goes on: `kasoku` or `kasoku attach` shows it again."
+        self.exit()
+
+    # The link to the terminal
+
+    def ask_after_display(self) -> None:
+        """Have the terminal asked for a sign of life behind the next frame, so that the one after it can be paced."""
+        self._ask_after_display = True
+
+    def post_display_hook(self) -> None:
+        if self._ask_after_display and isinstance(self._driver, PacedDriver):
+            self._ask_after_display = False
+            self._driver.ask()
+
+    def _on_terminal_supports_synchronized_output(self, message: messages.TerminalSupportsSynchronizedOutput) -> None:
+        super()._on_terminal_supports_synchronized_output(message)
+        self.link.answered()
+
+    # Failures
+
+    def report_failure(self, what: str, error: BaseException | None) -> None:
+        """Say in a sentence that a background task failed; the rest of what is known goes to a log."""
+        log = self._write_failure(error) if error is not None else None
+        where = f" Details are in {log}." if log else ""
+        reason = f"{type(error).__name__}: {error}" if error is not None else "it did not say why"
+        self.notify(f"{what} failed ({reason}).{where}", severity="error", timeout=15, markup=False)
+
+    def _write_failure(self, error: BaseException) -> Path | None:
+        path = self.home / FAILURE_LOG
+        try:
+            from methods.home import HomeError, private_folder, write_atomically
+
+            private_folder(self.home)
+            text = "".join(traceback.format_exception(error))
+            write_atomically(path, f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{text}".encode(errors="replace"))
+        except (HomeError, OSError):
+            return None
+        return path
+
+    def _fatal_error(self) -> None:
+        """An exception that nobody caught: one sentence after the app, the traceback in a file."""
+        error = self._exception
+        log = self._write_failure(error) if error is not None else None
+        kind = f" ({type(error).__name__})" if error is not None else ""
+        where = f" Please report it with {log}." if log else ""
+        self.farewell = (
+            f"The workbench ended because of a fault of its own{kind}; sessions are not touched by that.{where}"
+        )
+        self._close_messages_no_wait()
+
+
+def run_app(home: Path, config: Path, *, watch: str | None = None, replay: bool = False) -> int:
+    """Run the workbench in this terminal and give its exit code: 0, or 1 after a fault of its own."""
+    settings, problems = load_settings(config)
+    app = Workbench(home, config, settings=settings, problems=problems, watch=watch, replay=replay)
+    app.run(mouse=settings.mouse)
+    if app.farewell:
+        print(app.farewell, file=sys.stderr if app.return_code else sys.stdout)
+    return app.return_code or 0

@@ -1,0 +1,111 @@
+"""Numbers in the words and units of the screens. What is not known is an en dash, never 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sessions.statistics import Interval
+
+UNKNOWN = "–"
+_BYTE_UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
+_LEVELS = " ▁▂▃▄▅▆▇█"
+
+
+def rate(value: float | None) -> str:
+    """Tokens per second, four significant figures at most."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def rate_with_interval(mean: float | None, interval: Interval | None) -> str:
+    """A mean with the half width of its 95 % interval, where there is one."""
+    if interval is None:
+        return rate(mean)
+    return f"{rate(mean)} ±{rate((interval.high - interval.low) / 2)}"
+
+
+def ratio(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A short time in the unit a person would use: 850 µs, 14 ms, 3.2 s, 12 min, 2 h 05."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.{0 if seconds >= 0.01 else 1}f} ms"
+    if seconds < 90:
+        return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d}"
+
+
+def size(count: float | None) -> str:
+    """Bytes in decimal units, as drives and model cards have them: 2.97 GB."""
+    if count is None:
+        return UNKNOWN
+    for unit, factor in _BYTE_UNITS:
+        if count >= factor:
+            value = count / factor
+            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def of_total(used: float | None, total: float | None) -> str:
+    """Bytes used of a total, the unit said once: 3.0/141 GB."""
+    if used is None or total is None:
+        return size(used)
+    for unit, factor in _BYTE_UNITS:
+        if total >= factor and not (total < 10 * factor and used < factor and factor > 10**3):
+            part, whole = used / factor, total / factor
+            return f"{part:.1f}/{whole:.{0 if whole >= 100 else 1}f} {unit}"
+    return f"{used:.0f}/{total:.0f} B"
+
+
+def percent(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.0f} %"
+
+
+def joules_per_token(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.3g}"
+
+
+def yes_no(value: bool | None) -> str:
+    return UNKNOWN if value is None else "yes" if value else "NO"
+
+
+def bar(share: float | None, width: int) -> tuple[str, str]:
+    """A bar of `width` cells as its filled and its empty part; an unknown share is all empty."""
+    filled = 0 if share is None else round(max(0.0, min(1.0, share)) * width)
+    return "█" * filled, "░" * (width - filled)
+
+
+def trend(values: Sequence[float], width: int) -> str:
+    """The last values as blocks scaled from three quarters of the largest up: drift shows, noise hardly.
+
+    Where one lies lower still, the scale begins at 0.
+    """
+    shown = values[-width:] if width > 0 else ()
+    highest = max(shown, default=0.0)
+    if highest <= 0:
+        return ""
+    floor = 0.75 * highest if min(shown) >= 0.75 * highest else 0.0
+    return "".join(_LEVELS[max(1, min(8, round((value - floor) / (highest - floor) * 8)))] for value in shown)
+
+
+def curve(values: Sequence[float], width: int, height: int, top: float | None = None) -> list[str]:
+    """The last `width` values as `height` lines of blocks, the top first, scaled from 0 to `top` or the largest."""
+    shown = list(values[-width:])
+    highest = top if top else max(shown, default=0.0)
+    if highest <= 0:
+        return [" " * width] * height
+    levels = [max(1, round(max(0.0, value) / highest * height * 8)) for value in shown]
+    return [
+        "".join(_LEVELS[max(0, min(8, level - row * 8))] for level in levels).ljust(width)
+        for row in range(height - 1, -1, -1)
+    ]

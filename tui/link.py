@@ -1,0 +1,120 @@
+"""How fast the terminal at the other end takes what is written, and the driver that finds out.
+
+A slow link is not seen in the program: what is written waits in the buffers of the pty, of sshd and of the network,
+and the picture gets older and older. So every live frame is followed by a question that any terminal answers
+(DECRQM for mode 2026, the same that Textual asks at its start), and the next frame is sent after the answer.
+A terminal that has never answered is judged by what its pty has taken.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from textual.drivers.linux_driver import LinuxDriver
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+QUESTION = "\x1b[?2026$p"
+ANSWER_DEADLINE_S = 3.0
+SLOW_FRAME_S = 0.15
+SLOWEST_INTERVAL_S = 0.5
+
+
+class Link:
+    """Paces live frames: one on its way at a time, and a pause after it in proportion to how long it took."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._sent: float | None = None
+        self._free_at = 0.0
+        self._queued = self._taken = 0
+        self.answers = False
+        self.frame_s = 0.0  # how long frames take to arrive, smoothed
+
+    def queued(self, characters: int) -> None:
+        """So much was handed to the thread that writes."""
+        self._queued += characters
+
+    def taken(self, characters: int) -> None:
+        """So much was taken by the terminal's end of the pty (called from the thread that writes)."""
+        self._taken += characters
+
+    @property
+    def backlog(self) -> int:
+        """Characters that wait in this process."""
+        return self._queued - self._taken
+
+    def sent(self) -> None:
+        """A live frame, and the question after it, is on its way."""
+        self._sent = self._now()
+
+    def answered(self) -> None:
+        """The terminal answered a question: all that was written before it has arrived."""
+        self.answers = True
+        if self._sent is not None:
+            self._arrived(self._now() - self._sent)
+
+    def _arrived(self, took: float) -> None:
+        self._sent = None
+        self.frame_s = took if took > self.frame_s else 0.7 * self.frame_s + 0.3 * took
+        pause = self.frame_s if self.frame_s > SLOW_FRAME_S else 0.0
+        self._free_at = self._now() + min(SLOWEST_INTERVAL_S, pause)
+
+    def is_free(self) -> bool:
+        """Whether another live frame may be sent now."""
+        now = self._now()
+        if self._sent is not None:
+            waited = now - self._sent
+            if not self.answers and self.backlog <= 0:
+                self._arrived(waited)
+            elif self.answers and waited > ANSWER_DEADLINE_S and self.backlog <= 0:
+                self.answers = False
+                self._arrived(waited)
+        return self._sent is None and self.backlog <= 0 and now >= self._free_at
+
+
+class _CountedFile:
+    """The terminal's output, counting what it has taken."""
+
+    def __init__(self, file: IO[str], link: Link) -> None:
+        self._file = file
+        self._link = link
+        self._unflushed = 0
+
+    def write(self, text: str) -> int:
+        self._unflushed += len(text)
+        return self._file.write(text)
+
+    def flush(self) -> None:
+        self._file.flush()
+        taken, self._unflushed = self._unflushed, 0
+        self._link.taken(taken)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def isatty(self) -> bool:
+        return self._file.isatty()
+
+
+class PacedDriver(LinuxDriver):
+    """Textual's driver for Linux that tells the app's link what is written and what was taken."""
+
+    def __init__(
+        self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(app, debug=debug, mouse=mouse, size=size)
+        self.link: Link = getattr(app, "link", None) or Link()
+        self._file = _CountedFile(cast("IO[str]", self._file), self.link)  # type: ignore[assignment]
+
+    def write(self, data: str) -> None:
+        self.link.queued(len(data))
+        super().write(data)
+
+    def ask(self) -> None:
+        """Ask the terminal for a sign of life behind all that was written until now."""
+        self.write(QUESTION)
+        self.link.sent()

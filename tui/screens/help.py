@@ -1,0 +1,71 @@
+"""Help: what each key does, with the name that settings.toml knows it by, and what the marks on the screens mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
+
+from tui.settings import FILE
+
+MARKS = (
+    ("▶ ✓ ✗ ■ ·", "runs now, ran to its end, failed, was stopped, waits"),
+    ("±", "half the width of the 95 % interval of the mean; there from three blocks on"),
+    ("× ref", "tokens/s over those of the method's reference, paired by block"),
+    ("in effect", "whether the method left the evidence that it must show; checked after its last timed request"),
+    ("–", "not known, or not reported by this machine; never 0"),
+)
+
+
+class HelpScreen(ModalScreen[None]):
+    """The keys of the screen below, then those that hold everywhere."""
+
+    CSS_PATH = "help.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,f1", "close", "Close", id="help.close", tooltip="Back to where you were"),
+    ]
+
+    def __init__(self, below: Screen[Any]) -> None:
+        super().__init__()
+        self._below = below
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="help"):
+            yield Static(Content("Help: escape closes it, ctrl+p opens the command palette"))
+            seen: set[str] = set()
+            focused = self._below.focused
+            groups: list[tuple[str, Iterable[Any]]] = [("On this screen", [self._below])]
+            if focused is not None:
+                groups.append(("Where the focus is", [focused]))
+            groups.append(("Everywhere", [self.app]))
+            for title, nodes in groups:
+                rows = [row for node in nodes for row in self._rows(node, seen)]
+                if rows:
+                    yield Static(Content(title), classes="pane-title")
+                    yield Static(Content("\n".join(rows)))
+            yield Static(Content("What the marks mean"), classes="pane-title")
+            yield Static(Content("\n".join(f"{mark.ljust(12)}{words}" for mark, words in MARKS)))
+            yield Static(Content("Settings"), classes="pane-title")
+            yield Static(
+                Content(
+                    f"{self.app.config / FILE}: theme, mouse, fps, and [keymap] with the names in brackets above."  # type: ignore[attr-defined]
+                )
+            )
+
+    def _rows(self, node: Any, seen: set[str]) -> Iterable[str]:
+        """A line for each named binding of a node as the user's keymap has it."""
+        for _, binding in node._bindings:
+            if binding.id is None or binding.id in seen:
+                continue
+            seen.add(binding.id)
+            key = self.app.get_key_display(binding)
+            yield f"{key.ljust(12)}{binding.tooltip or binding.description} [{binding.id}]"
+
+    def action_close(self) -> None:
+        self.dismiss()

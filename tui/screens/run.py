@@ -1,0 +1,214 @@
+"""Run: plan a measurement, or watch the one that is on."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.getters import query_one
+from textual.message import Message
+from textual.widgets import ContentSwitcher, Footer
+
+from sessions.session_folder import SessionError, SessionFolder
+from tui.screens.ask import Confirm
+from tui.screens.workbench_screen import WorkbenchScreen
+from tui.session_watch import SessionWatch, View
+from tui.widgets.live_view import LiveView
+from tui.widgets.run_form import RunForm
+
+STOP = "Stop the session? What was measured is saved, and it can be resumed."
+
+
+class RunScreen(WorkbenchScreen):
+    """The form while nothing is watched, the live view while something is."""
+
+    CSS_PATH = "run.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "start", "start", id="run.start", tooltip="Start the run that is planned here"),
+        Binding("s", "stop", "stop", id="run.stop", tooltip="Stop the session; what was measured is saved"),
+        Binding("k", "skip", "skip", id="run.skip", tooltip="End this method's block and go on with the next"),
+        Binding("d", "detach", "detach", id="run.detach", tooltip="Leave the app; the session goes on"),
+        Binding("enter", "open", "open", id="run.open", tooltip="Open the session in full"),
+        Binding("n", "new", "new run", id="run.new", tooltip="Plan another run"),
+        Binding("space", "pause", "pause", id="replay.pause", tooltip="Hold the replay, or go on"),
+        Binding("plus,equals_sign", "speed(1)", "faster", id="replay.faster", tooltip="Replay faster"),
+        Binding("minus", "speed(-1)", "slower", id="replay.slower", tooltip="Replay slower", key_display="-"),
+    ]
+
+    form = query_one("#form", RunForm)
+    live = query_one("#live", LiveView)
+    switch = query_one("#switch", ContentSwitcher)
+
+    class Arrived(Message):
+        """From the watching thread: a view, or a sentence that says why there is none."""
+
+        def __init__(self, watch: SessionWatch, what: View | str) -> None:
+            super().__init__()
+            self.watch, self.what = watch, what
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: SessionWatch | None = None
+        self._over = False
+
+    def compose(self) -> ComposeResult:
+        with ContentSwitcher(initial="form", id="switch"):
+            yield RunForm(id="form")
+            yield LiveView(id="live")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self.set_interval(1 / self.workbench.settings.fps, self._tick)
+        self.look_for_running()
+
+    def on_unmount(self) -> None:
+        if self.watched is not None:
+            self.watched.close()
+
+    @property
+    def running(self) -> str | None:
+        """The id of the session that is followed and not over; None where nothing is, or it is a replay."""
+        watch = self.watched
+        return watch.folder.id if watch is not None and not watch.replay and not self._over else None
+
+    # What is watched
+
+    @work(thread=True, exclusive=True, group="running", exit_on_error=False, name="Looking for a running session")
+    def look_for_running(self) -> None:
+        app = self.workbench
+        try:
+            if app.watch_first is not None:
+                folder = app.store.folder(app.watch_first)
+                app.call_from_thread(self.watch_session, folder, app.replay_first)
+                return
+            if live := app.store.live():
+                app.call_from_thread(self.watch_session, app.store.folder(live[0]))
+        except SessionError as error:
+            app.call_from_thread(app.notify, str(error), severity="error", timeout=12, markup=False)
+        finally:
+            app.watch_first = None
+
+    def watch_session(self, folder: SessionFolder, replay: bool = False) -> None:
+        """Follow this session from now on (or replay it), instead of what was watched before."""
+        if self.watched is not None:
+            self.watched.close()
+        self._over = False
+        self.watched = SessionWatch(folder, self._deliver, replay)
+        self.watched.start()
+        self.switch.current = "live"
+        self.live.text.focus()
+        self.refresh_bindings()
+
+    def _deliver(self, watch: SessionWatch, what: View | str) -> None:
+        self.post_message(self.Arrived(watch, what))
+
+    def _tick(self) -> None:
+        watch = self.watched
+        if watch is not None and self.is_current and self.workbench.link.is_free():
+            watch.want()
+
+    @on(Arrived)
+    def show_arrived(self, event: Arrived) -> None:
+        watch = event.watch
+        if watch is not self.watched:
+            return
+        if isinstance(event.what, str):
+            self.workbench.notify(event.what, severity="error", timeout=15, markup=False)
+            if self.live.shown is None or self.live.shown.live.session != watch.folder.id:
+                self.action_new()
+            return
+        self.workbench.ask_after_display()
+        self.live.show_view(event.what, self._mode(watch))
+        if event.what.over != self._over:
+            self._over = event.what.over
+            self.refresh_bindings()
+
+    @staticmethod
+    def _mode(watch: SessionWatch) -> str:
+        if not watch.replay:
+            return ""
+        return "replay held" if watch.paused else f"replay ×{watch.speed:g}"
+
+    # Keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        del parameters
+        watch = self.watched
+        follows = watch is not None and not watch.replay and not self._over
+        match action:
+            case "start":
+                return watch is None
+            case "stop" | "skip" | "detach":
+                return follows
+            case "pause" | "speed":
+                return watch is not None and watch.replay and not self._over
+            case "new":
+                return watch is not None and (watch.replay or self._over)
+            case "open":
+                return watch is not None and self._over
+        return True
+
+    def action_start(self) -> None:
+        self.form.start()
+
+    @on(RunForm.Started)
+    def follow_started(self, event: RunForm.Started) -> None:
+        self.watch_session(event.folder)
+
+    @work(exit_on_error=False, name="Stopping")
+    async def action_stop(self) -> None:
+        watch = self.watched
+        if watch is None:
+            return
+        if await self.app.push_screen_wait(
+            Confirm("Stop the session? What was measured is saved, and can be resumed.")
+        ):
+            self._ask(watch, "stop", "Asked the session to stop: it ends its request and saves what was measured.")
+
+    def action_skip(self) -> None:
+        watch, shown = self.watched, self.live.shown
+        if watch is None or shown is None or shown.live.method is None or shown.live.block is None:
+            self.workbench.notify("No method runs at this moment: there is nothing to skip.", markup=False)
+            return
+        method, block = shown.live.method, shown.live.block
+        self._ask(watch, f"skip-{method}-{block}", f"Asked to skip block {block + 1} of {method}.")
+
+    def _ask(self, watch: SessionWatch, action: str, said: str) -> None:
+        try:
+            watch.folder.ask(action)
+        except SessionError as error:
+            self.workbench.notify(str(error), severity="error", markup=False)
+        else:
+            self.workbench.notify(said, markup=False)
+
+    def action_detach(self) -> None:
+        self.workbench.leave()
+
+    def action_open(self) -> None:
+        if self.watched is not None:
+            self.workbench.open_session(self.watched.folder.id)
+
+    def action_new(self) -> None:
+        """Back to the form."""
+        if self.watched is not None:
+            self.watched.close()
+        self.watched = None
+        self.switch.current = "form"
+        self.form.focus_methods()
+        self.refresh_bindings()
+
+    def action_pause(self) -> None:
+        if (watch := self.watched) is not None:
+            watch.paused = not watch.paused
+            self._show_mode(watch)
+
+    def action_speed(self, steps: int) -> None:
+        if (watch := self.watched) is not None:
+            watch.change_speed(steps)
+            self._show_mode(watch)
+
+    def _show_mode(self, watch: SessionWatch) -> None:
+        if self.live.shown is not None:
+            self.live.show_view(self.live.shown, self._mode(watch))

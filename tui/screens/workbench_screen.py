@@ -1,0 +1,27 @@
+"""What all screens of the workbench share: their place in the app, and what happens when a worker of theirs fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from textual.screen import Screen
+from textual.worker import Worker, WorkerState
+
+if TYPE_CHECKING:
+    from tui.app import Workbench
+
+
+class WorkbenchScreen(Screen[None]):
+    """Workers are started with exit_on_error=False; one that fails becomes a sentence, and the app goes on."""
+
+    AUTO_FOCUS = ""
+
+    @property
+    def workbench(self) -> Workbench:
+        """The app, as what it is."""
+        return cast("Workbench", self.app)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        if event.state is WorkerState.ERROR:
+            error = event.worker.error
+            self.workbench.report_failure(event.worker.name or "A background task", error)

@@ -1,0 +1,159 @@
+"""A session watched from a thread: the journal is read there, and one immutable snapshot at a time comes out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sessions.following import Follower, Replayer
+from sessions.journal import JournalError
+from sessions.session_folder import SessionError, SessionFolder
+
+if TYPE_CHECKING:
+    from sessions.live import Live
+    from sessions.plan import Plan
+
+POLL_BYTES = 128 << 10
+POLL_S = 0.05
+CATCH_UP_S = 0.25
+ABANDONED = (
+    "The conductor of this session is gone before its end: what it measured until then is saved."
+    " Resume it from Sessions."
+)
+SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the screen shows at one moment. `problem` is a sentence where the session cannot be followed any further."""
+
+    live: Live
+    plan: Plan
+    over: bool = False
+    problem: str = ""
+    rejected: int = 0
+    gpu_names: Mapping[str, str] = field(default_factory=dict)
+
+
+class SessionWatch:
+    """Follows (or replays) one session until `close()`. Snapshots are made only when one was wanted and there is news.
+
+    `deliver` is called from the thread with a View, or with a sentence where the session cannot be opened at all.
+    """
+
+    def __init__(
+        self, folder: SessionFolder, deliver: Callable[[SessionWatch, View | str], None], replay: bool
+    ) -> None:
+        self.folder = folder
+        self.replay = replay
+        self.paused = False
+        self._speed = SPEEDS.index(1.0)
+        self._deliver = deliver
+        self._wanted = threading.Event()
+        self._wanted.set()
+        self._moved = False
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"watch {folder.id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def want(self) -> None:
+        """The last view has been shown: another is welcome."""
+        self._wanted.set()
+
+    def close(self) -> None:
+        """End the thread soon; it delivers nothing more."""
+        self._closed.set()
+
+    @property
+    def speed(self) -> float:
+        """How many times faster than it happened a replay plays."""
+        return SPEEDS[self._speed]
+
+    def change_speed(self, steps: int) -> None:
+        self._speed = max(0, min(len(SPEEDS) - 1, self._speed + steps))
+
+    # In the thread
+
+    def _run(self) -> None:
+        try:
+            self._replay() if self.replay else self._follow()
+        except (SessionError, JournalError) as error:
+            self._send(str(error))
+        except Exception as error:  # a thread's last resort
+            self._send(f"The session cannot be followed any further: {type(error).__name__}: {error}")
+
+    def _send(self, what: View | str) -> None:
+        if not self._closed.is_set():
+            self._deliver(self, what)
+
+    def _follow(self) -> None:
+        follower = Follower(self.folder)
+        names: dict[str, str] = {}
+        news = True
+        while not self._closed.is_set():
+            behind = self._take_in(follower)
+            over = (follower.ended or follower.abandoned) and not behind
+            if over and not follower.ended and follower.poll(POLL_BYTES):
+                follower.abandoned = False  # its last lines came between the read and the look at the lock
+                continue
+            news = news or behind or self._moved
+            if over or (news and self._wanted.is_set()):
+                live = follower.snapshot()
+                names = names or self._gpu_names(live.gpus)
+                self._wanted.clear()
+                news = False
+                problem = ABANDONED if over and not follower.ended else ""
+                self._send(View(live, follower.plan, over, problem, follower.rejected, names))
+            if over:
+                return
+            if not behind:
+                self._closed.wait(POLL_S)
+
+    def _take_in(self, follower: Follower) -> bool:
+        """Read what is there, for a moment at most; True where there may be more."""
+        self._moved = False
+        until = time.monotonic() + CATCH_UP_S
+        while follower.poll(POLL_BYTES):
+            self._moved = True
+            if time.monotonic() > until:
+                return True
+        return False
+
+    def _replay(self) -> None:
+        replayer = Replayer(self.folder)
+        names: dict[str, str] = {}
+        last = time.monotonic()
+        news = True
+        while not self._closed.is_set():
+            now = time.monotonic()
+            if not self.paused:
+                replayer.advance((now - last) * self.speed)
+                news = True
+            last = now
+            if news and (self._wanted.is_set() or replayer.ended):
+                live = replayer.snapshot()
+                names = names or self._gpu_names(live.gpus)
+                self._wanted.clear()
+                news = False
+                self._send(View(live, replayer.plan, replayer.ended, gpu_names=names))
+                if replayer.ended:
+                    return
+            self._closed.wait(POLL_S)
+
+    def _gpu_names(self, gpus: tuple[str, ...]) -> dict[str, str]:
+        """The GPUs' product names by telemetry source, as far as the captured machine tells them."""
+        if not gpus:
+            return {}
+        try:
+            rows = self.folder.read().machine.get("gpus", [])
+        except SessionError:
+            return {}
+        if not isinstance(rows, list):
+            return {}
+        named = {f"gpu{row.get('index', place)}": str(row["name"]) for place, row in enumerate(rows) if "name" in row}
+        return {gpu: named[gpu] for gpu in gpus if gpu in named}

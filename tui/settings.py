@@ -1,0 +1,66 @@
+"""The user's settings for the workbench: settings.toml in the config folder.
+
+theme = "textual-light"
+mouse = false
+fps = 8            # live frames a second, 1 to 15
+
+[keymap]
+"run.stop" = "x"   # the ids are on the help screen
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+FILE: Final = "settings.toml"
+FPS_LEAST, FPS_MOST, FPS_USUAL = 1.0, 15.0, 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user chose. `theme` is checked by the app, which knows the themes; `fps` is live frames a second."""
+
+    theme: str | None = None
+    mouse: bool = True
+    fps: float = FPS_USUAL
+    keymap: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_settings(config: Path) -> tuple[Settings, tuple[str, ...]]:
+    """The settings, and a sentence for each part of the file that was ignored because it made no sense."""
+    path = config / FILE
+    try:
+        read = tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        return Settings(), ()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return Settings(), (f"{path} was ignored: it cannot be read as TOML ({reason}).",)
+    settings, problems = Settings(), []
+    for key, value in read.items():
+        match key, value:
+            case "theme", str():
+                settings = replace(settings, theme=value)
+            case "mouse", bool():
+                settings = replace(settings, mouse=value)
+            case "fps", int() | float() if not isinstance(value, bool) and FPS_LEAST <= value <= FPS_MOST:
+                settings = replace(settings, fps=float(value))
+            case "keymap", dict():
+                keys = {name: keys for name, keys in value.items() if isinstance(keys, str) and keys.strip()}
+                problems += [
+                    f'In {path} the key of {name!r} was ignored: it must be a name such as "x" or "ctrl+s".'
+                    for name in value.keys() - keys.keys()
+                ]
+                settings = replace(settings, keymap=keys)
+            case "fps", _:
+                problems.append(f"In {path} fps was ignored: it must be a number from {FPS_LEAST:g} to {FPS_MOST:g}.")
+            case (("theme" | "mouse" | "keymap"), _):
+                kind = {"theme": "a name", "mouse": "true or false", "keymap": "a table"}[key]
+                problems.append(f"In {path} {key} was ignored: it must be {kind}.")
+            case _:
+                problems.append(f"In {path} {key!r} was ignored: it is no setting (theme, mouse, fps, keymap are).")
+    return settings, tuple(problems)

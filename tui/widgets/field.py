@@ -1,0 +1,77 @@
+"""One labelled line of a form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.suggester import SuggestFromList
+from textual.widgets import Input, Select, Static
+
+
+class TextField(Horizontal):
+    """A label and a line of text to type."""
+
+    DEFAULT_CSS = """
+    TextField {
+        height: 1;
+        & > .label { width: 16; color: $text-muted; }
+        & > Input { width: 1fr; }
+    }
+    """
+
+    def __init__(self, label: str, name: str, placeholder: str = "", suggestions: Sequence[str] = ()) -> None:
+        super().__init__(id=f"field-{name}")
+        self._label = label
+        self._input = Input(
+            placeholder=placeholder,
+            id=name,
+            compact=True,
+            suggester=SuggestFromList(suggestions, case_sensitive=False) if suggestions else None,
+        )
+
+    def compose(self) -> ComposeResult:
+        yield Static(Content(self._label), classes="label")
+        yield self._input
+
+    @property
+    def value(self) -> str:
+        return self._input.value.strip()
+
+    def set_placeholder(self, text: str) -> None:
+        """What holds while nothing is typed."""
+        self._input.placeholder = text
+
+
+class ChoiceField(Horizontal):
+    """A label and one of a few choices, each a pair of words and value."""
+
+    DEFAULT_CSS = """
+    ChoiceField {
+        height: 1;
+        & > .label { width: 16; color: $text-muted; }
+        & > Select { width: 1fr; height: 1; }
+    }
+    """
+
+    def __init__(self, label: str, name: str, choices: Sequence[tuple[str, str]], value: str) -> None:
+        super().__init__(id=f"field-{name}")
+        self._label = label
+        self._select: Select[str] = Select(choices, value=value, allow_blank=False, id=name, compact=True)
+
+    def compose(self) -> ComposeResult:
+        yield Static(Content(self._label), classes="label")
+        yield self._select
+
+    @property
+    def value(self) -> str:
+        return str(self._select.value)
+
+    def set_choices(self, choices: Sequence[tuple[str, str]]) -> None:
+        """Other choices; the chosen one stays where it is still among them."""
+        before = self._select.value
+        self._select.set_options(choices)
+        if any(value == before for _, value in choices):
+            self._select.value = before

@@ -1,0 +1,102 @@
+"""The table of the methods while a session runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+
+from sessions.live import Live, MethodLive
+from tui import figures
+from tui.cells import fit
+from tui.terminal_text import plain
+from tui.widgets.drawn_lines import DrawnLines, Piece
+
+STATE_MARKS = {
+    "ok": ("✓", "good"),
+    "waiting": ("·", "dim"),
+    "failed": ("✗", "bad"),
+    "oom": ("✗", "bad"),
+    "stalled": ("✗", "bad"),
+    "stopped": ("■", "warning"),
+    "unavailable": ("–", "dim"),
+}
+RUNNING = ("▶", "accent")
+NAME_MOST, NAME_LEAST, SPARK_LEAST = 28, 14, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    title: str
+    width: int
+    need: int  # the smallest width of the table at which the column is there
+    text: Callable[[MethodLive], str]
+
+
+COLUMNS = (
+    Column("tok/s now", 9, 76, lambda row: figures.rate(row.tok_s_now)),
+    Column("mean ±95 %", 14, 0, lambda row: figures.rate_with_interval(row.tok_s_mean, row.tok_s_interval)),
+    Column("× ref", 5, 0, lambda row: figures.ratio(row.ratio)),
+    Column("TTFT", 7, 56, lambda row: figures.duration(row.ttft_s)),
+    Column("VRAM", 8, 90, lambda row: figures.size(row.peak_vram_bytes)),
+    Column("RSS", 8, 132, lambda row: figures.size(row.peak_rss_bytes)),
+    Column("J/tok", 6, 90, lambda row: figures.joules_per_token(row.energy_j_per_token)),
+    Column("load", 6, 132, lambda row: figures.duration(row.load_s)),
+    Column("requests", 9, 112, lambda row: f"{row.requests_done}/{row.requests}"),
+)
+
+
+class MethodsTable(DrawnLines):
+    """A row a method: what it does now, what it reached, whether it was on. Narrow screens drop what says least."""
+
+    DEFAULT_CSS = """
+    MethodsTable { padding: 0 1; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self._live: Live | None = None
+
+    def show_live(self, live: Live) -> None:
+        self._live = live
+        self.show()
+
+    def draw(self, width: int) -> list[list[Piece]]:
+        rows = self._live.methods if self._live else ()
+        current = self._live.method if self._live else None
+        columns = [column for column in COLUMNS if width >= column.need]
+        longest = max([cell_len(row.name) for row in rows] + [NAME_LEAST])
+        fixed = sum(column.width + 2 for column in columns)
+        name_width = max(NAME_LEAST, min(NAME_MOST, longest, width - fixed - 2 - 14))
+        rest = max(0, width - 2 - name_width - fixed - 2)
+        head: list[Piece] = [("  " + fit("method", name_width), "dim")]
+        head += [("  " + column.title.rjust(column.width), "dim") for column in columns]
+        head.append(("  in effect", "dim"))
+        return [head] + [self._row(row, row.name == current, columns, name_width, rest) for row in rows]
+
+    def _row(self, row: MethodLive, runs: bool, columns: list[Column], name_width: int, rest: int) -> list[Piece]:
+        mark, style = RUNNING if runs else STATE_MARKS.get(row.state, ("·", "dim"))
+        line: list[Piece] = [(mark + " ", style), (fit(row.name, name_width), "strong" if runs else "")]
+        for column in columns:
+            text = column.text(row)
+            line.append(("  " + text.rjust(column.width), "dim" if text == figures.UNKNOWN else ""))
+        words, style = _in_effect(row, runs)
+        spark_width = rest - cell_len(words) - 2
+        if len(row.history) > 1 and spark_width >= SPARK_LEAST:
+            spark = figures.trend(row.history, min(spark_width, 24))
+            return [*line, ("  " + words + "  ", style), (spark, "bar")]
+        return [*line, ("  " + fit(words, rest).rstrip(), style)]
+
+
+def _in_effect(row: MethodLive, runs: bool) -> tuple[str, str]:
+    """The last column: whether the method was on, and until that is known what it is doing."""
+    if row.error and row.state in ("failed", "oom", "stalled", "unavailable"):
+        return f"{row.state}: {plain(row.error)}", "bad" if row.state != "unavailable" else "dim"
+    if row.in_effect is False:
+        return f"NO: {plain(row.reason)}" if row.reason else "NO", "bad"
+    if row.in_effect is True:
+        return "yes", "good"
+    if runs:
+        return {"timed": "checking", "warmup": "warming up"}.get(row.state, row.state), "accent"
+    return (row.state if row.state != "ok" else figures.UNKNOWN), "dim"

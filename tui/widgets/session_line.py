@@ -1,0 +1,64 @@
+"""The line above a session: what is run, how far it is, and how long it will take still."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+
+from sessions.live import Live
+from sessions.plan import Plan
+from tui.figures import duration
+from tui.terminal_text import plain
+from tui.widgets.drawn_lines import DrawnLines, Piece
+
+STATUS_STYLES = {"finished": "good", "stopped": "warning", "interrupted": "warning", "failed": "bad"}
+
+
+class SessionLine(DrawnLines):
+    """One line; the parts that matter least are dropped first where the terminal is narrow."""
+
+    DEFAULT_CSS = """
+    SessionLine { height: 1; background: $panel; padding: 0 1; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self._live: Live | None = None
+        self._plan: Plan | None = None
+        self._mode = ""
+
+    def show_live(self, live: Live, plan: Plan, mode: str = "") -> None:
+        """Show a session at a moment. `mode` is said first: a replay's speed."""
+        self._live, self._plan, self._mode = live, plan, mode
+        self.show()
+
+    def draw(self, width: int) -> list[list[Piece]]:
+        live, plan = self._live, self._plan
+        if live is None or plan is None:
+            return [[("kasoku", "title")]]
+        end, style = self._end(live)
+        parts = [part for part in (self._mode, plan.preset, plain(plan.model), *self._progress(live, plan)) if part]
+        room = width - cell_len(end) - 2
+        # The progress says more than the names before it.
+        while len(parts) > 1 and cell_len(" · ".join(parts)) > room:
+            parts.pop(0)
+        text = " · ".join(parts)
+        return [[(text, "title"), (" " * max(1, width - cell_len(text) - cell_len(end)), ""), (end, style)]]
+
+    def _progress(self, live: Live, plan: Plan) -> list[str]:
+        if live.method is None or live.block is None:
+            return [] if live.status != "preparing" else ["preparing"]
+        names = [method.name for method in plan.methods]
+        place = names.index(live.method) + 1 if live.method in names else 0
+        parts = [f"method {place}/{len(names)}", f"block {live.block + 1}/{plan.blocks}"]
+        if live.request is not None:
+            parts.append("warm-up" if live.warmup else f"request {live.request + 1}/{plan.requests}")
+        else:
+            parts.append(live.block_phase)
+        return parts
+
+    def _end(self, live: Live) -> tuple[str, str]:
+        if live.status not in ("preparing", "running"):
+            return live.status, STATUS_STYLES.get(live.status, "")
+        if live.left_s is not None:
+            return f"{duration(live.left_s)} left", "accent"
+        return (f"{live.position}/{live.of} blocks begun" if live.position else live.status), "dim"
