@@ -83,7 +83,7 @@ def main(arguments: list) -> int:
             status = EXIT_DONE
         except kasoku_wire.ReaderGoneError:
             raise
-        except (Exception, KeyboardInterrupt) as error:
+        except BaseException as error:  # an engine's sys.exit() is no reason to lose what is still kept
             wire.send("error", t=wire.clock(), **kasoku_failure.described(error))
             status = EXIT_FAILED
         wire.drain()
@@ -94,6 +94,7 @@ def main(arguments: list) -> int:
 
 if __name__ == "__main__":  # engines that spawn import this file again in their children
     code = main(sys.argv)
+    sys.stdout.flush()
     sys.stderr.flush()
     # What an engine left running (threads, atexit hooks that wait for children) must not keep a finished job open.
     os._exit(code)

@@ -48,7 +48,7 @@ class Wire:
 
     def send(self, kind: str, /, **fields: object) -> None:
         """Write one line, or keep it where the pipe is full. Raises ReaderGoneError."""
-        self.send_line(json.dumps({"k": kind, **fields}, separators=(",", ":"), default=str))
+        self.send_line(json.dumps({"k": kind, **fields}, separators=(",", ":"), allow_nan=False, default=str))
 
     def send_line(self, line: str) -> None:
         """Write one line that is JSON already."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from methods.catalogue import Catalogue, load_catalogue, nearest
+from methods.evidence import CONDITIONS
 
 OURS = ["baseline", "library-default", "flash-attention-2", "torch-compile", "torch-compile-wrapper"]
 GOOD = """
@@ -136,6 +137,17 @@ def test_nearest_names_what_may_have_been_meant() -> None:
     assert nearest("Base-line", OURS)[0] == "baseline"
     assert nearest("torch-compil", OURS)[:2] == ["torch-compile", "torch-compile-wrapper"]
     assert nearest("qqqq", OURS) == []
+
+
+def test_the_page_on_adding_a_method_is_true(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adding-a-method.md").read_text()
+    example = page.partition("```toml\n")[2].partition("```")[0]
+
+    catalogue = with_file(tmp_path, example)
+
+    assert catalogue.problems == ()
+    assert "static-cache" in catalogue.methods
+    assert [condition for condition in CONDITIONS if f"`{condition}" not in page] == []
 
 
 def test_listing_imports_nothing_heavy() -> None:

@@ -169,6 +169,7 @@ def test_a_runner_whose_reader_is_gone_ends_quietly(tmp_path: Path) -> None:
         ("RuntimeError('[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can\\'t allocate memory')", "oom"),
         ("type('OutOfMemoryError', (RuntimeError,), {})('CUDA out of memory. Tried to allocate 2 GiB')", "oom"),
         ("ValueError('first line\\nsecond line')", "failed"),
+        ("SystemExit('gives up')", "failed"),
         ("__import__('kasoku_engine').UnsupportedError('This cannot be done here.')", "unsupported"),
     ],
 )
@@ -240,7 +241,6 @@ def test_what_an_engine_prints_is_in_the_log_and_not_on_the_wire(tmp_path: Path)
         """
         def generate(self, request, emit):
             print("through Python")
-            sys.stdout.flush()
             os.write(1, b"through the descriptor")
             emit([1])
         """,
@@ -343,6 +343,18 @@ def test_only_the_runners_own_folder_is_put_on_the_path(tmp_path: Path) -> None:
 
     assert evidence["path"][:2] == [str(REPOSITORY / "methods" / "runner"), str(tmp_path)]
     assert not [path for path in evidence["path"][2:] if Path(path).is_relative_to(REPOSITORY)]
+
+
+def test_the_engine_in_the_page_on_adding_a_method_runs(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "adding-a-method.md").read_text()
+    file = tmp_path / "countdown.py"
+    file.write_text(page.partition("```python\n")[2].partition("```")[0])
+
+    outcome = run(PYTHON, measure_job(str(file), options={"step": 2}), tmp_path)
+
+    assert outcome.status == 0, outcome.log
+    assert outcome.tokens(1)[1] == [312, 310, 308, 306]
+    assert outcome.one("evidence")["evidence"]["missing"]  # type: ignore[index]
 
 
 def test_describe_tells_versions_and_what_really_imports(tmp_path: Path) -> None:
