@@ -37,6 +37,7 @@ class PlannedMethod(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     must_show: dict[str, Any] = {}
     needs: dict[str, Any] = {}
+    lacking: dict[str, str] = {}  # reason and remedy, where the device does not meet the method's needs
 
 
 class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,12 +67,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     blocks: int = 3
     seed: int = 0
     prompt: str | None = None
+    prompt_given: bool = False  # by the user, rather than by the preset
     prompt_tokens: int | None = None
     template: bool | None = None  # None: the model's chat template if it has one
     sampling: Sampling = Sampling()
     dtype: str = "bfloat16"
     device: str = "cpu"  # "cpu", or GPU indices as in "0,1"
+    device_name: str = ""
     gpu_uuids: list[str] = []
+    gpu_visible: list[str] = []  # what CUDA_VISIBLE_DEVICES says: UUIDs, or MIG devices
+    gpu_sources: list[str] = []  # the GPUs as sources of telemetry: "gpu0"
     threads: int = 1
     deadlines: Deadlines = Deadlines()
     create_environments: bool = False

@@ -1,0 +1,96 @@
+"""Closing a session: its frames built from the journal, its status and a short summary put into session.json."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from methods.home import HomeError
+from sessions.journal import JournalError, read_journal
+from sessions.plan import Plan
+from sessions.records import SessionEnded
+from sessions.session_folder import FRAMES, UNFINISHED, SessionError, SessionFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def close_session(folder: SessionFolder, status: str, error: str = "") -> None:
+    """Write the frames and the last session.json. What the disk denies is said in `error`, never raised."""
+    summary: list[dict[str, Any]] = []
+    try:
+        plan = folder.plan()
+        summary = _summary(plan, _frames(folder, plan))
+    except (JournalError, SessionError) as problem:
+        error = error or str(problem)
+    except OSError as problem:
+        error = (
+            error or f"The frames could not be written ({problem.strerror}): free some space, then open the session."
+        )
+    try:
+        session = folder.read()
+        folder.write(
+            msgspec.structs.replace(session, status=status, error=error, ended_ns=time.time_ns(), summary=summary)
+        )
+    except (SessionError, HomeError, OSError):
+        return  # the status stays unfinished, and whoever opens the session next recovers it
+
+
+def _frames(folder: SessionFolder, plan: Plan) -> dict[str, pl.DataFrame]:
+    from sessions.finalise import write_frames
+
+    return write_frames(folder.path, folder.id, plan, read_journal(folder.journal))
+
+
+def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[dict[str, Any]]:
+    import polars as pl
+
+    rows: list[dict[str, Any]] = []
+    for method in plan.methods:
+        runs = frames["runs"].filter(pl.col("method") == method.name)
+        timed = frames["requests"].filter((pl.col("method") == method.name) & ~pl.col("warmup"))
+        effects = runs["in_effect"].drop_nulls()
+        rows.append(
+            {
+                "method": method.name,
+                "tok_s_mean": timed["e2e_tok_s"].mean(),
+                "in_effect": bool(effects.all()) if len(effects) else None,
+                "statuses": runs["status"].to_list(),
+            }
+        )
+    return rows
+
+
+def recover(folder: SessionFolder) -> str:
+    """Finalise a session whose conductor is gone; the status it has then. A live or finished one is left as it is."""
+    status = folder.read().status
+    if status not in UNFINISHED and all(folder.frame(name).is_file() for name in FRAMES):
+        return status
+    lock = folder.try_lock()
+    if lock is None:
+        return status
+    try:
+        status = folder.read().status
+        if status in UNFINISHED:
+            ended = _said_end(folder)
+            status, error = (ended.status, ended.error) if ended else ("interrupted", "")
+        else:
+            error = folder.read().error
+        close_session(folder, status, error)
+    finally:
+        os.close(lock)
+    return status
+
+
+def _said_end(folder: SessionFolder) -> SessionEnded | None:
+    """The journal's last word, where the conductor still got to say it."""
+    last = None
+    try:
+        for record in read_journal(folder.journal):
+            last = record
+    except JournalError:
+        return None
+    return last if isinstance(last, SessionEnded) else None

@@ -1,0 +1,43 @@
+"""One measurement at a time on a device: two on one GPU, or on one CPU, would measure each other."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from methods.home import private_folder
+
+
+class DeviceLock:
+    """Locks on devices ("cpu", or GPU UUIDs), held until `release` or the end of the process."""
+
+    def __init__(self, cache: Path, devices: list[str], holder: str) -> None:
+        self._folder = private_folder(cache / "devices")
+        self._devices = sorted(devices)
+        self._holder = holder
+        self._held: list[int] = []
+
+    def try_take(self) -> str | None:
+        """None once every device is held; else who has the first one that is taken (nothing is held then)."""
+        for device in self._devices:
+            descriptor = os.open(self._folder / device.replace("/", "_"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+                os.close(descriptor)
+                self.release()
+                return holder or "another process"
+            self._held.append(descriptor)
+        for descriptor in self._held:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, self._holder.encode(), 0)
+        return None
+
+    def release(self) -> None:
+        """Let the devices go."""
+        while self._held:
+            os.close(self._held.pop())

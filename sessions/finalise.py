@@ -1,0 +1,365 @@
+"""From the journal to the four frames.
+
+Done by the conductor at the end, or by whoever opens an interrupted session next; doing it again gives the same frames.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from methods.home import fsync_folder
+from sessions.frames import REQUESTS, RUNS, SCHEMAS, TELEMETRY, TOKENS
+from sessions.metrics import REQUEST_KEY, per_request, rates
+from sessions.plan import Plan
+from sessions.records import (
+    AnyRecord,
+    BlockEnded,
+    BlockPhase,
+    BlockStarted,
+    Energy,
+    EvidenceTaken,
+    Loaded,
+    MachineSeen,
+    Memory,
+    Note,
+    Prepared,
+    RequestEnded,
+    RequestStarted,
+    Telemetry,
+    Tokens,
+)
+
+INTERRUPTED = "Interrupted before the block ended: `kasoku resume` runs it again."
+NO_ENERGY = "no energy counter was read at the edges of this block"
+
+
+@dataclass(slots=True)
+class _Run:
+    """One attempt at a block, as the journal tells it."""
+
+    columns: dict[str, Any]
+    phases: dict[str, int] = field(default_factory=dict)
+    energy: dict[str, float | None] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+
+
+class JournalFrames:
+    """Feeds on records in the journal's order, builds the frames. Tokens are kept packed, 16 bytes each."""
+
+    def __init__(self, session: str, plan: Plan) -> None:
+        self._session, self._plan = session, plan
+        self._runs: dict[tuple[str, int, int], _Run] = {}
+        self._attempts: dict[tuple[str, int], int] = {}
+        self._requests: dict[tuple[str, int, int, int], dict[str, Any]] = {}
+        self._spans: dict[str, list[Any]] = {name: [] for name in (*REQUEST_KEY, "first", "count")}
+        self._times, self._ids = array("q"), array("q")
+        self._telemetry: dict[str, list[Any]] = {name: [] for name in list(TELEMETRY)[1:]}
+        self._machine: MachineSeen | None = None
+        self.prepared: Prepared | None = None
+
+    def feed(self, record: AnyRecord) -> None:
+        """Take one record in."""
+        match record:
+            case Tokens():
+                self._take_tokens(record)
+            case Telemetry():
+                for source, metric, unit, value, t_ns, call_us, status in record.rows:
+                    for name, cell in zip(
+                        self._telemetry, (t_ns, source, metric, unit, value, call_us, status), strict=True
+                    ):
+                        self._telemetry[name].append(cell)
+            case RequestStarted():
+                self._requests[(*self._key(record), record.request)] = {
+                    "warmup": record.warmup,
+                    "batch": record.batch,
+                    "prompt_index": record.prompt_index,
+                    "prompt_tokens": record.prompt_tokens,
+                    "start_ns": record.t,
+                }
+            case RequestEnded():
+                row = self._requests.get((*self._key(record), record.request))
+                if row is not None:
+                    row |= {
+                        "finish_reason": record.finish,
+                        "returned_ns": record.t,
+                        "cached_prompt_tokens": record.cached_prompt_tokens,
+                    }
+            case BlockStarted():
+                self._start_block(record)
+            case BlockPhase():
+                self._run(record).phases.setdefault(record.phase, record.t)
+            case Loaded():
+                self._run(record).columns |= {
+                    "load_s": record.load_s,
+                    "weights_bytes": record.weights_bytes,
+                    "dtype": record.dtype,
+                    "threads": record.threads,
+                    "versions": json.dumps(record.versions, ensure_ascii=False),
+                    "resolved": json.dumps(record.resolved, ensure_ascii=False),
+                }
+            case Memory():
+                run = self._run(record)
+                for name in ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes", "peak_rss_bytes"):
+                    run.columns[name] = getattr(record, name)
+                run.missing |= record.missing
+            case EvidenceTaken():
+                self._run(record).columns |= {
+                    "evidence": json.dumps(record.evidence, ensure_ascii=False),
+                    "in_effect": record.in_effect,
+                    "in_effect_reason": record.reason,
+                }
+            case Energy():
+                run = self._run(record)
+                run.energy[record.edge] = record.energy_j
+                if record.reason:
+                    run.missing["energy_j"] = record.reason
+            case BlockEnded():
+                self._run(record).columns |= {
+                    "status": record.status,
+                    "error": record.error,
+                    "log_tail": record.log_tail,
+                    "left_behind": record.left_behind,
+                    "ended_ns": record.t,
+                }
+            case Note() if record.flag and record.method is not None and record.block is not None:
+                self._run(record).flags.append(record.flag)
+            case Prepared():
+                self.prepared = record
+            case MachineSeen():
+                self._machine = record
+            case _:
+                pass
+
+    def _key(self, record: Any) -> tuple[str, int, int]:
+        method, block = record.method, record.block
+        return method, block, self._attempts.get((method, block), 0)
+
+    def _run(self, record: Any) -> _Run:
+        key = self._key(record)
+        if key not in self._runs:
+            self._runs[key] = _Run({"method": key[0], "block": key[1], "attempt": key[2], "started_ns": record.t})
+        return self._runs[key]
+
+    def _start_block(self, record: BlockStarted) -> None:
+        place = (record.method, record.block)
+        if place in self._attempts or (*place, 0) in self._runs:
+            self._attempts[place] = self._attempts.get(place, 0) + 1
+        else:
+            self._attempts[place] = 0
+        run = self._run(record)
+        run.columns |= {"position": record.position, "environment": record.environment, "started_ns": record.t}
+
+    def _take_tokens(self, record: Tokens) -> None:
+        method, block, attempt = self._key(record)
+        cells = (method, block, attempt, record.request, record.sequence, record.index, len(record.ids))
+        for name, cell in zip(self._spans, cells, strict=True):
+            self._spans[name].append(cell)
+        self._times.extend(record.times)
+        self._ids.extend(record.ids)
+
+    def tokens(self) -> pl.DataFrame:
+        """The tokens frame, in the journal's order."""
+        spans = pl.DataFrame(
+            self._spans,
+            schema=dict.fromkeys(REQUEST_KEY, pl.Int64)
+            | {"method": pl.String}
+            | {"first": pl.Int64, "count": pl.Int64},
+        )
+        counts = spans["count"].to_numpy()
+        starts = np.cumsum(counts) - counts
+        rows = np.repeat(np.arange(len(counts)), counts)
+        index = np.arange(len(rows)) - starts[rows] + spans["first"].to_numpy()[rows] if len(rows) else rows
+        return (
+            spans.select(REQUEST_KEY)[rows]
+            .with_columns(
+                pl.lit(self._session).alias("session"),
+                pl.Series("index", index, dtype=pl.Int64),
+                pl.Series("t_ns", np.frombuffer(self._times, dtype=np.int64), dtype=pl.Int64),
+                pl.Series("token_id", np.frombuffer(self._ids, dtype=np.int64), dtype=pl.Int64),
+            )
+            .select(list(TOKENS))
+            .cast(pl.Schema(TOKENS))
+        )
+
+    def requests(self, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None) -> pl.DataFrame:
+        """The requests frame: what the journal tells of each request, and what follows from its tokens."""
+        rows = [dict(zip(REQUEST_KEY, (*key[:3], key[3], 0), strict=True)) | row for key, row in self._requests.items()]
+        begun = pl.DataFrame(
+            rows,
+            schema={
+                name: REQUESTS[name]
+                for name in (
+                    *REQUEST_KEY,
+                    "warmup",
+                    "batch",
+                    "prompt_index",
+                    "prompt_tokens",
+                    "start_ns",
+                    "finish_reason",
+                    "returned_ns",
+                    "cached_prompt_tokens",
+                )
+            },
+        ).drop("sequence")
+        counted = per_request(tokens)
+        joined = begun.join(counted, on=REQUEST_KEY[:4], how="left", maintain_order="left").with_columns(
+            pl.col("sequence").fill_null(0),
+            pl.col("output_tokens").fill_null(0),
+            pl.col("finish_reason").fill_null("stopped"),
+        )
+        texts, missing = self._texts(joined, tokens, decode)
+        return (
+            joined.with_columns(*rates())
+            .with_columns(
+                pl.lit(self._session).alias("session"),
+                pl.lit(None, dtype=pl.Float64).alias("energy_j"),
+                pl.Series("text", texts, dtype=pl.String),
+                pl.lit([], dtype=pl.List(pl.String)).alias("flags"),
+                pl.Series("missing", missing, dtype=pl.String),
+            )
+            .select(list(REQUESTS))
+            .cast(pl.Schema(REQUESTS))
+        )
+
+    def _texts(
+        self, joined: pl.DataFrame, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None
+    ) -> tuple[list[str | None], list[str]]:
+        grouped = tokens.group_by(REQUEST_KEY, maintain_order=True).agg("token_id")
+        ids = {tuple(key): values for *key, values in grouped.iter_rows()} if decode is not None else {}
+        energy = "energy is read per block; a request's own needs a GPU energy counter and 5 s or more"
+        texts: list[str | None] = []
+        reasons: list[str] = []
+        for key_cells in joined.select(REQUEST_KEY).iter_rows():
+            missing = {"energy_j": energy}
+            text = None
+            if decode is None:
+                missing["text"] = "the model has no tokeniser that can be read"
+            elif key_cells in ids:
+                text = decode(ids[key_cells])
+            else:
+                missing["text"] = "no token was generated"
+            texts.append(text)
+            reasons.append(json.dumps(missing))
+        return texts, reasons
+
+    def telemetry(self) -> pl.DataFrame:
+        """The telemetry frame, in the order in which it was sampled."""
+        return (
+            pl.DataFrame(self._telemetry, schema={name: TELEMETRY[name] for name in self._telemetry}, strict=False)
+            .with_columns(pl.lit(self._session).alias("session"))
+            .select(list(TELEMETRY))
+        )
+
+    def runs(self, telemetry: pl.DataFrame) -> pl.DataFrame:
+        """The runs frame: a row per attempt at a block, in the order of their beginnings."""
+        return pl.DataFrame(
+            [
+                self._run_row(run, telemetry)
+                for run in sorted(self._runs.values(), key=lambda r: r.columns["started_ns"])
+            ],
+            schema=RUNS,
+        )
+
+    def _run_row(self, run: _Run, telemetry: pl.DataFrame) -> dict[str, Any]:
+        columns, missing = run.columns, run.missing
+        planned = {method.name: method for method in self._plan.methods}.get(columns["method"])
+        start, end = run.energy.get("start"), run.energy.get("end")
+        if start is None or end is None:
+            missing.setdefault("energy_j", NO_ENERGY)
+        vram, source = self._peak_vram(columns, telemetry)
+        if vram is None:
+            missing.setdefault("peak_vram_bytes", source)
+        if columns.get("in_effect") is None:
+            missing.setdefault("in_effect", columns.get("in_effect_reason") or "the block left no evidence")
+        row = {
+            "session": self._session,
+            "reference": planned.reference if planned else None,
+            "engine": planned.engine if planned else None,
+            "model": self._plan.model,
+            "device": self._plan.device,
+            "status": "stopped",
+            "error": INTERRUPTED,
+            "warmup_s": _seconds(run.phases, "warmup", "timed"),
+            "timed_s": _seconds(run.phases, "timed", "evidence"),
+            "energy_j": end - start if start is not None and end is not None else None,
+            "idle_w": self._machine.idle_w if self._machine else None,
+            "peak_vram_bytes": vram,
+            "vram_source": source if vram is not None else None,
+            "flags": sorted(set(run.flags)),
+        }
+        row |= columns
+        row["missing"] = json.dumps(missing, ensure_ascii=False)
+        return {name: row.get(name) for name in RUNS}
+
+    def _peak_vram(self, columns: dict[str, Any], telemetry: pl.DataFrame) -> tuple[int | None, str]:
+        """Most memory in use on the session's GPUs during the block, less what was in use just before it began."""
+        gpus = self._machine.gpus if self._machine else []
+        if not gpus:
+            return None, "no GPU was used"
+        total = 0
+        for gpu in gpus:
+            used = telemetry.filter(
+                (pl.col("source") == gpu) & (pl.col("metric") == "memory_used_bytes") & pl.col("value").is_not_null()
+            )
+            before = used.filter(pl.col("t_ns") <= columns["started_ns"])["value"]
+            during = used.filter(
+                (pl.col("t_ns") > columns["started_ns"]) & (pl.col("t_ns") <= columns.get("ended_ns", 2**63 - 1))
+            )["value"]
+            if before.is_empty() or during.is_empty():
+                return None, f"NVML gave no memory readings of {gpu} around this block"
+            total += max(0, int(during.max()) - int(before[-1]))  # type: ignore[arg-type]
+        return total, "NVML memory in use, less what was in use before the block"
+
+
+def _seconds(phases: dict[str, int], first: str, then: str) -> float | None:
+    return (phases[then] - phases[first]) / 1e9 if first in phases and then in phases else None
+
+
+def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRecord]) -> dict[str, pl.DataFrame]:
+    """Build the four frames of a journal and write each whole or not at all; the frames as written."""
+    frames = JournalFrames(session, plan)
+    for record in records:
+        frames.feed(record)
+    tokens, telemetry = frames.tokens(), frames.telemetry()
+    built = {
+        "tokens": tokens,
+        "telemetry": telemetry,
+        "requests": frames.requests(tokens, _decoder(frames.prepared)),
+        "runs": frames.runs(telemetry),
+    }
+    for name in SCHEMAS:
+        _write_parquet(built[name], folder / f"{name}.parquet")
+    return built
+
+
+def _decoder(prepared: Prepared | None) -> Callable[[Sequence[int]], str] | None:
+    from methods.tokeniser import Tokeniser, TokeniserError
+
+    if prepared is None or not prepared.model.get("folder"):
+        return None
+    try:
+        decode: Callable[[Sequence[int]], str] = Tokeniser(Path(prepared.model["folder"])).decode
+    except TokeniserError:
+        return None
+    return decode
+
+
+def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    temporary = path.with_suffix(".parquet.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        frame.write_parquet(file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    fsync_folder(path.parent)

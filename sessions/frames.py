@@ -1,0 +1,111 @@
+"""The four frames of a session: their columns, types and order. Names and units are a contract (docs/definitions.md).
+
+Times `_ns` are int64 nanoseconds of the host's monotonic clock, `_s` seconds, `_bytes` bytes, `_j` joules. What could
+not be read is null, with its reason in `missing`, a JSON object from column to sentence. `attempt` counts the times a
+block was begun: `resume` runs an unfinished block again, and what the first attempt measured stays.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+from polars.datatypes import DataTypeClass
+
+Columns = dict[str, pl.DataType | DataTypeClass]
+
+KEY: Final = ("session", "method", "block", "attempt")
+
+RUNS: Final[Columns] = {
+    "session": pl.String,
+    "method": pl.String,
+    "reference": pl.String,
+    "block": pl.Int64,
+    "attempt": pl.Int64,
+    "position": pl.Int64,
+    "engine": pl.String,
+    "environment": pl.String,
+    "model": pl.String,
+    "device": pl.String,
+    "dtype": pl.String,
+    "threads": pl.Int64,
+    "status": pl.String,
+    "error": pl.String,
+    "load_s": pl.Float64,
+    "warmup_s": pl.Float64,
+    "timed_s": pl.Float64,
+    "weights_bytes": pl.Int64,
+    "peak_allocated_bytes": pl.Int64,
+    "peak_reserved_bytes": pl.Int64,
+    "peak_vram_bytes": pl.Int64,
+    "vram_source": pl.String,
+    "kv_reserved_bytes": pl.Int64,
+    "peak_rss_bytes": pl.Int64,
+    "energy_j": pl.Float64,
+    "idle_w": pl.Float64,
+    "in_effect": pl.Boolean,
+    "in_effect_reason": pl.String,
+    "evidence": pl.String,
+    "resolved": pl.String,
+    "versions": pl.String,
+    "flags": pl.List(pl.String),
+    "missing": pl.String,
+    "log_tail": pl.List(pl.String),
+    "left_behind": pl.Int64,
+    "started_ns": pl.Int64,
+    "ended_ns": pl.Int64,
+}
+
+# Derived from the tokens frame: first_token_ns, end_ns, output_tokens, ttft_s, e2e_s, decode_tok_s, e2e_tok_s, text.
+REQUESTS: Final[Columns] = {
+    "session": pl.String,
+    "method": pl.String,
+    "block": pl.Int64,
+    "attempt": pl.Int64,
+    "request": pl.Int64,
+    "warmup": pl.Boolean,
+    "batch": pl.Int64,
+    "sequence": pl.Int64,
+    "prompt_index": pl.Int64,
+    "prompt_tokens": pl.Int64,
+    "cached_prompt_tokens": pl.Int64,
+    "output_tokens": pl.Int64,
+    "finish_reason": pl.String,
+    "start_ns": pl.Int64,
+    "first_token_ns": pl.Int64,
+    "end_ns": pl.Int64,
+    "returned_ns": pl.Int64,
+    "ttft_s": pl.Float64,
+    "e2e_s": pl.Float64,
+    "decode_tok_s": pl.Float64,
+    "e2e_tok_s": pl.Float64,
+    "energy_j": pl.Float64,
+    "text": pl.String,
+    "flags": pl.List(pl.String),
+    "missing": pl.String,
+}
+
+TOKENS: Final[Columns] = {
+    "session": pl.String,
+    "method": pl.String,
+    "block": pl.Int64,
+    "attempt": pl.Int64,
+    "request": pl.Int64,
+    "sequence": pl.Int64,
+    "index": pl.Int64,
+    "t_ns": pl.Int64,
+    "token_id": pl.Int64,
+}
+
+TELEMETRY: Final[Columns] = {
+    "session": pl.String,
+    "t_ns": pl.Int64,
+    "source": pl.String,
+    "metric": pl.String,
+    "unit": pl.String,
+    "value": pl.Float64,
+    "call_us": pl.Float64,
+    "status": pl.String,
+}
+
+SCHEMAS: Final = {"runs": RUNS, "requests": REQUESTS, "tokens": TOKENS, "telemetry": TELEMETRY}

@@ -1,0 +1,61 @@
+"""Starting a conductor: a session's folder made and locked, and a detached process that takes the lock over."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import msgspec
+
+from methods.home import HomeError, config_folder, subfolder
+from probes.clock import clock_anchors
+from sessions.plan import Plan
+from sessions.session_folder import SessionError, SessionFolder, create
+
+
+def launch(home: Path, plan: Plan) -> SessionFolder:
+    """A new session with its conductor at work. Raises SessionError with a sentence."""
+    try:
+        folder, lock = create(subfolder(home, "sessions"), plan, asdict(clock_anchors()))
+    except HomeError as error:
+        raise SessionError(str(error)) from None
+    _spawn(folder, lock, home)
+    return folder
+
+
+def resume(folder: SessionFolder, home: Path) -> None:
+    """Have a conductor run what is missing of a session. Raises SessionError where one is at work already."""
+    session = folder.read()
+    folder.plan()
+    lock = folder.try_lock()
+    if lock is None:
+        raise SessionError(f"{folder.id} is running already: `kasoku attach {folder.id}` shows it.")
+    folder.take_asked()  # a stop of the last time is not meant for this one
+    folder.write(msgspec.structs.replace(session, status="preparing", error=""))
+    _spawn(folder, lock, home)
+
+
+def _spawn(folder: SessionFolder, lock: int, home: Path) -> None:
+    """The conductor in a process session of its own; it inherits the lock, so there is no moment without a holder."""
+    try:
+        log = os.open(folder.path / "conductor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            subprocess.Popen(
+                [sys.executable, "-P", "-m", "sessions.conductor", str(folder.path), str(lock)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock,),
+                start_new_session=True,
+                cwd=folder.path,
+                env=os.environ | {"KASOKU_HOME": str(home), "KASOKU_CONFIG": str(config_folder())},
+            )
+        finally:
+            os.close(log)
+    except OSError as error:
+        raise SessionError(f"The session's process cannot be started ({error.strerror}).") from None
+    finally:
+        os.close(lock)

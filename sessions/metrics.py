@@ -1,0 +1,43 @@
+"""The numbers derived from token times, under their definitions (docs/definitions.md).
+
+For N tokens that reached the host at t_1 … t_N of a request begun at t_0: TTFT = t_1 − t_0; e2e = t_N − t_0;
+e2e_tok_s = N / e2e, what the article reports; decode_tok_s = (N − 1) / (t_N − t_1); ITL = the gaps t_{i+1} − t_i.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+REQUEST_KEY = ("method", "block", "attempt", "request", "sequence")
+
+
+def per_request(tokens: pl.DataFrame) -> pl.DataFrame:
+    """A row per response of a tokens frame: REQUEST_KEY, output_tokens, first_token_ns, end_ns."""
+    return tokens.group_by(REQUEST_KEY, maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("output_tokens"),
+        pl.col("t_ns").min().alias("first_token_ns"),
+        pl.col("t_ns").max().alias("end_ns"),
+    )
+
+
+def rates() -> list[pl.Expr]:
+    """ttft_s, e2e_s, decode_tok_s, e2e_tok_s of rows with start_ns, first_token_ns, end_ns, output_tokens."""
+    seconds = 1e-9
+    e2e = (pl.col("end_ns") - pl.col("start_ns")) * seconds
+    decode = (pl.col("end_ns") - pl.col("first_token_ns")) * seconds
+    return [
+        ((pl.col("first_token_ns") - pl.col("start_ns")) * seconds).alias("ttft_s"),
+        e2e.alias("e2e_s"),
+        pl.when((pl.col("output_tokens") > 1) & (decode > 0))
+        .then((pl.col("output_tokens") - 1) / decode)
+        .alias("decode_tok_s"),
+        pl.when((pl.col("output_tokens") > 0) & (e2e > 0)).then(pl.col("output_tokens") / e2e).alias("e2e_tok_s"),
+    ]
+
+
+def inter_token_latencies(tokens: pl.LazyFrame) -> pl.LazyFrame:
+    """The tokens frame with `itl_s`, the gap to the token before it in the same response; null for a first token."""
+    key = ("session", *REQUEST_KEY)
+    return tokens.sort(*key, "index").with_columns(
+        ((pl.col("t_ns") - pl.col("t_ns").shift(1).over(key)) * 1e-9).alias("itl_s")
+    )

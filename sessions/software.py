@@ -1,0 +1,19 @@
+"""Which software measured: Kasoku's own version and that of the packages its numbers pass through."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+PACKAGES = ("kasoku", "polars", "msgspec", "psutil", "nvidia-ml-py", "numpy", "scipy", "tokenizers", "textual")
+
+
+def software() -> dict[str, str]:
+    """Versions by distribution, without importing any; what is not installed is left out."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
