@@ -1,0 +1,198 @@
+"""`kasoku`: the command line. Parsing imports nothing heavy; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+EXIT_OK, EXIT_METHOD_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class UsageError(Exception):
+    """The request made no sense; the message is the one line that stderr gets."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].upper()}{message[1:]} (see `{self.prog} --help`)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the process's exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = parser().parse_args(arguments)
+        options.argv = arguments
+        module, _, function = options.command.partition(":")
+        return int(getattr(importlib.import_module(module), function)(options))
+    except UsageError as error:
+        _say(str(error))
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _say(sentence: str) -> None:
+    from tui.terminal_text import one_line
+
+    sys.stderr.write(f"kasoku: {one_line(sentence, 600)}\n")
+
+
+def _unexpected(error: Exception) -> int:
+    """Our own mistake: a sentence for the person, the traceback into a file for whoever mends it."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="kasoku-error-", suffix=".log", delete=False) as report:
+        traceback.print_exception(error, file=report)
+    _say(
+        f"Kasoku itself failed ({type(error).__name__}: {error}); the details are in {report.name}: please report them."
+    )
+    return EXIT_METHOD_FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of everything after `kasoku`."""
+    root = _Parser(
+        prog="kasoku",
+        description="Measures which way of running a local LLM is faster on this machine, by how much, and whether that"
+        " is true. Without a command it opens the workbench.",
+    )
+    root.add_argument("--version", action="version", version=f"kasoku {_version()}")
+    root.set_defaults(command="tui.commands.workbench:open_workbench")
+    commands = root.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    _add_run(commands.add_parser("run", help="measure: run methods on a model and compare them"))
+    for name, target, text in (
+        ("attach", "tui.commands.watch:attach", "follow a running session"),
+        ("stop", "tui.commands.steer:stop", "stop a running session; what was measured is saved"),
+        ("resume", "tui.commands.steer:resume", "run what is missing of a session"),
+        ("replay", "tui.commands.watch:replay", "play a saved session as if it ran now"),
+    ):
+        one = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        optional = name in ("attach", "stop")
+        one.add_argument("session", nargs="?" if optional else None, help="its id, the beginning or end of it, or last")
+        if name == "replay":
+            one.add_argument("--speed", type=float, default=1.0, help="times as fast (default 1)")
+        if name == "resume":
+            one.add_argument("--detach", action="store_true", help="do not follow it")
+        one.set_defaults(command=target)
+    _add_sessions(commands)
+    _add_things(commands)
+    return root
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("kasoku")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.description = "Run methods on a model in interleaved blocks, each a fresh process, and compare them."
+    run.add_argument("--preset", default="quick", metavar="quick|article", help="where the defaults come from (quick)")
+    run.add_argument("--model", metavar="M", help="smollm2-135m, org/name of the Hub, a folder, or synthetic:SHAPE")
+    run.add_argument("--method", action="append", default=[], metavar="M", help="a method; again for more")
+    run.add_argument("--requests", type=int, metavar="N", help="timed responses per method, spread over its blocks")
+    run.add_argument("--warmup", type=int, metavar="N", help="responses before the timed ones, in each block")
+    run.add_argument("--blocks", type=int, metavar="B", help="fresh processes per method")
+    run.add_argument("--seed", type=int, metavar="S", help="of the order and the sampling (default: drawn, and stored)")
+    run.add_argument("--prompt", metavar="TEXT|@FILE|-", help="the prompt: text, a file's, or standard input's")
+    run.add_argument("--prompt-tokens", type=int, metavar="N", help="a prompt of exactly N tokens instead")
+    form = run.add_mutually_exclusive_group()
+    form.add_argument("--raw", action="store_true", help="no chat template")
+    form.add_argument("--chat", action="store_true", help="the model's chat template (the default where it has one)")
+    run.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a response")
+    run.add_argument(
+        "--stop-at-eos", action=argparse.BooleanOptionalAction, help="end a response at EOS, not at the length"
+    )
+    run.add_argument("--temperature", type=float, metavar="T", help="0 is greedy")
+    run.add_argument("--top-p", type=float, metavar="P")
+    run.add_argument("--top-k", type=int, metavar="K")
+    run.add_argument("--repetition-penalty", type=float, metavar="R")
+    run.add_argument("--dtype", metavar="D", help="bfloat16, float16 or float32")
+    run.add_argument("--device", metavar="cpu|N[,N]", help="default: the idlest GPU, else the CPU")
+    run.add_argument("--threads", type=int, metavar="N", help="CPU threads, the same for every method")
+    run.add_argument(
+        "--load-deadline", type=float, metavar="S", help="seconds without a word while loading or warming up"
+    )
+    run.add_argument("--token-deadline", type=float, metavar="S", help="seconds without a token in a timed request")
+    run.add_argument("--create-environments", action="store_true", help="create what is missing first")
+    run.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    run.add_argument("--aa", action="store_true", help="the reference against itself: this machine's noise floor")
+    run.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
+    run.add_argument("--detach", action="store_true", help="start it and return")
+    run.set_defaults(command="tui.commands.run:run")
+
+
+def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
+    sessions = commands.add_parser("sessions", help="list the saved sessions")
+    sessions.add_argument("--json", action="store_true")
+    sessions.set_defaults(command="tui.commands.saved:sessions")
+    show = commands.add_parser("show", help="one session in full")
+    show.add_argument("session")
+    show.add_argument("--json", action="store_true")
+    show.set_defaults(command="tui.commands.saved:show")
+    compare = commands.add_parser("compare", help="methods and sessions side by side")
+    compare.add_argument("picks", nargs="+", metavar="SESSION[:METHOD]")
+    compare.add_argument("--baseline", metavar="METHOD", help="the reference of all")
+    compare.add_argument("--anyway", action="store_true", help="although model, prompt or settings differ")
+    compare.add_argument("--csv", metavar="FILE", help="write the table there too")
+    compare.add_argument("--json", action="store_true")
+    compare.set_defaults(command="tui.commands.saved:compare")
+    export = commands.add_parser("export", help="a session's four frames as CSV")
+    export.add_argument("session")
+    export.add_argument("--out", required=True, metavar="FOLDER")
+    export.set_defaults(command="tui.commands.saved:export")
+
+
+def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
+    methods = commands.add_parser("methods", help="list the methods and whether they can run here")
+    methods.add_argument("--json", action="store_true")
+    methods.set_defaults(command="tui.commands.catalogue:methods")
+    env = commands.add_parser("env", help="the environments that methods run in").add_subparsers(
+        metavar="list|create|use|remove", required=True, parser_class=_Parser
+    )
+    listing = env.add_parser("list", help="list them")
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(command="tui.commands.environments:list_environments")
+    create = env.add_parser("create", help="create one with uv")
+    create.add_argument("name")
+    create.add_argument("--backend", default="auto", help="torch's build: auto, cpu, cuda, or as uv calls it (cu126)")
+    create.set_defaults(command="tui.commands.environments:create")
+    use = env.add_parser("use", help="point one at an interpreter that you have")
+    use.add_argument("name")
+    use.add_argument("python")
+    use.set_defaults(command="tui.commands.environments:use")
+    remove = env.add_parser("remove", help="delete one, or take its pointer back")
+    remove.add_argument("name")
+    remove.set_defaults(command="tui.commands.environments:remove")
+    models = commands.add_parser("models", help="the models that are ready").add_subparsers(
+        metavar="list|fetch", required=True, parser_class=_Parser
+    )
+    ready = models.add_parser("list", help="list them")
+    ready.add_argument("--json", action="store_true")
+    ready.set_defaults(command="tui.commands.models:list_models")
+    fetch = models.add_parser("fetch", help="fetch and convert one")
+    fetch.add_argument("model")
+    fetch.set_defaults(command="tui.commands.models:fetch")
+    doctor = commands.add_parser("doctor", help="what on this machine stands in the way of good measurements")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(command="tui.commands.doctor:doctor")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

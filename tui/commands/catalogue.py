@@ -1,0 +1,59 @@
+"""`kasoku methods`: the catalogue, and what of it can run here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from methods.availability import DeviceFacts, interpreter_for
+from methods.catalogue import load_catalogue
+from methods.home import config_folder, home
+from methods.interpreter import Unavailable
+from tui.command_line import EXIT_OK
+from tui.terminal_text import one_line
+
+
+def methods(options: argparse.Namespace) -> int:
+    """A row a method: what it is, its reference, in what it differs, and whether it can run on this machine."""
+    catalogue = load_catalogue(config_folder())
+    device = _device()
+    rows = []
+    for method in catalogue.methods.values():
+        found = interpreter_for(method.needs, method.environments, device, home(), config_folder())
+        lack = found if isinstance(found, Unavailable) else None
+        rows.append(
+            {
+                "method": method.name,
+                "summary": method.summary,
+                "reference": method.reference,
+                "differs": method.differs,
+                "good_for": method.good_for,
+                "environment": method.environments.get(device.kind, ""),
+                "device": device.kind,
+                "available": lack is None,
+                "reason": lack.reason if lack else "",
+                "remedy": lack.remedy if lack else "",
+            }
+        )
+    if options.json:
+        sys.stdout.write(json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+        return EXIT_OK
+    width = max(len(str(row["method"])) for row in rows)
+    for row in rows:
+        against = f" (against {row['reference']})" if row["reference"] else ""
+        sys.stdout.write(f"{row['method']:<{width}}  {one_line(str(row['summary']), 300)}\n")
+        sys.stdout.write(f"{'':<{width}}  {one_line(str(row['differs']), 300)}{against}\n")
+        if not row["available"]:
+            mend = f" Mend it with `{row['remedy']}`." if row["remedy"] else ""
+            sys.stdout.write(f"{'':<{width}}  unavailable: {one_line(str(row['reason']), 300)}{mend}\n")
+    for problem in catalogue.problems:
+        sys.stderr.write(f"kasoku: {one_line(problem, 400)}\n")
+    return EXIT_OK
+
+
+def _device() -> DeviceFacts:
+    """A GPU where its driver is there, else the CPU; NVML is not started for a listing."""
+    from methods.torch_builds import has_nvidia_driver
+
+    return DeviceFacts("cuda", "this GPU") if has_nvidia_driver() else DeviceFacts("cpu")

@@ -1,0 +1,27 @@
+"""`kasoku doctor`: what stands in the way of measuring well here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from methods.home import config_folder, home
+from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK
+from tui.doctor import findings
+from tui.terminal_text import one_line
+
+MARKS = {"ok": "✓", "note": "·", "warning": "!", "problem": "✗"}
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """A line for each finding; exit code 1 where one is a problem."""
+    found = findings(home(), config_folder())
+    if options.json:
+        sys.stdout.write(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=1) + "\n")
+    else:
+        for one in found:
+            remedy = f"  → {one.remedy}" if one.remedy else ""
+            sys.stdout.write(f"{MARKS[one.level]} {one_line(one.text + remedy, 400)}\n")
+    return EXIT_METHOD_FAILED if any(one.level == "problem" for one in found) else EXIT_OK

@@ -1,0 +1,71 @@
+"""`kasoku env`: the environments that methods run in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from methods import environments
+from methods.home import HomeError, config_folder, home
+from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.commands.progress import ProgressLines
+from tui.figures import size
+from tui.terminal_text import one_line
+
+
+def list_environments(options: argparse.Namespace) -> int:
+    """Every environment that is described or was made: its state, Python, size and versions."""
+    rows = environments.listed(home(), config_folder())
+    if options.json:
+        sys.stdout.write(json.dumps([asdict(row) for row in rows], default=str, ensure_ascii=False, indent=1) + "\n")
+        return EXIT_OK
+    for row in rows:
+        versions = ", ".join(f"{name} {version}" for name, version in row.versions.items())
+        python = f"Python {row.python_version}" if row.python_version else str(row.python or "")
+        facts = [fact for fact in (row.state, python, size(row.size_bytes) if row.size_bytes else "", versions) if fact]
+        sys.stdout.write(f"{row.name}: {one_line(', '.join(facts), 400)}\n")
+        for text in (row.purpose, row.reason):
+            if text:
+                sys.stdout.write(f"    {one_line(text, 400)}\n")
+    return EXIT_OK
+
+
+def create(options: argparse.Namespace) -> int:
+    """Create one with uv, showing what uv says."""
+    try:
+        with ProgressLines() as lines:
+            made = environments.create(
+                options.name, home(), config_folder(), backend=options.backend, report=lines.report
+            )
+    except environments.EnvironmentProblemError as error:
+        raise UsageError(str(error)) from None
+    except (environments.CreationError, HomeError) as error:
+        sys.stderr.write(f"kasoku: {one_line(str(error), 2000)}\n")
+        return EXIT_METHOD_FAILED
+    sys.stdout.write(f"{options.name} is ready: {made.python}\n")
+    return EXIT_OK
+
+
+def use(options: argparse.Namespace) -> int:
+    """Point one at an interpreter that is there."""
+    try:
+        chosen = environments.use(options.name, Path(options.python), home(), config_folder())
+    except (environments.EnvironmentProblemError, HomeError) as error:
+        raise UsageError(str(error)) from None
+    sys.stdout.write(
+        f"{options.name} is {chosen.python} from now on; `kasoku env remove {options.name}` takes it back.\n"
+    )
+    return EXIT_OK
+
+
+def remove(options: argparse.Namespace) -> int:
+    """Delete what was made under that name, and the pointer to an interpreter."""
+    try:
+        gone = environments.remove(options.name, home(), config_folder())
+    except (environments.EnvironmentProblemError, HomeError) as error:
+        raise UsageError(str(error)) from None
+    sys.stdout.write("".join(f"removed {path}\n" for path in gone))
+    return EXIT_OK

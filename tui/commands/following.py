@@ -1,0 +1,126 @@
+"""Following a session from the command line until it ends, and the exit code that its end means."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from methods.home import SESSIONS, home
+from sessions.closing import recover
+from sessions.comparison import compare
+from sessions.csv_export import ExportError, comparison_rows, write_comparison_csv
+from sessions.following import Follower
+from sessions.journal import JournalError
+from sessions.live import Live
+from sessions.session_folder import UNFINISHED, SessionError, SessionFolder
+from sessions.store import Store
+from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.console import console
+from tui.progress_view import ProgressView, follow
+from tui.result_table import print_comparison
+from tui.terminal_text import one_line
+
+INTERVAL_S = 0.1
+CSV_NAME = "comparison.csv"
+
+
+def store() -> Store:
+    """The saved sessions of this home."""
+    return Store(home() / SESSIONS)
+
+
+def find(session: str) -> SessionFolder:
+    """The folder of a session named on the command line, or UsageError."""
+    try:
+        return store().folder(session)
+    except SessionError as error:
+        raise UsageError(str(error)) from None
+
+
+def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
+    """Follow until the session has ended; True where the person left before.
+
+    With `ctrl_c_stops` the first ctrl+c asks the session to stop and the second leaves; else the first leaves.
+    """
+    screen = console(sys.stderr if quiet else sys.stdout, quiet)
+    try:
+        follower = Follower(folder)
+    except SessionError as error:
+        raise UsageError(str(error)) from None
+    asked = False
+
+    with ProgressView(screen) as view:
+
+        def poll() -> Live | None:
+            try:
+                moved = follower.poll()
+            except JournalError as error:
+                raise UsageError(str(error)) from None
+            if not moved:
+                if (follower.ended and not folder.is_live()) or follower.abandoned:
+                    return None
+                time.sleep(INTERVAL_S)
+            return follower.snapshot()
+
+        def interrupted() -> bool:
+            nonlocal asked
+            if not ctrl_c_stops or asked:
+                return True
+            asked = True
+            folder.ask("stop")
+            view.footer = "stopping: what was measured is being saved (ctrl+c again to leave at once)"
+            return False
+
+        return follow(view, poll, interrupted)
+
+
+def outcome(folder: SessionFolder, as_json: bool) -> int:
+    """Show how a session ended: its table, where its CSV is, its exit code."""
+    try:
+        recover(folder)
+        session = folder.read()
+        comparison = compare(store(), [(folder.id, None)])
+    except SessionError as error:
+        raise UsageError(str(error)) from None
+    if as_json:
+        document = {
+            "session": folder.id,
+            "status": session.status,
+            "error": session.error,
+            "folder": str(folder.path),
+            "comparison": comparison_rows(comparison),
+        }
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+    else:
+        screen = console()
+        if comparison.rows:
+            screen.print()
+            print_comparison(screen, comparison)
+        if session.error:
+            screen.print(one_line(f"The session {session.status}: {session.error}", 600), style="red", markup=False)
+        screen.print(f"\nSaved as {folder.id} in {folder.path}", markup=False, soft_wrap=True)
+        try:
+            path = write_comparison_csv(comparison, folder.path / CSV_NAME)
+            screen.print(f"CSV: {path}", markup=False, soft_wrap=True)
+        except ExportError as error:
+            screen.print(str(error), markup=False)
+    return exit_code(folder)
+
+
+def exit_code(folder: SessionFolder) -> int:
+    """0 all ran; 1 a method asked for by name, or the session itself, did not run to its end; 130 stopped."""
+    import polars as pl
+
+    session = folder.read()
+    if session.status in ("stopped", "interrupted", *UNFINISHED):
+        return EXIT_INTERRUPTED
+    if session.status != "finished":
+        return EXIT_METHOD_FAILED
+    named = {method.name for method in folder.plan().methods if method.named}
+    runs = pl.read_parquet(folder.frame("runs"))
+    last = runs.filter(pl.col("attempt") == pl.col("attempt").max().over("method", "block"))
+    failed = last.filter(
+        (pl.col("status") != "ok") & (pl.col("method").is_in(named) | (pl.col("status") != "unavailable"))
+    )
+    return EXIT_METHOD_FAILED if len(failed) else EXIT_OK

@@ -1,0 +1,45 @@
+"""`kasoku models`: what is ready to be measured, and fetching more."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from methods import environments, models
+from methods.home import HomeError, config_folder, home
+from tui.command_line import EXIT_OK, UsageError
+from tui.commands.progress import ProgressLines
+from tui.figures import size
+from tui.terminal_text import one_line
+
+
+def list_models(options: argparse.Namespace) -> int:
+    """Models that are ready, and those that Kasoku can make by itself."""
+    rows = models.listed(home())
+    if options.json:
+        sys.stdout.write(json.dumps([asdict(row) for row in rows], default=str, ensure_ascii=False, indent=1) + "\n")
+        return EXIT_OK
+    for row in rows:
+        facts: list[str] = [row.state]
+        if row.model is not None:
+            facts += [f"{row.model.parameters / 1e6:.0f} M parameters", size(row.model.weights_bytes), row.model.dtype]
+            facts += [str(row.model.architecture or ""), f"context {row.model.context_length}"]
+        sys.stdout.write(f"{row.spec}: {one_line(', '.join(fact for fact in facts if fact), 300)}\n")
+        if row.summary:
+            sys.stdout.write(f"    {one_line(row.summary, 300)}\n")
+    return EXIT_OK
+
+
+def fetch(options: argparse.Namespace) -> int:
+    """Fetch and convert one, so that a run finds it ready."""
+    try:
+        models.check(options.model, home())
+        converter = environments.resolve("torch", home(), config_folder())
+        with ProgressLines() as lines:
+            model = models.prepare(options.model, home(), converter, lines.report)
+    except (models.ModelError, HomeError) as error:
+        raise UsageError(str(error)) from None
+    sys.stdout.write(f"{model.source} is ready: {model.folder}\n")
+    return EXIT_OK

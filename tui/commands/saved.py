@@ -1,0 +1,187 @@
+"""`kasoku sessions`, `show`, `compare` and `export`: what is saved."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from sessions.closing import recover
+from sessions.session_folder import SessionError, SessionFolder
+from tui.command_line import EXIT_OK, UsageError
+from tui.commands.following import find, store
+from tui.console import console
+from tui.figures import rate
+from tui.terminal_text import one_line
+
+if TYPE_CHECKING:
+    from sessions.comparison import Comparison
+
+
+def sessions(options: argparse.Namespace) -> int:
+    """A line for every session, newest first."""
+    rows = store().listed()
+    if options.json:
+        _document([asdict(row) for row in rows])
+        return EXIT_OK
+    if not rows:
+        sys.stdout.write("No sessions yet: `kasoku run` makes one.\n")
+        return EXIT_OK
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("session", no_wrap=True)
+    for name in ("when", "status", "model", "methods", "fastest", "name"):
+        table.add_column(name)
+    for row in rows:
+        when = datetime.fromtimestamp(row.created_ns / 1e9).astimezone() if row.created_ns else None
+        best = f"{row.best} {rate(row.best_tok_s)}" if row.best else ""
+        cells = (
+            row.id,
+            f"{when:%Y-%m-%d %H:%M}" if when else "",
+            row.status,
+            row.model,
+            str(len(row.methods)),
+            best or row.problem,
+            row.name,
+        )
+        table.add_row(*(Text(one_line(cell, 100)) for cell in cells))
+    console().print(table)
+    return EXIT_OK
+
+
+def _opened(session: str) -> SessionFolder:
+    """A session that was finalised if it needed to be; UsageError where it cannot be opened."""
+    folder = find(session)
+    try:
+        if not folder.is_live():
+            recover(folder)
+        folder.read()
+    except SessionError as error:
+        raise UsageError(str(error)) from None
+    return folder
+
+
+def show(options: argparse.Namespace) -> int:
+    """One session: its plan, machine, rows with evidence, and failures with the last lines of their logs."""
+    folder = _opened(options.session)
+    session = folder.read()
+    comparison = _compared([(folder.id, None)], None, anyway=True)
+    if options.json:
+        from sessions.csv_export import comparison_rows
+
+        _document({"session": _builtins(session), "runs": _runs(folder), "comparison": comparison_rows(comparison)})
+        return EXIT_OK
+    from tui.result_table import print_comparison
+
+    screen = console()
+    plan = session.plan
+    machine = session.machine
+    lines = [
+        f"{session.id}  {session.status}  {session.name}".rstrip(),
+        f"model {plan.get('model')}, {plan.get('dtype')}, device {plan.get('device_name') or plan.get('device')},"
+        f" {plan.get('threads')} threads, seed {plan.get('seed')}",
+        f"{plan.get('requests')} requests a method in {plan.get('blocks')} blocks, {plan.get('warmup')} warm-ups each,"
+        f" sampling {json.dumps(plan.get('sampling'))}",
+        f"machine: {machine.get('cpu_model')}, {machine.get('os')}, kernel {machine.get('kernel')}" if machine else "",
+        f"software: {', '.join(f'{name} {version}' for name, version in session.software.items())}",
+    ]
+    for line in lines:
+        if line:
+            screen.print(Text(one_line(line, 1000)))
+    if session.error:
+        screen.print(Text(one_line(session.error, 600), style="red"))
+    screen.print()
+    print_comparison(screen, comparison)
+    for run in _runs(folder):
+        if run["status"] != "ok":
+            failed = f"{run['method']}, block {run['block']}: {run['status']}: {one_line(run['error'], 600)}"
+            screen.print()
+            screen.print(Text(failed))
+            for line in run["log_tail"] or ():
+                screen.print(Text(f"  {one_line(line, 300)}", style="dim"))
+    screen.print(Text(f"\n{folder.path}"), soft_wrap=True)
+    return EXIT_OK
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Methods and sessions side by side."""
+    picks = []
+    for pick in options.picks:
+        session, _, method = pick.partition(":")
+        folder = _opened(session)
+        known = [planned.name for planned in _plan_methods(folder)]
+        if method and method not in known:
+            raise UsageError(f"{folder.id} has no method {method!r}: it has {', '.join(known)}.")
+        picks.append((folder.id, method or None))
+    comparison = _compared(picks, options.baseline, options.anyway)
+    if options.csv:
+        from sessions.csv_export import ExportError, write_comparison_csv
+
+        try:
+            path = write_comparison_csv(comparison, Path(options.csv))
+        except ExportError as error:
+            raise UsageError(str(error)) from None
+        sys.stderr.write(f"Written to {path}\n")
+    if options.json:
+        from sessions.csv_export import comparison_rows
+
+        _document(comparison_rows(comparison))
+    else:
+        from tui.result_table import print_comparison
+
+        print_comparison(console(), comparison)
+    return EXIT_OK
+
+
+def export(options: argparse.Namespace) -> int:
+    """A session's frames as CSV files."""
+    from sessions.csv_export import ExportError, export_session
+
+    try:
+        paths = export_session(_opened(options.session), Path(options.out))
+    except (ExportError, SessionError) as error:
+        raise UsageError(str(error)) from None
+    sys.stdout.write("".join(f"{path}\n" for path in paths))
+    return EXIT_OK
+
+
+def _compared(picks: list[tuple[str, str | None]], baseline: str | None, anyway: bool) -> Comparison:
+    from sessions.comparison import ComparisonError
+    from sessions.comparison import compare as compare_sessions
+
+    try:
+        return compare_sessions(store(), picks, baseline, anyway)
+    except (ComparisonError, SessionError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _plan_methods(folder: SessionFolder) -> list[Any]:
+    try:
+        return list(folder.plan().methods)
+    except SessionError as error:
+        raise UsageError(str(error)) from None
+
+
+def _runs(folder: SessionFolder) -> list[dict[str, Any]]:
+    import polars as pl
+
+    try:
+        return pl.read_parquet(folder.frame("runs")).to_dicts()
+    except (OSError, pl.exceptions.PolarsError):
+        return []
+
+
+def _builtins(value: object) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(value)
+
+
+def _document(document: object) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n")

@@ -1,0 +1,57 @@
+"""`kasoku stop` and `kasoku resume`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from methods.home import home
+from sessions.closing import recover
+from sessions.launch import resume as launch_again
+from sessions.session_folder import SessionError
+from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.commands.following import find, outcome, store, watch
+
+PATIENCE_S = 60.0
+
+
+def stop(options: argparse.Namespace) -> int:
+    """Ask a running session, the newest where none is named, to stop, and wait until it is saved."""
+    if options.session is None:
+        live = store().live()
+        if not live:
+            raise UsageError("No session is running.")
+        folder = find(live[0])
+    else:
+        folder = find(options.session)
+    if not folder.is_live():
+        raise UsageError(f"{folder.id} is not running.")
+    try:
+        folder.ask("stop")
+    except SessionError as error:
+        raise UsageError(str(error)) from None
+    deadline = time.monotonic() + PATIENCE_S
+    while folder.is_live():
+        if time.monotonic() > deadline:
+            sys.stderr.write(f"{folder.id} has been asked to stop but has not ended in {PATIENCE_S:.0f} s.\n")
+            return EXIT_METHOD_FAILED
+        time.sleep(0.1)
+    sys.stdout.write(f"{folder.id} is {recover(folder)}; what was measured is saved.\n")
+    return EXIT_OK
+
+
+def resume(options: argparse.Namespace) -> int:
+    """Run what is missing of a session and follow it."""
+    folder = find(options.session)
+    try:
+        recover(folder)
+        launch_again(folder, home())
+    except SessionError as error:
+        raise UsageError(str(error)) from None
+    if options.detach:
+        sys.stdout.write(f"{folder.id}\n")
+        return EXIT_OK
+    if watch(folder, ctrl_c_stops=True, quiet=False):
+        return EXIT_INTERRUPTED
+    return outcome(folder, as_json=False)

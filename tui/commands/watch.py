@@ -1,0 +1,63 @@
+"""`kasoku attach` and `kasoku replay`: looking on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from sessions.closing import recover
+from sessions.following import Replayer
+from sessions.journal import JournalError
+from sessions.live import Live
+from sessions.session_folder import SessionError
+from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
+from tui.commands.following import find, outcome, store, watch
+from tui.console import console
+from tui.progress_view import ProgressView, follow
+
+FRAME_S = 0.1
+
+
+def attach(options: argparse.Namespace) -> int:
+    """Follow a running session, the newest where none is named; ctrl+c only detaches."""
+    session = options.session
+    if session is None:
+        live = store().live()
+        if not live:
+            raise UsageError("No session is running: `kasoku run` starts one, `kasoku sessions` lists the saved ones.")
+        session = live[0]
+    folder = find(session)
+    if watch(folder, ctrl_c_stops=False, quiet=False):
+        sys.stderr.write(f"Detached: {folder.id} goes on.\n")
+        return EXIT_OK
+    return outcome(folder, as_json=False)
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Play a saved session's journal at its own pace, or `--speed` times as fast."""
+    folder = find(options.session)
+    if not 0.01 <= options.speed <= 100_000:
+        raise UsageError(f"--speed {options.speed:g} makes no sense: give a number from 0.01 to 100,000.")
+    try:
+        recover(folder)
+        replayer = Replayer(folder)
+    except SessionError as error:
+        raise UsageError(str(error)) from None
+    with ProgressView(console()) as view:
+
+        def poll() -> Live | None:
+            if replayer.ended:
+                return None
+            try:
+                replayer.advance(FRAME_S * options.speed)
+            except JournalError as error:
+                raise UsageError(str(error)) from None
+            if not replayer.ended:
+                time.sleep(FRAME_S)
+            return replayer.snapshot()
+
+        if follow(view, poll, lambda: True):
+            return EXIT_INTERRUPTED
+        view.show(replayer.snapshot())
+    return outcome(folder, as_json=False) and EXIT_OK

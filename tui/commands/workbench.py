@@ -1,0 +1,19 @@
+"""`kasoku` without a command: the workbench, which needs a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from methods.home import config_folder, home
+from tui.command_line import UsageError
+
+
+def open_workbench(options: argparse.Namespace) -> int:
+    """Open the full-screen workbench."""
+    del options
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("The workbench needs a terminal; without one there are `kasoku run` and `kasoku --help`.")
+    from tui.app import run_app
+
+    return run_app(home(), config_folder())

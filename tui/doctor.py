@@ -1,0 +1,178 @@
+"""What on this machine stands in the way of measuring well: each finding with what to do about it."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from methods import environments, models
+from methods.catalogue import load_catalogue
+from methods.home import HomeError, private_folder
+from probes.co_tenants import busy_processes, gpu_tenants
+from probes.machine import Machine, capture
+from probes.nvml import Nvml
+
+Level = Literal["ok", "note", "warning", "problem"]
+LEAST_FREE_BYTES = 5_000_000_000
+LOGIND = ("/usr/lib/systemd/logind.conf.d", "/etc/systemd/logind.conf.d")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing about this machine; `remedy` is empty where there is nothing to do."""
+
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+def findings(home: Path, config_folder: Path) -> list[Finding]:
+    """Everything worth knowing before measuring here. Takes about a second; raises nothing."""
+    nvml = Nvml()
+    machine = capture(nvml)
+    return [
+        *_home(home),
+        *_gpus(nvml, machine),
+        *_cpu(machine),
+        *_company(nvml),
+        *_environments(home, config_folder),
+        *_models(home),
+        *_catalogue(config_folder),
+        *_logout(),
+    ]
+
+
+def _home(home: Path) -> list[Finding]:
+    try:
+        private_folder(home)
+    except HomeError as error:
+        return [Finding("problem", str(error))]
+    free = shutil.disk_usage(home).free
+    found = [Finding("ok", f"Kasoku keeps its files in {home}.")]
+    if free < LEAST_FREE_BYTES:
+        found.append(
+            Finding("warning", f"Only {free / 1e9:.1f} GB are free there.", "Environments take 1 to 10 GB each.")
+        )
+    mode = home.stat().st_mode & 0o077
+    if mode:
+        found.append(Finding("warning", f"{home} can be read by others.", f"chmod 700 {home}"))
+    return found
+
+
+def _gpus(nvml: Nvml, machine: Machine) -> list[Finding]:
+    if not machine.gpus:
+        return [Finding("note", f"No GPU: {nvml.reason or 'none is visible'}.", "Methods run on the CPU.")]
+    found = [Finding("ok", f"{gpu.source}: {gpu.name}, driver {machine.gpu_driver}.") for gpu in machine.gpus]
+    found += [
+        Finding("note", f"{gpu.source} has persistence mode off: loading takes longer.", "nvidia-smi -pm 1 (root)")
+        for gpu in machine.gpus
+        if gpu.persistence is False
+    ]
+    return found
+
+
+def _cpu(machine: Machine) -> list[Finding]:
+    found = [Finding("ok", f"CPU: {machine.cpu_model or 'unknown'}, {len(machine.affinity)} logical cores for Kasoku.")]
+    if machine.governor not in (None, "performance"):
+        found.append(
+            Finding(
+                "warning",
+                f"The CPU frequency governor is {machine.governor}: clocks follow the load.",
+                "cpupower frequency-set -g performance (root)",
+            )
+        )
+    if machine.cgroup_cpus is not None and machine.cgroup_cpus < len(machine.affinity):
+        found.append(
+            Finding("warning", f"A cgroup limits this to {machine.cgroup_cpus:g} CPUs.", "Give --threads as many.")
+        )
+    if shutil.which("cc") is None and shutil.which("gcc") is None:
+        found.append(Finding("warning", "There is no C compiler: methods that compile cannot run.", "Install gcc."))
+    return found
+
+
+def _company(nvml: Nvml) -> list[Finding]:
+    found = [
+        Finding(
+            "warning",
+            f"{process.name} (pid {process.pid}) uses {process.cpu_percent:.0f} % of a core.",
+            "Let it end first.",
+        )
+        for process in busy_processes(ours=(os.getpid(),))
+    ]
+    tenants = gpu_tenants(nvml, [gpu.uuid for gpu in nvml.gpus])
+    found += [
+        Finding("warning", f"Process {tenant.pid} is on GPU {tenant.uuid}.", "Use another GPU, or wait for it.")
+        for tenant in tenants.tenants
+    ]
+    return found
+
+
+def _environments(home: Path, config_folder: Path) -> list[Finding]:
+    found = []
+    for row in environments.listed(home, config_folder):
+        if row.state in ("ready", "configured", "own"):
+            found.append(Finding("ok", f"Environment {row.name}: {row.state}."))
+        elif row.state == "absent":
+            found.append(Finding("note", f"Environment {row.name} is not there.", f"kasoku env create {row.name}"))
+        else:
+            found.append(
+                Finding(
+                    "warning", f"Environment {row.name} is {row.state}: {row.reason}", f"kasoku env create {row.name}"
+                )
+            )
+    return found
+
+
+def _models(home: Path) -> list[Finding]:
+    return [
+        Finding("warning", f"Model {row.spec} is {row.state}: {row.summary}.")
+        for row in models.listed(home)
+        if row.state in ("broken", "incomplete")
+    ]
+
+
+def _catalogue(config_folder: Path) -> list[Finding]:
+    problems = (*load_catalogue(config_folder).problems, *environments.load_specs(config_folder).problems)
+    return [Finding("problem", problem) for problem in problems]
+
+
+def _logout() -> list[Finding]:
+    """What would end a detached session when its user logs out."""
+    if not _kills_user_processes():
+        return []
+    user = os.environ.get("USER", "")
+    if user and (Path("/var/lib/systemd/linger") / user).exists():
+        return []
+    return [
+        Finding(
+            "warning",
+            "logind ends a user's processes at logout (KillUserProcesses=yes): a detached session would end too.",
+            "loginctl enable-linger",
+        )
+    ]
+
+
+def _kills_user_processes() -> bool:
+    files = [Path("/etc/systemd/logind.conf")]
+    for folder in map(Path, LOGIND):
+        files += sorted(folder.glob("*.conf")) if folder.is_dir() else []
+    value = "no"
+    for file in files:
+        parser = configparser.ConfigParser(strict=False, interpolation=None)
+        try:
+            parser.read_string(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, configparser.Error):
+            continue
+        value = parser.get("Login", "KillUserProcesses", fallback=value)
+    if value.strip().lower() not in ("yes", "true", "on", "1"):
+        return False
+    systemctl = shutil.which("systemctl")
+    if systemctl is None:
+        return False
+    state = subprocess.run([systemctl, "is-active", "systemd-logind"], capture_output=True, text=True, check=False)
+    return state.stdout.strip() == "active"

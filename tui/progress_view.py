@@ -1,0 +1,149 @@
+"""What `run`, `attach` and `replay` show while they follow a session: a live block on a terminal, else plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live as RichLive
+from rich.text import Text
+
+from sessions.live import Gauge, Live, MethodLive
+from tui.figures import UNKNOWN, duration, of_total, percent, rate, size, trend
+from tui.terminal_text import one_line
+
+TEXT_LINES = 3
+
+
+class ProgressView:
+    """Shows snapshots; on a terminal in place, elsewhere a line for every phase and block. Used as a context."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = RichLive(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        self._said: set[str] = set()
+        self.footer = ""
+
+    def __enter__(self) -> ProgressView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, live: Live) -> None:
+        """Show one snapshot."""
+        if self._live is not None:
+            self._live.update(picture(live, self._console.width, self.footer))
+            return
+        for line in milestones(live):
+            if line not in self._said:
+                self._said.add(line)
+                self._console.print(Text(line), soft_wrap=True)
+
+
+def milestones(live: Live) -> list[str]:
+    """What has happened so far as whole sentences, each of which is said once."""
+    lines = [
+        f"{phase.name}: {one_line(phase.detail or phase.state)}"
+        for phase in live.phases
+        if phase.state in ("ended", "failed")
+    ]
+    lines += [_blocks_sentence(row) for row in live.methods if row.blocks_done and row.name != live.method]
+    return lines + [one_line(note) for note in live.notes]
+
+
+def _blocks_sentence(row: MethodLive) -> str:
+    what = f"{rate(row.tok_s_mean)} tok/s" if row.tok_s_mean is not None else row.state
+    return f"{row.name}: {row.blocks_done} of {row.blocks} blocks done, {what}"
+
+
+def picture(live: Live, width: int, footer: str) -> RenderableType:
+    """The live block: where it stands, the methods, the text of the current request, the gauges."""
+    lines: list[RenderableType] = [_head(live)]
+    if live.status == "preparing":
+        lines += [
+            _phase_line(phase.name, phase.detail, phase.done, phase.total, phase.unit) for phase in live.phases[-4:]
+        ]
+    lines += [_method_line(row, live.method) for row in live.methods]
+    if live.request is not None:
+        lines.append(Text(""))
+        lines += [Text(line, style="dim") for line in _tail(live.text, width - 2)]
+    lines.append(_gauges(live))
+    if footer:
+        lines.append(Text(footer, style="bold"))
+    return Group(*lines)
+
+
+def _head(live: Live) -> Text:
+    parts = [f"kasoku · {live.session} · {live.status}"]
+    if live.method is not None:
+        what = (
+            ""
+            if live.request is None
+            else f" · {'warm-up' if live.warmup else 'request'} {abs(live.request) + (not live.warmup)}"
+        )
+        parts.append(f"block {live.position}/{live.of}: {live.method}, {live.block_phase}{what}")
+    if live.tok_s_now is not None:
+        parts.append(f"{rate(live.tok_s_now)} tok/s now")
+    if live.left_s is not None:
+        parts.append(f"about {duration(live.left_s)} left")
+    return Text(" — ".join(parts), style="bold", overflow="ellipsis", no_wrap=True)
+
+
+def _phase_line(name: str, detail: str, done: int | None, total: int | None, unit: str) -> Text:
+    amount = ""
+    if done is not None:
+        shown = size if unit == "bytes" else str
+        amount = f" {shown(done)}" + (f" of {shown(total)}" if total else "")
+    return Text(f"  {name}: {one_line(detail, 120)}{amount}", overflow="ellipsis", no_wrap=True)
+
+
+def _method_line(row: MethodLive, current: str | None) -> Text:
+    mark = "▶" if row.name == current else {"ok": "✓", "waiting": "·"}.get(row.state, "✗" if row.error else "·")
+    effect = "" if row.in_effect is None else "  in effect" if row.in_effect else "  NOT in effect"
+    ratio = UNKNOWN if row.ratio is None else f"{row.ratio:.2f}×"
+    text = (
+        f"{mark} {row.name:<24} {rate(row.tok_s_mean):>7} tok/s {ratio:>7}"
+        f"  {row.blocks_done}/{row.blocks} blocks{effect} {trend(row.history, 12)}"
+    )
+    return Text(text, style="bold" if row.name == current else "", overflow="ellipsis", no_wrap=True)
+
+
+def _tail(text: str, width: int) -> list[str]:
+    flat = one_line(text[-4 * width * TEXT_LINES :], 10**6)
+    lines = [flat[start : start + width] for start in range(0, len(flat), max(1, width))]
+    return lines[-TEXT_LINES:]
+
+
+def _gauges(live: Live) -> Text:
+    def value(source: str, metric: str) -> float | None:
+        gauge: Gauge | None = live.gauges.get((source, metric))
+        return gauge.value if gauge is not None else None
+
+    parts = []
+    for gpu in live.gpus:
+        memory = of_total(value(gpu, "memory_used_bytes"), value(gpu, "memory_total_bytes"))
+        watts = value(gpu, "power_w")
+        power = UNKNOWN if watts is None else f"{watts:.0f} W"
+        parts.append(f"{gpu} {percent(value(gpu, 'utilisation_percent'))} · {memory} · {power}")
+    ram = of_total(value("host", "ram_used_bytes"), value("host", "ram_total_bytes"))
+    parts.append(
+        f"CPU {percent(value('host', 'cpu_percent'))} · RAM {ram} · runner {size(value('runner', 'rss_bytes'))}"
+    )
+    return Text("  ".join(parts), style="cyan", overflow="ellipsis", no_wrap=True)
+
+
+def follow(view: ProgressView, poll: Callable[[], Live | None], interrupted: Callable[[], bool]) -> bool:
+    """Show what `poll` gives until it gives None; on ctrl+c asks `interrupted` whether to leave. True: left early."""
+    while True:
+        try:
+            live = poll()
+            if live is None:
+                return False
+            view.show(live)
+        except KeyboardInterrupt:
+            if interrupted():
+                return True
