@@ -1,0 +1,45 @@
+# Everything below works from a fresh clone; .venv/ is made on the way.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format clean
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+# pip on a machine with wheels on local disk knows where they are; uv has to be told
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+help:
+	@echo "make run     the environment, the default model and the quick preset: a table in a few minutes"
+	@echo "make test    the tests"
+	@echo "make check   ruff, mypy --strict, the import contracts"
+	@echo "make format  ruff format"
+
+.venv/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "kasoku needs Python 3.11 or later: install one, or make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+setup: .venv/.installed
+
+run: setup
+	$(BIN)/kasoku env create torch
+	$(BIN)/kasoku models fetch smollm2-135m
+	$(BIN)/kasoku run --preset quick
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
