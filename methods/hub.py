@@ -120,10 +120,13 @@ def fetch(listing: Listing, report: Report) -> Path:
             raise ModelError(str(error)) from error
     for name in names:
         _fetch(listing, name, report)
+    if listing.source.revision != listing.commit:
+        # the cache then remembers which commit the branch was at, so that its name works without the Hub
+        _fetch(listing, "config.json", report, listing.source.revision)
     return folder
 
 
-def _fetch(listing: Listing, name: str, report: Report) -> Path:
+def _fetch(listing: Listing, name: str, report: Report, revision: str | None = None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError
 
@@ -136,7 +139,7 @@ def _fetch(listing: Listing, name: str, report: Report) -> Path:
     repository = listing.source.repository
     report(Progress("fetch", name, 0, listing.sizes.get(name), "bytes"))
     try:
-        path = hf_hub_download(repository, name, revision=listing.commit, tqdm_class=Bar)
+        path = hf_hub_download(repository, name, revision=revision or listing.commit, tqdm_class=Bar)
     except GatedRepoError as error:
         _no_access(repository, error)
     except EntryNotFoundError as error:

@@ -83,7 +83,9 @@ def for_old_and_new(config: Mapping[str, object]) -> dict[str, object]:
         kind = rope.get("rope_type", "default")
         if kind != "default":
             scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
-            both.setdefault("rope_scaling", {"type": kind, **scaling})
+            if kind in ("linear", "dynamic"):  # before 4.43 these two alone were known, by exactly these keys
+                scaling = {"type": kind, "factor": rope.get("factor")}
+            both.setdefault("rope_scaling", scaling)
     elif rope is None and "rope_theta" in both:
         scaled = both.get("rope_scaling")
         kept = dict(scaled) if isinstance(scaled, dict) else {}
