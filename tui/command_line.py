@@ -176,6 +176,8 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     use = env.add_parser("use", help="point one at an interpreter that you have")
     use.add_argument("name")
     use.add_argument("python")
+    use.add_argument("--path", action="append", default=[], metavar="FOLDER", help="put in front of its module path")
+    use.add_argument("--variable", action="append", default=[], metavar="NAME=VALUE", help="set for its processes")
     use.set_defaults(command="tui.commands.environments:use")
     remove = env.add_parser("remove", help="delete one, or take its pointer back")
     remove.add_argument("name")

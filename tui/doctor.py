@@ -106,7 +106,7 @@ def _company(nvml: Nvml) -> list[Finding]:
     ]
     tenants = gpu_tenants(nvml, [gpu.uuid for gpu in nvml.gpus])
     found += [
-        Finding("warning", f"Process {tenant.pid} is on GPU {tenant.uuid}.", "Use another GPU, or wait for it.")
+        Finding("warning", f"Process {tenant.pid} is on GPU {tenant.gpu_uuid}.", "Use another GPU, or wait for it.")
         for tenant in tenants.tenants
     ]
     return found

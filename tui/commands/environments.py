@@ -51,8 +51,17 @@ def create(options: argparse.Namespace) -> int:
 
 def use(options: argparse.Namespace) -> int:
     """Point one at an interpreter that is there."""
+    variables = {}
+    for pair in options.variable:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--variable {pair} sets nothing: write NAME=VALUE.")
+        variables[name] = value
+    paths = tuple(str(Path(path).expanduser().absolute()) for path in options.path)
     try:
-        chosen = environments.use(options.name, Path(options.python), home(), config_folder())
+        chosen = environments.use(
+            options.name, Path(options.python), home(), config_folder(), paths=paths, variables=variables
+        )
     except (environments.EnvironmentProblemError, HomeError) as error:
         raise UsageError(str(error)) from None
     sys.stdout.write(
