@@ -139,7 +139,7 @@ def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: Pa
         schema=managed_environments.MANIFEST_SCHEMA,
         name=spec.name,
         spec_digest=spec.digest,
-        backend=backend if torch_builds.wants_torch(spec.requirements) else "",
+        backend=backend if "torch" in spec.imports or torch_builds.wants_torch(spec.requirements) else "",
         python_version=python_version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         size_bytes=managed_environments.size_of(making),
@@ -157,17 +157,15 @@ def _install(
         overrides = making / "kasoku-overrides.txt"
         overrides.write_text("\n".join(spec.overrides) + "\n", encoding="utf-8")
         arguments += ["--overrides", str(overrides)]
-    if not torch_builds.wants_torch(spec.requirements):
-        _must(uv(*arguments), spec)
-        return ()
-
     major, minor = (int(part) for part in python_version.split(".")[:2])
     local = torch_builds.local_wheels(uv.find_links, (major, minor), spec.requirements)
-    if backend == torch_builds.CUDA:
-        # a "+cpu" build counts as newer than the plain one of the same version
+    if backend == torch_builds.CUDA and local:
+        # a "+cpu" build counts as newer than the plain one of the same version, and torch may come with another package
         constraints = making / "kasoku-constraints.txt"
         constraints.write_text("".join(f"torch!={version}\n" for version in local), encoding="utf-8")
-        _must(uv(*arguments, "--constraints", str(constraints)), spec)
+        arguments += ["--constraints", str(constraints)]
+    if backend == torch_builds.CUDA or not torch_builds.wants_torch(spec.requirements):
+        _must(uv(*arguments), spec)
         return ()
     if backend == torch_builds.CPU and (version := torch_builds.newest(local)) is not None:
         note = f"torch {version} from the wheel {local[version].name} on this disk"

@@ -274,8 +274,9 @@ def _own(spec: EnvironmentSpec) -> Interpreter | str:
         return f"kasoku's own Python is {own}"
     versions: dict[str, str] = {}
     for module in spec.imports:
-        if "." in module or util.find_spec(module) is None:
-            return f"kasoku's own Python has no {module}"
+        package = module.partition(".")[0]  # looking for more of the name would import it
+        if util.find_spec(package) is None:
+            return f"kasoku's own Python has no {package}"
     for text in spec.requirements:
         try:
             requirement = Requirement(text)

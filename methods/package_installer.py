@@ -52,8 +52,9 @@ class PackageInstaller:
 def cause(said: str) -> str:
     """What uv says went wrong: its error and the last cause it gives for that, as the end of a sentence."""
     parts: list[str] = []
-    for line in said.splitlines():
-        words = line.strip(" ×╰─▶│·")
+    lines = [line.strip(" ×╰─▶│·") for line in said.splitlines()]
+    first = next((at for at, words in enumerate(lines) if words.startswith("error:")), 0)
+    for words in lines[first:]:
         if words.startswith(("error:", "cause:")) or not parts:
             parts.append(words.removeprefix("error:").removeprefix("cause:").strip())
         elif words:

@@ -345,3 +345,22 @@ def test_the_torch_environment_has_the_build_for_this_machine(assets: Path, conf
         assert newest.manifest.versions["torch"] == torch_builds.newest(local)
     manifest = json.loads((newest.folder / managed_environments.MANIFEST).read_text())
     assert manifest["versions"]["transformers"] == newest.manifest.versions["transformers"]
+
+
+def test_a_cpu_build_on_disk_is_kept_out_of_an_environment_for_cuda(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = ".".join(map(str, sys.version_info[:2])).replace(".", "")
+    wheel = f"torch-99.0.0+cpu-cp{version}-cp{version}-linux_{os.uname().machine}.whl"
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / wheel).touch()
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "wheels"))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    (config / "environments.toml").write_text('[small]\nrequirements = ["torch>=99"]\nimports = ["torch"]\n')
+    said = {}
+    for backend in ("cuda", "cpu"):
+        with pytest.raises(CreationError) as caught:
+            environments.create("small", tmp_path, config, backend=backend)
+        said[backend] = str(caught.value)
+    assert "requirements are unsatisfiable" in said["cuda"]
+    assert "(v99.0.0+cpu) was invalid" in said["cpu"], "it is chosen there, and is no wheel"
