@@ -7,6 +7,7 @@ import sys
 import time
 
 from methods.home import SESSIONS, home
+from sessions.article import article_tables, prepared_model
 from sessions.closing import recover
 from sessions.comparison import compare
 from sessions.csv_export import ExportError, comparison_rows, write_comparison_csv
@@ -15,6 +16,7 @@ from sessions.journal import JournalError
 from sessions.live import Live
 from sessions.session_folder import UNFINISHED, SessionError, SessionFolder
 from sessions.store import Store
+from tui.article_view import print_article
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.console import console
 from tui.progress_view import ProgressView, follow
@@ -97,6 +99,9 @@ def outcome(folder: SessionFolder, as_json: bool) -> int:
         if comparison.rows:
             screen.print()
             print_comparison(screen, comparison)
+        if session.plan.get("preset") == "article":
+            screen.print()
+            print_article(screen, article_tables(session, comparison, prepared_model(folder)))
         if session.error:
             screen.print(one_line(f"The session {session.status}: {session.error}", 600), style="red", markup=False)
         screen.print(f"\nSaved as {folder.id} in {folder.path}", markup=False, soft_wrap=True)
