@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from textual import messages
 
+    from sessions.session_folder import SessionFolder
+
 FAILURE_LOG = "workbench-failure.log"
 
 
@@ -121,6 +123,21 @@ class Workbench(App[None]):
         screen = self.screen
         assert isinstance(screen, RunScreen)  # noqa: S101 - the mode's only base screen
         return screen
+
+    async def follow(self, folder: SessionFolder) -> None:
+        """Bring the Run screen to the front, following this session."""
+        (await self.run_screen()).watch_session(folder)
+
+    async def compare_sessions(self, sessions: list[str], method: str | None = None) -> None:
+        """Bring the Compare screen to the front with these sessions (or one method of them) picked."""
+        from tui.screens.compare import CompareScreen
+
+        await self.switch_mode("compare")
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+        screen = self.screen
+        assert isinstance(screen, CompareScreen)  # noqa: S101 - the mode's only base screen
+        screen.pick(sessions, method)
 
     def open_session(self, session: str) -> None:
         """Open a session in full, on top of the screen in front."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from sessions.closing import close_session
 from sessions.journal import JournalWriter
 from sessions.plan import Plan, PlannedMethod, Sampling
 from sessions.records import (
@@ -259,6 +260,8 @@ def write_session(
     for record in Script(plan, folder.id, **script).records(ended):
         journal.append(record)
     journal.close()
+    if ended:
+        close_session(folder, status or "finished")
     session = folder.read()
     folder.write(
         msgspec.structs.replace(
@@ -267,12 +270,6 @@ def write_session(
             name=name,
             machine=MACHINE,
             software={"kasoku": "0.1.0", "python": "3.11"},
-            summary=[
-                {"method": method.name, "tok_s_mean": SPEEDS.get(method.name, 100.0), "in_effect": True, "status": "ok"}
-                for method in plan.methods
-            ]
-            if ended
-            else [],
         )
     )
     os.close(lock)

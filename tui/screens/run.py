@@ -9,12 +9,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.getters import query_one
 from textual.message import Message
-from textual.widgets import ContentSwitcher, Footer
+from textual.widgets import ContentSwitcher
 
 from sessions.session_folder import SessionError, SessionFolder
 from tui.screens.ask import Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.session_watch import SessionWatch, View
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.live_view import LiveView
 from tui.widgets.run_form import RunForm
 
@@ -57,7 +58,7 @@ class RunScreen(WorkbenchScreen):
         with ContentSwitcher(initial="form", id="switch"):
             yield RunForm(id="form")
             yield LiveView(id="live")
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self.set_interval(1 / self.workbench.settings.fps, self._tick)

@@ -1,0 +1,352 @@
+"""Compare: any methods of any sessions side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.getters import query_one
+from textual.message import Message
+from textual.widgets import Input, Static
+from textual.worker import get_current_worker
+
+from sessions.session_folder import SessionError
+from sessions.store import Listed
+from tui import figures
+from tui.screens.workbench_screen import WorkbenchScreen
+from tui.terminal_text import one_line
+from tui.widgets.comparison_table import ComparisonTable
+from tui.widgets.distribution import Distribution, Sample
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.plot import Plot, Series, series_style
+from tui.widgets.row_list import Cell, Column, RowList
+
+if TYPE_CHECKING:
+    from sessions.comparison import Comparison
+    from tui.comparison_series import Curve, PickSeries
+
+WIDE = 110
+NOTHING = "Nothing is picked: press p, tick methods with space, and p again."
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A method of a session as the list of picks shows it."""
+
+    session: str
+    name: str
+    created_ns: int
+    model: str
+    method: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.session}:{self.method}"
+
+    @property
+    def haystack(self) -> str:
+        """All that the filter looks at, in small letters."""
+        return f"{self.key} {self.name} {self.model}".lower()
+
+
+class CompareScreen(WorkbenchScreen):
+    """Picks at the left, the comparison beside them; narrow screens show one of the two."""
+
+    CSS_PATH = "compare.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("p", "choose", "pick", id="compare.pick", tooltip="Show or hide the list of what can be compared"),
+        Binding("b", "baseline", "baseline", id="compare.baseline", tooltip="Compare with the next method instead"),
+        Binding("a", "anyway", "anyway", id="compare.anyway", tooltip="Compare even where settings differ"),
+        Binding("e", "export", "export", id="compare.export", tooltip="Write the comparison as CSV"),
+        Binding("slash", "filter", "filter", id="compare.filter", tooltip="Filter the list of picks", key_display="/"),
+        Binding("escape", "leave", "Back", show=False, id="compare.leave", tooltip="Leave the filter or the list"),
+    ]
+
+    picks = query_one("#picks", RowList)
+    table = query_one("#table", ComparisonTable)
+
+    class Listing(Message):
+        """What can be picked was read."""
+
+        def __init__(self, picks: Sequence[Pick]) -> None:
+            super().__init__()
+            self.picks = picks
+
+    class Compared(Message):
+        """A comparison was made, or the sentence that says why not."""
+
+        def __init__(self, comparison: Comparison | None, series: Sequence[PickSeries], problem: str) -> None:
+            super().__init__()
+            self.comparison, self.series, self.problem = comparison, series, problem
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.comparison: Comparison | None = None
+        self.problem = ""
+        self.baseline: str | None = None
+        self.anyway = False
+        self._all: Sequence[Pick] = ()
+        self._wanted: tuple[list[str], str | None] | None = None
+        self._first = True
+
+    def compose(self) -> ComposeResult:
+        yield Static("compare", id="head", markup=False)
+        with Horizontal(id="halves"):
+            with Vertical(id="choose"):
+                yield Input(placeholder="/ to filter", id="pick-filter", compact=True)
+                columns: list[Column[Pick]] = [
+                    Column("method", 18, lambda pick: one_line(pick.method, 60), grow=1),
+                    Column("session", 11, _session_cell, grow=1),
+                ]
+                yield RowList(columns, lambda pick: pick.key, markable=True, empty="Reading the sessions…", id="picks")
+            with VerticalScroll(id="shown"):
+                yield ComparisonTable(id="table")
+                with Container(id="plots"):
+                    yield Distribution("tokens/s of each request", "tok/s", id="distribution")
+                    yield Plot("tokens/s, request by request", "request", figures.rate, from_zero=False, id="over-time")
+                    yield Plot("memory", "s", figures.size, id="memory")
+                    yield Plot("power", "s", lambda value: f"{value:.0f}", id="power")
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.query_one("#shown").focus()
+        self.query_one("#plots").display = False
+        self.table.show_comparison(None, NOTHING)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.set_class(event.size.width < WIDE, "narrow")
+
+    def on_screen_resume(self) -> None:
+        self.load()
+
+    # What can be picked
+
+    @work(thread=True, exclusive=True, group="list", exit_on_error=False, name="Reading the sessions")
+    def load(self) -> None:
+        self.post_message(self.Listing(_picks(self.workbench.store.listed())))
+
+    @on(Listing)
+    def show_listing(self, event: Listing) -> None:
+        self._all = event.picks
+        self._show_filtered()
+        if self._wanted is not None:
+            sessions, method = self._wanted
+            self._wanted = None
+            self.pick(sessions, method)
+        elif self._first and self._all:
+            self.pick([self._all[0].session])
+        self._first = False
+
+    def pick(self, sessions: list[str], method: str | None = None) -> None:
+        """Pick all methods of these sessions, or the one method of each."""
+        keys = [p.key for name in sessions for p in self._all if p.session == name and method in (None, p.method)]
+        if not keys:
+            self._wanted = (sessions, method)  # not listed yet: it is being read
+            return
+        self.picks.mark(keys)
+        self.picks.move_to_key(keys[0])
+
+    @on(Input.Changed, "#pick-filter")
+    def filter_picks(self, event: Input.Changed) -> None:
+        event.stop()
+        self._show_filtered()
+
+    @on(Input.Submitted, "#pick-filter")
+    def filter_done(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.picks.focus()
+
+    def _show_filtered(self) -> None:
+        words = self.query_one("#pick-filter", Input).value.lower().split()
+        found = [
+            pick for pick in self._all if all(word in f"{pick.key} {pick.name} {pick.model}".lower() for word in words)
+        ]
+        self.picks.show_rows(found, "No session matches." if self._all else "There are no sessions yet.")
+
+    def action_choose(self) -> None:
+        self.toggle_class("choosing")
+        (self.picks if self.has_class("choosing") else self.query_one("#shown")).focus()
+
+    def action_filter(self) -> None:
+        self.add_class("choosing")
+        self.query_one("#pick-filter", Input).focus()
+
+    def action_leave(self) -> None:
+        if self.query_one("#pick-filter", Input).has_focus:
+            self.picks.focus()
+        elif self.has_class("choosing"):
+            self.action_choose()
+
+    @on(RowList.Chosen)
+    def toggle_pick(self, event: RowList.Chosen) -> None:
+        event.stop()
+        self.picks.action_mark()
+
+    # The comparison
+
+    @on(RowList.Marked)
+    def compare_marked(self, event: Message) -> None:
+        event.stop()
+        self._compare_now()
+
+    def _compare_now(self) -> None:
+        picked = [tuple(key.split(":", 1)) for key in self.picks.marked]
+        if not picked:
+            self.baseline = None
+            self.post_message(self.Compared(None, (), NOTHING))
+            return
+        self._compare([(session, method) for session, method in picked], self.baseline, self.anyway)
+
+    @work(thread=True, exclusive=True, group="compare", exit_on_error=False, name="Comparing")
+    def _compare(self, picked: list[tuple[str, str]], baseline: str | None, anyway: bool) -> None:
+        from sessions.closing import recover
+        from sessions.comparison import ComparisonError, compare
+        from tui.comparison_series import pick_series
+
+        worker = get_current_worker()
+        store = self.workbench.store
+        try:
+            for session in dict.fromkeys(session for session, _ in picked):
+                try:
+                    recover(store.folder(session))
+                except SessionError:
+                    continue  # its row says what is wrong with it
+            comparison = compare(store, picked, baseline, anyway)
+        except ComparisonError as error:
+            if not worker.is_cancelled:
+                self.post_message(
+                    self.Compared(
+                        None, (), f"{error} Press a to do so here.".replace("add --anyway to see", "ask to see")
+                    )
+                )
+            return
+        series = [
+            pick_series(store, row.session, row.method) for row in comparison.rows if not row.problem or row.blocks
+        ]
+        if not worker.is_cancelled:
+            self.post_message(self.Compared(comparison, series, ""))
+
+    @on(Compared)
+    def show_compared(self, event: Compared) -> None:
+        self.comparison, self.problem = event.comparison, event.problem
+        comparison = event.comparison
+        self.table.show_comparison(comparison, event.problem)
+        self.query_one("#plots").display = comparison is not None and bool(event.series)
+        said = "compare"
+        if comparison is not None:
+            sessions = len({row.session for row in comparison.rows})
+            said = f"compare · {len(comparison.rows)} rows of {sessions} session{'s' if sessions > 1 else ''}"
+            said += f" · baseline {self.baseline}" if self.baseline else ""
+        self.query_one("#head", Static).update(Content(said))
+        if comparison is not None:
+            self._plot(comparison, event.series)
+        self.refresh_bindings()
+
+    def _plot(self, comparison: Comparison, series: Sequence[PickSeries]) -> None:
+        from tui.comparison_series import longest
+
+        several = len({row.session for row in comparison.rows}) > 1
+        styles = {(row.session, row.method): series_style(place) for place, row in enumerate(comparison.rows)}
+        names = {
+            (one.session, one.method): one_line(f"{one.method} {one.session[-6:]}" if several else one.method, 40)
+            for one in series
+        }
+        keys = [(one.session, one.method) for one in series]
+        self.query_one("#distribution", Distribution).show_samples(
+            [Sample(names[key], one.tok_s, styles[key]) for key, one in zip(keys, series, strict=True)]
+        )
+        self.query_one("#over-time", Plot).show_series(
+            [
+                Series(names[key], list(range(1, len(one.tok_s) + 1)), one.tok_s, styles[key])
+                for key, one in zip(keys, series, strict=True)
+            ]
+        )
+        on_gpu = any(one.on_gpu for one in series)
+        axis = longest([curve for one in series for curve in (one.memory, one.power)])
+        self.query_one("#memory", Plot).show_series(
+            [
+                Series(names[key], one.memory.seconds, one.memory.values, styles[key])
+                for key, one in zip(keys, series, strict=True)
+            ],
+            title="VRAM in the last block" if on_gpu else "RSS in the last block",
+            x_range=axis,
+            reason="No memory was read in these blocks.",
+        )
+        self.query_one("#power", Plot).show_series(
+            [
+                Series(names[key], one.power.seconds, one.power.values, styles[key])
+                for key, one in zip(keys, series, strict=True)
+            ],
+            title="GPU power, W" if on_gpu else "CPU of the process, % of one core",
+            x_range=axis,
+            reason="No power was read in these blocks.",
+        )
+
+    def action_baseline(self) -> None:
+        """The next picked method becomes the baseline; after the last, each method's own reference again."""
+        if self.comparison is None:
+            return
+        names = list(dict.fromkeys(row.method for row in self.comparison.rows))
+        place = names.index(self.baseline) + 1 if self.baseline in names else 0
+        self.baseline = names[place] if place < len(names) else None
+        self.workbench.notify(
+            f"The baseline is {self.baseline}." if self.baseline else "Each method has its own reference again.",
+            markup=False,
+            timeout=3,
+        )
+        self._compare_now()
+
+    def action_anyway(self) -> None:
+        self.anyway = not self.anyway
+        self._compare_now()
+
+    def action_export(self) -> None:
+        if self.comparison is None:
+            self.workbench.notify(NOTHING, markup=False)
+            return
+        self._export(self.comparison)
+
+    @work(thread=True, exit_on_error=False, name="Exporting")
+    def _export(self, comparison: Comparison) -> None:
+        from sessions.csv_export import ExportError, write_comparison_csv
+
+        app = self.workbench
+        path = Path.cwd() / f"kasoku-compare-{datetime.now().astimezone():%Y%m%d-%H%M%S}.csv"
+        try:
+            written = write_comparison_csv(comparison, path)
+        except ExportError as error:
+            app.call_from_thread(app.notify, str(error), severity="error", markup=False, timeout=10)
+        else:
+            app.call_from_thread(app.notify, f"Wrote {written}", markup=False, timeout=10)
+
+
+def _curves(
+    series: Sequence[PickSeries],
+    names: Mapping[tuple[str, str], str],
+    styles: Mapping[tuple[str, str], str],
+    curve: Callable[[PickSeries], Curve],
+) -> list[Series]:
+    shown = []
+    for one in series:
+        key = (one.session, one.method)
+        shown.append(Series(names[key], curve(one).seconds, curve(one).values, styles[key]))
+    return shown
+
+
+def _picks(listed: Sequence[Listed]) -> list[Pick]:
+    return [Pick(row.id, row.name, row.created_ns, row.model, method) for row in listed for method in row.methods]
+
+
+def _session_cell(pick: Pick) -> Cell:
+    if pick.name:
+        return (one_line(pick.name, 60), "dim")
+    when = datetime.fromtimestamp(pick.created_ns / 1e9).astimezone()
+    return (f"{when:%m-%d %H:%M} {one_line(pick.model, 40)}", "dim")

@@ -1,0 +1,249 @@
+"""Session: one session in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static, TabbedContent, TabPane
+
+from sessions.session_folder import SessionError
+from tui import figures
+from tui.screens.workbench_screen import WorkbenchScreen
+from tui.terminal_text import one_line
+from tui.widgets.facts import Fact, Facts
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.plot import Plot, Series, series_style
+from tui.widgets.row_list import Cell, Column, RowList
+
+if TYPE_CHECKING:
+    from tui.session_facts import SessionFacts
+
+WIDE = 120
+TABS = ("overview", "runs", "requests", "timeline")
+STATUS_STYLES = {"ok": "good", "stopped": "warning", "unavailable": "dim"}
+
+
+class SessionScreen(WorkbenchScreen):
+    """Tabs: the session and its machine, the runs with evidence and log, the requests with text, the timeline."""
+
+    CSS_PATH = "session.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "close", "back", id="session.close", tooltip="Back to where you came from"),
+        Binding("left", "tab(-1)", "tab", id="session.previous", tooltip="The tab before", key_display="←", show=False),
+        Binding("right,tab", "tab(1)", "next tab", id="session.next", tooltip="The next tab", key_display="→"),
+        Binding("c", "compare", "compare", id="session.compare", tooltip="Compare this session's methods"),
+        Binding("e", "export", "export", id="session.export", tooltip="Write this session's frames as CSV"),
+        Binding("p", "replay", "replay", id="session.replay", tooltip="Play this session as if it ran now"),
+    ]
+
+    class Read(Message):
+        """The session was read, or the sentence that says why not."""
+
+        def __init__(self, facts: SessionFacts | str) -> None:
+            super().__init__()
+            self.facts = facts
+
+    def __init__(self, session: str) -> None:
+        super().__init__()
+        self.session = session
+        self.facts: SessionFacts | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static(Content(f"session {self.session}"), id="head")
+        with TabbedContent(initial="overview"):
+            with TabPane("overview", id="overview"), VerticalScroll(id="overview-scroll"):
+                yield Facts([Fact("", "Reading the session…", "dim")], id="overview-facts")
+            with TabPane("runs", id="runs"), Container(classes="list-pane"):
+                runs: list[Column[dict[str, Any]]] = [
+                    Column("method", 16, lambda run: one_line(run["method"], 60), grow=1),
+                    Column("block", 5, lambda run: str(run["block"] + 1), right=True, sort=lambda run: run["block"]),
+                    Column("status", 11, _status_cell, sort=lambda run: run["status"]),
+                    Column("load", 7, lambda run: figures.duration(run["load_s"]), right=True),
+                    Column("in effect", 9, _effect_cell),
+                ]
+                yield RowList(runs, _run_key, empty="There are no runs.", id="run-list")
+                with VerticalScroll(classes="detail"):
+                    yield Facts(id="run-facts")
+            with TabPane("requests", id="requests"), Container(classes="list-pane"):
+                requests: list[Column[dict[str, Any]]] = [
+                    Column(
+                        "method", 14, lambda row: one_line(row["method"], 60), grow=1, sort=lambda row: row["method"]
+                    ),
+                    Column("request", 7, _request_cell, right=True, sort=lambda row: row["request"]),
+                    Column("tok/s", 7, lambda row: figures.rate(row["e2e_tok_s"]), right=True, sort=_e2e),
+                    Column("TTFT", 7, lambda row: figures.duration(row["ttft_s"]), right=True, sort=_ttft),
+                    Column("tokens", 6, lambda row: str(row["output_tokens"]), right=True),
+                    Column("end", 6, lambda row: str(row["finish_reason"] or figures.UNKNOWN), need=60),
+                ]
+                yield RowList(requests, _request_key, empty="There are no requests.", id="request-list")
+                with VerticalScroll(classes="detail"):
+                    yield Facts(id="request-facts")
+            with TabPane("timeline", id="timeline"), VerticalScroll():
+                yield Plot("tokens/s of each request", "s", figures.rate, id="plot-rates")
+                for place in range(5):
+                    yield Plot("", "s", _short, id=f"plot-{place}")
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.query_one("#overview-scroll").focus()
+        self.load()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.set_class(event.size.width >= WIDE, "wide")
+
+    @work(thread=True, exclusive=True, exit_on_error=False, name="Reading the session")
+    def load(self) -> None:
+        from tui.session_facts import read_session
+
+        try:
+            self.post_message(self.Read(read_session(self.workbench.store, self.session)))
+        except SessionError as error:
+            self.post_message(self.Read(str(error)))
+
+    @on(Read)
+    def show_read(self, event: Read) -> None:
+        facts = event.facts
+        overview = self.query_one("#overview-facts", Facts)
+        if isinstance(facts, str):
+            overview.show_facts([Fact("", facts, "bad")])
+            return
+        self.facts = facts
+        session = facts.session
+        name = one_line(f" · {session.name}", 60) if session.name else ""
+        model = one_line(str(session.plan.get("model", "")), 60)
+        self.query_one("#head", Static).update(Content(f"session {session.id}{name} · {session.status} · {model}"))
+        said = [Fact("", facts.problem, "warning")] if facts.problem else []
+        overview.show_facts([*said, *facts.overview])
+        self.query_one("#run-list", RowList).show_rows(facts.runs)
+        self.query_one("#request-list", RowList).show_rows(facts.requests)
+        self._plot(facts)
+
+    def _plot(self, facts: SessionFacts) -> None:
+        curves = [*facts.rates.values(), *facts.curves.values()]
+        ends = [curve.seconds[-1] for curve in curves if curve.seconds]
+        axis = (0.0, max(ends)) if ends else None
+        self.query_one("#plot-rates", Plot).show_series(
+            [
+                Series(one_line(name, 40), curve.seconds, curve.values, series_style(place), joined=False)
+                for place, (name, curve) in enumerate(facts.rates.items())
+            ],
+            x_range=axis,
+            reason="No timed request ended in this session.",
+        )
+        titles = list(facts.curves)
+        for place in range(5):
+            plot = self.query_one(f"#plot-{place}", Plot)
+            plot.display = place < len(titles)
+            if place < len(titles):
+                curve = facts.curves[titles[place]]
+                plot.show_series(
+                    [Series("", curve.seconds, curve.values, series_style(2))], title=titles[place], x_range=axis
+                )
+
+    @on(RowList.Highlighted, "#run-list")
+    def show_run(self, event: RowList.Highlighted) -> None:
+        from tui.session_facts import run_facts
+
+        folder = self.workbench.store.path / self.session
+        facts: list[Fact] = []
+        if event.row is not None:
+            from sessions.session_folder import SessionFolder
+
+            facts = run_facts(SessionFolder(folder), event.row)
+        self.query_one("#run-facts", Facts).show_facts(facts)
+
+    @on(RowList.Highlighted, "#request-list")
+    def show_request(self, event: RowList.Highlighted) -> None:
+        row = event.row
+        facts: list[Fact] = []
+        if row is not None:
+            what = "warm-up" if row["warmup"] else f"request {row['request'] + 1}"
+            facts.append(Fact("", f"{row['method']} · block {row['block'] + 1} · {what}"))
+            facts += [Fact("flag", flag, "warning") for flag in row["flags"] or ()]
+            facts.append(Fact("end to end", figures.duration(row["e2e_s"])))
+            facts.append(Fact("decode tok/s", figures.rate(row["decode_tok_s"])))
+            facts.append(Fact("prompt tokens", str(row["prompt_tokens"])))
+            facts += [Fact("", " "), Fact("", row["text"] or "(no text)", "strong" if row["text"] else "dim")]
+        self.query_one("#request-facts", Facts).show_facts(facts)
+
+    # Keys
+
+    def action_close(self) -> None:
+        self.app.pop_screen()
+
+    def action_tab(self, step: int) -> None:
+        tabs = self.query_one(TabbedContent)
+        tabs.active = TABS[(TABS.index(tabs.active) + step) % len(TABS)]
+
+    @on(TabbedContent.TabActivated)
+    def focus_tab(self, event: TabbedContent.TabActivated) -> None:
+        target = {"overview": "#overview-scroll", "runs": "#run-list", "requests": "#request-list"}
+        wanted = target.get(event.pane.id or "", "#timeline VerticalScroll")
+        self.query_one(wanted).focus()
+
+    async def action_compare(self) -> None:
+        await self.workbench.compare_sessions([self.session])
+
+    async def action_replay(self) -> None:
+        try:
+            folder = self.workbench.store.folder(self.session)
+        except SessionError as error:
+            self.workbench.notify(str(error), severity="error", markup=False)
+            return
+        (await self.workbench.run_screen()).watch_session(folder, replay=not folder.is_live())
+
+    @work(thread=True, exit_on_error=False, name="Exporting")
+    def action_export(self) -> None:
+        from sessions.csv_export import ExportError, export_session
+
+        app = self.workbench
+        try:
+            written = export_session(app.store.folder(self.session), Path.cwd() / f"kasoku-{self.session}")
+        except (ExportError, SessionError) as error:
+            app.call_from_thread(app.notify, str(error), severity="error", markup=False, timeout=10)
+        else:
+            said = f"Wrote {', '.join(path.name for path in written)} to {written[0].parent}"
+            app.call_from_thread(app.notify, said, markup=False, timeout=10)
+
+
+def _short(value: float) -> str:
+    return figures.size(value) if value >= 1e6 else f"{value:.4g}"
+
+
+def _run_key(run: dict[str, Any]) -> str:
+    return f"{run['method']}:{run['block']}:{run.get('attempt')}"
+
+
+def _request_key(row: dict[str, Any]) -> str:
+    return f"{row['method']}:{row['block']}:{row.get('attempt')}:{row['request']}:{row['sequence']}"
+
+
+def _e2e(row: dict[str, Any]) -> float | None:
+    return row["e2e_tok_s"]  # type: ignore[no-any-return]
+
+
+def _ttft(row: dict[str, Any]) -> float | None:
+    return row["ttft_s"]  # type: ignore[no-any-return]
+
+
+def _method_cell(row: dict[str, Any]) -> Cell:
+    return one_line(row["method"], 60)
+
+
+def _status_cell(run: dict[str, Any]) -> Cell:
+    return (str(run["status"]), STATUS_STYLES.get(run["status"], "bad"))
+
+
+def _effect_cell(run: dict[str, Any]) -> Cell:
+    return (figures.yes_no(run["in_effect"]), {True: "good", False: "bad"}.get(run["in_effect"], "dim"))
+
+
+def _request_cell(row: dict[str, Any]) -> Cell:
+    return ("warm-up", "dim") if row["warmup"] else str(row["request"] + 1)

@@ -1,0 +1,285 @@
+"""Sessions: all that were saved, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.getters import query_one
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from sessions.session_folder import SessionError
+from sessions.store import Listed
+from tui import figures
+from tui.screens.ask import AskText, Confirm
+from tui.screens.workbench_screen import WorkbenchScreen
+from tui.terminal_text import one_line
+from tui.widgets.key_bar import KeyBar
+from tui.widgets.row_list import Cell, Column, RowList
+
+STATUS_STYLES = {
+    "finished": "good",
+    "running": "accent",
+    "preparing": "accent",
+    "stopped": "warning",
+    "interrupted": "warning",
+    "failed": "bad",
+    "unreadable": "bad",
+}
+
+
+class SessionsScreen(WorkbenchScreen):
+    """The list is read in a thread, and only the lines in view are drawn: thousands stay instant."""
+
+    CSS_PATH = "sessions.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "filter", id="sessions.filter", tooltip="Type to filter the list", key_display="/"),
+        Binding("c", "compare", "compare", id="sessions.compare", tooltip="Compare the ticked sessions, or this one"),
+        Binding("n", "rename", "name", id="sessions.rename", tooltip="Give this session another name"),
+        Binding("t", "tag", "tags", id="sessions.tag", tooltip="Give this session tags, separated by commas"),
+        Binding("e", "export", "export", id="sessions.export", tooltip="Write this session's frames as CSV"),
+        Binding("p", "replay", "replay", id="sessions.replay", tooltip="Play this session as if it ran now"),
+        Binding("u", "resume", "resume", id="sessions.resume", tooltip="Run what is missing of this session"),
+        Binding("x,delete", "delete", "delete", id="sessions.delete", tooltip="Remove this session for good"),
+        Binding("f5", "reload", "reload", show=False, id="sessions.reload", tooltip="Read the list again"),
+        Binding("escape", "leave_filter", "Back", show=False, id="sessions.leave", tooltip="Back to the list"),
+    ]
+
+    rows = query_one("#sessions", RowList)
+
+    class Loaded(Message):
+        """The list was read."""
+
+        def __init__(self, listed: Sequence[Listed]) -> None:
+            super().__init__()
+            self.listed = listed
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._all: list[tuple[str, Listed]] = []
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(id="bar"):
+            yield Static(Content("sessions"))
+            yield Input(placeholder="/ to filter by name, tag, model, method, status, id", id="filter", compact=True)
+            yield Static("", id="count", markup=False)
+        columns: list[Column[Listed]] = [
+            Column("when", 16, _when, sort=lambda row: row.created_ns or None),
+            Column("name", 10, _name, grow=3, sort=lambda row: row.name.lower() or None),
+            Column(
+                "status", 11, lambda row: (row.status, STATUS_STYLES.get(row.status, "")), sort=lambda row: row.status
+            ),
+            Column("model", 14, lambda row: one_line(row.model, 60), grow=1, need=84, sort=lambda row: row.model),
+            Column("#", 2, lambda row: str(len(row.methods)), right=True, sort=lambda row: len(row.methods)),
+            Column("device", 6, lambda row: one_line(row.device, 12), need=100, sort=lambda row: row.device),
+            Column("requests", 8, lambda row: str(row.requests), right=True, need=100, sort=lambda row: row.requests),
+            Column("blocks", 6, lambda row: str(row.blocks), right=True, need=100, sort=lambda row: row.blocks),
+            Column(
+                "fastest", 15, lambda row: one_line(row.best, 40), grow=2, need=74, sort=lambda row: row.best or None
+            ),
+            Column("tok/s", 7, lambda row: figures.rate(row.best_tok_s), right=True, sort=lambda row: row.best_tok_s),
+        ]
+        yield RowList(columns, lambda row: row.id, markable=True, empty="Reading the sessions…", id="sessions")
+        yield Static("", id="below", markup=False)
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        self.rows.focus()
+
+    def on_screen_resume(self) -> None:
+        self.load()
+
+    # The list
+
+    @work(thread=True, exclusive=True, group="list", exit_on_error=False, name="Reading the sessions")
+    def load(self) -> None:
+        self.post_message(self.Loaded(self.workbench.store.listed()))
+
+    @on(Loaded)
+    def show_loaded(self, event: Loaded) -> None:
+        self._all = [(_haystack(row), row) for row in event.listed]
+        self._show_filtered()
+
+    @on(Input.Changed, "#filter")
+    def show_filtered(self, event: Input.Changed) -> None:
+        event.stop()
+        self._show_filtered()
+
+    def _show_filtered(self) -> None:
+        words = self.query_one("#filter", Input).value.lower().split()
+        found = [row for text, row in self._all if all(word in text for word in words)]
+        empty = "No session matches: escape and an empty filter show all." if self._all else NONE_YET
+        self.rows.show_rows(found, empty)
+        count = f"{len(found)} of {len(self._all)}" if words else f"{len(self._all)} sessions"
+        self.query_one("#count", Static).update(Content(count))
+
+    @on(Input.Submitted, "#filter")
+    def filter_done(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.rows.focus()
+
+    def action_filter(self) -> None:
+        self.query_one("#filter", Input).focus()
+
+    def action_leave_filter(self) -> None:
+        box = self.query_one("#filter", Input)
+        if not box.has_focus:
+            box.value = ""
+        self.rows.focus()
+
+    def action_reload(self) -> None:
+        self.load()
+
+    @on(RowList.Highlighted)
+    def describe(self, event: RowList.Highlighted) -> None:
+        event.stop()
+        row = event.row
+        text = ""
+        if row is not None:
+            parts = [row.id, ", ".join(one_line(name, 40) for name in row.methods)]
+            parts += [f"tags: {', '.join(one_line(tag, 40) for tag in row.tags)}"] if row.tags else []
+            parts += [one_line(row.problem, 300)] if row.problem else []
+            text = " · ".join(part for part in parts if part)
+        self.query_one("#below", Static).update(Content(text))
+
+    # What can be done with a session
+
+    @on(RowList.Chosen)
+    def open_chosen(self, event: RowList.Chosen) -> None:
+        event.stop()
+        self.workbench.open_session(event.row.id)
+
+    async def action_compare(self) -> None:
+        row = self.rows.row
+        picked = self.rows.marked or ([row.id] if row is not None else [])
+        if picked:
+            await self.workbench.compare_sessions(picked)
+
+    @work(exit_on_error=False, name="Renaming")
+    async def action_rename(self) -> None:
+        if (row := self.rows.row) is None:
+            return
+        name = await self.app.push_screen_wait(AskText(f"Name of {row.id}", row.name))
+        if name is not None:
+            self._relabel(row.id, name=name)
+
+    @work(exit_on_error=False, name="Tagging")
+    async def action_tag(self) -> None:
+        if (row := self.rows.row) is None:
+            return
+        tags = await self.app.push_screen_wait(AskText(f"Tags of {row.id}, separated by commas", ", ".join(row.tags)))
+        if tags is not None:
+            self._relabel(row.id, tags=tags.split(","))
+
+    def _relabel(self, session: str, name: str | None = None, tags: list[str] | None = None) -> None:
+        try:
+            self.workbench.store.relabel(session, name=name, tags=tags)
+        except SessionError as error:
+            self.workbench.notify(str(error), severity="error", markup=False)
+        self.load()
+
+    @work(exit_on_error=False, name="Deleting")
+    async def action_delete(self) -> None:
+        marked = self.rows.marked
+        row = self.rows.row
+        doomed = marked or ([row.id] if row is not None else [])
+        if not doomed:
+            return
+        what = f"{len(doomed)} sessions" if len(doomed) > 1 else doomed[0]
+        if not await self.app.push_screen_wait(Confirm(f"Delete {what} for good?")):
+            return
+        for session in doomed:
+            try:
+                self.workbench.store.delete(session)
+            except SessionError as error:
+                self.workbench.notify(str(error), severity="error", markup=False)
+        self.rows.mark([])
+        self.load()
+
+    def action_export(self) -> None:
+        if (row := self.rows.row) is not None:
+            self._export(row.id)
+
+    @work(thread=True, exit_on_error=False, name="Exporting")
+    def _export(self, session: str) -> None:
+        from sessions.csv_export import ExportError, export_session
+
+        app = self.workbench
+        try:
+            written = export_session(app.store.folder(session), Path.cwd() / f"kasoku-{session}")
+        except (ExportError, SessionError) as error:
+            app.call_from_thread(app.notify, str(error), severity="error", markup=False, timeout=10)
+        else:
+            said = f"Wrote {', '.join(path.name for path in written)} to {written[0].parent}"
+            app.call_from_thread(app.notify, said, markup=False, timeout=10)
+
+    async def action_replay(self) -> None:
+        if (row := self.rows.row) is None:
+            return
+        try:
+            folder = self.workbench.store.folder(row.id)
+        except SessionError as error:
+            self.workbench.notify(str(error), severity="error", markup=False)
+            return
+        (await self.workbench.run_screen()).watch_session(folder, replay=row.status not in ("running", "preparing"))
+
+    def action_resume(self) -> None:
+        if (row := self.rows.row) is None:
+            return
+        if row.status == "finished":
+            self.workbench.notify(f"{row.id} ran to its end: nothing is missing.", markup=False)
+            return
+        self._resume(row.id)
+
+    @work(thread=True, exit_on_error=False, name="Resuming")
+    def _resume(self, session: str) -> None:
+        from sessions.launch import resume
+
+        app = self.workbench
+        try:
+            folder = app.store.folder(session)
+            if not folder.is_live():
+                resume(folder, app.home)
+        except SessionError as error:
+            app.call_from_thread(app.notify, str(error), severity="error", markup=False, timeout=10)
+        else:
+            app.call_later(app.follow, folder)
+
+
+NONE_YET = "There are no sessions yet: press 1 to run one."
+
+
+def _haystack(row: Listed) -> str:
+    """All that the filter looks at, in small letters."""
+    return " ".join((row.id, row.name, row.status, row.model, row.device, *row.tags, *row.methods)).lower()
+
+
+def _when(row: Listed) -> Cell:
+    if not row.created_ns:
+        return (row.id[:15], "dim")
+    return f"{datetime.fromtimestamp(row.created_ns / 1e9).astimezone():%Y-%m-%d %H:%M}"
+
+
+def _status(row: Listed) -> Cell:
+    return (row.status, STATUS_STYLES.get(row.status, ""))
+
+
+def _best(row: Listed) -> Cell:
+    return one_line(row.best, 40)
+
+
+def _name(row: Listed) -> Cell:
+    if row.name:
+        tags = "".join(f" #{tag}" for tag in row.tags)
+        return one_line(row.name + tags, 80)
+    if row.tags:
+        return one_line(" ".join(f"#{tag}" for tag in row.tags), 80)
+    return (row.id[-6:], "dim")

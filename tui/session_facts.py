@@ -1,0 +1,219 @@
+"""One session read in full, for the Session screen. Called in a thread: it takes polars and the disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from sessions.closing import recover
+from sessions.session_folder import SessionError, SessionFile, SessionFolder
+from tui import figures
+from tui.comparison_series import Curve, metric_curve
+from tui.widgets.facts import Fact
+
+if TYPE_CHECKING:
+    from sessions.store import Store
+
+LOG_TAIL_LINES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What the screen shows; runs and requests are rows of their frames as dictionaries. Times in the curves are
+    seconds since the first block began; `rates` are tokens/s of requests at their ends."""
+
+    session: SessionFile
+    live: bool
+    overview: tuple[Fact, ...]
+    runs: tuple[dict[str, Any], ...]
+    requests: tuple[dict[str, Any], ...]
+    rates: Mapping[str, Curve]
+    curves: Mapping[str, Curve]
+    problem: str
+
+
+def read_session(store: Store, name: str) -> SessionFacts:
+    """Read a session, finalising it first where its conductor is gone. Raises SessionError with a sentence."""
+    folder = store.folder(name)
+    recover(folder)
+    session = folder.read()
+    live = folder.is_live()
+    problem = session.error
+    runs, requests = _rows(store, folder, "runs", "started_ns"), _rows(store, folder, "requests", "start_ns")
+    if not runs and not problem:
+        problem = (
+            "The session is running: its frames are written when it ends."
+            if live
+            else "Nothing was measured in this session."
+        )
+    rates, curves = _timeline(store, folder.id, runs, requests)
+    return SessionFacts(
+        session, live, tuple(_overview(folder, session, live)), runs, requests, rates, curves, problem
+    )
+
+
+def _rows(store: Store, folder: SessionFolder, frame: str, order: str) -> tuple[dict[str, Any], ...]:
+    scanned = store.scan(frame, [folder.id])
+    if scanned is None:
+        return ()
+    try:
+        return tuple(scanned.sort(order, nulls_last=True, maintain_order=True).collect().to_dicts())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise SessionError(f"The {frame} of {folder.id} cannot be read ({first}).") from None
+
+
+def _timeline(
+    store: Store, session: str, runs: Sequence[Mapping[str, Any]], requests: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    starts = [run["started_ns"] for run in runs if run["started_ns"] is not None]
+    ends = [run["ended_ns"] for run in runs if run["ended_ns"] is not None]
+    if not starts or not ends:
+        return {}, {}
+    span = (min(starts), max(ends))
+    rates: dict[str, Curve] = {}
+    for row in requests:
+        if row["e2e_tok_s"] is not None and row["end_ns"] is not None and not row["warmup"]:
+            curve = rates.setdefault(row["method"], Curve([], []))
+            curve.seconds.append((row["end_ns"] - span[0]) / 1e9)
+            curve.values.append(row["e2e_tok_s"])
+    wanted = {
+        "GPU power, W": ("gpu", "power_w", False),
+        "VRAM used": ("gpu", "memory_used_bytes", False),
+        "SM clock, MHz": ("gpu", "sm_clock_mhz", True),
+        "CPU of the machine, %": ("host", "cpu_percent", False),
+        "RSS of the process": ("runner", "rss_bytes", False),
+    }
+    curves = {
+        title: metric_curve(store, session, span, source, metric, highest=highest)
+        for title, (source, metric, highest) in wanted.items()
+    }
+    return rates, {title: curve for title, curve in curves.items() if curve.values}
+
+
+def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterator[Fact]:
+    plan = session.plan
+    yield Fact("", "Session")
+    yield Fact("id", session.id)
+    if session.name:
+        yield Fact("name", session.name)
+    if session.tags:
+        yield Fact("tags", ", ".join(session.tags))
+    style = {"finished": "good", "failed": "bad"}.get(session.status, "warning")
+    yield Fact("status", session.status + (" (a conductor is at work)" if live else ""), style)
+    if session.error:
+        yield Fact("error", session.error, "bad")
+    if session.created_ns:
+        yield Fact("begun", f"{datetime.fromtimestamp(session.created_ns / 1e9).astimezone():%Y-%m-%d %H:%M:%S %Z}")
+    if session.ended_ns and session.created_ns:
+        yield Fact("took", figures.duration((session.ended_ns - session.created_ns) / 1e9))
+    yield Fact("folder", str(folder.path))
+    yield Fact("", "")
+    yield Fact("", "Plan")
+    for name, value in plan.items():
+        if name == "methods" and isinstance(value, list):
+            yield Fact(name, ", ".join(str(row.get("name", "?")) for row in value if isinstance(row, dict)))
+        elif name != "schema_version" and value not in (None, "", [], {}):
+            yield from _facts(name, value)
+    yield Fact("", "")
+    yield Fact("", "Machine")
+    missing = session.machine.get("missing")
+    for name, value in session.machine.items():
+        if name != "missing" and value is not None:
+            yield from _facts(name, value)
+    if isinstance(missing, dict):
+        for name, reason in missing.items():
+            yield Fact(name, f"– {reason}", "dim")
+    yield Fact("", "")
+    yield Fact("", "Software")
+    for name, value in session.software.items():
+        yield from _facts(name, value)
+
+
+def _facts(name: str, value: Any) -> Iterator[Fact]:
+    """A fact for a plain value, several for a table, one a row for a list of tables."""
+    if isinstance(value, dict):
+        said = ", ".join(f"{key} {_word(inner)}" for key, inner in value.items() if inner not in (None, {}, []))
+        yield Fact(name, said)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for place, row in enumerate(value):
+            said = ", ".join(f"{key} {_word(inner)}" for key, inner in row.items() if inner not in (None, {}, []))
+            yield Fact(f"{name} {place}", said)
+    else:
+        yield Fact(name, _said(name, value))
+
+
+def _word(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
+
+
+def _said(name: str, value: Any) -> str:
+    if name.endswith("_bytes") and isinstance(value, int | float):
+        return figures.size(value)
+    if isinstance(value, list):
+        return ", ".join(_word(item) for item in value)
+    return str(value)
+
+
+def run_facts(folder: SessionFolder, run: Mapping[str, Any]) -> list[Fact]:
+    """A run in full: figures, evidence, what is missing, flags and the end of its log."""
+    again = f" · attempt {run['attempt'] + 1}" if run.get("attempt") else ""
+    facts = [Fact("", f"{run['method']} · block {run['block'] + 1}{again}")]
+    if run["error"]:
+        facts.append(Fact("error", run["error"], "bad"))
+    effect = run["in_effect"]
+    style = {True: "good", False: "bad"}.get(effect, "dim")
+    reason = f": {run['in_effect_reason']}" if run.get("in_effect_reason") else ""
+    facts.append(Fact("in effect", figures.yes_no(effect) + reason, style))
+    facts += [Fact("flag", flag, "warning") for flag in run["flags"] or ()]
+    for name, value in run.items():
+        if value is None or name in SHOWN_APART:
+            continue
+        facts.append(Fact(name, _figure(name, value)))
+    for title, name in (("Evidence", "evidence"), ("As resolved", "resolved"), ("Not known", "missing")):
+        table = _table(run.get(name))
+        if table:
+            facts += [Fact("", ""), Fact("", title)]
+            facts += [Fact(key, _word(value), "dim" if name == "missing" else "") for key, value in table.items()]
+    facts += [Fact("", ""), Fact("", "Log")]
+    lines = log_tail(folder, str(run["method"]), int(run["block"])) or list(run.get("log_tail") or ())
+    facts += [Fact("", line or " ", "dim") for line in lines] or [Fact("", "(the log is empty)", "dim")]
+    return facts
+
+
+SHOWN_APART = {
+    "session", "method", "block", "attempt", "error", "in_effect", "in_effect_reason", "flags", "evidence", "resolved",
+    "versions", "missing", "log_tail", "started_ns", "ended_ns",
+}  # fmt: skip
+
+
+def _figure(name: str, value: Any) -> str:
+    if isinstance(value, float) and name.endswith("_s"):
+        return figures.duration(value)
+    if name.endswith("_bytes"):
+        return figures.size(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _table(text: object) -> dict[str, Any]:
+    try:
+        table = json.loads(str(text)) if text else {}
+    except ValueError:
+        return {}
+    return table if isinstance(table, dict) else {}
+
+
+def log_tail(folder: SessionFolder, method: str, block: int) -> list[str]:
+    """The last lines of a run's log; empty where there is none."""
+    try:
+        with folder.log(method, block).open("rb") as log:
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - 64 * 1024))
+            return log.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    except OSError:
+        return []

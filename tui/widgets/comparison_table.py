@@ -1,0 +1,163 @@
+"""Methods side by side: a column each where the screen is wide, one below the other where it is narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tui import figures
+from tui.cells import cut, fit
+from tui.terminal_text import one_line
+from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.live_text import wrap
+from tui.widgets.plot import series_style
+
+if TYPE_CHECKING:
+    from sessions.comparison import Comparison, ComparisonRow
+
+LABEL_WIDTH = 15
+COLUMN_LEAST, COLUMN_MOST = 22, 36
+Line = tuple[str, "Callable[[ComparisonRow], Piece]"]
+
+
+class ComparisonTable(DrawnLines):
+    """Every figure of every row; what differs in the sessions' settings is marked."""
+
+    DEFAULT_CSS = """
+    ComparisonTable { padding: 0 1; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self._comparison: Comparison | None = None
+        self._message = ""
+
+    def show_comparison(self, comparison: Comparison | None, message: str = "") -> None:
+        """Show these rows, or the message where there are none."""
+        self._comparison, self._message = comparison, message
+        self.refresh(layout=True)
+        self.show()
+
+    def draw(self, width: int) -> list[list[Piece]]:
+        comparison = self._comparison
+        if comparison is None or not comparison.rows:
+            return [[(line, "dim")] for line in wrap("", self._message, width)] if self._message else []
+        rows = comparison.rows
+        several = len({row.session for row in rows}) > 1
+        figures_shown = [line for line in LINES if any(line[1](row)[0] != figures.UNKNOWN for row in rows)]
+        across = max(1, (width - LABEL_WIDTH) // (COLUMN_LEAST + 2))
+        lines: list[list[Piece]] = []
+        for first in range(0, len(rows), across):
+            shown = rows[first : first + across]
+            column = min(COLUMN_MOST, (width - LABEL_WIDTH) // len(shown) - 2)
+            column = max(COLUMN_LEAST, column)
+            if lines:
+                lines.append([])
+            lines += self._group(shown, first, figures_shown, column, several)
+        lines += self._settings(comparison, width)
+        return lines
+
+    def _group(
+        self, rows: tuple[ComparisonRow, ...], first: int, shown: list[Line], column: int, several: bool
+    ) -> list[list[Piece]]:
+        head: list[Piece] = [(" " * LABEL_WIDTH, "")]
+        for place, row in enumerate(rows):
+            head.append((fit("● " + one_line(row.method, 60), column) + "  ", series_style(first + place)))
+        lines = [head]
+        if several:
+            sessions: list[Piece] = [(fit("session", LABEL_WIDTH), "dim")]
+            sessions += [(fit(one_line(row.session, 60), column) + "  ", "dim") for row in rows]
+            lines.append(sessions)
+        for label, text in shown:
+            line: list[Piece] = [(fit(label, LABEL_WIDTH), "dim")]
+            for row in rows:
+                words, style = text(row)
+                line.append((fit(words, column) + "  ", style))
+            lines.append(line)
+        for label, words_of, style in LONG_LINES:
+            lines += _long(label, [words_of(row) for row in rows], style, column)
+        return lines
+
+    def _settings(self, comparison: Comparison, width: int) -> list[list[Piece]]:
+        lines: list[list[Piece]] = []
+        for name, values in comparison.differences:
+            shown = ", ".join(f"{session}: {one_line(str(value), 60)}" for session, value in values.items())
+            lines += [[(line, "warning")] for line in wrap("", f"≠ {name} differs: {shown}", width)]
+        for problem in comparison.problems:
+            lines += [[(line, "bad")] for line in wrap("", one_line(problem, 400), width)]
+        return [[], *lines] if lines else []
+
+
+def _long(label: str, texts: list[str], style: str, column: int) -> list[list[Piece]]:
+    """Sentences wrapped within their columns; nothing where none has any."""
+    if not any(texts):
+        return []
+    wrapped = [wrap("", one_line(text, 400), column) if text else [] for text in texts]
+    lines: list[list[Piece]] = []
+    for number in range(max(map(len, wrapped))):
+        line: list[Piece] = [(fit(label if number == 0 else "", LABEL_WIDTH), "dim")]
+        line += [
+            (fit(cut(words[number], column) if number < len(words) else "", column) + "  ", style) for words in wrapped
+        ]
+        lines.append(line)
+    return lines
+
+
+def _plain(text: str) -> Piece:
+    return (text, "dim" if text == figures.UNKNOWN else "")
+
+
+def _rate(row: ComparisonRow) -> Piece:
+    if row.tok_s_mean is None:
+        return (row.status or figures.UNKNOWN, "bad" if row.problem else "dim")
+    if row.tok_s_low is None or row.tok_s_high is None:
+        return (figures.rate(row.tok_s_mean), "strong")
+    return (f"{figures.rate(row.tok_s_mean)} ±{figures.rate((row.tok_s_high - row.tok_s_low) / 2)}", "strong")
+
+
+def _ratio(row: ComparisonRow) -> Piece:
+    if row.ratio is None:
+        return _plain(figures.UNKNOWN)
+    against = f" of {row.reference}" if row.reference and row.reference != row.method else ""
+    if row.ratio_low is None or row.ratio_high is None:
+        return _plain(f"{row.ratio:.2f}{against}")
+    return _plain(f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f}){against}")
+
+
+def _effect(row: ComparisonRow) -> Piece:
+    text = figures.yes_no(row.in_effect)
+    return (text, {True: "good", False: "bad", None: "dim"}[row.in_effect])
+
+
+def _share(value: float | None) -> str:
+    return figures.UNKNOWN if value is None else f"{value * 100:.0f} %"
+
+
+LINES: tuple[Line, ...] = (
+    ("tok/s ±95 %", _rate),
+    ("× reference", _ratio),
+    ("median", lambda row: _plain(figures.rate(row.tok_s_median))),
+    ("sd", lambda row: _plain(figures.rate(row.tok_s_sd))),
+    ("decode tok/s", lambda row: _plain(figures.rate(row.decode_tok_s_median))),
+    ("TTFT median", lambda row: _plain(figures.duration(row.ttft_s_median))),
+    ("ITL p50", lambda row: _plain(figures.duration(row.itl_s_p50))),
+    ("ITL p99", lambda row: _plain(figures.duration(row.itl_s_p99))),
+    ("VRAM peak", lambda row: _plain(figures.size(row.peak_vram_bytes))),
+    ("RSS peak", lambda row: _plain(figures.size(row.peak_rss_bytes))),
+    ("J/token", lambda row: _plain(figures.joules_per_token(row.energy_j_per_token))),
+    ("of bandwidth", lambda row: _plain(_share(row.mbu))),
+    ("load", lambda row: _plain(figures.duration(row.load_s_median))),
+    ("warm-up", lambda row: _plain(figures.duration(row.warmup_s_median))),
+    ("requests", lambda row: _plain(f"{row.requests} in {row.blocks} blocks")),
+    (
+        "1st difference",
+        lambda row: _plain(figures.UNKNOWN if row.first_difference is None else f"token {row.first_difference}"),
+    ),
+    ("in effect", _effect),
+)
+LONG_LINES: tuple[tuple[str, Callable[[ComparisonRow], str], str], ...] = (
+    ("verdict", lambda row: row.verdict, "accent"),
+    ("evidence", lambda row: row.in_effect_reason, "dim"),
+    ("flags", lambda row: "; ".join(row.flags), "warning"),
+    ("problem", lambda row: row.problem, "bad"),
+)

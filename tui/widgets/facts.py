@@ -1,0 +1,51 @@
+"""Named facts, one below the other: labels at the left, what is said wrapped at the right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tui.cells import fit
+from tui.terminal_text import plain
+from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.live_text import wrap
+
+LABEL_WIDTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A label and what is said; a fact without a label is a heading, one without either an empty line."""
+
+    label: str
+    text: str
+    style: str = ""
+
+
+class Facts(DrawnLines):
+    """Text of any origin may stand here: control characters are shown as signs."""
+
+    DEFAULT_CSS = """
+    Facts { height: auto; padding: 0 1; }
+    """
+
+    def __init__(self, facts: Sequence[Fact] = (), *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self._facts = facts
+
+    def show_facts(self, facts: Sequence[Fact]) -> None:
+        self._facts = facts
+        self.refresh(layout=True)
+        self.show()
+
+    def draw(self, width: int) -> list[list[Piece]]:
+        lines: list[list[Piece]] = []
+        for fact in self._facts:
+            if not fact.label:
+                lines += [[(line, fact.style or "title")] for line in wrap("", plain(fact.text), width)]
+                continue
+            room = max(10, width - LABEL_WIDTH)
+            for number, line in enumerate(wrap("", plain(fact.text), room)):
+                label = fit(plain(fact.label) if number == 0 else "", LABEL_WIDTH - 1) + " "
+                lines.append([(label, "dim"), (line, fact.style)])
+        return lines

@@ -1,0 +1,172 @@
+"""Curves and points in braille, two by four dots a cell, with a labelled axis on two sides.
+
+Drawn only when there is other data or another size; textual-plot would do the same for 95 ms a drawing and one more
+dependency, and its canvas repaints as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from textual.geometry import Size
+
+from tui.cells import cut, fit
+from tui.widgets.drawn_lines import DrawnLines, Piece
+
+SERIES_STYLES = ("accent", "good", "bar", "strong", "bad", "dim")  # told apart in every theme
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row and column within a cell
+LABEL_WIDTH = 9
+
+
+def series_style(place: int) -> str:
+    """The style of the series at this place, the same in a plot, its legend and the table beside it."""
+    return SERIES_STYLES[place % len(SERIES_STYLES)]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points of one curve; `joined` by lines, else dots only. x and y are of one length, in the units of the axes."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    style: str
+    joined: bool = True
+
+
+class Plot(DrawnLines):
+    """One plot with a title, in the height its style gives."""
+
+    DEFAULT_CSS = """
+    Plot { height: 10; padding: 0 1; }
+    """
+
+    def __init__(
+        self,
+        title: str,
+        x_label: str,
+        y_text: Callable[[float], str],
+        *,
+        from_zero: bool = True,
+        id: str | None = None,  # noqa: A002 - Textual's name
+    ) -> None:
+        super().__init__(id=id)
+        self._title, self._x_label, self._y_text = title, x_label, y_text
+        self._from_zero = from_zero
+        self._series: Sequence[Series] = ()
+        self._x_range: tuple[float, float] | None = None
+        self._reason = ""
+
+    def show_series(
+        self,
+        series: Sequence[Series],
+        *,
+        title: str | None = None,
+        x_range: tuple[float, float] | None = None,
+        reason: str = "",
+    ) -> None:
+        """Plot these; `x_range` makes several plots share an axis, `reason` is said where there is nothing to plot."""
+        self._series = [one for one in series if len(one.x)]
+        self._title = self._title if title is None else title
+        self._x_range, self._reason = x_range, reason
+        self.show()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        del container, viewport, width
+        return 10
+
+    def draw(self, width: int) -> list[list[Piece]]:
+        height = max(4, self.content_size.height)
+        if not self._series:
+            return [[(cut(self._title, width), "title")], [(cut(self._reason or "Nothing to plot yet.", width), "dim")]]
+        rows, columns = height - 2, max(4, width - LABEL_WIDTH - 1)
+        low_x, high_x = self._x_range or _range([one.x for one in self._series], False)
+        low_y, high_y = _range([one.y for one in self._series], self._from_zero)
+        canvas = _Canvas(columns, rows, (low_x, high_x), (low_y, high_y))
+        for one in self._series:
+            canvas.draw(one)
+        lines: list[list[Piece]] = [self._legend(width)]
+        for row in range(rows):
+            label = ""
+            if row == 0:
+                label = self._y_text(high_y)
+            elif row == rows - 1:
+                label = self._y_text(low_y)
+            elif row == rows // 2:
+                label = self._y_text(high_y - (high_y - low_y) * (row + 0.5) / rows)
+            lines.append([(fit(label, LABEL_WIDTH, right=True), "dim"), ("│", "dim"), *canvas.line(row)])
+        left, right = f"{low_x:.4g}", f"{high_x:.4g} {self._x_label}"
+        gap = " " * max(1, columns - len(left) - len(right))
+        lines.append([(" " * (LABEL_WIDTH + 1) + left + gap + right, "dim")])
+        return lines
+
+    def _legend(self, width: int) -> list[Piece]:
+        line: list[Piece] = [(self._title, "title")]
+        used = len(self._title)
+        for one in self._series:
+            name = f"  ● {one.name}"
+            if one.name and used + len(name) <= width:
+                line.append((name, one.style))
+                used += len(name)
+        return line
+
+
+class _Canvas:
+    """Braille cells, each in the style of the series that drew in it last."""
+
+    def __init__(self, columns: int, rows: int, x_range: tuple[float, float], y_range: tuple[float, float]) -> None:
+        self._columns, self._rows = columns, rows
+        self._x_range, self._y_range = x_range, y_range
+        self._bits = [[0] * columns for _ in range(rows)]
+        self._styles = [[""] * columns for _ in range(rows)]
+
+    def draw(self, series: Series) -> None:
+        before: tuple[int, int] | None = None
+        for x, y in zip(series.x, series.y, strict=True):
+            point = self._point(x, y)
+            if series.joined and before is not None:
+                self._line(before, point, series.style)
+            else:
+                self._set(*point, series.style)
+            before = point
+
+    def _point(self, x: float, y: float) -> tuple[int, int]:
+        (low_x, high_x), (low_y, high_y) = self._x_range, self._y_range
+        across = (x - low_x) / (high_x - low_x) if high_x > low_x else 0.5
+        up = (y - low_y) / (high_y - low_y) if high_y > low_y else 0.5
+        return round(across * (self._columns * 2 - 1)), round((1 - up) * (self._rows * 4 - 1))
+
+    def _line(self, start: tuple[int, int], end: tuple[int, int], style: str) -> None:
+        steps = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
+        for step in range(steps + 1):
+            self._set(
+                round(start[0] + (end[0] - start[0]) * step / steps),
+                round(start[1] + (end[1] - start[1]) * step / steps),
+                style,
+            )
+
+    def _set(self, x: int, y: int, style: str) -> None:
+        column, row = x // 2, y // 4
+        if 0 <= column < self._columns and 0 <= row < self._rows:
+            self._bits[row][column] |= DOTS[y % 4][x % 2]
+            self._styles[row][column] = style
+
+    def line(self, row: int) -> list[Piece]:
+        """A row as pieces of one style each."""
+        pieces: list[Piece] = []
+        for bits, style in zip(self._bits[row], self._styles[row], strict=True):
+            character = chr(0x2800 + bits) if bits else " "
+            if pieces and pieces[-1][1] == style:
+                pieces[-1] = (pieces[-1][0] + character, style)
+            else:
+                pieces.append((character, style))
+        return pieces
+
+
+def _range(values: Sequence[Sequence[float]], from_zero: bool) -> tuple[float, float]:
+    """Lowest and highest of all, a little apart where they are one."""
+    low, high = min(map(min, values)), max(map(max, values))
+    if from_zero:
+        low = min(0.0, low)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
