@@ -6,25 +6,27 @@ carries the method and the block it belongs to, so that a journal can be read fr
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 SCHEMA_VERSION = 1
 
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a frame's column can hold
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="k", omit_defaults=True, gc=False):
     """What every record has: the time it speaks of."""
 
-    t: int
+    t: Int64
 
 
 class Header(Record, tag="header", frozen=True, kw_only=True):
     """The first line of a journal, and again the first line of each `resume`."""
 
-    schema_version: int
+    schema_version: Int64
     session: str
-    realtime_ns: int
+    realtime_ns: Int64
     boot_id: str | None = None
     resumed: bool = False
 
@@ -35,8 +37,8 @@ class Phase(Record, tag="phase", frozen=True, kw_only=True):
     name: str
     state: str  # started | progress | ended | failed
     detail: str = ""
-    done: int | None = None
-    total: int | None = None
+    done: Int64 | None = None
+    total: Int64 | None = None
     unit: str = ""
 
 
@@ -44,10 +46,10 @@ class Prepared(Record, tag="prepared", frozen=True, kw_only=True):
     """What the preparation found: the model's folder and facts, the prompts' ids, an interpreter for each method."""
 
     model: dict[str, Any]
-    prompts: list[list[int]]
+    prompts: list[list[Int64]]
     prompt_text: str | None
     prompt_template: bool
-    stop_token_ids: list[int]
+    stop_token_ids: list[Int64]
     interpreters: dict[str, dict[str, Any]]
     unavailable: dict[str, dict[str, str]]  # method -> {"reason": …, "remedy": …}
 
@@ -63,27 +65,27 @@ class MachineSeen(Record, tag="machine", frozen=True, kw_only=True):
 
 class BlockStarted(Record, tag="block", frozen=True, kw_only=True):
     method: str
-    block: int
-    position: int
-    of: int
+    block: Int64
+    position: Int64
+    of: Int64
     environment: str = ""
-    pid: int | None = None
+    pid: Int64 | None = None
 
 
 class BlockPhase(Record, tag="block_phase", frozen=True, kw_only=True):
     method: str
-    block: int
+    block: Int64
     phase: str  # import | load | warmup | timed | evidence | close
 
 
 class Loaded(Record, tag="loaded", frozen=True, kw_only=True):
     method: str
-    block: int
+    block: Int64
     load_s: float | None = None
-    weights_bytes: int | None = None
+    weights_bytes: Int64 | None = None
     dtype: str | None = None
     device: str | None = None
-    threads: int | None = None
+    threads: Int64 | None = None
     versions: dict[str, Any] = {}
     resolved: dict[str, Any] = {}
 
@@ -92,50 +94,54 @@ class RequestStarted(Record, tag="request", frozen=True, kw_only=True):
     """`t` is t_0, the moment before the engine is called."""
 
     method: str
-    block: int
-    request: int
+    block: Int64
+    request: Int64
     warmup: bool = False
-    prompt_index: int = 0
-    prompt_tokens: int = 0
-    batch: int = 1
+    prompt_index: Int64 = 0
+    prompt_tokens: Int64 = 0
+    batch: Int64 = 1
 
 
 class Tokens(Record, tag="tokens", frozen=True, kw_only=True):
     """Token ids with the time each reached the host; `index` is the position of the first of them in its response."""
 
     method: str
-    block: int
-    request: int
-    index: int
-    times: list[int]
-    ids: list[int]
-    sequence: int = 0
+    block: Int64
+    request: Int64
+    index: Int64
+    times: list[Int64]
+    ids: list[Int64]
+    sequence: Int64 = 0
+
+    def __post_init__(self) -> None:
+        if len(self.times) != len(self.ids):
+            raise ValueError(f"{len(self.ids)} tokens with {len(self.times)} times")
 
 
 class RequestEnded(Record, tag="request_end", frozen=True, kw_only=True):
     """`t` is when the engine's call came back; the last token's own time is in its `tokens` record."""
 
     method: str
-    block: int
-    request: int
+    block: Int64
+    request: Int64
     finish: str  # length | eos | stopped | error
-    output_tokens: int
-    cached_prompt_tokens: int | None = None
+    output_tokens: Int64
+    cached_prompt_tokens: Int64 | None = None
 
 
 class Memory(Record, tag="memory", frozen=True, kw_only=True):
     method: str
-    block: int
-    peak_allocated_bytes: int | None = None
-    peak_reserved_bytes: int | None = None
-    kv_reserved_bytes: int | None = None
-    peak_rss_bytes: int | None = None
+    block: Int64
+    peak_allocated_bytes: Int64 | None = None
+    peak_reserved_bytes: Int64 | None = None
+    kv_reserved_bytes: Int64 | None = None
+    peak_rss_bytes: Int64 | None = None
     missing: dict[str, str] = {}
 
 
 class EvidenceTaken(Record, tag="evidence", frozen=True, kw_only=True):
     method: str
-    block: int
+    block: Int64
     evidence: dict[str, Any]
     in_effect: bool | None = None
     reason: str = ""
@@ -145,7 +151,7 @@ class Energy(Record, tag="energy", frozen=True, kw_only=True):
     """Reading of the GPUs' energy counters (summed, joules) at an edge of a block."""
 
     method: str
-    block: int
+    block: Int64
     edge: str  # start | end
     energy_j: float | None
     reason: str = ""
@@ -153,17 +159,17 @@ class Energy(Record, tag="energy", frozen=True, kw_only=True):
 
 class BlockEnded(Record, tag="block_end", frozen=True, kw_only=True):
     method: str
-    block: int
+    block: Int64
     status: str  # ok | failed | oom | stalled | stopped | unavailable
     error: str = ""
     log_tail: list[str] = []
-    left_behind: int = 0  # processes the engine left, ended by the warden
+    left_behind: Int64 = 0  # processes the engine left, ended by the warden
 
 
 class Telemetry(Record, tag="telemetry", frozen=True, kw_only=True):
     """One tick of the sampler: rows of [source, metric, unit, value or null, t_ns, call_us, status]."""
 
-    rows: list[tuple[str, str, str, float | None, int, float, str]]
+    rows: list[tuple[str, str, str, float | None, Int64, float, str]]
 
 
 class Note(Record, tag="note", frozen=True, kw_only=True):
@@ -172,7 +178,7 @@ class Note(Record, tag="note", frozen=True, kw_only=True):
     text: str
     flag: str = ""
     method: str | None = None
-    block: int | None = None
+    block: Int64 | None = None
 
 
 class Asked(Record, tag="asked", frozen=True, kw_only=True):
@@ -180,7 +186,7 @@ class Asked(Record, tag="asked", frozen=True, kw_only=True):
 
     action: str
     method: str | None = None
-    block: int | None = None
+    block: Int64 | None = None
 
 
 class SessionEnded(Record, tag="end", frozen=True, kw_only=True):

@@ -1,0 +1,67 @@
+"""Which processes belong to a folder, and waiting for a condition with a deadline."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+Found = TypeVar("Found")
+DEADLINE_S = 60.0
+
+
+def until(condition: Callable[[], Found | None], what: str, deadline_s: float = DEADLINE_S) -> Found:
+    """What `condition` gives as soon as it is true; fails the test once the deadline has passed."""
+    deadline = time.monotonic() + deadline_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {deadline_s:g} s: {what}"
+        time.sleep(0.005)
+    return found
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Every living process with `folder` in its command line, environment, working directory or open files."""
+    needle = str(folder)
+    found = []
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            places = [*process.cmdline(), *process.environ().values(), process.cwd()]
+            places += [file.path for file in process.open_files()]
+            alive = process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            continue
+        if alive and any(needle in place for place in places):
+            found.append(process)
+    return found
+
+
+def described(processes: list[psutil.Process]) -> list[str]:
+    """For a failed test: who they are."""
+    rows = []
+    for process in processes:
+        try:
+            rows.append(f"{process.pid} {process.status()} {' '.join(process.cmdline())}")
+        except psutil.Error:
+            continue
+    return rows
+
+
+def child_of(pid: int, part: str) -> psutil.Process | None:
+    """The first process below `pid` whose command line contains `part`."""
+    try:
+        below = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return None
+    for process in below:
+        try:
+            if any(part in argument for argument in process.cmdline()):
+                return process
+        except psutil.Error:
+            continue
+    return None

@@ -1,0 +1,244 @@
+# mypy: ignore-errors
+# It runs in the runner, where mypy does not go.
+"""A user's engine, standard library only, that generates at a given rate and misbehaves where its options say so.
+
+rate       tokens/s (default 500); each token is emitted at its own due time
+step       the next id is the last one plus this, within the prompt's vocabulary of 64 (default 1)
+fault      what goes wrong, a name in FAULTS (default: nothing does)
+at         where: load | request (default) | evidence | close
+request    in which request (default 0, the first timed one)
+after      after how many tokens of it (default 2)
+once       a file: the fault happens only while it is not there, and makes it
+pids       a file that gets the ids of processes this engine leaves behind, one a line
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from kasoku_engine import Engine, UnsupportedError
+
+VOCABULARY = 64
+ESCAPES = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J \r\x08 [bold]markup[/bold]"
+LONG_LINE_BYTES = 100 << 20
+
+
+def wire() -> int:
+    return int(sys.argv[2])
+
+
+def write_raw(data: bytes) -> None:
+    """Straight onto the wire, past the runner's own writer."""
+    view = memoryview(data)
+    while view:
+        select.select([], [wire()], [])
+        try:
+            view = view[os.write(wire(), view[:65_536]) :]
+        except BlockingIOError:
+            continue
+
+
+def say(**message: object) -> None:
+    write_raw(json.dumps(message).encode() + b"\n")
+
+
+def sleep_for_ever() -> None:
+    while True:
+        time.sleep(60)
+
+
+# What can go wrong. Each takes the engine and the request under way (None outside of one).
+
+
+def exception(engine: Scripted, _request: object) -> None:
+    print(f"about to fail {ESCAPES}", file=sys.stderr)
+    raise ValueError(f"scripted failure {ESCAPES}")
+
+
+def unsupported(_engine: Scripted, _request: object) -> None:
+    raise UnsupportedError("This engine does not do that.")
+
+
+def leave(_engine: Scripted, _request: object) -> None:
+    os._exit(7)
+
+
+def segfault(_engine: Scripted, _request: object) -> None:
+    print("about to read address 0", file=sys.stderr, flush=True)
+    ctypes.string_at(0)
+
+
+def memory_error(_engine: Scripted, _request: object) -> None:
+    raise MemoryError
+
+
+def grow(_engine: Scripted, _request: object) -> None:
+    """Allocate until the kernel refuses."""
+    limit = 1 << 30
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    kept = []
+    while True:
+        kept.append(bytearray(64 << 20))
+
+
+def hang(_engine: Scripted, _request: object) -> None:
+    print("about to hang", file=sys.stderr, flush=True)
+    sleep_for_ever()
+
+
+def fork_away(engine: Scripted, _request: object) -> None:
+    """A sleeper two forks away, in a process session of its own, deaf to all that can be ignored."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            engine.note_pid(os.getpid())
+            sleep_for_ever()
+        os._exit(0)
+    child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    engine.note_pid(child.pid)
+
+
+def flood_wire(_engine: Scripted, _request: object) -> None:
+    write_raw(b'{"k":"weather","t":1,"sky":"grey"}\n' * 5_000)
+
+
+def flood_log(_engine: Scripted, _request: object) -> None:
+    for number in range(20_000):
+        print(f"line {number} of a talkative engine {ESCAPES}")
+    sys.stdout.flush()
+
+
+def long_line(_engine: Scripted, _request: object) -> None:
+    chunk = b"x" * (1 << 20)
+    for _ in range(LONG_LINE_BYTES // len(chunk)):
+        write_raw(chunk)
+    write_raw(b"\n")
+
+
+def rubbish(_engine: Scripted, _request: object) -> None:
+    write_raw(bytes(range(256)) * 64 + b"\n{\n[]\nnull\n\xff\xfe\n" + b"[" * 5_000 + b"\n")
+
+
+def unknown_kinds(_engine: Scripted, _request: object) -> None:
+    for kind in ("weather", "", None, 7, "TOKENS"):
+        say(k=kind, t=time.perf_counter_ns(), request=0)
+
+
+def backwards(engine: Scripted, request: object) -> None:
+    say(k="tokens", request=request.number, index=engine.sent, t=[time.perf_counter_ns() - 10**12], ids=[1])
+
+
+def future(engine: Scripted, request: object) -> None:
+    say(k="tokens", request=request.number, index=engine.sent, t=[time.perf_counter_ns() + 10**12], ids=[1])
+
+
+def negative(engine: Scripted, request: object) -> None:
+    say(k="tokens", request=request.number, index=engine.sent, t=[-5], ids=[1])
+
+
+def wrong_count(engine: Scripted, request: object) -> None:
+    say(k="request_end", t=time.perf_counter_ns(), request=request.number, finish="length", output_tokens=10**6)
+
+
+def too_many(engine: Scripted, request: object) -> None:
+    while True:
+        engine.emit([1] * 1_000)
+
+
+def negative_memory(_engine: Scripted, _request: object) -> None:
+    say(k="memory", t=time.perf_counter_ns(), peak_rss_bytes=-1)
+
+
+def done_early(_engine: Scripted, _request: object) -> None:
+    say(k="done", t=time.perf_counter_ns())
+    sleep_for_ever()
+
+
+def closes_wire(_engine: Scripted, _request: object) -> None:
+    os.close(wire())
+    sleep_for_ever()
+
+
+def lingers(_engine: Scripted, _request: object) -> None:
+    """Says that it is done, and then does not end."""
+    os._exit = lambda _status: sleep_for_ever()
+
+
+FAULTS = {
+    function.__name__: function
+    for function in (
+        exception, unsupported, leave, segfault, memory_error, grow, hang, fork_away, flood_wire, flood_log, long_line,
+        rubbish, unknown_kinds, backwards, future, negative, wrong_count, too_many, negative_memory, done_early,
+        closes_wire, lingers,
+    )
+}  # fmt: skip
+
+
+class Scripted(Engine):
+    """Counts up from the last prompt id, one token at a time."""
+
+    def load(self, job: dict) -> dict:
+        self.options = job["options"]
+        self.sent = 0
+        self.break_at("load")
+        return {
+            "weights_bytes": 0,
+            "dtype": job["dtype"],
+            "device": "cpu",
+            "threads": 1,
+            "versions": {"scripted": "1"},
+            "resolved": {"folder": job["model_folder"]},
+        }
+
+    def generate(self, request: object, emit: object) -> str:
+        self.emit = emit
+        pause = 1.0 / self.options.get("rate", 500.0)
+        token_id = request.prompt_ids[-1] % VOCABULARY
+        due = time.perf_counter()
+        for number in range(request.max_new_tokens):
+            self.sent = number
+            if request.number == self.options.get("request", 0) and number == self.options.get("after", 2):
+                emit.flush()
+                self.break_at("request", request)
+            due += pause
+            time.sleep(max(0.0, due - time.perf_counter()))
+            token_id = (token_id + self.options.get("step", 1)) % VOCABULARY
+            emit([token_id])
+        return "length"
+
+    def evidence(self) -> dict:
+        self.break_at("evidence")
+        return {"cache": "dynamic", "attention_ops": None, "missing": {"attention_ops": "It has no attention."}}
+
+    def close(self) -> None:
+        self.break_at("close")
+
+    def break_at(self, place: str, request: object = None) -> None:
+        fault = self.options.get("fault")
+        if fault is None or self.options.get("at", "request") != place:
+            return
+        once = self.options.get("once")
+        if once is not None:
+            if Path(once).exists():
+                return
+            Path(once).touch()
+        FAULTS[fault](self, request)
+
+    def note_pid(self, pid: int) -> None:
+        if "pids" in self.options:
+            with open(self.options["pids"], "a") as file:  # noqa: PTH123
+                file.write(f"{pid}\n")
+
+
+ENGINE = Scripted
