@@ -141,6 +141,7 @@ class BlockRun:
             self._block.requests,
             warmup_numbers(self._plan.warmup),
             self._clock(),
+            self._plan.sampling.max_new_tokens,
         )
         why = ""
         try:
@@ -206,8 +207,6 @@ class BlockRun:
                 continue
             try:
                 record = translator.take(line, self._clock())
-                if translator.done:
-                    translator.check_complete()
             except WireLieError as lie:
                 return f"lie: {lie}"
             if isinstance(record, EvidenceTaken):

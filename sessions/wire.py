@@ -15,6 +15,7 @@ from sessions.records import (
     AnyRecord,
     BlockPhase,
     EvidenceTaken,
+    Int64,
     Loaded,
     Memory,
     RequestEnded,
@@ -27,6 +28,8 @@ READ_BYTES: Final = 1 << 18
 PIPE_BYTES: Final = 1 << 20  # so that a conductor that sleeps for a while keeps no runner from writing
 PHASES: Final = ("import", "load", "warmup", "timed", "evidence", "close")
 INT64_MAX: Final = 2**63 - 1
+DEEPEST: Final = 32  # nesting of what a runner may say freely, so that whoever reads it later cannot run out of stack
+MOST_SEQUENCES: Final = 4096
 
 
 class WireLieError(Exception):
@@ -38,75 +41,75 @@ class Message(msgspec.Struct, tag_field="k", frozen=True, kw_only=True, gc=False
 
 
 class Hello(Message, tag="hello", frozen=True, kw_only=True):
-    pid: int
+    pid: Int64
     python: str
     engine: str | None = None
 
 
 class PhaseSaid(Message, tag="phase", frozen=True, kw_only=True):
-    t: int
+    t: Int64
     phase: str
 
 
 class LoadedSaid(Message, tag="loaded", frozen=True, kw_only=True):
-    t: int
+    t: Int64
     load_s: float | None = None
-    weights_bytes: int | None = None
+    weights_bytes: Int64 | None = None
     dtype: str | None = None
     device: str | None = None
-    threads: int | None = None
+    threads: Int64 | None = None
     versions: dict[str, Any] = {}
     resolved: dict[str, Any] = {}
 
 
 class RequestSaid(Message, tag="request", frozen=True, kw_only=True):
-    t: int
-    request: int
+    t: Int64
+    request: Int64
     warmup: bool = False
-    prompt_index: int = 0
-    prompt_tokens: int = 0
-    batch: int = 1
+    prompt_index: Int64 = 0
+    prompt_tokens: Int64 = 0
+    batch: Int64 = 1
 
 
 class TokensSaid(Message, tag="tokens", frozen=True, kw_only=True):
-    request: int
-    index: int
-    t: list[int]
-    ids: list[int]
-    sequence: int = 0
+    request: Int64
+    index: Int64
+    t: list[Int64]
+    ids: list[Int64]
+    sequence: Int64 = 0
 
 
 class RequestEndSaid(Message, tag="request_end", frozen=True, kw_only=True):
-    t: int
-    request: int
+    t: Int64
+    request: Int64
     finish: str
-    output_tokens: int
-    cached_prompt_tokens: int | None = None
+    output_tokens: Int64
+    cached_prompt_tokens: Int64 | None = None
 
 
 class MemorySaid(Message, tag="memory", frozen=True, kw_only=True):
-    t: int
-    peak_allocated_bytes: int | None = None
-    peak_reserved_bytes: int | None = None
-    kv_reserved_bytes: int | None = None
-    peak_rss_bytes: int | None = None
+    t: Int64
+    peak_allocated_bytes: Int64 | None = None
+    peak_reserved_bytes: Int64 | None = None
+    kv_reserved_bytes: Int64 | None = None
+    peak_rss_bytes: Int64 | None = None
     missing: dict[str, str] = {}
 
 
 class EvidenceSaid(Message, tag="evidence", frozen=True, kw_only=True):
-    t: int
+    t: Int64
     evidence: dict[str, Any]
 
 
 class ErrorSaid(Message, tag="error", frozen=True, kw_only=True):
-    t: int
+    t: Int64
     kind: str
     message: str
     detail: str = ""
 
 
 class DoneSaid(Message, tag="done", frozen=True, kw_only=True):
-    t: int
+    t: Int64
 
 
 AnyMessage = (
@@ -162,14 +165,25 @@ class LineReader:
 class WireTranslator:
     """Decodes the lines of one block's runner and gives the journal's records; remembers what they must agree with."""
 
-    def __init__(self, method: str, block: int, planned: list[int], warmups: list[int], started_ns: int) -> None:
+    def __init__(
+        self,
+        method: str,
+        block: int,
+        planned: list[int],
+        warmups: list[int],
+        started_ns: int,
+        max_new_tokens: int,
+    ) -> None:
         self._method, self._block = method, block
         self._decoder = msgspec.json.Decoder(AnyMessage)
         self._expected = [*warmups, *planned]
         self._warmups = frozenset(warmups)
+        self._max_new_tokens = max_new_tokens
         self._last_ns = started_ns
-        self._request: int | None = None
+        self._request: RequestSaid | None = None
         self._counts: dict[int, int] = {}
+        self._newest: dict[int, int] = {}
+        self._said_once: set[str] = set()
         self.rejected = 0
         self.finished_requests = 0
         self.phase = ""
@@ -184,17 +198,14 @@ class WireTranslator:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.rejected += 1
             return None
+        if self.done:
+            raise WireLieError(f"it sent {_kind(message)!r} after it was done")
         match message:
             case Hello():
+                self._once(message)
                 self.hello = message
             case PhaseSaid():
-                if message.phase not in PHASES:
-                    self.rejected += 1
-                    return None
-                self.phase = message.phase
-                return BlockPhase(
-                    t=self._time(message.t, now_ns), method=self._method, block=self._block, phase=message.phase
-                )
+                return self._phase(message, now_ns)
             case RequestSaid():
                 return self._begin(message, now_ns)
             case TokensSaid():
@@ -206,41 +217,65 @@ class WireTranslator:
             case MemorySaid():
                 return self._facts(message, Memory, now_ns)
             case EvidenceSaid():
-                return EvidenceTaken(
-                    t=self._time(message.t, now_ns),
-                    method=self._method,
-                    block=self._block,
-                    evidence=message.evidence,
-                )
+                return self._evidence(message, now_ns)
             case ErrorSaid():
+                self._once(message)
                 self.error = message
             case DoneSaid():
+                self._check_complete()
                 self.done = True
         return None
 
-    def _facts(self, said: LoadedSaid | MemorySaid, kind: type[Loaded | Memory], now_ns: int) -> Loaded | Memory:
-        fields = {name: getattr(said, name) for name in said.__struct_fields__}
-        _refuse_negative(fields)
-        fields |= {"t": self._time(said.t, now_ns), "method": self._method, "block": self._block}
-        return msgspec.convert(fields, kind)
+    def _once(self, message: AnyMessage) -> None:
+        kind = _kind(message)
+        if kind in self._said_once:
+            raise WireLieError(f"it sent {kind!r} twice")
+        self._said_once.add(kind)
 
     def _time(self, t: int, now_ns: int) -> int:
-        if t < self._last_ns:
-            raise WireLieError(f"its clock ran backwards by {(self._last_ns - t) / 1e9:.3f} s")
-        if t > now_ns:
-            raise WireLieError(f"it reported a time {(t - now_ns) / 1e9:.3f} s in the future")
+        _not_after(t, now_ns)
+        _not_before(t, self._last_ns)
         self._last_ns = t
         return t
 
+    def _phase(self, said: PhaseSaid, now_ns: int) -> BlockPhase | None:
+        if said.phase not in PHASES:
+            self.rejected += 1
+            return None
+        if self.phase and PHASES.index(said.phase) <= PHASES.index(self.phase):
+            raise WireLieError(f"it began the phase {said.phase!r} after {self.phase!r}")
+        self.phase = said.phase
+        return BlockPhase(t=self._time(said.t, now_ns), method=self._method, block=self._block, phase=said.phase)
+
+    def _facts(self, said: LoadedSaid | MemorySaid, kind: type[Loaded | Memory], now_ns: int) -> Loaded | Memory | None:
+        self._once(said)
+        fields = {name: getattr(said, name) for name in said.__struct_fields__}
+        _refuse_negative(fields)
+        if _too_deep(fields):
+            self.rejected += 1
+            return None
+        fields |= {"t": self._time(said.t, now_ns), "method": self._method, "block": self._block}
+        return msgspec.convert(fields, kind)
+
+    def _evidence(self, said: EvidenceSaid, now_ns: int) -> EvidenceTaken | None:
+        if _too_deep(said.evidence):
+            self.rejected += 1
+            return None
+        self._once(said)
+        return EvidenceTaken(
+            t=self._time(said.t, now_ns), method=self._method, block=self._block, evidence=said.evidence
+        )
+
     def _begin(self, said: RequestSaid, now_ns: int) -> RequestStarted:
         if self._request is not None:
-            raise WireLieError(f"it began request {said.request} inside request {self._request}")
+            raise WireLieError(f"it began request {said.request} inside request {self._request.request}")
         if not self._expected or said.request != self._expected[0]:
             raise WireLieError(f"it began request {said.request}, which was not its turn")
         if said.warmup != (said.request in self._warmups) or said.batch < 1 or said.prompt_tokens < 0:
             raise WireLieError(f"it described request {said.request} otherwise than planned")
-        self._request = self._expected.pop(0)
-        self._counts = {}
+        self._request = said
+        del self._expected[0]
+        self._counts, self._newest = {}, {}
         return RequestStarted(
             t=self._time(said.t, now_ns),
             method=self._method,
@@ -253,24 +288,35 @@ class WireTranslator:
         )
 
     def _tokens(self, said: TokensSaid, now_ns: int) -> Tokens | None:
-        if said.request != self._request:
+        if self._request is None or said.request != self._request.request:
             raise WireLieError(f"it sent tokens of request {said.request} outside that request")
         if len(said.t) != len(said.ids):
             raise WireLieError(f"it sent {len(said.ids)} tokens with {len(said.t)} times")
-        if said.index != self._counts.get(said.sequence, 0):
-            raise WireLieError(f"it lost count: token {said.index} came after {self._counts.get(said.sequence, 0)}")
+        if not 0 <= said.sequence < MOST_SEQUENCES:
+            raise WireLieError(f"it sent tokens of a sequence {said.sequence}, which there cannot be")
+        before = self._counts.get(said.sequence, 0)
+        if said.index != before:
+            raise WireLieError(f"it lost count: token {said.index} came after {before}")
         if not said.ids:
             return None
-        if min(said.ids) < 0 or max(said.ids) > INT64_MAX:
+        if min(said.ids) < 0:
             raise WireLieError("it sent a token id that cannot be one")
-        if any(later < earlier for earlier, later in zip(said.t, said.t[1:], strict=False)):
-            raise WireLieError("it sent tokens whose times run backwards")
-        if len(self._counts) <= 1:
-            self._time(said.t[0], now_ns)
-        self._last_ns = max(self._last_ns, self._time_of_last(said.t[-1], now_ns))
-        self._counts[said.sequence] = said.index + len(said.ids)
+        if before + len(said.ids) > self._max_new_tokens:
+            raise WireLieError(
+                f"it sent {before + len(said.ids)} tokens of request {said.request},"
+                f" of which {self._max_new_tokens} were asked for"
+            )
+        # the sequences of one response have each their own times, none before the request's
+        newest = self._newest.get(said.sequence, self._request.t)
+        for t in said.t:
+            _not_before(t, newest)
+            newest = t
+        _not_after(newest, now_ns)
+        self._newest[said.sequence] = newest
+        self._last_ns = max(self._last_ns, newest)
+        self._counts[said.sequence] = before + len(said.ids)
         return Tokens(
-            t=said.t[-1],
+            t=newest,
             method=self._method,
             block=self._block,
             request=said.request,
@@ -280,20 +326,18 @@ class WireTranslator:
             sequence=said.sequence,
         )
 
-    @staticmethod
-    def _time_of_last(t: int, now_ns: int) -> int:
-        if t > now_ns:
-            raise WireLieError(f"it reported a token {(t - now_ns) / 1e9:.3f} s in the future")
-        return t
-
     def _end(self, said: RequestEndSaid, now_ns: int) -> RequestEnded:
-        if said.request != self._request:
+        if self._request is None or said.request != self._request.request:
             raise WireLieError(f"it ended request {said.request}, which had not begun")
         counted = sum(self._counts.values())
         if said.output_tokens != counted:
             raise WireLieError(f"it says request {said.request} has {said.output_tokens} tokens, but sent {counted}")
         if said.finish not in ("length", "eos", "stopped", "error"):
             raise WireLieError(f"it ended request {said.request} in no known way")
+        if said.cached_prompt_tokens is not None and not 0 <= said.cached_prompt_tokens <= self._request.prompt_tokens:
+            raise WireLieError(
+                f"it took {said.cached_prompt_tokens} cached tokens of a prompt of {self._request.prompt_tokens}"
+            )
         self._request = None
         self.finished_requests += 1
         return RequestEnded(
@@ -306,13 +350,42 @@ class WireTranslator:
             cached_prompt_tokens=said.cached_prompt_tokens,
         )
 
-    def check_complete(self) -> None:
-        """Raise WireLieError where the runner says it is done but has not done all that was planned."""
+    def _check_complete(self) -> None:
+        if self._request is not None:
+            raise WireLieError(f"it says it is done inside request {self._request.request}")
         if self._expected:
             raise WireLieError(f"it says it is done with {len(self._expected)} requests to go")
 
 
+def _kind(message: AnyMessage) -> str:
+    return str(type(message).__struct_config__.tag)
+
+
+def _not_before(t: int, earlier: int) -> None:
+    if t < earlier:
+        raise WireLieError(f"its clock ran backwards by {(earlier - t) / 1e9:.3f} s")
+
+
+def _not_after(t: int, now_ns: int) -> None:
+    if t > now_ns:
+        raise WireLieError(f"it reported a time {(t - now_ns) / 1e9:.3f} s in the future")
+
+
+def _too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def _refuse_negative(fields: dict[str, Any]) -> None:
     for name, value in fields.items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < INT64_MAX:
+        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= INT64_MAX:
             raise WireLieError(f"it reported {name} = {value}")

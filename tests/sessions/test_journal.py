@@ -183,15 +183,18 @@ def test_no_bytes_make_the_reader_raise_anything_but_its_own_error(noise: bytes)
         assert found[-1] == Note(t=9, text="after")
 
 
+def append_until_full(writer: JournalWriter, taken: list[int]) -> None:
+    for number in range(10_000):
+        writer.append(Note(t=number, text="x" * 5_000))
+        taken.append(number)
+
+
 def fill(writer: JournalWriter) -> int:
     """Append until the disk is full; how many records it took."""
-    for count in range(10_000):
-        try:
-            writer.append(Note(t=count, text="x" * 5_000))
-        except JournalFullError as error:
-            assert "is full: what was measured until now is saved" in str(error)
-            return count
-    raise AssertionError("the disk never filled up")
+    taken: list[int] = []
+    with pytest.raises(JournalFullError, match="is full: what was measured until now is saved"):
+        append_until_full(writer, taken)
+    return len(taken)
 
 
 def limited(folder: Path) -> None:

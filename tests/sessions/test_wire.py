@@ -1,0 +1,296 @@
+"""What a runner says is checked against what it said before and against the plan; nothing it says can break us."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessions.records import AnyRecord, Loaded, RequestEnded, RequestStarted, Tokens
+from sessions.wire import LINE_LIMIT_BYTES, LineReader, WireLieError, WireTranslator
+
+START, NOW = 1_000, 1_000_000
+MAX_TOKENS = 4
+Message = dict[str, Any]
+
+
+def translator(max_new_tokens: int = MAX_TOKENS) -> WireTranslator:
+    """For a block that began at 1,000 ns, with one warm-up and the timed requests 5 and 6."""
+    return WireTranslator("one", 2, [5, 6], [-1], START, max_new_tokens)
+
+
+def phase(name: str, t: int) -> Message:
+    return {"k": "phase", "t": t, "phase": name}
+
+
+def request(number: int, t: int, **changes: object) -> list[Message]:
+    """A whole request of 3 tokens in two lines."""
+    return [
+        {"k": "request", "t": t, "request": number, "warmup": number < 0, "prompt_tokens": 4, "batch": 1} | changes,
+        {"k": "tokens", "request": number, "index": 0, "t": [t + 1, t + 2], "ids": [10, 11]},
+        {"k": "tokens", "request": number, "index": 2, "t": [t + 3], "ids": [12]},
+        {"k": "request_end", "t": t + 4, "request": number, "finish": "length", "output_tokens": 3},
+    ]
+
+
+HONEST: list[Message] = [
+    {"k": "hello", "schema": 1, "pid": 7, "python": "3.11", "engine": "scripted"},
+    phase("import", 1_100),
+    phase("load", 1_200),
+    {"k": "loaded", "t": 1_300, "load_s": 0.5, "weights_bytes": 10, "dtype": "float32", "threads": 2},
+    phase("warmup", 1_400),
+    *request(-1, 1_500),
+    phase("timed", 1_600),
+    *request(5, 1_700),
+    *request(6, 1_800),
+    phase("evidence", 1_900),
+    {"k": "memory", "t": 1_910, "peak_rss_bytes": 5, "missing": {"kv_reserved_bytes": "why not"}},
+    {"k": "evidence", "t": 1_920, "evidence": {"cache": "dynamic"}},
+    phase("close", 1_930),
+    {"k": "done", "t": 1_940},
+]
+TIMED = HONEST.index(phase("timed", 1_600))
+FIRST_TOKENS = TIMED + 2
+MEMORY = next(place for place, message in enumerate(HONEST) if message["k"] == "memory")
+
+
+def tell(messages: list[Message], told: WireTranslator | None = None) -> list[AnyRecord]:
+    """The records of a whole conversation."""
+    told = told or translator()
+    return [record for message in messages if (record := told.take(json.dumps(message).encode(), NOW))]
+
+
+def test_an_honest_runner_is_believed_to_the_nanosecond() -> None:
+    told = translator()
+    records = tell(HONEST, told)
+    assert told.done
+    assert told.finished_requests == 3
+    assert told.rejected == 0
+    assert [r.request for r in records if isinstance(r, RequestStarted)] == [-1, 5, 6]
+    assert [(r.request, r.index, r.times, r.ids) for r in records if isinstance(r, Tokens)] == [
+        (number, index, times, ids)
+        for number, t in ((-1, 1_500), (5, 1_700), (6, 1_800))
+        for index, times, ids in ((0, [t + 1, t + 2], [10, 11]), (2, [t + 3], [12]))
+    ]
+    assert [(r.request, r.t, r.finish, r.output_tokens) for r in records if isinstance(r, RequestEnded)] == [
+        (-1, 1_504, "length", 3),
+        (5, 1_704, "length", 3),
+        (6, 1_804, "length", 3),
+    ]
+    assert all(getattr(record, "method", "one") == "one" and getattr(record, "block", 2) == 2 for record in records)
+    loaded = next(record for record in records if isinstance(record, Loaded))
+    assert (loaded.load_s, loaded.weights_bytes, loaded.threads) == (0.5, 10, 2)
+
+
+def changed(place: int, **fields: object) -> list[Message]:
+    return [*HONEST[:place], HONEST[place] | fields, *HONEST[place + 1 :]]
+
+
+def without(place: int) -> list[Message]:
+    return [*HONEST[:place], *HONEST[place + 1 :]]
+
+
+def with_more(place: int, *messages: Message) -> list[Message]:
+    return [*HONEST[:place], *messages, *HONEST[place:]]
+
+
+def second_sequence(**fields: object) -> list[Message]:
+    """A response of two sequences, of which the second says something else."""
+    first = {"k": "tokens", "request": 5, "sequence": 0, "index": 0, "t": [1_701], "ids": [1]}
+    other = {"k": "tokens", "request": 5, "sequence": 1, "index": 0, "t": [1_701], "ids": [1]}
+    return [*HONEST[: TIMED + 2], first, other, other | {"index": 1, "t": [1_702]} | fields]
+
+
+LIES: dict[str, tuple[list[Message], str]] = {
+    "a phase before the block": (changed(1, t=START - 1), "backwards"),
+    "a phase in the future": (changed(1, t=NOW + 1), "in the future"),
+    "a negative time": (changed(1, t=-1), "backwards"),
+    "a request before the phase it is in": (changed(TIMED + 1, t=1_599), "backwards"),
+    "a request in the future": (changed(TIMED + 1, t=NOW + 1), "in the future"),
+    "tokens before their request": (changed(FIRST_TOKENS, t=[1_699, 1_702]), "backwards"),
+    "tokens that run backwards": (changed(FIRST_TOKENS, t=[1_702, 1_701]), "backwards"),
+    "tokens before the line before": (changed(FIRST_TOKENS + 1, t=[1_701]), "backwards"),
+    "tokens in the future": (changed(FIRST_TOKENS + 1, t=[NOW + 1]), "in the future"),
+    "tokens at a negative time": (changed(FIRST_TOKENS, t=[-5, 1_702]), "backwards"),
+    "more ids than times": (changed(FIRST_TOKENS, ids=[1, 2, 3]), "3 tokens with 2 times"),
+    "more times than ids": (changed(FIRST_TOKENS, ids=[1]), "1 tokens with 2 times"),
+    "a gap in the index": (changed(FIRST_TOKENS + 1, index=3), "lost count"),
+    "an index twice": (changed(FIRST_TOKENS + 1, index=1), "lost count"),
+    "a lost line of tokens": (without(FIRST_TOKENS), "lost count"),
+    "a negative id": (changed(FIRST_TOKENS, ids=[-1, 2]), "cannot be one"),
+    "more tokens than were asked for": (
+        changed(FIRST_TOKENS + 1, t=[1_703] * 3, ids=[1, 2, 3]),
+        f"5 tokens of request 5, of which {MAX_TOKENS} were asked for",
+    ),
+    "tokens of another request": (changed(FIRST_TOKENS, request=6), "outside that request"),
+    "tokens outside of a request": (with_more(TIMED, HONEST[FIRST_TOKENS]), "outside that request"),
+    "a count that is not that of the tokens": (changed(FIRST_TOKENS + 2, output_tokens=4), "has 4 tokens, but sent 3"),
+    "an end of another request": (changed(FIRST_TOKENS + 2, request=6), "had not begun"),
+    "an end in no known way": (changed(FIRST_TOKENS + 2, finish="bored"), "in no known way"),
+    "an end before the last token": (changed(FIRST_TOKENS + 2, t=1_702), "backwards"),
+    "a negative count of cached tokens": (changed(FIRST_TOKENS + 2, cached_prompt_tokens=-1), "took -1 cached"),
+    "more cached tokens than the prompt has": (changed(FIRST_TOKENS + 2, cached_prompt_tokens=9), "cached"),
+    "a request inside a request": (with_more(FIRST_TOKENS, HONEST[TIMED + 1]), "inside request 5"),
+    "a request out of turn": (changed(TIMED + 1, request=6), "not its turn"),
+    "a request that was not planned": (with_more(len(HONEST) - 1, *request(7, 1_935)), "not its turn"),
+    "a request twice": (with_more(TIMED + 9, *request(6, 1_805)), "not its turn"),
+    "a timed request as a warm-up": (changed(TIMED + 1, warmup=True), "otherwise than planned"),
+    "a warm-up as a timed request": (changed(5, warmup=False), "otherwise than planned"),
+    "no batch": (changed(TIMED + 1, batch=0), "otherwise than planned"),
+    "a negative prompt": (changed(TIMED + 1, prompt_tokens=-1), "otherwise than planned"),
+    "done with requests to go": ([*HONEST[: TIMED + 5], HONEST[-1]], "done with 1 requests to go"),
+    "done inside a request": ([*HONEST[: len(HONEST) - 6], HONEST[-1]], "done inside request 6"),
+    "negative memory": (changed(MEMORY, peak_rss_bytes=-1), "peak_rss_bytes = -1"),
+    "a negative time to load": (changed(3, load_s=-0.5), "load_s = -0.5"),
+    "a phase that comes again": (with_more(TIMED + 1, phase("load", 1_650)), "phase 'load' after 'timed'"),
+    "loaded twice": (with_more(4, HONEST[3]), "twice"),
+    "memory twice": (with_more(MEMORY, HONEST[MEMORY]), "twice"),
+    "evidence twice": (with_more(MEMORY + 1, HONEST[MEMORY + 1], HONEST[MEMORY + 1]), "twice"),
+    "words after done": ([*HONEST, phase("close", 1_950)], "after it was done"),
+    "a negative time in a second sequence": (second_sequence(t=[-5]), "backwards"),
+    "a second sequence before its request": (second_sequence(t=[1_699]), "backwards"),
+    "a second sequence that runs backwards": (second_sequence(t=[1_700]), "backwards"),
+    "a negative sequence": (second_sequence(sequence=-1, index=0), "sequence"),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_is_refused_with_what_it_contradicts(name: str) -> None:
+    messages, sentence = LIES[name]
+    with pytest.raises(WireLieError, match=sentence):
+        tell(messages)
+
+
+def test_two_sequences_have_times_of_their_own() -> None:
+    records = [record for record in tell(second_sequence()) if isinstance(record, Tokens) and record.request == 5]
+    assert [(record.sequence, record.index, record.times) for record in records] == [
+        (0, 0, [1_701]),
+        (1, 0, [1_701]),
+        (1, 1, [1_702]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"null",
+        b"\xff\xfe",
+        b'{"k":"weather","t":1}',
+        b'{"k":7}',
+        b'{"t":1}',
+        b'{"k":"phase","t":1.5,"phase":"load"}',
+        b'{"k":"phase","t":"now","phase":"load"}',
+        b'{"k":"phase","t":1200,"phase":"lunch"}',
+        b'{"k":"tokens","request":5,"index":0,"t":[1e400],"ids":[1]}',
+        b'{"k":"request","t":1650,"request":5,"prompt_tokens":99999999999999999999}',
+        b'{"k":"loaded","t":1300,"load_s":1e400}',
+        b"[" * 100_000,
+        b'{"k":"evidence","t":1200,"evidence":' + b'{"a":' * 500 + b"1" + b"}" * 501,
+    ],
+)
+def test_what_is_no_message_is_counted_and_passed_over(line: bytes) -> None:
+    told = translator()
+    assert told.take(line, NOW) is None
+    assert told.rejected == 1
+    tell(HONEST, told)
+    assert told.finished_requests == 3
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=300, deadline=None)
+def test_no_bytes_raise_anything(line: bytes) -> None:
+    assert translator().take(line, NOW) is None
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None)
+def test_a_changed_conversation_is_believed_passed_over_or_refused(data: st.DataObject) -> None:
+    """Whatever is changed in it, nothing but WireLieError comes out, and every record fits into the journal."""
+    messages = [dict(message) for message in HONEST]
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(messages) - 1))
+        match data.draw(st.sampled_from(["field", "drop", "again", "swap", "kind"])):
+            case "field":
+                name = data.draw(st.sampled_from(sorted(messages[place])))
+                messages[place][name] = data.draw(ANY_JSON)
+            case "drop" if len(messages) > 1:
+                del messages[place]
+            case "again":
+                messages.insert(data.draw(st.integers(0, len(messages))), dict(messages[place]))
+            case "swap":
+                other = data.draw(st.integers(0, len(messages) - 1))
+                messages[place], messages[other] = messages[other], messages[place]
+            case _:
+                messages[place]["k"] = data.draw(st.text(max_size=5))
+    told = translator()
+    records: list[AnyRecord] = []
+    with contextlib.suppress(WireLieError):
+        records = tell(messages, told)
+    for record in records:
+        assert msgspec.json.decode(msgspec.json.encode(record), type=AnyRecord) == record
+    if told.done and not told.rejected:
+        assert told.finished_requests == 3
+
+
+def piped(data: bytes, sizes: list[int]) -> tuple[list[bytes], LineReader]:
+    """What a reader makes of bytes that come through a pipe in pieces."""
+    reading, writing = os.pipe()
+    reader = LineReader(reading)
+    lines: list[bytes] = []
+    place = turn = 0
+    while place < len(data):
+        size = sizes[turn % len(sizes)]
+        os.write(writing, data[place : place + size])
+        lines += reader.read()
+        place, turn = place + size, turn + 1
+    os.close(writing)
+    while not reader.ended:
+        lines += reader.read()
+    os.close(reading)
+    return lines, reader
+
+
+@given(st.lists(st.binary(max_size=30), max_size=20), st.lists(st.integers(1, 50), min_size=1, max_size=10))
+@settings(max_examples=100, deadline=None)
+def test_lines_come_whole_however_they_are_cut(parts: list[bytes], sizes: list[int]) -> None:
+    data = b"\n".join(parts)
+    lines, reader = piped(data, sizes)
+    assert lines == data.split(b"\n")[:-1]
+    assert reader.rejected == 0
+
+
+def test_a_line_without_end_is_thrown_away_and_the_next_one_is_read() -> None:
+    long = b"x" * (3 * LINE_LIMIT_BYTES)
+    lines, reader = piped(b"before\n" + long + b"\nafter\n", [60_000])
+    assert lines == [b"before", b"after"]
+    assert reader.rejected >= 1
+
+
+def test_an_empty_pipe_gives_no_lines_and_is_not_at_its_end() -> None:
+    reading, writing = os.pipe()
+    reader = LineReader(reading)
+    assert (reader.read(), reader.ended) == ([], False)
+    os.write(writing, b"half a li")
+    assert reader.read() == []
+    os.write(writing, b"ne\n")
+    assert reader.read() == [b"half a line"]
+    os.close(writing)
+    assert (reader.read(), reader.ended) == ([], True)
+    os.close(reading)
