@@ -50,37 +50,38 @@ def oom_kills() -> int | None:
     return None
 
 
-def descendants(root: int) -> list[int]:
-    """Every living or dead-but-unreaped process below `root`, from one pass over /proc."""
-    children: dict[int, list[int]] = {}
+def descendants(root: int) -> dict[int, str]:
+    """Every process below `root` with its state (`Z`: dead, but unreaped), from one pass over /proc."""
+    children: dict[int, list[tuple[int, str]]] = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 - names, not paths, thousands of times
         if entry.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 with open(f"/proc/{entry}/stat", "rb") as file:  # noqa: PTH123
                     # the command's name may hold anything, so fields are counted from its closing parenthesis
-                    parent = int(file.read().rpartition(b")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry))
-    found: list[int] = []
+                    state, parent = file.read().rpartition(b")")[2].split()[:2]
+                children.setdefault(int(parent), []).append((int(entry), state.decode()))
+    found: dict[int, str] = {}
     frontier = [root]
     while frontier:
-        below = children.get(frontier.pop(), [])
-        found += below
+        below = dict(children.get(frontier.pop(), []))
+        found |= below
         frontier += below
     return found
 
 
 def kill_descendants(spare: frozenset[int] = frozenset(), within_s: float = LET_GO_S) -> int:
-    """Kill and reap everything below this process but `spare`; how many there were. Repeats until none is left."""
+    """Kill and reap everything below this process but `spare`; how many lived. Repeats until none is left."""
     killed: set[int] = set()
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        below = [pid for pid in descendants(os.getpid()) if pid not in spare]
+        below = {pid: state for pid, state in descendants(os.getpid()).items() if pid not in spare}
         if not below:
             break
-        for pid in below:
+        for pid, state in below.items():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-                killed.add(pid)
+                if state != "Z":
+                    killed.add(pid)
         reap(spare)
         time.sleep(0.005)
     return len(killed)

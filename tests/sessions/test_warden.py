@@ -1,0 +1,219 @@
+"""The warden leaves nothing behind, says how its program ended, and takes it along when it must go itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sessions.warded_process import Verdict, WardedProcess
+from sessions.warden import become_subreaper, kill_descendants
+from tests.sessions.processes import described, processes_of, until
+
+LEAVES_OTHERS = """
+import os, signal, subprocess, sys, time
+def deaf():
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+if os.fork() == 0:                     # a daemon: two forks, a process session of its own
+    os.setsid()
+    if os.fork() == 0:
+        deaf(); open("daemon", "w").write(str(os.getpid()))
+        while True: time.sleep(60)
+    os._exit(0)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
+open("child", "w").write(str(child.pid))
+while not (os.path.exists("daemon") and os.path.getsize("daemon")): time.sleep(0.005)
+"""
+
+Start = Callable[..., WardedProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start Python code under a warden, in the test's folder; the wire's number is its first argument."""
+    started: list[WardedProcess] = []
+
+    def started_with(code: str, *arguments: str, program: str = sys.executable) -> WardedProcess:
+        process = WardedProcess(
+            [program, "-I", "-c", code, WardedProcess.WIRE, *arguments],
+            tmp_path / "log",
+            {"PATH": os.environ["PATH"]},
+            tmp_path,
+        )
+        started.append(process)
+        return process
+
+    yield started_with
+    for process in started:
+        process.let_go()
+    for left in processes_of(tmp_path):
+        left.kill()
+
+
+def ended(process: WardedProcess) -> Verdict:
+    def verdict() -> Verdict | None:
+        process.look_after()
+        return process.verdict
+
+    return until(verdict, "the warden says how it ended", 20)
+
+
+def running(process: WardedProcess) -> int:
+    """The program's process id, once it runs."""
+
+    def pid() -> int | None:
+        process.look_after()
+        return process.pid
+
+    return until(pid, "the warden has started the program", 20)
+
+
+def assert_nothing_in(folder: Path) -> None:
+    until(lambda: not processes_of(folder), f"nothing is left: {described(processes_of(folder))}", 10)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("", Verdict(exit=0)),
+        ("import os; os._exit(7)", Verdict(exit=7)),
+        ("raise SystemExit('no')", Verdict(exit=1)),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", Verdict(signal=9)),
+        ("import ctypes; ctypes.string_at(0)", Verdict(signal=11)),
+    ],
+)
+def test_it_says_how_the_program_ended(start: Start, code: str, expected: Verdict) -> None:
+    verdict = ended(start(code))
+    assert (verdict.exit, verdict.signal, verdict.left_behind) == (expected.exit, expected.signal, 0)
+
+
+def test_a_program_that_is_not_there_is_exit_127_and_a_line_in_the_log(start: Start, tmp_path: Path) -> None:
+    verdict = ended(start("", program="/no/such/python"))
+    assert (verdict.exit, verdict.signal) == (127, None)
+    assert "/no/such/python cannot be started" in (tmp_path / "log").read_text()
+
+
+def test_what_the_program_prints_is_in_the_log_and_its_wire_is_its_own(start: Start, tmp_path: Path) -> None:
+    process = start(
+        "import os, sys; print('out'); print('err', file=sys.stderr); os.write(int(sys.argv[1]), b'said\\n')"
+    )
+    assert ended(process).exit == 0
+    assert process.lines() == [b"said"]
+    assert sorted((tmp_path / "log").read_text().split()) == ["err", "out"]
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_program_has_a_process_session_of_its_own_and_default_signals(start: Start) -> None:
+    process = start("import os, sys, time; os.write(int(sys.argv[1]), b'ready\\n'); time.sleep(1000)")
+    assert until(process.lines, "the program is ready", 20) == [b"ready"]
+    pid = running(process)
+    assert os.getsid(pid) == pid
+    blocked = {
+        line.split(":")[0]: int(line.split()[1], 16)
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith(("SigBlk", "SigIgn"))
+    }
+    assert blocked["SigBlk"] == 0
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        assert not blocked["SigIgn"] & (1 << (number - 1))
+    inherited = [str(descriptor.readlink()) for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
+    assert len([target for target in inherited if target.startswith("pipe:")]) == 1, "the wire and no other pipe"
+
+
+def test_descendants_in_other_process_sessions_are_killed_when_the_program_ends(start: Start, tmp_path: Path) -> None:
+    verdict = ended(start(LEAVES_OTHERS))
+    assert (verdict.exit, verdict.left_behind) == (0, 2)
+    for name in ("daemon", "child"):
+        assert not psutil.pid_exists(int((tmp_path / name).read_text()))
+    assert_nothing_in(tmp_path)
+
+
+def test_letting_go_kills_the_program_and_all_it_started(start: Start, tmp_path: Path) -> None:
+    process = start(LEAVES_OTHERS + "\ntime.sleep(1000)")
+    until(lambda: (tmp_path / "daemon").is_file() and (tmp_path / "child").is_file(), "both have started", 20)
+    verdict = process.close()
+    assert (verdict.signal, verdict.left_behind) == (9, 2)
+    assert_nothing_in(tmp_path)
+
+
+def test_a_program_that_forks_faster_than_it_is_killed_is_ended_too(start: Start, tmp_path: Path) -> None:
+    process = start(
+        "import os, time\nopen('on', 'w')\n"
+        "for _ in range(60):\n    if os.fork() == 0:\n        os.setsid()\n        for _ in range(3): os.fork()\n"
+        "        time.sleep(1000)\ntime.sleep(1000)"
+    )
+    until((tmp_path / "on").is_file, "it has begun to fork", 20)
+    process.close()
+    assert_nothing_in(tmp_path)
+
+
+CONDUCTOR = """
+import os, sys, time
+from pathlib import Path
+from sessions.warded_process import WardedProcess
+from sessions.warden import become_subreaper
+become_subreaper()
+folder = Path(sys.argv[1])
+process = WardedProcess([sys.executable, "-I", "-c", sys.argv[2], WardedProcess.WIRE], folder / "log", {}, folder)
+while True:
+    process.look_after()
+    if process.pid: (folder / "started").write_text(f"{process.warden_pid} {process.pid}")
+    time.sleep(0.01)
+"""
+
+
+def test_when_its_conductor_is_killed_nothing_lives_on(tmp_path: Path) -> None:
+    conductor = psutil.Popen([sys.executable, "-c", CONDUCTOR, str(tmp_path), LEAVES_OTHERS + "\ntime.sleep(1000)"])
+    until(lambda: all((tmp_path / name).is_file() for name in ("started", "daemon", "child")), "all have started", 20)
+    conductor.kill()
+    conductor.wait()
+    assert_nothing_in(tmp_path)
+
+
+def test_when_it_is_killed_its_program_dies_and_the_conductor_reaps_the_strays(start: Start, tmp_path: Path) -> None:
+    become_subreaper()  # as every conductor is
+    process = start(LEAVES_OTHERS + "\ntime.sleep(1000)")
+    until(lambda: (tmp_path / "daemon").is_file() and (tmp_path / "child").is_file(), "both have started", 20)
+    program = running(process)
+    os.kill(process.warden_pid, signal.SIGKILL)
+    assert ended(process) == Verdict()
+    assert ended(process).sentence() == "ended together with its warden"
+    until(lambda: not alive(program), "the program dies with its warden", 10)
+    strays = [int((tmp_path / name).read_text()) for name in ("daemon", "child")]
+    assert all(alive(stray) for stray in strays), "nothing to reap: this test shows nothing"
+    ours = frozenset(child.pid for child in psutil.Process().children(recursive=True) if child.pid not in strays)
+    kill_descendants(spare=ours)
+    assert not any(alive(stray) for stray in strays)
+    assert_nothing_in(tmp_path)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_closing_waits_no_longer_than_it_takes(start: Start) -> None:
+    process = start("import time; time.sleep(1000)")
+    running(process)
+    began = time.monotonic()
+    process.close()
+    assert time.monotonic() - began < 5
+
+
+def test_signals_of_a_terminal_do_not_end_it(start: Start) -> None:
+    process = start("import time; time.sleep(1000)")
+    running(process)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        os.kill(process.warden_pid, number)
+    assert psutil.Process(process.warden_pid).status() != psutil.STATUS_ZOMBIE
+    process.look_after()
+    assert process.verdict is None
