@@ -8,6 +8,7 @@ Options:
                        | "decode": a static cache and the decode step that transformers compiles for it
   compile_options      arguments of transformers' CompileConfig for "decode", such as {"mode": "max-autotune"}
   bettertransformer    true: model.to_bettertransformer(), of optimum
+  load_arguments       more arguments for from_pretrained, such as {"use_cache": false}; a device_map is the job's device
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ import copy
 import kasoku_torch_facts as torch_facts
 from kasoku_engine import Engine, Request, UnsupportedError, peak_rss_bytes
 
-OPTIONS = ("attn_implementation", "sdpa_backends", "cache", "compile", "compile_options", "bettertransformer")
+OPTIONS = (
+    "attn_implementation",
+    "sdpa_backends",
+    "cache",
+    "compile",
+    "compile_options",
+    "bettertransformer",
+    "load_arguments",
+)
 PROFILED_TOKENS = 3
 PROCESSOR_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "penalty")
 
@@ -55,13 +64,13 @@ class TransformersEngine(Engine):
         version = torch_facts.version_tuple(transformers.__version__)
         arguments["dtype" if version >= (4, 56) else "torch_dtype"] = getattr(torch, job["dtype"])
         arguments.update(self._attention_arguments(options, version))
+        arguments.update(self._load_arguments(options))
+        torch_facts.check_dtype(job["dtype"], self.device)
         model = transformers.AutoModelForCausalLM.from_pretrained(job["model_folder"], **arguments)
         model.eval()
         model.to("cuda:0" if self.device == "cuda" else "cpu")
         if options.get("bettertransformer"):
-            if not hasattr(model, "to_bettertransformer"):
-                raise UnsupportedError("transformers %s has no BetterTransformer any more." % transformers.__version__)
-            model = model.to_bettertransformer()
+            self._convert(model)
         self.bare_model = model
         self.generation_config = self._generation_config(job, model)
         model.generation_config = self.generation_config  # or transformers fills our gaps with the model's defaults
@@ -77,7 +86,7 @@ class TransformersEngine(Engine):
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
             "resolved": {
                 "attention_implementation": self._attention_implementation(),
-                "cache": self.generation_config.cache_implementation or "dynamic",
+                "cache": getattr(self.generation_config, "cache_implementation", None) or "dynamic",
                 "sampling": self._requested_sampling(),
                 "interop_threads": torch.get_num_interop_threads(),
                 "wrapper": type(self.model).__name__ if self.model is not model else None,
@@ -106,6 +115,10 @@ class TransformersEngine(Engine):
             "dtype": self.dtype,
             "wrapper": type(self.model).__name__ if self.model is not self.bare_model else None,
             "converted_modules": self._converted_modules(),
+            "use_cache": {
+                "config": getattr(self.bare_model.config, "use_cache", None),
+                "generation_config": self.generation_config.use_cache,
+            },
             "cached_prompt_tokens": 0,  # every `generate` begins with an empty cache
             **torch_facts.compile_facts(self.counts_before_timed, self.counts_after_timed),
         }
@@ -126,6 +139,8 @@ class TransformersEngine(Engine):
             missing["compiled_regions_run"] = "torch %s names no compiled regions." % self.torch.__version__
         self.cache = getattr(outcome["output"], "past_key_values", None)
         facts["cache"] = cache_kind(self.cache)
+        if facts["cache"] is None and not knows_cache_classes():
+            facts["cache"] = "dynamic"
         if facts["cache"] is None:
             missing["cache"] = "transformers %s does not hand out the cache it used." % self.transformers.__version__
         facts["sampling"] = {
@@ -171,11 +186,25 @@ class TransformersEngine(Engine):
             "transformers %s knows no %s attention; 4.36 and later do." % (self.transformers.__version__, wanted)
         )
 
+    def _load_arguments(self, options: dict) -> dict:
+        arguments = dict(options.get("load_arguments") or {})
+        if "device_map" in arguments:
+            arguments["device_map"] = "cuda:0" if self.device == "cuda" else "cpu"
+        return arguments
+
+    def _convert(self, model: object) -> None:
+        """model.to_bettertransformer() puts its modules into the model it is called on; the evidence counts them."""
+        if not hasattr(model, "to_bettertransformer"):
+            raise UnsupportedError("transformers %s has no BetterTransformer any more." % self.transformers.__version__)
+        try:
+            model.to_bettertransformer()
+        except (NotImplementedError, ValueError) as error:
+            raise UnsupportedError("BetterTransformer cannot convert this model: %s" % error) from error
+
     def _generation_config(self, job: dict, model: object) -> object:
         """The job's settings and nothing of the model's own but its kind of cache, where the method names none."""
         sampling = job["sampling"]
         stop_token_ids = list(sampling.get("stop_token_ids") or ())
-        cache = self.options.get("cache")
         settings = {
             "max_new_tokens": sampling["max_new_tokens"],
             "do_sample": sampling.get("temperature", 0) > 0,
@@ -183,7 +212,7 @@ class TransformersEngine(Engine):
             "eos_token_id": stop_token_ids or None,
             "pad_token_id": stop_token_ids[0] if stop_token_ids else 0,
             "bos_token_id": model.generation_config.bos_token_id,
-            "use_cache": True,
+            "use_cache": self._use_cache(model),
         }
         if settings["do_sample"]:
             settings.update(
@@ -191,23 +220,39 @@ class TransformersEngine(Engine):
                 top_p=float(sampling.get("top_p") or 1.0),
                 top_k=int(sampling.get("top_k") or 0),
             )
-        if cache is None and self.compile != "decode":
-            cache = getattr(model.generation_config, "cache_implementation", None)
-        if cache == "static" or self.compile == "decode":
-            settings["cache_implementation"] = "static"
-        elif cache not in (None, "dynamic"):
-            settings["cache_implementation"] = cache
+        config = self.transformers.GenerationConfig(**settings)
+        for name, value in self._cache_settings(job, model).items():
+            setattr(config, name, value)  # 4.48's constructor takes no static cache
+        return config
+
+    def _use_cache(self, model: object) -> bool:
+        """True, but where the method set it at load: then what became of that, for a model's own settings may win."""
+        if "use_cache" in (self.options.get("load_arguments") or {}):
+            return bool(model.generation_config.use_cache)
+        return True
+
+    def _cache_settings(self, job: dict, model: object) -> dict:
+        wanted = self.options.get("cache")
         if self.compile == "decode":
-            settings["compile_config"] = self._compile_config()
+            wanted = "static"
+        elif wanted is None:
+            wanted = getattr(model.generation_config, "cache_implementation", None)
+        if wanted in (None, "dynamic"):
+            return {}
+        if not hasattr(self.transformers.GenerationConfig(), "cache_implementation"):
+            raise UnsupportedError("transformers %s has no %s cache." % (self.transformers.__version__, wanted))
+        settings = {"cache_implementation": wanted}
+        if self.compile == "decode":
+            settings.update(self._compile_settings())
         elif self.options.get("cache") == "static":
             settings["disable_compile"] = True
         lengths = {len(prompt) for prompt in job["prompts"]}
-        if settings.get("cache_implementation") == "static" and len(lengths) > 1:
+        if wanted == "static" and len(lengths) > 1:
             # One size for all prompts, so that a longer one does not compile the decode step again.
-            settings["max_cache_len"] = max(lengths) + sampling["max_new_tokens"] - 1
-        return self.transformers.GenerationConfig(**settings)
+            settings["max_cache_len"] = max(lengths) + job["sampling"]["max_new_tokens"] - 1
+        return settings
 
-    def _compile_config(self) -> object:
+    def _compile_settings(self) -> dict:
         from transformers import PreTrainedModel
 
         if not hasattr(PreTrainedModel, "get_compiled_call"):
@@ -218,11 +263,11 @@ class TransformersEngine(Engine):
 
         options = dict(self.options.get("compile_options") or {})
         if self.device == "cuda" and not options:
-            return None  # transformers compiles by itself there
+            return {}  # transformers compiles by itself there
         config = CompileConfig(**options)
         if self.device != "cuda":
             config._compile_all_devices = True
-        return config
+        return {"compile_config": config}
 
     def _requested_sampling(self) -> dict:
         config = self.generation_config
@@ -312,6 +357,13 @@ class observed_processors:  # noqa: N801
 
     def __exit__(self, *error: object) -> None:
         self.processor_list.__call__ = self.original
+
+
+def knows_cache_classes() -> bool:
+    """Before 4.36 there was but one kind of cache: pairs of tensors that grow."""
+    import importlib.util
+
+    return importlib.util.find_spec("transformers.cache_utils") is not None
 
 
 def cache_kind(cache: object) -> str | None:
