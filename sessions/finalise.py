@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from methods.home import fsync_folder
+from sessions.derived import Context, complete
 from sessions.frames import REQUESTS, RUNS, SCHEMAS, TELEMETRY, TOKENS
 from sessions.metrics import REQUEST_KEY, per_request, rates
 from sessions.plan import Plan
@@ -64,7 +65,7 @@ class JournalFrames:
         self._spans: dict[str, list[Any]] = {name: [] for name in (*REQUEST_KEY, "first", "count")}
         self._times, self._ids = array("q"), array("q")
         self._telemetry: dict[str, list[Any]] = {name: [] for name in list(TELEMETRY)[1:]}
-        self._machine: MachineSeen | None = None
+        self.machine: MachineSeen | None = None
         self.prepared: Prepared | None = None
 
     def feed(self, record: AnyRecord) -> None:
@@ -132,11 +133,12 @@ class JournalFrames:
                     "ended_ns": record.t,
                 }
             case Note() if record.flag and record.method is not None and record.block is not None:
-                self._run(record).flags.append(record.flag)
+                cause = record.text.removeprefix(f"{record.method}, block {record.block}: ")
+                self._run(record).flags.append(f"{record.flag}: {cause}")
             case Prepared():
                 self.prepared = record
             case MachineSeen():
-                self._machine = record
+                self.machine = record
             case _:
                 pass
 
@@ -222,7 +224,7 @@ class JournalFrames:
             joined.with_columns(*rates())
             .with_columns(
                 pl.lit(self._session).alias("session"),
-                pl.lit(None, dtype=pl.Float64).alias("energy_j"),
+                *(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("energy_j", "itl_s_p50", "itl_s_p99")),
                 pl.Series("text", texts, dtype=pl.String),
                 pl.lit([], dtype=pl.List(pl.String)).alias("flags"),
                 pl.Series("missing", missing, dtype=pl.String),
@@ -292,7 +294,7 @@ class JournalFrames:
             "warmup_s": _seconds(run.phases, "warmup", "timed"),
             "timed_s": _seconds(run.phases, "timed", "evidence"),
             "energy_j": end - start if start is not None and end is not None else None,
-            "idle_w": self._machine.idle_w if self._machine else None,
+            "idle_w": self.machine.idle_w if self.machine else None,
             "peak_vram_bytes": vram,
             "vram_source": source if vram is not None else None,
             "flags": sorted(set(run.flags)),
@@ -303,7 +305,7 @@ class JournalFrames:
 
     def _peak_vram(self, columns: dict[str, Any], telemetry: pl.DataFrame) -> tuple[int | None, str]:
         """Most memory in use on the session's GPUs during the block, less what was in use just before it began."""
-        gpus = self._machine.gpus if self._machine else []
+        gpus = self.machine.gpus if self.machine else []
         if not gpus:
             return None, "no GPU was used"
         total = 0
@@ -337,6 +339,7 @@ def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRe
         "requests": frames.requests(tokens, _decoder(frames.prepared)),
         "runs": frames.runs(telemetry),
     }
+    built = complete(built, Context(plan, frames.prepared, frames.machine))
     for name in SCHEMAS:
         _write_parquet(built[name], folder / f"{name}.parquet")
     return built

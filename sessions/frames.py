@@ -35,6 +35,19 @@ RUNS: Final[Columns] = {
     "warmup_s": pl.Float64,
     "timed_s": pl.Float64,
     "weights_bytes": pl.Int64,
+    "weights_digest": pl.String,
+    "prompt_digest": pl.String,
+    "itl_s_p50": pl.Float64,
+    "itl_s_p99": pl.Float64,
+    "method_itl_s_p50": pl.Float64,
+    "method_itl_s_p99": pl.Float64,
+    "bytes_per_token": pl.Float64,
+    "bandwidth_bytes_s": pl.Float64,
+    "dram_active_percent": pl.Float64,
+    "first_difference": pl.Int64,
+    "equal_tokens_share": pl.Float64,
+    "difference_margin": pl.Float64,
+    "difference": pl.String,
     "peak_allocated_bytes": pl.Int64,
     "peak_reserved_bytes": pl.Int64,
     "peak_vram_bytes": pl.Int64,
@@ -42,6 +55,7 @@ RUNS: Final[Columns] = {
     "kv_reserved_bytes": pl.Int64,
     "peak_rss_bytes": pl.Int64,
     "energy_j": pl.Float64,
+    "power_integral_j": pl.Float64,
     "idle_w": pl.Float64,
     "in_effect": pl.Boolean,
     "in_effect_reason": pl.String,
@@ -56,7 +70,9 @@ RUNS: Final[Columns] = {
     "ended_ns": pl.Int64,
 }
 
-# Derived from the tokens frame: first_token_ns, end_ns, output_tokens, ttft_s, e2e_s, decode_tok_s, e2e_tok_s, text.
+# Derived from the tokens frame: first_token_ns, end_ns, output_tokens, ttft_s, e2e_s, decode_tok_s, e2e_tok_s,
+# itl_s_p50, itl_s_p99, text; and in the runs the itl_s columns, over a block's timed requests, or, as method_itl_s_…,
+# over those of all the method's blocks that count.
 REQUESTS: Final[Columns] = {
     "session": pl.String,
     "method": pl.String,
@@ -79,6 +95,8 @@ REQUESTS: Final[Columns] = {
     "e2e_s": pl.Float64,
     "decode_tok_s": pl.Float64,
     "e2e_tok_s": pl.Float64,
+    "itl_s_p50": pl.Float64,
+    "itl_s_p99": pl.Float64,
     "energy_j": pl.Float64,
     "text": pl.String,
     "flags": pl.List(pl.String),

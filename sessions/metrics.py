@@ -9,6 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 REQUEST_KEY = ("method", "block", "attempt", "request", "sequence")
+RUN_KEY = ("method", "block", "attempt")
 
 
 def per_request(tokens: pl.DataFrame) -> pl.DataFrame:
@@ -40,4 +41,29 @@ def inter_token_latencies(tokens: pl.LazyFrame) -> pl.LazyFrame:
     key = ("session", *REQUEST_KEY)
     return tokens.sort(*key, "index").with_columns(
         ((pl.col("t_ns") - pl.col("t_ns").shift(1).over(key)) * 1e-9).alias("itl_s")
+    )
+
+
+def percentiles() -> list[pl.Expr]:
+    """itl_s_p50 and itl_s_p99 of the gaps in `itl_s`, between neighbouring gaps by linear interpolation."""
+    return [
+        pl.col("itl_s").quantile(share, interpolation="linear").alias(name)
+        for name, share in (("itl_s_p50", 0.5), ("itl_s_p99", 0.99))
+    ]
+
+
+def latency_percentiles(
+    tokens: pl.DataFrame, requests: pl.DataFrame, counted: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """itl_s_p50 and itl_s_p99 of each request, of each block's timed requests, and of each method's.
+
+    `requests` has REQUEST_KEY and warmup; `counted` has the RUN_KEY of the blocks that count for their method. What has
+    no gap is left out.
+    """
+    gaps = inter_token_latencies(tokens.lazy()).filter(pl.col("itl_s").is_not_null()).collect()
+    timed = gaps.join(requests.filter(~pl.col("warmup")), on=REQUEST_KEY, how="semi")
+    return (
+        gaps.group_by(REQUEST_KEY).agg(percentiles()),
+        timed.group_by(RUN_KEY).agg(percentiles()),
+        timed.join(counted, on=RUN_KEY, how="semi").group_by("method").agg(percentiles()),
     )

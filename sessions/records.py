@@ -52,6 +52,7 @@ class Prepared(Record, tag="prepared", frozen=True, kw_only=True):
     stop_token_ids: list[Int64]
     interpreters: dict[str, dict[str, Any]]
     unavailable: dict[str, dict[str, str]]  # method -> {"reason": …, "remedy": …}
+    bandwidth: dict[str, Any] = {}  # read_bytes_s and copy_bytes_s of the device as measured, or the reason why not
 
 
 class MachineSeen(Record, tag="machine", frozen=True, kw_only=True):

@@ -1,0 +1,60 @@
+"""Energy from telemetry: the integral of power, and the energy counter read between its samples.
+
+The counters' difference at a block's edges is the block's energy; what is here stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+LEAST_S: Final = 5.0  # the counter moves ten times a second and is read once: a shorter span would mostly be error
+MOST_GAP_S: Final = 1.0
+
+
+def power_integral(telemetry: pl.DataFrame, sources: Sequence[str], begin_ns: int, end_ns: int) -> float | None:
+    """Joules of the GPUs `sources` over a span, by trapezoids; None where a GPU's power is not known throughout."""
+    total = 0.0
+    for source in sources:
+        times, watts = _series(telemetry, source, "power_w", begin_ns, end_ns)
+        if len(times) < 2 or np.diff(np.concatenate([[begin_ns], times, [end_ns]])).max() > MOST_GAP_S * 1e9:
+            return None
+        edges = np.concatenate([[begin_ns], times, [end_ns]])
+        total += float(np.trapezoid(np.interp(edges, times, watts), edges)) / 1e9
+    return total if sources else None
+
+
+def counter_difference(
+    telemetry: pl.DataFrame, sources: Sequence[str], spans: Sequence[tuple[int, int]]
+) -> list[float | None]:
+    """Joules of the GPUs over each span, the counter's samples joined by straight lines.
+
+    None for a span shorter than LEAST_S, or not within the samples.
+    """
+    joules: list[float | None] = [0.0 if sources and end - begin >= LEAST_S * 1e9 else None for begin, end in spans]
+    for source in sources:
+        times, values = _series(telemetry, source, "energy_j", None, None)
+        for place, (begin, end) in enumerate(spans):
+            so_far = joules[place]
+            if so_far is None:
+                continue
+            if len(times) < 2 or begin < times[0] or end > times[-1]:
+                joules[place] = None
+                continue
+            first, last = np.interp([begin, end], times, values)
+            joules[place] = so_far + float(last - first)
+    return joules
+
+
+def _series(
+    telemetry: pl.DataFrame, source: str, metric: str, begin_ns: int | None, end_ns: int | None
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    rows = telemetry.filter(
+        (pl.col("source") == source) & (pl.col("metric") == metric) & pl.col("value").is_finite()
+    ).sort("t_ns")
+    if begin_ns is not None and end_ns is not None:
+        rows = rows.filter(pl.col("t_ns").is_between(begin_ns, end_ns))
+    return rows["t_ns"].to_numpy(), rows["value"].to_numpy()

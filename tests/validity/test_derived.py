@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sessions.derived import Context, complete, prompt_digest
+from sessions.frames import RUNS, TOKENS
+from sessions.records import MachineSeen, Prepared
+from tests.validity.made_frames import PLAN, SECOND, evidence, requests, run, telemetry, tenths
+
+GAPS = {"base": 0.010, "fast": 0.005}
+
+
+def prepared(folder: Path) -> Prepared:
+    (folder / "config.json").write_text('{"tie_word_embeddings": true}')
+    facts: dict[str, Any] = {"layers": 2, "kv_heads": 4, "head_dim": 8, "parameters": 1000, "weights_digest": "abc"}
+    return Prepared(
+        t=0,
+        model=facts | {"folder": str(folder)},
+        prompts=[[1, 2, 3]],
+        prompt_text=None,
+        prompt_template=False,
+        stop_token_ids=[],
+        interpreters={},
+        unavailable={},
+        bandwidth={"read_bytes_s": 4e9, "copy_bytes_s": 3e9},
+    )
+
+
+def frames() -> dict[str, pl.DataFrame]:
+    """Two methods, two blocks each, two requests a block; the second block of `fast` was run twice."""
+    runs, asked, tokens = [], [], []
+    for method, block, attempt in [
+        ("base", 0, 0), ("fast", 0, 0), ("fast", 1, 0), ("base", 1, 0), ("fast", 1, 1),
+    ]:  # fmt: skip
+        ids = [4, 5, 6] if method == "base" else [4, 5, 7]
+        runs.append(
+            run(
+                method=method,
+                block=block,
+                attempt=attempt,
+                reference=None if method == "base" else "base",
+                status="failed" if (method, block, attempt) == ("fast", 1, 0) else "ok",
+                weights_bytes=2_000,
+                evidence=evidence(greedy={"ids": ids, "margins": [1.0, 2.0, 0.5]}),
+            )
+        )
+        key = {"method": method, "block": block, "attempt": attempt}
+        own = requests([64.0, 32.0]).with_columns(*(pl.lit(value).alias(name) for name, value in key.items()))
+        asked.append(own)
+        for request, start in own.select("request", "start_ns").iter_rows():
+            slow = 10 if attempt == 0 and (method, block) == ("fast", 1) else 1  # what failed must not count
+            times = [start + int(GAPS[method] * slow * SECOND * step * (1 + step / 100)) for step in range(1, 65)]
+            tokens += [
+                ("s", method, block, attempt, request, 0, index, t, 100 + index) for index, t in enumerate(times)
+            ]
+    readings = telemetry(tenths(8, 40), gpu0__power_w=200, gpu0__energy_j=[20 * n for n in range(321)])
+    return {
+        "runs": pl.DataFrame(runs, schema=RUNS),
+        "requests": pl.concat(asked),
+        "tokens": pl.DataFrame(tokens, schema=TOKENS, orient="row"),
+        "telemetry": readings,
+    }
+
+
+@pytest.fixture
+def completed(tmp_path: Path) -> dict[str, pl.DataFrame]:
+    machine = MachineSeen(t=0, machine={"cores_logical": 2}, software={}, gpus=["gpu0"])
+    return complete(frames(), Context(PLAN, prepared(tmp_path), machine))
+
+
+def gaps_of(tokens: pl.DataFrame, **key: Any) -> np.ndarray[Any, Any]:
+    own = tokens.filter(*(pl.col(name) == value for name, value in key.items()))
+    times = own.sort("block", "attempt", "request", "index")
+    parts = times.partition_by("block", "attempt", "request", maintain_order=True)
+    return np.concatenate([np.diff(part["t_ns"].to_numpy()) for part in parts]) / 1e9
+
+
+def test_latency_percentiles_are_those_of_all_gaps(completed: dict[str, pl.DataFrame]) -> None:
+    tokens, runs = completed["tokens"], completed["runs"]
+    for row in runs.iter_rows(named=True):
+        key = {name: row[name] for name in ("method", "block", "attempt")}
+        own = gaps_of(tokens, **key)
+        assert [row["itl_s_p50"], row["itl_s_p99"]] == pytest.approx(np.percentile(own, [50, 99]))
+        kept = tokens if row["method"] == "base" else tokens.filter((pl.col("block") == 0) | (pl.col("attempt") == 1))
+        counted = gaps_of(kept, method=row["method"])
+        assert [row["method_itl_s_p50"], row["method_itl_s_p99"]] == pytest.approx(np.percentile(counted, [50, 99]))
+    first = completed["requests"].row(0, named=True)
+    own = gaps_of(tokens, method="base", block=0, request=0)
+    assert [first["itl_s_p50"], first["itl_s_p99"]] == pytest.approx(np.percentile(own, [50, 99]))
+
+
+def test_limit_and_bandwidth_stand_in_the_runs(completed: dict[str, pl.DataFrame]) -> None:
+    row = completed["runs"].row(0, named=True)
+    assert row["bytes_per_token"] == 2_000 + 2 * 2 * 4 * 8 * 2 * (48 + 64 / 2)
+    assert row["bandwidth_bytes_s"] == 4e9
+    assert row["weights_digest"] == "abc"
+    assert row["prompt_digest"] == prompt_digest([[1, 2, 3]]) != prompt_digest([[1, 2, 4]])
+
+
+def test_the_greedy_difference_is_that_to_the_reference(completed: dict[str, pl.DataFrame]) -> None:
+    base, fast, *_ = completed["runs"].iter_rows(named=True)
+    assert base["first_difference"] is None
+    assert json.loads(base["missing"])["first_difference"] == "it is the reference"
+    assert (fast["first_difference"], fast["difference_margin"]) == (2, 0.5)
+    assert fast["equal_tokens_share"] == pytest.approx(2 / 3)
+
+
+def test_short_requests_have_no_joules_of_their_own_and_say_why(completed: dict[str, pl.DataFrame]) -> None:
+    row = completed["requests"].row(0, named=True)
+    assert row["energy_j"] is None
+    assert json.loads(row["missing"])["energy_j"] == "it lasted 1.0 s; the energy counter needs 5 s or more"
+
+
+def test_what_could_not_be_derived_says_why(tmp_path: Path) -> None:
+    bare = complete(frames(), Context(PLAN, None, None))
+    missing = json.loads(bare["runs"]["missing"][0])
+    assert {"bytes_per_token", "bandwidth_bytes_s", "dram_active_percent", "power_integral_j"} <= set(missing)
+
+
+def test_deriving_twice_changes_nothing(completed: dict[str, pl.DataFrame], tmp_path: Path) -> None:
+    machine = MachineSeen(t=0, machine={"cores_logical": 2}, software={}, gpus=["gpu0"])
+    again = complete(completed, Context(PLAN, prepared(tmp_path), machine))
+    assert all(again[name].equals(completed[name]) for name in completed)

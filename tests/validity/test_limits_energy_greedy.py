@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+
+from sessions.energy import counter_difference, power_integral
+from sessions.greedy import GreedyPass, difference, greedy_pass
+from sessions.limits import bytes_per_token, mbu
+from tests.validity.made_frames import SECOND, evidence, telemetry, tenths
+
+LLAMA = {
+    "parameters": 1_100_000_000,
+    "layers": 22,
+    "kv_heads": 4,
+    "head_dim": 64,
+    "vocab_size": 32_000,
+    "hidden_size": 2048,
+}
+
+
+def test_bytes_per_token_are_the_weights_and_the_kv_cache() -> None:
+    found = bytes_per_token(LLAMA, {"tie_word_embeddings": True}, "bfloat16", 2_200_000_000, 300.0)
+    assert found.kv == 2 * 22 * 4 * 64 * 2 * 300  # 22,528 bytes a position
+    assert found.total == 2_200_000_000 + 6_758_400
+
+
+def test_an_embedding_of_its_own_is_looked_up_and_not_read() -> None:
+    found = bytes_per_token(LLAMA, {"tie_word_embeddings": False}, "bfloat16", 2_200_000_000, 0.0)
+    assert found.total == 2_200_000_000 - 32_000 * 2048 * 2
+
+
+def test_weights_that_the_engine_does_not_tell_are_counted_by_type() -> None:
+    assert bytes_per_token(LLAMA, None, "float32", None, 0.0).total == 4_400_000_000
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "model", "reason"),
+    [
+        ({"num_local_experts": 8}, "bfloat16", LLAMA, "mixture of experts"),
+        ({"kv_lora_rank": 512}, "bfloat16", LLAMA, "compressed"),
+        ({"sliding_window": 100}, "bfloat16", LLAMA, "sliding window"),
+        ({}, "int4", LLAMA, "int4"),
+        ({}, "bfloat16", LLAMA | {"kv_heads": None}, "KV heads"),
+    ],
+)
+def test_what_is_not_modelled_is_null_with_the_reason(
+    config: dict[str, object], dtype: str, model: dict[str, object], reason: str
+) -> None:
+    found = bytes_per_token(model, config, dtype, 2_200_000_000, 300.0)
+    assert found.total is None
+    assert reason in found.reason
+
+
+def test_mbu_is_the_share_of_the_bandwidth() -> None:
+    assert mbu(2e9, 100.0, 4e11) == pytest.approx(0.5)
+    assert mbu(2e9, None, 4e11) is None
+    assert mbu(2e9, 100.0, None) is None
+
+
+def test_the_power_integral_is_joules_of_all_gpus() -> None:
+    seconds = tenths(0, 20)
+    ramp = [100 + 10 * second for second in seconds]
+    readings = telemetry(seconds, gpu0__power_w=ramp, gpu1__power_w=50)
+    assert power_integral(readings, ["gpu0"], 5 * SECOND, 15 * SECOND) == pytest.approx(10 * 200)
+    assert power_integral(readings, ["gpu0", "gpu1"], 5 * SECOND, 15 * SECOND) == pytest.approx(2500)
+
+
+def test_power_with_a_hole_in_it_has_no_integral() -> None:
+    readings = telemetry([*tenths(0, 8), *tenths(10, 20)], gpu0__power_w=100)
+    assert power_integral(readings, ["gpu0"], 5 * SECOND, 15 * SECOND) is None
+    assert power_integral(readings, ["gpu1"], 5 * SECOND, 15 * SECOND) is None
+    assert power_integral(readings, [], 5 * SECOND, 15 * SECOND) is None
+
+
+def test_the_counter_is_read_between_its_samples_for_five_seconds_or_more() -> None:
+    seconds = list(range(21))
+    readings = telemetry(seconds, gpu0__energy_j=[1000 + 300 * second for second in seconds])
+    spans = [(int(2.5 * SECOND), int(9.5 * SECOND)), (2 * SECOND, 6 * SECOND), (15 * SECOND, 25 * SECOND)]
+    assert counter_difference(readings, ["gpu0"], spans) == [pytest.approx(2100), None, None]
+    assert counter_difference(readings, [], spans) == [None, None, None]
+
+
+def test_a_split_is_where_the_greedy_passes_part() -> None:
+    reference = GreedyPass((5, 6, 7, 8), (3.0, 2.0, 0.125, 1.0))
+    found = difference(GreedyPass((5, 6, 9, 8)), reference, "bfloat16")
+    assert (found.first, found.share, found.margin, found.near_tie) == (2, 0.75, 0.125, True)
+    assert "a near tie in bfloat16" in found.sentence
+    assert difference(GreedyPass((5, 6, 9, 8)), reference, "float32").near_tie is False
+
+
+def test_equal_and_shorter_passes() -> None:
+    reference = GreedyPass((5, 6, 7, 8))
+    same = difference(reference, reference, "bfloat16")
+    assert (same.first, same.share) == (None, 1.0)
+    shorter = difference(GreedyPass((5, 6)), reference, "bfloat16")
+    assert (shorter.first, shorter.share, shorter.margin) == (2, 0.5, None)
+
+
+def test_a_pass_is_read_from_evidence_and_nonsense_is_none() -> None:
+    assert greedy_pass(evidence(greedy={"ids": [1, 2], "margins": [0.5, None]})) == GreedyPass((1, 2), (0.5, None))
+    assert greedy_pass(evidence(greedy={"ids": [1, 2]})) == GreedyPass((1, 2), (None, None))
+    for text in (None, "", "{", "[]", evidence(greedy=[1]), evidence(greedy={"ids": ["a"]})):
+        assert greedy_pass(text) is None
+    told = greedy_pass(evidence(missing={"greedy": "this engine has none"}))
+    assert told is not None
+    assert (told.ids, told.reason) == ((), "this engine has none")
