@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import selectors
 import time
 from collections import deque
@@ -17,7 +19,7 @@ import methods
 from methods.evidence import judge
 from methods.home import private_folder, write_atomically
 from sessions.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
-from sessions.records import AnyRecord, BlockEnded, EvidenceTaken, Prepared
+from sessions.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared
 from sessions.session_folder import SessionFolder
 from sessions.warded_process import Verdict, WardedProcess
 from sessions.warden import kill_descendants
@@ -28,7 +30,10 @@ LOG_TAIL_LINES: Final = 20
 LOG_TAIL_BYTES: Final = 16_384
 TICK_S: Final = 0.1
 REJECTED_LIMIT: Final = 1000  # lines that are no messages, before a runner counts as broken
-LAST_WORD_S: Final = 5.0
+DETAIL_LENGTH: Final = 20_000
+LAST_WORD_S: Final = 10.0  # for a runner that has said all, or closed its wire, to end
+NOT_MESSAGES: Final = "lines that are no messages"
+LINGERED: Final = "did not end by itself"
 SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY", "ACCESS_KEY")
 NOT_INHERITED: Final = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "KASOKU_", "TEXTUAL", "UV_", "PIP_")
 
@@ -122,6 +127,7 @@ class BlockRun:
         self._method = plan.method(block.method)
         self._append, self._every_tick, self._clock = append, every_tick, clock
         self._cache = cache
+        self._last_word_ns = 0
         self._log = folder.log(block.method, block.block)
 
     def carry_out(self, started: Callable[[int | None], None]) -> Outcome:
@@ -129,6 +135,7 @@ class BlockRun:
         interpreter = self._prepared.interpreters[self._method.name]
         job = self._log.with_suffix(".json")
         write_atomically(job, msgspec.json.encode(job_of(self._plan, self._method, self._block, self._prepared)))
+        self._last_word_ns = begun_ns = self._clock()
         process = WardedProcess(
             [str(interpreter["python"]), "-I", str(RUNNER), str(job), WardedProcess.WIRE],
             self._log,
@@ -140,7 +147,7 @@ class BlockRun:
             self._block.block,
             self._block.requests,
             warmup_numbers(self._plan.warmup),
-            self._clock(),
+            begun_ns,
             self._plan.sampling.max_new_tokens,
         )
         why = ""
@@ -151,6 +158,12 @@ class BlockRun:
             verdict = process.close()
             kill_descendants()  # a warden that was killed leaves its orphans to this process, a subreaper too
         status, error = self._judge(why, translator, verdict, process)
+        if translator.error is not None:
+            self._keep(translator.error.detail)
+        if count := translator.rejected + process.oversized_lines:
+            self._note(NOT_MESSAGES, f"its runner sent {count} lines that are no messages.")
+        if why == "lingers":
+            self._note(LINGERED, "its runner had said all and did not end, so it was ended.")
         self._append(
             BlockEnded(
                 t=self._clock(),
@@ -164,9 +177,18 @@ class BlockRun:
         )
         return Outcome(status, error, translator.finished_requests)
 
+    def _keep(self, detail: str) -> None:
+        """A failure's traceback, for which nobody else has a place, at the end of the log."""
+        with contextlib.suppress(OSError), self._log.open("ab") as log:
+            log.write(detail[-DETAIL_LENGTH:].encode(errors="replace") + b"\n")
+
+    def _note(self, flag: str, said: str) -> None:
+        method, block = self._block.method, self._block.block
+        text = f"{method}, block {block}: {said}"
+        self._append(Note(t=self._clock(), text=text, flag=flag, method=method, block=block))
+
     def _attend(self, process: WardedProcess, translator: WireTranslator, started: Callable[[int | None], None]) -> str:
         """Serve the wire until the runner is gone ("") or there is a reason to end it."""
-        last_word = self._clock()
         told = False
         with selectors.DefaultSelector() as selector:
             selector.register(process.wire_descriptor, selectors.EVENT_READ)
@@ -176,7 +198,6 @@ class BlockRun:
                 if process.wire_descriptor in ready:
                     if lie := self._take(process, translator):
                         return lie
-                    last_word = self._clock()
                     if process.wire_ended:
                         selector.unregister(process.wire_descriptor)
                 process.look_after()
@@ -185,18 +206,32 @@ class BlockRun:
                     told = True
                 if process.verdict is not None:
                     return self._drain(process, translator)
-                if why := self._every_tick():
+                if why := self._every_tick() or self._silence(process, translator):
                     return why
-                silent_s = (self._clock() - last_word) / 1e9
-                if process.wire_ended and silent_s > LAST_WORD_S:
-                    return "" if translator.done else "wire"
-                if silent_s > self._deadline_s(translator) and process.wire_descriptor not in ready:
-                    return "stalled"
+
+    def _silence(self, process: WardedProcess, translator: WireTranslator) -> str:
+        """The reason to end a runner that has said nothing for too long, or ""."""
+        if not self._silent_for(self._deadline_s(process, translator)):
+            return ""
+        if lie := self._take(process, translator):  # it may be this process that slept, with words waiting
+            return lie
+        if not self._silent_for(self._deadline_s(process, translator)):
+            return ""
+        return "lingers" if translator.done else "wire" if process.wire_ended else "stalled"
+
+    def _silent_for(self, seconds: float) -> bool:
+        return self._clock() - self._last_word_ns > seconds * 1e9
+
+    def _deadline_s(self, process: WardedProcess, translator: WireTranslator) -> float:
+        if translator.done or process.wire_ended:
+            return min(LAST_WORD_S, self._plan.deadlines.token_s)
+        return self._plan.deadlines.token_s if translator.phase == "timed" else self._plan.deadlines.load_s
 
     def _drain(self, process: WardedProcess, translator: WireTranslator) -> str:
         """What the pipe still holds was said before the end; a stray that keeps the wire open is not waited for."""
         deadline = self._clock() + int(LAST_WORD_S * 1e9)
         while not process.wire_ended and self._clock() < deadline:
+            select.select([process.wire_descriptor], [], [], TICK_S)
             if lie := self._take(process, translator):
                 return lie
         return ""
@@ -205,10 +240,13 @@ class BlockRun:
         for line in process.lines():
             if not line:
                 continue
+            rejected = translator.rejected
             try:
                 record = translator.take(line, self._clock())
             except WireLieError as lie:
                 return f"lie: {lie}"
+            if translator.rejected == rejected:
+                self._last_word_ns = self._clock()
             if isinstance(record, EvidenceTaken):
                 judged = judge(self._method.must_show, record.evidence)
                 record = msgspec.structs.replace(record, in_effect=judged.in_effect, reason=judged.reason)
@@ -218,10 +256,6 @@ class BlockRun:
             return "lie: it sends lines that are no messages"
         return ""
 
-    def _deadline_s(self, translator: WireTranslator) -> float:
-        deadlines = self._plan.deadlines
-        return deadlines.token_s if translator.phase == "timed" else deadlines.load_s
-
     def _judge(self, why: str, translator: WireTranslator, verdict: Verdict, process: WardedProcess) -> tuple[str, str]:
         """The block's status and the sentence that goes with it."""
         said = translator.error
@@ -230,7 +264,7 @@ class BlockRun:
         if why == "skip":
             return "stopped", "Skipped by request."
         if why == "stalled":
-            limit = self._deadline_s(translator)
+            limit = self._deadline_s(process, translator)
             return (
                 "stalled",
                 f"No word from the runner for {limit:g} s in the phase {translator.phase or 'start'!r}: it was ended.",
@@ -242,8 +276,10 @@ class BlockRun:
             return status, said.message[:500]
         if verdict.signal == 9 and verdict.oom_kills:
             return "oom", "The kernel ended the runner because the machine ran out of memory."
-        if translator.done and verdict.exit == 0:
+        if translator.done and (verdict.exit == 0 or why == "lingers"):
             return "ok", ""
+        if why == "wire" and verdict.signal == 9:
+            return "failed", "The runner closed its wire before it was done, so it was ended."
         if verdict.exit == 127 and translator.hello is None:
             return "failed", "The method's interpreter cannot be started: see the log, and `kasoku env list`."
         if process.pid is None:
