@@ -30,6 +30,7 @@ from sessions.records import (
     AnyRecord,
     Asked,
     BlockEnded,
+    BlockPhase,
     BlockStarted,
     Energy,
     Header,
@@ -46,6 +47,7 @@ from sessions.telemetry_feed import TelemetryFeed
 from sessions.warden import become_subreaper
 
 IDLE_POWER_S = 2.0
+TIMED_EDGES = {"timed": "timed_start", "evidence": "timed_end"}
 NOT_AGAIN = "Not run: this method could not be loaded in block {block} ({error})"
 
 
@@ -207,7 +209,7 @@ class Conductor:
             self._plan,
             block,
             prepared,
-            self._append,
+            lambda record: self._append_of(block, record),
             lambda: self._every_block_tick(block),
             subfolder(self._home, CACHE),
         )
@@ -226,6 +228,12 @@ class Conductor:
                 NOT_AGAIN.format(block=block.block, error=outcome.error.rstrip(".")) + "."
             )
 
+    def _append_of(self, block: PlannedBlock, record: AnyRecord) -> None:
+        """A record of the block's runner; where its timed part begins or is over, the energy counters are read too."""
+        self._append(record)
+        if isinstance(record, BlockPhase) and record.phase in TIMED_EDGES:
+            self._energy(block, TIMED_EDGES[record.phase])
+
     def _every_block_tick(self, block: PlannedBlock) -> str:
         self._attend()
         if self._steering.stop:
@@ -241,7 +249,7 @@ class Conductor:
         self._append(Note(t=time.perf_counter_ns(), text=text, flag=flag, method=block.method, block=block.block))
 
     def _energy(self, block: PlannedBlock, edge: str) -> None:
-        """Read the energy counters of the session's GPUs, so that a block's joules are a difference at its edges."""
+        """Read the energy counters of the session's GPUs, so that joules are a difference at the edges."""
         joules: float | None = None
         reason = "no GPU is used: a CPU session has no energy counter that may be read"
         if self._plan.gpu_uuids:

@@ -275,9 +275,9 @@ class JournalFrames:
     def _run_row(self, run: _Run, telemetry: pl.DataFrame) -> dict[str, Any]:
         columns, missing = run.columns, run.missing
         planned = {method.name: method for method in self._plan.methods}.get(columns["method"])
-        start, end = run.energy.get("start"), run.energy.get("end")
-        if start is None or end is None:
-            missing.setdefault("energy_j", NO_ENERGY)
+        for name, edges in (("energy_j", ("start", "end")), ("timed_energy_j", ("timed_start", "timed_end"))):
+            if _difference(run.energy, *edges) is None:
+                missing.setdefault(name, missing.get("energy_j", NO_ENERGY))
         vram, source = self._peak_vram(columns, telemetry)
         if vram is None:
             missing.setdefault("peak_vram_bytes", source)
@@ -293,7 +293,8 @@ class JournalFrames:
             "error": INTERRUPTED,
             "warmup_s": _seconds(run.phases, "warmup", "timed"),
             "timed_s": _seconds(run.phases, "timed", "evidence"),
-            "energy_j": end - start if start is not None and end is not None else None,
+            "energy_j": _difference(run.energy, "start", "end"),
+            "timed_energy_j": _difference(run.energy, "timed_start", "timed_end"),
             "idle_w": self.machine.idle_w if self.machine else None,
             "peak_vram_bytes": vram,
             "vram_source": source if vram is not None else None,
@@ -321,6 +322,11 @@ class JournalFrames:
                 return None, f"NVML gave no memory readings of {gpu} around this block"
             total += max(0, int(during.max()) - int(before[-1]))  # type: ignore[arg-type]
         return total, "NVML memory in use, less what was in use before the block"
+
+
+def _difference(readings: dict[str, float | None], first: str, then: str) -> float | None:
+    before, after = readings.get(first), readings.get(then)
+    return after - before if before is not None and after is not None else None
 
 
 def _seconds(phases: dict[str, int], first: str, then: str) -> float | None:

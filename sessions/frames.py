@@ -55,6 +55,7 @@ RUNS: Final[Columns] = {
     "kv_reserved_bytes": pl.Int64,
     "peak_rss_bytes": pl.Int64,
     "energy_j": pl.Float64,
+    "timed_energy_j": pl.Float64,
     "power_integral_j": pl.Float64,
     "idle_w": pl.Float64,
     "in_effect": pl.Boolean,

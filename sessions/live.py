@@ -130,8 +130,8 @@ class _Tally:
         self.history: deque[float] = deque(maxlen=HISTORY_POINTS)
         self.requests_done = 0
         self.tokens = 0
-        self.energy: dict[int, list[float | None]] = {}
-        self.block_tokens: dict[int, int] = {}
+        self.energy: dict[int, dict[str, float | None]] = {}
+        self.block_tokens: dict[int, int] = {}  # timed ones
         self.load_s: float | None = None
         self.peak_rss_bytes: int | None = None
         self.peak_vram_bytes: int | None = None
@@ -149,7 +149,8 @@ class _Tally:
 
     def joules_per_token(self) -> float | None:
         joules = tokens = 0.0
-        for block, (start, end) in ((b, e) for b, e in self.energy.items() if len(e) == 2):
+        for block, edges in ((block, edges) for block, edges in self.energy.items() if "timed_end" in edges):
+            start, end = edges.get("timed_start"), edges["timed_end"]
             if start is None or end is None:
                 return None
             joules += end - start
@@ -235,7 +236,7 @@ class LiveReducer:
                 tally = self._tally(record.method)
                 tally.in_effect, tally.reason = record.in_effect, record.reason
             case Energy():
-                self._tally(record.method).energy.setdefault(record.block, []).append(record.energy_j)
+                self._tally(record.method).energy.setdefault(record.block, {})[record.edge] = record.energy_j
             case BlockEnded():
                 self._end_block(record)
             case Telemetry():
@@ -307,7 +308,6 @@ class LiveReducer:
         if begun is None or begun.request != record.request or record.finish == "error":
             return
         tally = self._tally(record.method)
-        tally.block_tokens[record.block] = tally.block_tokens.get(record.block, 0) + self._count
         if begun.warmup or self._last_token is None or self._first_token is None or self._last_token <= begun.t:
             return
         rate = self._count / ((self._last_token - begun.t) / 1e9)
@@ -315,6 +315,7 @@ class LiveReducer:
         tally.ttfts.append((self._first_token - begun.t) / 1e9)
         tally.history.append(rate)
         tally.requests_done += 1
+        tally.block_tokens[record.block] = tally.block_tokens.get(record.block, 0) + self._count
 
     def _end_block(self, record: BlockEnded) -> None:
         tally = self._tally(record.method)

@@ -149,11 +149,11 @@ class EvidenceTaken(Record, tag="evidence", frozen=True, kw_only=True):
 
 
 class Energy(Record, tag="energy", frozen=True, kw_only=True):
-    """Reading of the GPUs' energy counters (summed, joules) at an edge of a block."""
+    """Reading of the GPUs' energy counters (summed, joules) at an edge of a block, or of its timed part."""
 
     method: str
     block: Int64
-    edge: str  # start | end
+    edge: str  # start | timed_start | timed_end | end
     energy_j: float | None
     reason: str = ""
 
