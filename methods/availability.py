@@ -39,6 +39,12 @@ def lacking(needs: Needs, device: DeviceFacts) -> Unavailable | None:
                 f" {device.compute_capability}.",
                 "",
             )
+        if needs.max_compute_capability and _older(needs.max_compute_capability, device.compute_capability):
+            return Unavailable(
+                f"Its kernels are made for GPUs of compute capability {needs.max_compute_capability} at most;"
+                f" {device.name} has {device.compute_capability}.",
+                "",
+            )
     if needs.free_bytes and device.free_bytes is not None and device.free_bytes < needs.free_bytes:
         return Unavailable(
             f"It needs {needs.free_bytes / 1e9:.1f} GB of free memory; {device.name} has"
@@ -61,8 +67,8 @@ def interpreter_for(
     return resolve(environment, home, config_folder)
 
 
-def _older(version: str | None, least: str) -> bool:
+def _older(version: str | None, least: str | None) -> bool:
     """Whether a dotted version is below another; an unknown one is not held against anybody."""
-    if version is None:
+    if version is None or least is None:
         return False
     return [int(part) for part in version.split(".") if part.isdigit()] < [int(part) for part in least.split(".")]

@@ -21,11 +21,12 @@ DRIVER = re.compile(r"\d+(\.\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a machine must have. `min_driver` and `min_compute_capability` are asked of a CUDA device only."""
+    """What a machine must have. The driver and the compute capability (first and last) are asked of a GPU only."""
 
     devices: tuple[str, ...] = DEVICES
     min_driver: str | None = None
     min_compute_capability: str | None = None
+    max_compute_capability: str | None = None
     compiler: bool = False
     free_bytes: int | None = None
 
@@ -127,7 +128,7 @@ def _method(name: str, row: object, file: Path) -> Method:
     return Method(
         name=name,
         summary=_text(row, "summary"),
-        engine=_engine(_text(row, "engine")),
+        engine=_engine(_text(row, "engine"), file.parent),
         options=MappingProxyType(_table(row, "options")),
         environments=MappingProxyType(_environments(_table(row, "environments"))),
         needs=_needs(_table(row, "needs")),
@@ -172,12 +173,14 @@ def _table(table: Mapping[str, object], key: str) -> dict[str, object]:
     return value
 
 
-def _engine(engine: str) -> str:
+def _engine(engine: str, folder: Path) -> str:
+    """One of ours by name, an absolute path, or `./NAME.py` beside the TOML file."""
     if "/" in engine or engine.endswith(".py"):
-        path = Path(engine).expanduser()
+        path = folder.absolute() / engine if engine.startswith("./") else Path(engine).expanduser()
         if not path.is_absolute():
             raise _ProblemError(
-                f"the engine {engine!r} must be an absolute path, or the name of one of kasoku's engines"
+                f"the engine {engine!r} must be an absolute path, './NAME.py' beside this file, or the name of one of"
+                " kasoku's engines"
             )
         if not path.is_file():
             raise _ProblemError(f"there is no engine file {path}")
@@ -198,7 +201,8 @@ def _environments(table: Mapping[str, object]) -> dict[str, str]:
 
 
 def _needs(table: Mapping[str, object]) -> Needs:
-    _only_known(table, ("devices", "min_driver", "min_compute_capability", "compiler", "free_bytes"), "needs: ")
+    capabilities = ("min_compute_capability", "max_compute_capability")
+    _only_known(table, ("devices", "min_driver", *capabilities, "compiler", "free_bytes"), "needs: ")
     devices = _texts(table, "devices") or DEVICES
     for device in devices:
         if device not in DEVICES:
@@ -206,28 +210,33 @@ def _needs(table: Mapping[str, object]) -> Needs:
     driver = _text(table, "min_driver", "") or None
     if driver and not DRIVER.fullmatch(driver):
         raise _ProblemError("needs: 'min_driver' must be a version such as \"535.104\"")
-    capability = _text(table, "min_compute_capability", "") or None
-    if capability and not COMPUTE_CAPABILITY.fullmatch(capability):
-        raise _ProblemError("needs: 'min_compute_capability' must be text such as \"8.0\"")
+    bounds = [_text(table, name, "") or None for name in capabilities]
+    for name, capability in zip(capabilities, bounds, strict=True):
+        if capability and not COMPUTE_CAPABILITY.fullmatch(capability):
+            raise _ProblemError(f"needs: {name!r} must be text such as '8.0'")
     compiler = table.get("compiler", False)
     if not isinstance(compiler, bool):
         raise _ProblemError("needs: 'compiler' must be true or false")
     free_bytes = table.get("free_bytes")
     if free_bytes is not None and (isinstance(free_bytes, bool) or not isinstance(free_bytes, int) or free_bytes < 0):
         raise _ProblemError("needs: 'free_bytes' must be a whole number of bytes")
-    return Needs(devices, driver, capability, compiler, free_bytes)
+    return Needs(devices, driver, *bounds, compiler, free_bytes)
 
 
-def _must_show(table: dict[str, object]) -> dict[str, object]:
-    _only_known(table, (*evidence.CONDITIONS, evidence.WHY_NOT), "must_show: ")
+def _must_show(table: dict[str, object], within: str = "must_show: ") -> dict[str, object]:
+    """The conditions checked; a table `cpu` or `cuda` in it holds more of them, for that device."""
+    devices = () if within != "must_show: " else evidence.DEVICES
+    _only_known(table, (*evidence.CONDITIONS, evidence.WHY_NOT, *devices), within)
     for key, value in table.items():
-        if key == evidence.WHY_NOT:
+        if key in devices:
+            _must_show(_table(table, key), f"{within}{key}: ")
+        elif key == evidence.WHY_NOT:
             explanations = _table(table, key)
-            _only_known(explanations, [name for name in table if name != key], "must_show: why_not: ")
+            _only_known(explanations, [name for name in table if name not in (key, *devices)], f"{within}why_not: ")
             for condition in explanations:
                 _text(explanations, condition)
         elif problem := evidence.problem_of(key, value):
-            raise _ProblemError(f"must_show: {key!r} {problem}")
+            raise _ProblemError(f"{within}{key!r} {problem}")
     return table
 
 

@@ -92,6 +92,7 @@ CONDITIONS: Mapping[str, Condition] = {
         "cuda_graphs", "count", _at_least("CUDA graph", "CUDA graphs", "launched in the profiled step")
     ),
     "converted_modules_min": Condition("converted_modules", "count", _at_least("module", "modules", "converted")),
+    "converted_modules_max": Condition("converted_modules", "count", _at_most("module", "modules", "converted")),
     "cached_prompt_tokens_max": Condition(
         "cached_prompt_tokens",
         "count",
@@ -99,6 +100,8 @@ CONDITIONS: Mapping[str, Condition] = {
     ),
 }
 WHY_NOT = "why_not"
+# Tables of conditions that count on one kind of device only.
+DEVICES = ("cpu", "cuda")
 # A fact whose absence is itself a finding: no wrapper is not an unknown wrapper.
 ABSENT: Mapping[str, object] = {"wrapper": ""}
 
@@ -121,12 +124,18 @@ def judge(must_show: Mapping[str, object], evidence: Mapping[str, object] | None
     """True when all conditions hold, False when one does not, None when none failed but not all could be checked."""
     if evidence is None:
         return Judgement(None, "Could not be checked: the run left no evidence.")
-    conditions = {key: wanted for key, wanted in must_show.items() if key != WHY_NOT}
-    if not conditions:
-        return Judgement(None, "Could not be checked: the method declares nothing that it must show.")
-    explanations = must_show.get(WHY_NOT)
     holding, failing, unknown = [], [], []
-    for key, wanted in conditions.items():
+    conditions = _conditions(must_show)
+    device = str(evidence.get("device") or "").partition(":")[0]
+    for kind in DEVICES:
+        table = must_show.get(kind)
+        if isinstance(table, Mapping) and kind == device:
+            conditions += _conditions(table)
+        elif isinstance(table, Mapping) and not device:
+            unknown.append("the run did not say on which device it was")
+    if not conditions and not unknown:
+        return Judgement(None, "Could not be checked: the method declares nothing that it must show.")
+    for key, wanted, why in conditions:
         condition = CONDITIONS[key]
         actual = _fact(condition, evidence)
         if actual is None:
@@ -136,13 +145,19 @@ def judge(must_show: Mapping[str, object], evidence: Mapping[str, object] | None
         if holds:
             holding.append(sentence)
         else:
-            why = explanations.get(key) if isinstance(explanations, Mapping) else None
             failing.append(f"{sentence}: {why}" if why else sentence)
     if failing:
         return Judgement(False, _sentence("; ".join(failing)))
     if unknown:
         return Judgement(None, _sentence("could not be checked: " + "; ".join(dict.fromkeys(unknown))))
     return Judgement(True, _sentence("; ".join(dict.fromkeys(holding))))
+
+
+def _conditions(table: Mapping[str, object]) -> list[tuple[str, object, object]]:
+    """Each condition of a table with what it wants, and why it may not hold, where the method says so."""
+    explanations = table.get(WHY_NOT)
+    known = explanations if isinstance(explanations, Mapping) else {}
+    return [(key, wanted, known.get(key)) for key, wanted in table.items() if key not in (WHY_NOT, *DEVICES)]
 
 
 def _fact(condition: Condition, evidence: Mapping[str, object]) -> object:

@@ -66,6 +66,10 @@ class Engine:
         """
         raise NotImplementedError
 
+    def cached_prompt_tokens(self) -> int | None:
+        """How many of the last request's prompt tokens came out of a cache of earlier requests; None: not known."""
+        return None
+
     def timed_begins(self) -> None:
         """The warm-ups are over. Take the snapshots that evidence needs."""
 

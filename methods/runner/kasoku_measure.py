@@ -32,7 +32,7 @@ def run(job: dict, wire: object) -> None:
     engine.timed_ends()
 
     wire.phase("evidence")
-    evidence = engine.evidence()
+    evidence = {"device": job.get("device"), **engine.evidence()}
     wire.send("memory", t=wire.clock(), **engine.memory())
     wire.send("evidence", t=wire.clock(), evidence=evidence)
 
@@ -66,6 +66,12 @@ def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire
     finally:
         ended = wire.clock()
         emit.flush()
+        cached = engine.cached_prompt_tokens()
         wire.send(
-            "request_end", t=ended, request=request.number, finish=finish, output_tokens=sum(emit.counts().values())
+            "request_end",
+            t=ended,
+            request=request.number,
+            finish=finish,
+            output_tokens=sum(emit.counts().values()),
+            **({} if cached is None else {"cached_prompt_tokens": cached}),
         )

@@ -8,6 +8,7 @@ import sys
 FUSED_ATTENTION = re.compile(r"scaled_dot_product|flash|fmha|flex_attention|paged_attention|attention", re.IGNORECASE)
 PLAIN_ATTENTION = re.compile(r"^aten::(bmm|baddbmm|_?softmax)$|softmax_warp_forward|SoftMaxForward", re.IGNORECASE)
 COMPILED_REGION = "Torch-Compiled Region"
+COMPILED_GRAPH = "## Call CompiledFxGraph"  # compiled ahead of time, a graph runs without its region
 GRAPH_LAUNCH = re.compile(r"^(cuda|hip)GraphLaunch$")
 
 
@@ -40,6 +41,28 @@ def sdpa_restricted_to(backends: list | None) -> object:
     return torch.backends.cuda.sdp_kernel(
         enable_flash="flash" in backends, enable_math="math" in backends, enable_mem_efficient="efficient" in backends
     )
+
+
+def check_dtype(dtype: str, device: str) -> None:
+    """Raise UnsupportedError where this torch or this device cannot multiply matrices in `dtype`."""
+    import torch
+    from kasoku_failure import UnsupportedError
+
+    if device == "cuda" and dtype == "bfloat16" and torch.cuda.get_device_capability() < (8, 0):
+        raise UnsupportedError(
+            "%s computes no bfloat16, only imitates it: take --dtype float16." % torch.cuda.get_device_name()
+        )
+    kind = getattr(torch, dtype)
+    try:
+        square = torch.ones((2, 2), dtype=kind, device=device)
+        torch.nn.functional.softmax(torch.nn.functional.linear(square, square, square[0]), dim=-1)
+    except RuntimeError as error:
+        if "not implemented for" not in str(error):
+            raise
+        raise UnsupportedError(
+            "torch %s cannot compute in %s on %s: take another --dtype."
+            % (torch.__version__, dtype, "the CPU" if device == "cpu" else "this GPU")
+        ) from error
 
 
 def compile_counts() -> dict:
@@ -93,10 +116,12 @@ def profile_facts(calls: dict, on_cuda: bool) -> dict:
     attention = {name: count for name, count in calls.items() if FUSED_ATTENTION.search(name)}
     if not attention:
         attention = {name: count for name, count in calls.items() if PLAIN_ATTENTION.search(name)}
+    regions = sum(count for name, count in calls.items() if name.startswith(COMPILED_REGION))
+    graphs = sum(count for name, count in calls.items() if name.startswith(COMPILED_GRAPH))
     return {
         "attention_ops": sorted(attention),
         "attention_op_calls": dict(sorted(attention.items())),
-        "compiled_regions_run": sum(count for name, count in calls.items() if name.startswith(COMPILED_REGION)),
+        "compiled_regions_run": regions or graphs,
         "cuda_graphs": sum(count for name, count in calls.items() if GRAPH_LAUNCH.search(name)) if on_cuda else None,
         "token_choice": "sampled" if "aten::multinomial" in calls else "greedy" if "aten::argmax" in calls else None,
     }

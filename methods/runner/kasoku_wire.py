@@ -7,7 +7,7 @@ Every line is one object with `k`, its kind. Times (`t`) are int nanoseconds of 
  loaded       t, load_s, weights_bytes, dtype, device, threads, versions, resolved
  request      t (the moment the request begins), request, warmup, prompt_index, prompt_tokens, batch
  tokens       request, sequence, index (of the first token in the arrays), t: [...], ids: [...]
- request_end  t, request, finish: length | eos | error, output_tokens
+ request_end  t, request, finish: length | eos | error, output_tokens, cached_prompt_tokens (where it is known)
  memory       t, peak_allocated_bytes, peak_reserved_bytes, kv_reserved_bytes, peak_rss_bytes, missing: {column: reason}
  evidence     t, evidence: {fact: value or null}
  progress     phase, detail, done, total, unit                       (jobs that convert)

@@ -8,7 +8,7 @@ Options:
                        | "decode": a static cache and the decode step that transformers compiles for it
   compile_options      arguments of transformers' CompileConfig for "decode", such as {"mode": "max-autotune"}
   bettertransformer    true: model.to_bettertransformer(), of optimum
-  load_arguments       more arguments for from_pretrained, such as {"use_cache": false}; a device_map is the job's device
+  load_arguments       more arguments for from_pretrained: {"use_cache": false}; a device_map is the job's device
 """
 
 from __future__ import annotations
@@ -101,6 +101,9 @@ class TransformersEngine(Engine):
         self._generate(request.prompt_ids, self.generation_config, streamer=streamer_for(emit))
         return None
 
+    def cached_prompt_tokens(self) -> int | None:
+        return 0  # every `generate` begins with an empty cache
+
     def timed_begins(self) -> None:
         self.counts_before_timed = torch_facts.compile_counts()
 
@@ -119,7 +122,7 @@ class TransformersEngine(Engine):
                 "config": getattr(self.bare_model.config, "use_cache", None),
                 "generation_config": self.generation_config.use_cache,
             },
-            "cached_prompt_tokens": 0,  # every `generate` begins with an empty cache
+            "cached_prompt_tokens": 0,
             **torch_facts.compile_facts(self.counts_before_timed, self.counts_after_timed),
         }
         missing = {}

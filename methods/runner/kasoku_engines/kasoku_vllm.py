@@ -1,0 +1,436 @@
+"""The engine of vLLM (0.25 and later): AsyncLLM in this process, no server, ids in and ids out, token by token.
+
+vLLM's engine core and its workers are child processes. Ids are stamped where they reach this one, as they would reach
+any program that uses vLLM. The KV cache is sized to the job, so that memory used says what the model needs and not what
+a card has. Prefix caching is off: with it, repeats of a prompt measure the cache.
+
+Options:
+  dtype             instead of the job's
+  leave_out         sampling parameters that are not handed on, so that vLLM's own defaults hold: ["max_tokens", …]
+  engine_arguments  anything else that AsyncEngineArgs takes, such as {"enforce_eager": true}; these win
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+import kasoku_torch_facts as torch_facts
+import kasoku_vllm_worker
+from kasoku_engine import Engine, Request, UnsupportedError
+
+OPTIONS = ("dtype", "engine_arguments", "leave_out")
+SAMPLING_PARAMETERS = ("max_tokens", "repetition_penalty", "temperature", "top_k", "top_p")
+PROFILED_TOKENS = 3
+# vLLM compiles anew for another length, and counts its KV cache in blocks of up to 128 tokens, of which it keeps one.
+LENGTH_STEP = 128
+SPARE_KV_TOKENS = 512
+SMALLEST_KV_BYTES = 64 << 20
+# What vLLM may take by fraction is not used: the KV cache has a size. It only has to be free when vLLM starts.
+MEMORY_FRACTION = 0.01
+VARIABLES = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would hold the wire open
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # or it takes all cores but one, whatever the session's thread count is
+}
+FAULT = re.compile(r"(?:^|[\s\]])((?:\w+\.)*\w*(?:Error|Exception|Interrupt)): (.+)$")
+NOT_THE_CAUSE = ("Engine core initialization failed", "WorkerProc initialization failed")
+UNSUPPORTED_WORDS = ("not supported", "is only supported", "unsupported", "does not support", "not a supported")
+
+
+class VllmEngine(Engine):
+    """One AsyncLLM and the event loop that it lives in."""
+
+    def import_packages(self, job: dict) -> None:
+        for name, value in VARIABLES.items():
+            os.environ.setdefault(name, value)
+        threads = job.get("threads")
+        if threads:
+            os.environ["OMP_NUM_THREADS"] = str(threads)
+
+        import torch
+        import vllm
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self.torch, self.vllm, self.async_llm = torch, vllm, AsyncLLM
+        if threads:
+            torch.set_num_threads(threads)
+
+    def load(self, job: dict) -> dict:
+        self.options = dict(job.get("options") or {})
+        for name in self.options:
+            if name not in OPTIONS:
+                raise UnsupportedError("The vllm engine has no option %r; it has %s." % (name, ", ".join(OPTIONS)))
+        self.left_out = list(self.options.get("leave_out") or ())
+        for name in self.left_out:
+            if name not in SAMPLING_PARAMETERS:
+                raise UnsupportedError(
+                    "The vllm engine cannot leave out %r; it can leave out %s." % (name, ", ".join(SAMPLING_PARAMETERS))
+                )
+        self.job = job
+        self.cached_of_last: int | None = None
+        self.cached_of_timed: list = []
+        self.requests_made = 0
+        self._check_gpus(job)
+        self.loop = asyncio.new_event_loop()
+        log_began = own_log_size()
+        try:
+            self.engine = self.loop.run_until_complete(self._start(job))
+            self.workers = self._ask("kasoku_loaded")
+        except Exception as error:
+            raise explained(error, log_began) from error
+        first = self.workers[0]
+        self._verify_gpus(job)
+        kv_bytes = [worker["kv_reserved_bytes"] for worker in self.workers]
+        self.kv_reserved_bytes = None if None in kv_bytes else sum(kv_bytes)
+        return {
+            "weights_bytes": self._weights_bytes(job),
+            "dtype": first["dtype"],
+            "device": first["device"],
+            "threads": first["threads"],
+            "versions": {
+                "torch": self.torch.__version__,
+                "vllm": self.vllm.__version__,
+                "transformers": distribution_version("transformers"),
+            },
+            "resolved": {
+                "attention_implementation": self._attention_implementation(),
+                "sampling": self._sampling_as_resolved(),
+                "workers": self.workers,
+                **self._configuration(),
+            },
+        }
+
+    def generate(self, request: Request, emit: object) -> str | None:
+        parameters = self._sampling_parameters(request.max_new_tokens, request.stop_token_ids)
+        finish = self.loop.run_until_complete(self._stream(request.prompt_ids, parameters, emit))
+        if not request.warmup:
+            self.cached_of_timed.append(self.cached_of_last)
+        return finish
+
+    def cached_prompt_tokens(self) -> int | None:
+        return self.cached_of_last
+
+    def timed_begins(self) -> None:
+        self.compiled_before_timed = self._ask("kasoku_compiled")
+
+    def timed_ends(self) -> None:
+        self.peak_rss_bytes = kasoku_vllm_worker.peak_rss_of_tree(os.getpid())
+        self.compiled_after_timed = self._ask("kasoku_compiled")
+        self.peaks = self._ask("kasoku_peaks")
+
+    def evidence(self) -> dict:
+        facts = {
+            "attention_implementation": self._attention_implementation(),
+            "dtype": self.workers[0]["dtype"],
+            "cache": "paged",
+            "wrapper": None,
+            "converted_modules": 0,
+            "cached_prompt_tokens": None if None in self.cached_of_timed else sum(self.cached_of_timed),
+            "threads": self.workers[0]["threads"],
+            "sampling": self._sampling_as_resolved(),
+            "incomparable": self._incomparable(),
+            "configuration": self._configuration(),
+            **self._compile_facts(),
+        }
+        missing = {}
+        if facts["cached_prompt_tokens"] is None:
+            missing["cached_prompt_tokens"] = "vLLM %s does not say." % self.vllm.__version__
+        try:
+            self._ask("kasoku_profile_begins")
+            parameters = self._sampling_parameters(PROFILED_TOKENS, ())
+            self.loop.run_until_complete(self._stream(self.job["prompts"][0], parameters, unheard))
+            calls = self._ask("kasoku_profile_ends")[0]
+        except Exception as error:  # the measurement is over and sound: what cannot be shown is said, and no more
+            reason = "The profiled step failed: %s: %s" % (type(error).__name__, str(error).split("\n")[0])
+            names = ("attention_ops", "attention_op_calls", "compiled_regions_run", "cuda_graphs")
+            return {**facts, **dict.fromkeys(names), "missing": {**missing, **dict.fromkeys(names, reason)}}
+        profile = torch_facts.profile_facts(calls, on_cuda=self.job["device"] == "cuda")
+        if profile["cuda_graphs"] is None:
+            missing["cuda_graphs"] = "There are no CUDA graphs on this device."
+        profile.pop("token_choice")
+        return {**facts, **profile, "missing": missing}
+
+    def memory(self) -> dict:
+        missing = {}
+        columns = {"peak_rss_bytes": self.peak_rss_bytes, "kv_reserved_bytes": self.kv_reserved_bytes}
+        for name in ("peak_allocated_bytes", "peak_reserved_bytes"):
+            values = [worker[name] for worker in self.peaks]
+            columns[name] = None if None in values else sum(values)
+            if columns[name] is None:
+                missing[name] = "torch keeps no peak for memory on the CPU; see peak_rss_bytes."
+        if columns["kv_reserved_bytes"] is None:
+            missing["kv_reserved_bytes"] = "vLLM %s does not show its KV cache." % self.vllm.__version__
+        return {**columns, "missing": missing}
+
+    def close(self) -> None:
+        async def shut_down() -> None:
+            self.engine.shutdown()
+
+        self.loop.run_until_complete(shut_down())
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+            self.loop.run_until_complete(asyncio.wait([task]))
+        self.loop.close()
+
+    async def _start(self, job: dict) -> object:
+        arguments = self._engine_arguments(job)
+        config = arguments.create_engine_config()
+        cache = config.cache_config
+        if cache.kv_cache_memory_bytes is None:
+            cache.kv_cache_memory_bytes = kv_bytes_for(config, config.model_config.max_model_len)
+        self.config = config
+        return self.async_llm.from_vllm_config(config, disable_log_stats=True)
+
+    def _engine_arguments(self, job: dict) -> object:
+        import dataclasses
+
+        from vllm.engine.arg_utils import AsyncEngineArgs
+
+        most_new = self._sampling_parameters(job["sampling"]["max_new_tokens"], ()).max_tokens
+        longest = max(len(prompt) for prompt in job["prompts"]) + max(most_new, PROFILED_TOKENS)
+        length = -(-longest // LENGTH_STEP) * LENGTH_STEP
+        wanted = {
+            "model": job["model_folder"],
+            "skip_tokenizer_init": True,
+            "trust_remote_code": bool(job.get("trust_remote_code", False)),
+            "dtype": self.options.get("dtype") or job["dtype"],
+            "seed": first_seed(job),
+            "max_model_len": max(min(length, job.get("context_length") or length), longest),
+            "max_num_seqs": 1,
+            "tensor_parallel_size": max(1, len(job.get("gpu_uuids") or ())),
+            "enable_prefix_caching": False,
+            "gpu_memory_utilization": MEMORY_FRACTION,
+            "generation_config": "vllm",  # the job's sampling and none of the model's own
+            "disable_log_stats": True,
+            "worker_extension_cls": "kasoku_vllm_worker.WorkerFacts",
+        }
+        known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+        extra = dict(self.options.get("engine_arguments") or {})
+        for name in extra:
+            if name not in known:
+                raise UnsupportedError("vLLM %s takes no engine argument %r." % (self.vllm.__version__, name))
+        return AsyncEngineArgs(**{**{name: value for name, value in wanted.items() if name in known}, **extra})
+
+    def _sampling_parameters(self, max_new_tokens: int, stop_token_ids: object) -> object:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        asked = self.job["sampling"]
+        temperature = float(asked.get("temperature") or 0.0)
+        parameters = {
+            "max_tokens": max_new_tokens,
+            "temperature": temperature,
+            "repetition_penalty": float(asked.get("repetition_penalty") or 1.0),
+        }
+        if temperature > 0:
+            parameters.update(top_p=float(asked.get("top_p") or 1.0), top_k=int(asked.get("top_k") or 0))
+        return SamplingParams(
+            output_kind=RequestOutputKind.DELTA,
+            detokenize=False,
+            ignore_eos=True,  # a response ends at the job's stop ids, the same for every engine, and at no others
+            stop_token_ids=list(stop_token_ids) or None,
+            **{name: value for name, value in parameters.items() if name not in self.left_out},
+        )
+
+    def _sampling_as_resolved(self) -> dict:
+        asked = self.job["sampling"]
+        stop_token_ids = list(asked.get("stop_token_ids") or ())
+        parameters = self._sampling_parameters(asked["max_new_tokens"], stop_token_ids)
+        names = ("temperature", "top_p", "top_k", "repetition_penalty", "ignore_eos")
+        return {
+            "choice": "greedy" if parameters.temperature == 0 else "sampled",
+            **{name: getattr(parameters, name) for name in names},
+            "max_new_tokens": parameters.max_tokens,
+            "stop_token_ids": stop_token_ids,
+            "seed": first_seed(self.job),
+            "left_out": self.left_out,
+        }
+
+    def _incomparable(self) -> list:
+        """In what this was measured otherwise than the session asks of every method."""
+        asked, done = self.job["sampling"], self._sampling_as_resolved()
+        found = []
+        if self.workers[0]["dtype"] != self.job["dtype"]:
+            found.append("%s instead of %s" % (self.workers[0]["dtype"], self.job["dtype"]))
+        if done["max_new_tokens"] != asked["max_new_tokens"]:
+            found.append("at most %d new tokens instead of %d" % (done["max_new_tokens"], asked["max_new_tokens"]))
+        penalty = float(asked.get("repetition_penalty") or 1.0)
+        if done["repetition_penalty"] != penalty:
+            found.append("repetition penalty %g instead of %g" % (done["repetition_penalty"], penalty))
+        defaults = [name for name in ("temperature", "top_p", "top_k") if name in self.left_out]
+        return [*found, *("%s %g, which is vLLM's default" % (name, done[name]) for name in defaults)]
+
+    def _weights_bytes(self, job: dict) -> int:
+        if any(worker["repacked"] for worker in self.workers):
+            return weights_in(Path(job["model_folder"])) * getattr(self.torch, self.workers[0]["dtype"]).itemsize
+        return sum(worker["weights_bytes"] for worker in self.workers)
+
+    def _configuration(self) -> dict:
+        """What vLLM made of its arguments."""
+        config = self.config
+        compilation = config.compilation_config
+        mode = getattr(compilation, "mode", None)
+        if mode is None:
+            mode = getattr(compilation, "level", None)
+        return {
+            "compilation_mode": named(mode),
+            "compilation_backend": str(getattr(compilation, "backend", "")) or None,
+            "cudagraph_mode": named(getattr(compilation, "cudagraph_mode", None)),
+            "cudagraph_capture_sizes": list(getattr(compilation, "cudagraph_capture_sizes", None) or ()),
+            "enforce_eager": bool(config.model_config.enforce_eager),
+            "prefix_caching": bool(config.cache_config.enable_prefix_caching),
+            "block_size": config.cache_config.block_size,
+            "kv_cache_memory_bytes": config.cache_config.kv_cache_memory_bytes,
+            "max_model_len": config.model_config.max_model_len,
+            "max_num_seqs": config.scheduler_config.max_num_seqs,
+            "tensor_parallel_size": config.parallel_config.tensor_parallel_size,
+            "async_scheduling": getattr(config.scheduler_config, "async_scheduling", None),
+        }
+
+    def _compile_facts(self) -> dict:
+        before, after = self.compiled_before_timed[0], self.compiled_after_timed[0]
+        facts = torch_facts.compile_facts(before["dynamo"], after["dynamo"])
+        if after["vllm"] is not None:
+            # what vLLM compiles ahead of time, or did in an earlier process and loads, passes Dynamo's counters by
+            ahead = sum(after["vllm"].get(name, 0) for name in ("num_aot_compiles", "num_aot_artifacts_loaded"))
+            facts["compiled_frames"] = (facts["compiled_frames"] or 0) + ahead
+        return {**facts, "vllm_compilation": after["vllm"]}
+
+    def _attention_implementation(self) -> str | None:
+        return ", ".join(self.workers[0]["attention_backends"]) or None
+
+    async def _stream(self, prompt_ids: list, parameters: object, emit: object) -> str:
+        self.requests_made += 1
+        self.cached_of_last = None
+        reason = None
+        async for output in self.engine.generate(
+            {"prompt_token_ids": list(prompt_ids)}, parameters, request_id="kasoku-%d" % self.requests_made
+        ):
+            completion = output.outputs[0]
+            if completion.token_ids:
+                emit(list(completion.token_ids))
+            if output.num_cached_tokens is not None:
+                self.cached_of_last = max(self.cached_of_last or 0, output.num_cached_tokens)
+            reason = completion.finish_reason or reason
+        return {"length": "length", "stop": "eos"}.get(reason, "error")
+
+    def _ask(self, name: str) -> list:
+        """Call a method of `WorkerFacts` in every worker."""
+        return self.loop.run_until_complete(self.engine.collective_rpc(name))
+
+    def _check_gpus(self, job: dict) -> None:
+        on_cuda = job.get("device") == "cuda"
+        from vllm.platforms import current_platform
+
+        if on_cuda != bool(current_platform.is_cuda()):
+            raise UnsupportedError(
+                "This environment's vLLM is built for %s, but the run is on %s."
+                % (current_platform.device_name or "another device", "a GPU" if on_cuda else "the CPU")
+            )
+
+    def _verify_gpus(self, job: dict) -> None:
+        wanted = [uuid.replace("GPU-", "").lower() for uuid in job.get("gpu_uuids") or ()]
+        seen = [str(worker["gpu_uuid"]).replace("GPU-", "") for worker in self.workers if worker["gpu_uuid"]]
+        if wanted and seen and sorted(seen) != sorted(wanted):
+            raise UnsupportedError(
+                "The run was given the GPUs %s, but vLLM's workers are on %s." % (", ".join(wanted), ", ".join(seen))
+            )
+
+
+def unheard(ids: list) -> None:
+    """Takes the ids of a request that is no measurement."""
+
+
+def kv_bytes_for(config: object, tokens: int) -> int:
+    """Bytes that the keys and values of one request of `tokens` tokens take in one worker, with blocks to spare."""
+    model, parallel = config.model_config, config.parallel_config
+    element = 2 if config.cache_config.cache_dtype == "auto" else 1
+    if config.cache_config.cache_dtype == "auto" and "float32" in str(model.dtype):
+        element = 4
+    per_token = 2 * model.get_num_layers(parallel) * model.get_num_kv_heads(parallel) * model.get_head_size() * element
+    return max(per_token * (tokens + SPARE_KV_TOKENS), SMALLEST_KV_BYTES)
+
+
+def weights_in(folder: Path) -> int:
+    """The number of weights in a folder's safetensors files, from their headers."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                total += math.prod(entry["shape"])
+    return total
+
+
+def first_seed(job: dict) -> int:
+    """The seed of the first timed request: vLLM's engine has one for all, drawn from in the order of the requests."""
+    timed = [entry for entry in job["requests"] if not entry.get("warmup")]
+    return int((timed or job["requests"])[0].get("seed", job.get("seed", 0)))
+
+
+def named(value: object) -> str | None:
+    """An enumeration's member by its name."""
+    return None if value is None else str(getattr(value, "name", value))
+
+
+def distribution_version(name: str) -> str | None:
+    import kasoku_describe
+
+    return kasoku_describe.version_of(name)
+
+
+def own_log_size() -> int | None:
+    """How much this process and its children have written to their log; None where it is no file."""
+    try:
+        return Path("/proc/self/fd/2").stat().st_size
+    except OSError:
+        return None
+
+
+def explained(error: BaseException, log_began: int | None) -> BaseException:
+    """The error that stopped vLLM from starting. What happened in a child is only in the log: its first fault there."""
+    text = str(error)
+    if any(words in text for words in NOT_THE_CAUSE):
+        fault = first_fault(log_began)
+        if fault is not None:
+            text = "%s: %s" % fault
+            if any(words in text.lower() for words in UNSUPPORTED_WORDS):
+                return UnsupportedError("vLLM cannot run this here: %s" % fault[1])
+            return RuntimeError("vLLM's engine did not start: %s" % text)
+        return error
+    value_error = re.search(r"Value error, (.+?)(?: \[type=|$)", text, re.MULTILINE)
+    cause = value_error.group(1) if value_error else text.split("\n")[0]
+    if isinstance(error, (ValueError, NotImplementedError)) and any(
+        words in cause.lower() for words in UNSUPPORTED_WORDS
+    ):
+        return UnsupportedError("vLLM cannot run this here: %s" % cause)
+    if value_error:
+        return RuntimeError("vLLM refused: %s" % cause)
+    return error
+
+
+def first_fault(log_began: int | None) -> tuple | None:
+    """(exception, text) of the first exception in the log since `log_began` that is a cause and not a consequence."""
+    if log_began is None:
+        return None
+    try:
+        with open("/proc/self/fd/2", "rb") as log:  # noqa: PTH123
+            log.seek(log_began)
+            text = log.read(4_000_000).decode(errors="replace")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        found = FAULT.search(line)
+        if found and not any(words in line for words in NOT_THE_CAUSE):
+            return found.group(1), found.group(2).strip()
+    return None
+
+
+ENGINE = VllmEngine

@@ -1,0 +1,155 @@
+"""What Kasoku asks of vLLM's workers: they hold the model in processes of their own, where the runner sees nothing.
+
+vLLM mixes `WorkerFacts` into its worker class when told so (`worker_extension_cls`), and its methods are then called by
+name over vLLM's own RPC. What they return travels as builtins.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+STARTED_PROFILE = "_kasoku_profile"
+
+
+class WorkerFacts:
+    """Mixed into a worker: `self.vllm_config` and `self.model_runner` are its own."""
+
+    def kasoku_loaded(self) -> dict:
+        """What was loaded and how it was set up."""
+        import torch
+
+        model = self.model_runner.get_model()
+        parameters = list(model.parameters())
+        first = parameters[0]
+        return {
+            "weights_bytes": sum(each.numel() * each.element_size() for each in parameters),
+            # vLLM's CPU build moves weights into the memory of its matrix library and leaves nothing behind
+            "repacked": any(each.numel() == 0 for each in parameters),
+            "kv_reserved_bytes": bytes_of(getattr(self.model_runner, "kv_caches", None)),
+            "dtype": str(first.dtype).replace("torch.", ""),
+            "device": str(first.device),
+            "gpu_uuid": gpu_uuid(first.device),
+            "model_class": type(model).__name__,
+            "runner_class": type(self.model_runner).__name__,
+            "threads": torch.get_num_threads(),
+            "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            "attention_backends": attention_backends(self.vllm_config),
+        }
+
+    def kasoku_compiled(self) -> dict:
+        """What has been compiled or captured so far: Dynamo's counters and vLLM's."""
+        import dataclasses
+
+        import kasoku_torch_facts
+
+        try:
+            from vllm.compilation.counter import compilation_counter
+        except ImportError:
+            return {"dynamo": kasoku_torch_facts.compile_counts(), "vllm": None}
+        return {
+            "dynamo": kasoku_torch_facts.compile_counts(),
+            "vllm": dataclasses.asdict(compilation_counter),
+        }
+
+    def kasoku_peaks(self) -> dict:
+        """The peaks of torch's allocator in this worker; None on a CPU, which keeps none."""
+        import torch
+
+        if not torch.cuda.is_available():
+            return {"peak_allocated_bytes": None, "peak_reserved_bytes": None}
+        return {
+            "peak_allocated_bytes": torch.cuda.max_memory_allocated(),
+            "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
+        }
+
+    def kasoku_profile_begins(self) -> None:
+        """Watch the ops and kernels of what this worker does from now on."""
+        import torch
+
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        profile = torch.profiler.profile(activities=activities)
+        profile.start()
+        setattr(self, STARTED_PROFILE, profile)
+
+    def kasoku_profile_ends(self) -> dict:
+        """{name of op or kernel: calls} since `kasoku_profile_begins`."""
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        profile = getattr(self, STARTED_PROFILE)
+        delattr(self, STARTED_PROFILE)
+        profile.stop()
+        return {row.key: row.count for row in profile.key_averages()}
+
+
+def bytes_of(tensors: object) -> int | None:
+    """The memory behind a nest of lists and tensors, in bytes, each storage once; None where there is none."""
+    storages: dict = {}
+
+    def visit(node: object) -> None:
+        if hasattr(node, "untyped_storage"):
+            storage = node.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(node, (list, tuple)):
+            for each in node:
+                visit(each)
+        elif isinstance(node, dict):
+            visit(list(node.values()))
+
+    visit(tensors)
+    return sum(storages.values()) if storages else None
+
+
+def gpu_uuid(device: object) -> str | None:
+    """The UUID of a CUDA device, None of any other."""
+    import torch
+
+    if getattr(device, "type", None) != "cuda":
+        return None
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    return None if uuid is None else "GPU-" + str(uuid).replace("GPU-", "").lower()
+
+
+def attention_backends(vllm_config: object) -> list:
+    """The names of the attention backends that the layers resolved to."""
+    names = set()
+    for layer in vllm_config.compilation_config.static_forward_context.values():
+        backend = getattr(layer, "attn_backend", None)
+        if backend is not None:
+            names.add(backend.get_name())
+    return sorted(names)
+
+
+def peak_rss_of_tree(pid: int) -> int | None:
+    """The sum of the peaks of resident memory (VmHWM) of a process and all its descendants, in bytes."""
+    return sum(peak_rss_of(each) for each in [pid, *descendants(pid)]) or None
+
+
+def peak_rss_of(pid: int) -> int:
+    """A process's VmHWM in bytes; 0 where it is gone."""
+    try:
+        status = Path("/proc/%d/status" % pid).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+def descendants(pid: int) -> list:
+    """The process ids below a process, from /proc."""
+    found = []
+    try:
+        tasks = list(Path("/proc/%d/task" % pid).iterdir())
+    except OSError:
+        return found
+    for task in tasks:
+        try:
+            children = [int(child) for child in (task / "children").read_text().split()]
+        except OSError:
+            continue
+        for child in children:
+            found += [child, *descendants(child)]
+    return found
