@@ -36,7 +36,7 @@ def findings(home: Path, config_folder: Path) -> list[Finding]:
     nvml = Nvml()
     machine = capture(nvml)
     return [
-        *_home(home),
+        *_home(home, config_folder),
         *_gpus(nvml, machine),
         *_cpu(machine),
         *_company(nvml),
@@ -47,13 +47,13 @@ def findings(home: Path, config_folder: Path) -> list[Finding]:
     ]
 
 
-def _home(home: Path) -> list[Finding]:
+def _home(home: Path, config_folder: Path) -> list[Finding]:
     try:
         private_folder(home)
     except HomeError as error:
         return [Finding("problem", str(error))]
     free = shutil.disk_usage(home).free
-    found = [Finding("ok", f"Kasoku keeps its files in {home}.")]
+    found = [Finding("ok", f"Kasoku keeps its files in {home}; your settings are in {config_folder}.")]
     if free < LEAST_FREE_BYTES:
         found.append(
             Finding("warning", f"Only {free / 1e9:.1f} GB are free there.", "Environments take 1 to 10 GB each.")
