@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,9 @@ def close_session(folder: SessionFolder, status: str, error: str = "") -> None:
     summary: list[dict[str, Any]] = []
     try:
         plan = folder.plan()
-        summary = _summary(plan, _frames(folder, plan))
+        frames = _frames(folder, plan)
+        summary = _summary(plan, frames)
+        _keep_noise_floor(folder, plan, frames)
     except (JournalError, SessionError) as problem:
         error = error or str(problem)
     except OSError as problem:
@@ -43,6 +46,18 @@ def _frames(folder: SessionFolder, plan: Plan) -> dict[str, pl.DataFrame]:
     from sessions.finalise import write_frames
 
     return write_frames(folder.path, folder.id, plan, read_journal(folder.journal))
+
+
+def _keep_noise_floor(folder: SessionFolder, plan: Plan, frames: dict[str, pl.DataFrame]) -> None:
+    """What a method run against itself shows is from now on what differences on this device stand beside."""
+    from sessions.noise_floor import device_key, floor_of, keep
+
+    floor = floor_of(plan, folder.id, frames["runs"], frames["requests"])
+    if floor is None:
+        return
+    session = folder.read()
+    with contextlib.suppress(HomeError):
+        keep(folder.path.parent.parent, device_key(session.plan, session.machine), floor)
 
 
 def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[dict[str, Any]]:

@@ -7,20 +7,23 @@ the same block of the reference in the same session. Only the last attempt at a 
 from __future__ import annotations
 
 import json
-import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import polars as pl
+import scipy.special  # noqa: F401 - loaded here, so that the first comparison need not wait for it
 
-from sessions.metrics import inter_token_latencies
-from sessions.session_folder import SessionError
-from sessions.statistics import mean_interval, ratio_interval
+from sessions import comparison_frames, noise_floor
+from sessions.comparability import differences
+from sessions.comparison_frames import ComparisonFrames
+from sessions.limits import mbu
+from sessions.noise_floor import NoiseFloor
+from sessions.session_folder import SessionError, SessionFile
+from sessions.statistics import LogRatio, mean_interval, paired_ratio, unpaired_ratio
 from sessions.store import Store
-
-SETTINGS = ("model", "dtype", "device", "prompt", "prompt_tokens", "sampling", "threads")
+from sessions.validity import merged
+from sessions.verdicts import judge, percent
 
 
 class ComparisonError(Exception):
@@ -31,7 +34,9 @@ class ComparisonError(Exception):
 class ComparisonRow:
     """One method of one session. Rates are tokens/s of whole requests; `problem` says what is wrong with the row.
 
-    `tok_s_low` to `tok_s_high` is the 95 % t interval over blocks; what could not be known is None.
+    `tok_s_low` to `tok_s_high` is the 95 % t interval over blocks, `ratio_low` to `ratio_high` that of the ratio. What
+    could not be known is None, for the reason in `missing`. `noise_floor` is the difference that the reference shows
+    against itself on this device, as a share; `difference` says where the greedy text leaves the reference's.
     """
 
     session: str
@@ -61,18 +66,38 @@ class ComparisonRow:
     load_s_median: float | None = None
     warmup_s_median: float | None = None
     peak_rss_bytes: int | None = None
+    dram_active_percent: float | None = None
+    idle_w: float | None = None
+    equal_tokens_share: float | None = None
+    difference: str = ""
+    noise_floor: float | None = None
     status: str = ""
     in_effect_reason: str = ""
     problem: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The rows in the order asked for, and the settings in which the sessions differ: (setting, {session: value})."""
+    """The rows in the order asked for, and the settings in which the sessions differ: (setting, {session: value}).
+
+    `refused` names those settings for which the comparison is refused unless asked for anyway. `noise_floors` has a
+    line for each device whose floor is known.
+    """
 
     rows: tuple[ComparisonRow, ...]
     differences: tuple[tuple[str, dict[str, Any]], ...] = ()
     problems: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    noise_floors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Against:
+    """What a row is compared with: `session` is another one's where the blocks have no partners."""
+
+    session: str
+    method: str
 
 
 def compare(
@@ -80,215 +105,226 @@ def compare(
 ) -> Comparison:
     """Rows for each pick: one method of a session, or with None all its methods.
 
-    `baseline` replaces the methods' own references. Sessions that differ in what makes numbers comparable (model,
-    dtype, prompt, length, sampling) are refused with ComparisonError unless `anyway`. What cannot be read is a row that
-    says so.
+    `baseline`, METHOD or SESSION:METHOD, replaces the methods' own references; a session that has not that method is
+    held against the one session here that has it. Sessions that differ in weights, dtype, prompt or sampling are
+    refused with ComparisonError unless `anyway`, and then labelled. What cannot be read is a row that says so.
     """
-    sessions = list(dict.fromkeys(session for session, _ in picks))
-    plans: dict[str, dict[str, Any]] = {}
+    base_session, base = _baseline(store, baseline)
+    sessions = list(dict.fromkeys([session for session, _ in picks] + ([base_session] if base_session else [])))
+    files: dict[str, SessionFile] = {}
     problems: dict[str, str] = {}
     for session in sessions:
         try:
-            plans[session] = store.folder(session).read().plan
+            files[session] = store.folder(session).read()
         except SessionError as error:
             problems[session] = str(error)
-    differences = tuple(_differences(plans))
-    if differences and not anyway:
-        names = ", ".join(name for name, _ in differences)
+    frames = comparison_frames.load(store, list(files))
+    refused, said = differences(
+        {session: file.plan for session, file in files.items()},
+        {session: _digests(frames, session) for session in files},
+    )
+    if refused and not anyway:
+        names = ", ".join(name for name, _ in refused)
         raise ComparisonError(
             f"These sessions differ in {names}, so their numbers do not compare: add --anyway to see them side by side."
         )
-    readable = [session for session in sessions if session in plans]
-    table = _Frames.load(store, readable)
+    if base is not None and not any(method == base for _, method in frames.runs):
+        raise ComparisonError(f"None of these sessions has the method {base}: --baseline names one that was run.")
     rows: list[ComparisonRow] = []
+    ratios: list[tuple[int, LogRatio, bool]] = []
+    floors = _floors(store, files)
     for session, method in picks:
         if session in problems:
             rows.append(ComparisonRow(session, method or "", problem=problems[session]))
             continue
-        planned = [str(row.get("name")) for row in plans[session].get("methods", []) if isinstance(row, dict)]
-        ran = table.methods(session)
-        present = [name for name in planned if name in ran] + [name for name in ran if name not in planned]
-        present = present or planned
-        rows += [table.row(session, name, baseline) for name in ([method] if method else present)]
-    return Comparison(tuple(rows), differences, tuple(problems.values()))
+        for name in [method] if method else _methods(frames, session, files[session]):
+            row = _row(frames, session, name)
+            against = _against(frames, row, base_session, base)
+            ratio = _ratio(frames, row, against) if against else None
+            row = replace(
+                row,
+                reference=against.method if against else row.reference,
+                verdict=_without_ratio(row, against) if ratio is None else "",
+                noise_floor=floors[session].difference if session in floors else None,
+            )
+            if ratio is not None and against is not None:
+                ratios.append((len(rows), ratio, against.session != session))
+            rows.append(row)
+    for (place, ratio, across), verdict in zip(ratios, judge([ratio for _, ratio, _ in ratios]), strict=True):
+        rows[place] = _judged(rows[place], ratio, verdict.sentence, verdict.kind in ("faster", "slower"), across)
+    return Comparison(
+        tuple(rows),
+        tuple(refused + said),
+        tuple(problems.values()),
+        tuple(name for name, _ in refused),
+        tuple(dict.fromkeys(floor.sentence() for floor in floors.values())),
+    )
 
 
-def _differences(plans: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    found = []
-    for name in SETTINGS:
-        values = {session: plan.get(name) for session, plan in plans.items()}
-        if len({json.dumps(value, sort_keys=True) for value in values.values()}) > 1:
-            found.append((name, values))
-    return found
+def _baseline(store: Store, baseline: str | None) -> tuple[str | None, str | None]:
+    if baseline is None or ":" not in baseline:
+        return None, baseline
+    session, _, method = baseline.partition(":")
+    return store.folder(session).id, method
 
 
-class _Frames:
-    """What the comparison needs of the frames, aggregated once for all sessions."""
+def _methods(frames: ComparisonFrames, session: str, file: SessionFile) -> list[str]:
+    methods = file.plan.get("methods")
+    rows = methods if isinstance(methods, list) else []
+    planned = [str(row.get("name")) for row in rows if isinstance(row, dict) and row.get("name")]
+    ran = frames.methods(session)
+    present = [name for name in planned if name in ran] + [name for name in ran if name not in planned]
+    return present or planned or [""]
 
-    def __init__(self, runs: dict[tuple[str, str], list[dict[str, Any]]], rates: dict[tuple[str, str], Any]) -> None:
-        self._runs, self._rates = runs, rates
 
-    @classmethod
-    def load(cls, store: Store, sessions: list[str]) -> _Frames:
-        runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        rates: dict[tuple[str, str], Any] = {}
-        for session in sessions:
-            try:
-                for row in _last_attempts(store, session):
-                    runs.setdefault((session, row["method"]), []).append(row)
-                for row in _requests(store, session):
-                    rates.setdefault((session, row["method"]), {})[row["block"]] = row
-                for row in _latencies(store, session):
-                    rates.setdefault((session, row["method"]), {})["itl"] = row
-            except (pl.exceptions.PolarsError, OSError) as error:
-                runs.setdefault((session, ""), []).append({"method": "", "problem": _brief(error)})
-        return cls(runs, rates)
+def _digests(frames: ComparisonFrames, session: str) -> tuple[str | None, str | None]:
+    for method in frames.methods(session):
+        for run in frames.runs[(session, method)]:
+            return run["weights_digest"], run["prompt_digest"]
+    return None, None
 
-    def methods(self, session: str) -> list[str]:
-        return [method for (own, method) in self._runs if own == session and method]
 
-    def block_means(self, session: str, method: str) -> dict[int, float]:
-        """Mean e2e_tok_s of each block that ended well."""
-        good = {row["block"] for row in self._runs.get((session, method), []) if row["status"] == "ok"}
-        rates = self._rates.get((session, method), {})
-        return {block: row["mean"] for block, row in rates.items() if block in good and row["mean"] is not None}
+def _floors(store: Store, files: Mapping[str, SessionFile]) -> dict[str, NoiseFloor]:
+    known = noise_floor.known(store.path.parent)
+    keys = {session: noise_floor.device_key(file.plan, file.machine) for session, file in files.items()}
+    return {session: known[key] for session, key in keys.items() if key in known}
 
-    def row(self, session: str, method: str, baseline: str | None) -> ComparisonRow:
-        runs = self._runs.get((session, method), [])
-        broken = self._runs.get((session, ""), [])
-        if not runs:
-            why = broken[0]["problem"] if broken else f"the session has no run of {method}"
-            return ComparisonRow(session, method, problem=why)
-        rates = self._rates.get((session, method), {})
-        means = self.block_means(session, method)
-        values = [value for block in means for value in rates[block]["values"]]
-        ttfts = [value for block in means for value in rates[block]["ttfts"]]
-        decodes = [value for block in means for value in rates[block]["decodes"] if value is not None]
-        interval = mean_interval(list(means.values()))
-        reference = baseline or runs[0].get("reference")
-        ratio = _ratio(means, self.block_means(session, reference or method))
-        itl = rates.get("itl") or {}
-        effects = [run["in_effect"] for run in runs if run["in_effect"] is not None]
-        statuses = sorted({run["status"] for run in runs})
-        return ComparisonRow(
-            session=session,
-            method=method,
-            reference=reference,
-            requests=len(values),
-            blocks=len(means),
-            tok_s_mean=statistics.fmean(values) if values else None,
-            tok_s_median=statistics.median(values) if values else None,
-            tok_s_sd=statistics.stdev(values) if len(values) > 1 else None,
-            tok_s_low=interval.low if interval else None,
-            tok_s_high=interval.high if interval else None,
-            ratio=ratio[0],
-            ratio_low=ratio[1],
-            ratio_high=ratio[2],
-            verdict=_verdict(method, reference, ratio, len(means)),
-            ttft_s_median=statistics.median(ttfts) if ttfts else None,
-            itl_s_p50=itl.get("p50"),
-            itl_s_p99=itl.get("p99"),
-            peak_vram_bytes=_most(runs, "peak_vram_bytes"),
-            energy_j_per_token=_joules_per_token(runs, rates),
-            in_effect=all(effects) if effects else None,
-            flags=tuple(sorted({flag for run in runs for flag in run["flags"] or ()})),
-            decode_tok_s_median=statistics.median(decodes) if decodes else None,
-            load_s_median=_median(runs, "load_s"),
-            warmup_s_median=_median(runs, "warmup_s"),
-            peak_rss_bytes=_most(runs, "peak_rss_bytes"),
-            status="ok" if statuses == ["ok"] else ", ".join(statuses),
-            in_effect_reason=next((run["in_effect_reason"] or "" for run in runs if run["in_effect_reason"]), ""),
-            problem=next((run["error"] for run in runs if run["error"]), ""),
+
+def _against(
+    frames: ComparisonFrames, row: ComparisonRow, base_session: str | None, base: str | None
+) -> _Against | None:
+    """What the row is compared with, None where it has no reference."""
+    wanted = base or row.reference
+    if wanted is None:
+        return None
+    if base_session is not None:
+        return _Against(base_session, wanted)
+    if (row.session, wanted) not in frames.runs:
+        elsewhere = [session for session, method in frames.runs if method == wanted]
+        if len(elsewhere) == 1:
+            return _Against(elsewhere[0], wanted)
+    return _Against(row.session, wanted)
+
+
+def _ratio(frames: ComparisonFrames, row: ComparisonRow, against: _Against) -> LogRatio | None:
+    own, base = frames.means.get((row.session, row.method), {}), frames.means.get((against.session, against.method), {})
+    if against.session != row.session:
+        return unpaired_ratio(list(own.values()), list(base.values()))
+    if against.method == row.method:
+        return None
+    shared = [block for block in own if block in base]
+    return paired_ratio([own[block] for block in shared], [base[block] for block in shared])
+
+
+def _without_ratio(row: ComparisonRow, against: _Against | None) -> str:
+    if against is None or against == _Against(row.session, row.method):
+        return "the reference" if row.blocks else ""
+    return f"no block to compare with {against.method}" if row.blocks else ""
+
+
+def _judged(row: ComparisonRow, ratio: LogRatio, sentence: str, decided: bool, across: bool) -> ComparisonRow:
+    if across:
+        sentence += " (of another session: blocks not paired)"
+    interval = ratio.interval()
+    flags = list(row.flags)
+    if decided and row.noise_floor is not None and abs(ratio.ratio - 1) <= row.noise_floor:
+        flags.append(f"within the noise floor: the reference differs by up to {percent(row.noise_floor)} from itself")
+    return replace(
+        row,
+        ratio=ratio.ratio,
+        ratio_low=interval.low if interval else None,
+        ratio_high=interval.high if interval else None,
+        verdict=sentence,
+        flags=tuple(flags),
+    )
+
+
+def _row(frames: ComparisonFrames, session: str, method: str) -> ComparisonRow:
+    """The row as far as it concerns this method alone."""
+    runs = frames.runs.get((session, method), [])
+    broken = frames.problems.get(session, "")
+    if not runs:
+        return ComparisonRow(session, method, problem=broken or f"the session has no run of {method}")
+    figures = frames.figures.get((session, method), {})
+    means = frames.means.get((session, method), {})
+    interval = mean_interval(list(means.values()))
+    effects = [run["in_effect"] for run in runs if run["in_effect"] is not None]
+    statuses = sorted({run["status"] or "not told" for run in runs})
+    last = runs[-1]
+    same = [run["first_difference"] for run in runs if run["first_difference"] is not None]
+    said = next((run for run in runs if run["first_difference"] is not None), last)
+    decode = figures.get("decode_tok_s")
+    bytes_each, bandwidth = _median(runs, "bytes_per_token"), _median(runs, "bandwidth_bytes_s")
+    missing = _missing(last, figures)
+    share = mbu(bytes_each, decode, bandwidth)
+    if share is None:
+        missing["mbu"] = next(
+            (missing[name] for name in ("bytes_per_token", "bandwidth_bytes_s") if name in missing),
+            "no decode throughput" if decode is None else "written by a Kasoku that did not measure bandwidth",
         )
-
-
-def _last_attempts(store: Store, session: str) -> list[dict[str, Any]]:
-    runs = store.scan("runs", [session])
-    if runs is None:
-        return []
-    frame = runs.filter(pl.col("attempt") == pl.col("attempt").max().over("method", "block")).collect()
-    return frame.sort("started_ns").to_dicts()
-
-
-def _requests(store: Store, session: str) -> list[dict[str, Any]]:
-    requests = store.scan("requests", [session])
-    if requests is None:
-        return []
-    whole = requests.filter(
-        pl.col("attempt") == pl.col("attempt").max().over("method", "block"),
-        pl.col("finish_reason").is_in(["length", "eos"]),
-    )
-    timed = ~pl.col("warmup") & pl.col("e2e_tok_s").is_not_null()
-    return (
-        whole.group_by("method", "block", maintain_order=True)
-        .agg(
-            pl.col("e2e_tok_s").filter(timed).mean().alias("mean"),
-            pl.col("e2e_tok_s").filter(timed).alias("values"),
-            pl.col("ttft_s").filter(timed).alias("ttfts"),
-            pl.col("decode_tok_s").filter(timed).alias("decodes"),
-            pl.col("output_tokens").sum().alias("all_tokens"),
-        )
-        .collect()
-        .to_dicts()
-    )
-
-
-def _latencies(store: Store, session: str) -> list[dict[str, Any]]:
-    """Percentiles of the inter-token latency over a method's timed requests."""
-    tokens, requests = store.scan("tokens", [session]), store.scan("requests", [session])
-    if tokens is None or requests is None:
-        return []
-    timed = requests.filter(~pl.col("warmup")).select("method", "block", "attempt", "request")
-    return (
-        inter_token_latencies(tokens.join(timed, on=["method", "block", "attempt", "request"], how="semi"))
-        .filter(pl.col("attempt") == pl.col("attempt").max().over("method", "block"))
-        .group_by("method")
-        .agg(pl.col("itl_s").quantile(0.5).alias("p50"), pl.col("itl_s").quantile(0.99).alias("p99"))
-        .collect()
-        .to_dicts()
+    return ComparisonRow(
+        session=session,
+        method=method,
+        reference=last["reference"],
+        requests=figures.get("requests", 0),
+        blocks=len(means),
+        tok_s_mean=figures.get("mean"),
+        tok_s_median=figures.get("median"),
+        tok_s_sd=figures.get("sd"),
+        tok_s_low=interval.low if interval else None,
+        tok_s_high=interval.high if interval else None,
+        ttft_s_median=figures.get("ttft_s"),
+        itl_s_p50=figures.get("p50"),
+        itl_s_p99=figures.get("p99"),
+        peak_vram_bytes=_most(runs, "peak_vram_bytes"),
+        energy_j_per_token=_joules_per_token(runs, frames.tokens.get((session, method), {})),
+        mbu=share,
+        first_difference=min(same, default=None),
+        in_effect=all(effects) if effects else None,
+        flags=merged((run["block"], flag) for run in runs for flag in run["flags"] or () if flag),
+        decode_tok_s_median=decode,
+        load_s_median=_median(runs, "load_s"),
+        warmup_s_median=_median(runs, "warmup_s"),
+        peak_rss_bytes=_most(runs, "peak_rss_bytes"),
+        dram_active_percent=_median(runs, "dram_active_percent"),
+        idle_w=last["idle_w"],
+        equal_tokens_share=said["equal_tokens_share"],
+        difference=said["difference"] or "",
+        status="ok" if statuses == ["ok"] else ", ".join(statuses),
+        in_effect_reason=_reason(runs),
+        problem=next((run["error"] for run in runs if run["error"]), "") or broken,
+        missing=missing,
     )
 
 
-def _ratio(means: dict[int, float], base: dict[int, float]) -> tuple[float | None, float | None, float | None]:
-    paired = [(means[block], base[block]) for block in means if block in base]
-    if not paired:
-        return None, None, None
-    values, references = [pair[0] for pair in paired], [pair[1] for pair in paired]
-    interval = ratio_interval(values, references)
-    if interval is None:
-        return math.exp(statistics.fmean(math.log(v / r) for v, r in paired)), None, None
-    return interval.estimate, interval.low, interval.high
+def _reason(runs: list[dict[str, Any]]) -> str:
+    """Why a method was not in effect, else what was seen of it."""
+    told = sorted(runs, key=lambda run: run["in_effect"] is not False)
+    return next((run["in_effect_reason"] for run in told if run["in_effect_reason"]), "")
 
 
-def _verdict(
-    method: str, reference: str | None, ratio: tuple[float | None, float | None, float | None], blocks: int
-) -> str:
-    estimate, low, high = ratio
-    if reference is None or reference == method:
-        return "the reference"
-    if estimate is None:
-        return f"no block to compare with {reference}"
-    if low is None or high is None:
-        return f"too few blocks to say ({blocks}; 3 are the least)"
-    if low > 1.01:
-        return f"{estimate:.2f}× faster, {low:.2f}–{high:.2f}"
-    if high < 0.99:
-        return f"{1 / estimate:.2f}× slower, {1 / high:.2f}–{1 / low:.2f}"
-    largest = max(high - 1, 1 - low, 0.0)
-    return f"no difference larger than {largest * 100:.1f} %"
+def _missing(run: dict[str, Any], figures: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        told = json.loads(run["missing"] or "{}")
+    except ValueError:
+        told = {}
+    missing = {str(name): str(reason) for name, reason in told.items()} if isinstance(told, dict) else {}
+    if not figures:
+        missing["tok_s_mean"] = "no timed request ended well"
+    return missing
 
 
-def _joules_per_token(runs: list[dict[str, Any]], rates: dict[Any, Any]) -> float | None:
+def _joules_per_token(runs: list[dict[str, Any]], tokens: Mapping[int, int]) -> float | None:
     """Energy of whole blocks over all their tokens, warm-ups among both; None where a block's energy is not known."""
-    joules = tokens = 0.0
+    joules = count = 0.0
     for run in runs:
-        if run["status"] != "ok" or run["block"] not in rates:
+        if run["status"] != "ok" or run["block"] not in tokens:
             continue
         if run["energy_j"] is None:
             return None
         joules += run["energy_j"]
-        tokens += rates[run["block"]]["all_tokens"]
-    return joules / tokens if tokens else None
+        count += tokens[run["block"]]
+    return joules / count if count else None
 
 
 def _most(runs: list[dict[str, Any]], column: str) -> int | None:
@@ -298,7 +334,3 @@ def _most(runs: list[dict[str, Any]], column: str) -> int | None:
 def _median(runs: list[dict[str, Any]], column: str) -> float | None:
     values = [run[column] for run in runs if run[column] is not None]
     return statistics.median(values) if values else None
-
-
-def _brief(error: Exception) -> str:
-    return f"its frames cannot be read ({str(error).splitlines()[0][:160] if str(error) else type(error).__name__})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -50,7 +51,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
     rows = []
     for row in comparison.rows:
         cells = asdict(row)
-        cells["flags"] = list(row.flags)
+        cells |= {"flags": list(row.flags), "missing": dict(row.missing)}
         rows.append({name: cells.pop(name) for name in COLUMNS} | cells)
     return rows
 
@@ -60,6 +61,7 @@ def comparison_csv(comparison: Comparison) -> str:
     rows = comparison_rows(comparison)
     for row in rows:
         row["flags"] = "; ".join(row["flags"])
+        row["missing"] = json.dumps(row["missing"], ensure_ascii=False)
     frame = (
         pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
     )

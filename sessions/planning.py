@@ -13,7 +13,18 @@ from methods.catalogue import Catalogue, Method, load_catalogue, nearest
 from methods.home import SESSIONS, HomeError, subfolder
 from methods.interpreter import Interpreter, Unavailable
 from sessions.devices import Device, DeviceError, choose, default_threads
-from sessions.plan import Deadlines, Plan, PlannedMethod, Sampling
+from sessions.noise_floor import twice
+from sessions.plan import (
+    LONGEST_DEADLINE_S,
+    MOST_BLOCKS,
+    MOST_REQUESTS,
+    MOST_TOKENS,
+    MOST_WARMUPS,
+    Deadlines,
+    Plan,
+    PlannedMethod,
+    Sampling,
+)
 from sessions.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
@@ -21,8 +32,6 @@ if TYPE_CHECKING:
     from sessions.store import Store
 
 DTYPES: Final = ("bfloat16", "float16", "float32")
-MOST_REQUESTS: Final = 1_000_000
-MOST_TOKENS: Final = 10_000_000
 
 
 class PlanError(Exception):
@@ -82,7 +91,7 @@ def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None
     preset = _preset(wanted.preset)
     sampling = _sampling(wanted, preset)
     requests = _whole("--requests", wanted.requests, preset.requests, 1, MOST_REQUESTS)
-    blocks = _whole("--blocks", wanted.blocks, min(preset.blocks, requests), 1, 1000)
+    blocks = _whole("--blocks", wanted.blocks, min(preset.blocks, requests), 1, MOST_BLOCKS)
     if requests < blocks:
         raise PlanError(
             f"--requests {requests} cannot be spread over {blocks} blocks: ask for {blocks} or more, or fewer --blocks."
@@ -94,13 +103,15 @@ def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None
     device = _device(wanted, nvml)
     catalogue = load_catalogue(config_folder)
     chosen = _methods(wanted, preset, catalogue, device, home, config_folder)
+    if wanted.aa:
+        chosen = twice(chosen)
     model = (wanted.model or preset.model).strip()
     plan = Plan(
         preset=preset.name,
         model=model,
         methods=chosen,
         requests=requests,
-        warmup=_whole("--warmup", wanted.warmup, preset.warmup, 0, 1000),
+        warmup=_whole("--warmup", wanted.warmup, preset.warmup, 0, MOST_WARMUPS),
         blocks=blocks,
         seed=_whole("--seed", wanted.seed, random.SystemRandom().randrange(2**31), 0, 2**31 - 1),
         prompt=_prompt(wanted, preset),
@@ -116,8 +127,8 @@ def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None
         gpu_sources=list(device.sources),
         threads=_whole("--threads", wanted.threads, default_threads(), 1, 1024) or 1,
         deadlines=Deadlines(
-            load_s=_number("--load-deadline", wanted.load_deadline_s, Deadlines().load_s, 0.1, 86_400),
-            token_s=_number("--token-deadline", wanted.token_deadline_s, Deadlines().token_s, 0.1, 86_400),
+            load_s=_number("--load-deadline", wanted.load_deadline_s, Deadlines().load_s, 0.1, LONGEST_DEADLINE_S),
+            token_s=_number("--token-deadline", wanted.token_deadline_s, Deadlines().token_s, 0.1, LONGEST_DEADLINE_S),
         ),
         create_environments=wanted.create_environments,
         trust_remote_code=wanted.trust_remote_code,

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from sessions.comparison import Comparison, ComparisonRow
-from tui.figures import UNKNOWN, duration, joules_per_token, rate, size, yes_no
+from tui.figures import UNKNOWN, duration, joules_per_token, percent, rate, size, yes_no
 from tui.terminal_text import one_line
+
+# Columns that are there only where some row has them.
+OPTIONAL: Final[tuple[tuple[str, Callable[[ComparisonRow], str]], ...]] = (
+    ("J/tok", lambda row: joules_per_token(row.energy_j_per_token)),
+    ("MBU", lambda row: UNKNOWN if row.mbu is None else percent(row.mbu * 100)),
+    ("1st diff.", lambda row: UNKNOWN if row.first_difference is None else str(row.first_difference)),
+)
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
@@ -20,24 +30,27 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     table.add_column("method", no_wrap=True)
     for name in ("tok/s", "±95 %", "× ref", "TTFT", "ITL p50", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
-    if any(row.energy_j_per_token is not None for row in comparison.rows):
-        table.add_column("J/tok", justify="right", no_wrap=True)
+    optional = [column for column in OPTIONAL if any(column[1](row) != UNKNOWN for row in comparison.rows)]
+    for name, _ in optional:
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("in effect", no_wrap=True)
     for row in comparison.rows:
-        table.add_row(*_cells(row, several, len(table.columns)))
+        table.add_row(*_cells(row, several), *(Text(cell(row)) for _, cell in optional), _effect(row))
     console.print(table)
     console.print()
     for row in comparison.rows:
         console.print(_sentence(row, several), soft_wrap=False)
     for name, values in comparison.differences:
         shown = ", ".join(f"{session}: {one_line(str(value), 60)}" for session, value in values.items())
-        console.print(Text(f"differs in {name}: {shown}", style="yellow"))
+        label = "NOT COMPARABLE, differs" if name in comparison.refused else "differs"
+        console.print(Text(f"{label} in {name}: {shown}", style="yellow"))
+    for floor in comparison.noise_floors:
+        console.print(Text(one_line(floor, 300), style="dim"))
 
 
-def _cells(row: ComparisonRow, several: bool, columns: int) -> list[Text]:
+def _cells(row: ComparisonRow, several: bool) -> list[Text]:
     half = (row.tok_s_high - row.tok_s_low) / 2 if row.tok_s_high is not None and row.tok_s_low is not None else None
     memory = row.peak_vram_bytes if row.peak_vram_bytes is not None else row.peak_rss_bytes
-    effect = Text(yes_no(row.in_effect), style="bold red" if row.in_effect is False else "")
     cells = [Text(row.session)] if several else []
     cells += [
         Text(one_line(row.method, 40)),
@@ -48,9 +61,11 @@ def _cells(row: ComparisonRow, several: bool, columns: int) -> list[Text]:
         Text(duration(row.itl_s_p50)),
         Text(size(memory)),
     ]
-    if columns == len(cells) + 2:
-        cells.append(Text(joules_per_token(row.energy_j_per_token)))
-    return [*cells, effect]
+    return cells
+
+
+def _effect(row: ComparisonRow) -> Text:
+    return Text(yes_no(row.in_effect), style="bold red" if row.in_effect is False else "")
 
 
 def _sentence(row: ComparisonRow, several: bool) -> Text:
@@ -60,6 +75,8 @@ def _sentence(row: ComparisonRow, several: bool) -> Text:
         parts.insert(0, row.status)
     if row.in_effect is False:
         parts.append(f"NOT in effect: {row.in_effect_reason}")
+    if row.first_difference is not None:
+        parts.append(row.difference or f"the greedy text leaves the reference's at token {row.first_difference}")
     if row.problem:
         parts.append(row.problem)
     parts += [f"flag: {flag}" for flag in row.flags]

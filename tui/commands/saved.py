@@ -114,8 +114,13 @@ def compare(options: argparse.Namespace) -> int:
     picks = []
     for pick in options.picks:
         session, _, method = pick.partition(":")
-        folder = _opened(session)
-        known = [planned.name for planned in _plan_methods(folder)]
+        folder = find(session)
+        try:
+            folder = _opened(session)
+            known = [planned.name for planned in _plan_methods(folder)]
+        except UsageError:  # then its row says what is wrong with it, and the others stand
+            picks.append((folder.id, method or None))
+            continue
         if method and method not in known:
             raise UsageError(f"{folder.id} has no method {method!r}: it has {', '.join(known)}.")
         picks.append((folder.id, method or None))
