@@ -20,6 +20,17 @@ class UnsupportedError(Exception):
     """An engine cannot do what it is asked for; the text is one sentence that says what and why."""
 
 
+class BrokenEnvironmentError(Exception):
+    """What the engine is made of cannot be imported; the text is one sentence that says what and what to do."""
+
+    def __init__(self, cause: BaseException) -> None:
+        said = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        super().__init__(
+            "The method's environment is broken (%s): remove it with `kasoku env remove` and create it again."
+            % said.rstrip(".")
+        )
+
+
 def kind_of(error: BaseException) -> str:
     """`oom`, `unsupported` or `failed`. An allocator's refusal can hide anywhere in the chain of causes."""
     link: BaseException | None = error
@@ -41,7 +52,7 @@ def kind_of(error: BaseException) -> str:
 def sentence_of(error: BaseException) -> str:
     """The first line that says something, with the type where the text alone would not."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, UnsupportedError) and lines:
+    if isinstance(error, (UnsupportedError, BrokenEnvironmentError)) and lines:
         return lines[0]
     text = type(error).__name__ + (": " + lines[0] if lines else "")
     return text if len(text) <= SENTENCE_LENGTH else text[: SENTENCE_LENGTH - 1] + "…"

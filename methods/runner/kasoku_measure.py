@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import kasoku_engine
+from kasoku_failure import BrokenEnvironmentError
 from kasoku_wire import TokenStream
 
 
@@ -12,7 +13,10 @@ def run(job: dict, wire: object) -> None:
     requests = [kasoku_engine.Request(job, entry) for entry in job["requests"]]
 
     wire.phase("import")
-    engine.import_packages(job)
+    try:
+        engine.import_packages(job)
+    except (ImportError, OSError) as error:
+        raise BrokenEnvironmentError(error) from error
 
     wire.phase("load")
     began = wire.clock()

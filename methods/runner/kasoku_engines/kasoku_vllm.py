@@ -6,7 +6,8 @@ a card has. Prefix caching is off: with it, repeats of a prompt measure the cach
 
 Options:
   dtype             instead of the job's
-  leave_out         sampling parameters that are not handed on, so that vLLM's own defaults hold: ["max_tokens", …]
+  leave_out         sampling parameters that are not handed on, so that vLLM's own defaults hold: ["max_tokens", …];
+                    its default for max_tokens only where that is less than the job's
   engine_arguments  anything else that AsyncEngineArgs takes, such as {"enforce_eager": true}; these win
 """
 
@@ -230,12 +231,15 @@ class VllmEngine(Engine):
         }
         if temperature > 0:
             parameters.update(top_p=float(asked.get("top_p") or 1.0), top_k=int(asked.get("top_k") or 0))
+        left_out = [
+            name for name in self.left_out if name != "max_tokens" or SamplingParams().max_tokens < max_new_tokens
+        ]
         return SamplingParams(
             output_kind=RequestOutputKind.DELTA,
             detokenize=False,
             ignore_eos=True,  # a response ends at the job's stop ids, the same for every engine, and at no others
             stop_token_ids=list(stop_token_ids) or None,
-            **{name: value for name, value in parameters.items() if name not in self.left_out},
+            **{name: value for name, value in parameters.items() if name not in left_out},
         )
 
     def _sampling_as_resolved(self) -> dict:
