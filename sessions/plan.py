@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from sessions.records import SCHEMA_VERSION
+
+METHOD_NAME: Final = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"  # also part of the names of files
+MOST_REQUESTS: Final = 1_000_000
+MOST_TOKENS: Final = 10_000_000
+MOST_BLOCKS: Final = 1000
+MOST_WARMUPS: Final = 1000
+LONGEST_DEADLINE_S: Final = 86_400.0
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """How the next token is chosen; temperature 0 is greedy. `stop_at_eos` false means a fixed length."""
 
-    max_new_tokens: int = 64
+    max_new_tokens: Annotated[int, Meta(ge=1, le=MOST_TOKENS)] = 64
     stop_at_eos: bool = False
     temperature: float = 0.0
     top_p: float = 1.0
@@ -27,7 +35,7 @@ class PlannedMethod(msgspec.Struct, frozen=True, kw_only=True):
     `named` is true where the user asked for the method by name: then not running is an error, not a row only.
     """
 
-    name: str
+    name: Annotated[str, Meta(pattern=METHOD_NAME)]
     engine: str
     environment: str
     named: bool = True
@@ -43,8 +51,8 @@ class PlannedMethod(msgspec.Struct, frozen=True, kw_only=True):
 class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without a word from the runner after which a block is ended as `stalled`."""
 
-    load_s: float = 900.0
-    token_s: float = 120.0
+    load_s: Annotated[float, Meta(gt=0, le=LONGEST_DEADLINE_S)] = 900.0
+    token_s: Annotated[float, Meta(gt=0, le=LONGEST_DEADLINE_S)] = 120.0
 
 
 class PlannedBlock(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +69,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
     preset: str = ""
     model: str = "smollm2-135m"
-    methods: list[PlannedMethod] = []
-    requests: int = 6
-    warmup: int = 2
-    blocks: int = 3
+    methods: Annotated[list[PlannedMethod], Meta(max_length=1000)] = []
+    requests: Annotated[int, Meta(ge=1, le=MOST_REQUESTS)] = 6
+    warmup: Annotated[int, Meta(ge=0, le=MOST_WARMUPS)] = 2
+    blocks: Annotated[int, Meta(ge=1, le=MOST_BLOCKS)] = 3
     seed: int = 0
     prompt: str | None = None
     prompt_given: bool = False  # by the user, rather than by the preset
