@@ -220,7 +220,8 @@ def _needs(table: Mapping[str, object]) -> Needs:
     free_bytes = table.get("free_bytes")
     if free_bytes is not None and (isinstance(free_bytes, bool) or not isinstance(free_bytes, int) or free_bytes < 0):
         raise _ProblemError("needs: 'free_bytes' must be a whole number of bytes")
-    return Needs(devices, driver, *bounds, compiler, free_bytes)
+    first, last = bounds
+    return Needs(devices, driver, first, last, compiler, free_bytes)
 
 
 def _must_show(table: dict[str, object], within: str = "must_show: ") -> dict[str, object]:

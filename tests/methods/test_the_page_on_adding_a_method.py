@@ -14,7 +14,7 @@ from tests.sessions.conftest import opened
 from tests.sessions.workplace import Workplace, assert_nothing_left, runs_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"^`([\w.-]+/[\w.-]+)`[^`]*?```\w+\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+FILES: dict[str, str] = dict(re.findall(r"^`([\w.-]+/[\w.-]+)`[^`]*?```\w+\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 COMMANDS = [
     line for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for line in block.splitlines()
 ]
