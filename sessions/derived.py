@@ -17,7 +17,7 @@ import polars as pl
 from methods.model_config import ConfigError, read_json
 from sessions import energy, greedy, limits, validity
 from sessions.frames import REQUESTS, RUNS
-from sessions.metrics import REQUEST_KEY, RUN_KEY, latency_percentiles
+from sessions.metrics import REQUEST_KEY, RUN_KEY, counted_runs, latency_percentiles
 from sessions.plan import Plan
 from sessions.records import MachineSeen, Prepared
 
@@ -41,7 +41,7 @@ class Context:
 
 def complete(frames: Frames, context: Context) -> Frames:
     """The four frames with their derived columns filled in."""
-    requests, latencies = _with_latencies(frames, _counted(frames["runs"]))
+    requests, latencies = _with_latencies(frames, counted_runs(frames["runs"]))
     requests = _with_energy(requests, frames["telemetry"], context.sources)
     rows = _run_rows(frames["runs"], latencies)
     _describe(rows, context)
@@ -70,13 +70,6 @@ def complete(frames: Frames, context: Context) -> Frames:
 def prompt_digest(prompts: Sequence[Sequence[int]]) -> str:
     """SHA-256 over the prompts' token ids, so that two sessions can tell whether they asked the same."""
     return hashlib.sha256(json.dumps([list(prompt) for prompt in prompts]).encode()).hexdigest()
-
-
-def _counted(runs: pl.DataFrame) -> pl.DataFrame:
-    """The RUN_KEY of the blocks that count: the last attempts, where they ended well."""
-    return runs.filter(
-        pl.col("attempt") == pl.col("attempt").max().over("method", "block"), pl.col("status") == "ok"
-    ).select(RUN_KEY)
 
 
 def _with_latencies(

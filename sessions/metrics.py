@@ -21,6 +21,22 @@ def per_request(tokens: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def counted_runs(runs: pl.DataFrame) -> pl.DataFrame:
+    """The RUN_KEY of the blocks that count: the last attempts, where they ended well."""
+    return runs.filter(
+        pl.col("attempt") == pl.col("attempt").max().over("method", "block"), pl.col("status") == "ok"
+    ).select(RUN_KEY)
+
+
+def timed_requests(runs: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
+    """The timed requests of the blocks that count, those that ended well, in the order in which they ran."""
+    return (
+        requests.join(counted_runs(runs), on=RUN_KEY, how="semi")
+        .filter(~pl.col("warmup"), pl.col("finish_reason").is_in(["length", "eos"]), pl.col("e2e_tok_s") > 0)
+        .sort("start_ns")
+    )
+
+
 def rates() -> list[pl.Expr]:
     """ttft_s, e2e_s, decode_tok_s, e2e_tok_s of rows with start_ns, first_token_ns, end_ns, output_tokens."""
     seconds = 1e-9

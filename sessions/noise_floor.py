@@ -65,18 +65,13 @@ def floor_of(plan: Plan, session: str, runs: pl.DataFrame, requests: pl.DataFram
     """The floor that an A/A session shows; None under three pairs of blocks that ended well."""
     import polars as pl
 
+    from sessions.metrics import timed_requests
+
     twins = [(m.reference, m.name) for m in plan.methods if m.reference and m.name == m.reference + AGAIN]
     if not plan.aa or not twins:
         return None
-    good = runs.filter(
-        pl.col("attempt") == pl.col("attempt").max().over("method", "block"), pl.col("status") == "ok"
-    ).select("method", "block", "attempt")
-    means = (
-        requests.join(good, on=["method", "block", "attempt"], how="semi")
-        .filter(~pl.col("warmup"), pl.col("e2e_tok_s") > 0)
-        .group_by("method", "block")
-        .agg(pl.col("e2e_tok_s").mean())
-    )
+    timed = timed_requests(runs, requests)
+    means = timed.group_by("method", "block").agg(pl.col("e2e_tok_s").mean())
     by_method = {
         name: dict(means.filter(pl.col("method") == name).select("block", "e2e_tok_s").iter_rows()) for name in twins[0]
     }

@@ -69,7 +69,7 @@ def _effect(row: ComparisonRow) -> Text:
 
 
 def _sentence(row: ComparisonRow, several: bool) -> Text:
-    name = f"{row.session}:{row.method}" if several else row.method
+    name = f"{row.session}:{row.method}".rstrip(":") if several or not row.method else row.method
     parts = [row.verdict] if row.verdict else []
     if row.status and row.status != "ok":
         parts.insert(0, row.status)
