@@ -163,10 +163,11 @@ def _aiperf(sample: Sample) -> tuple[Quantity, ...]:
 
 def _llama_bench(sample: Sample) -> tuple[Quantity, ...]:
     prefill, decode = sample.prompt / sample.ttft, 1 / sample.per_token_after_first()
-    length = f"{sample.prompt.mean():.0f}", f"{sample.output.mean() - 1:.0f}"
     return (
-        *_repeated(f"pp{length[0]}", "P ÷ TTFT", prefill[sample.prompt > 0]),
-        *_repeated(f"tg{length[1]}", "(N − 1) ÷ (t_N − t_1)", decode),
+        Quantity("n_prompt", float(sample.prompt.mean()), "tokens", "mean P"),
+        *_repeated("pp", "P ÷ TTFT", prefill[sample.prompt > 0]),
+        Quantity("n_gen", float(sample.output.mean()) - 1, "tokens", "mean N − 1"),
+        *_repeated("tg", "(N − 1) ÷ (t_N − t_1)", decode),
     )
 
 

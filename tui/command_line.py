@@ -144,6 +144,12 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     sessions.set_defaults(command="tui.commands.saved:sessions")
     show = commands.add_parser("show", help="one session in full")
     show.add_argument("session")
+    show.add_argument(
+        "--as",
+        dest="tool",
+        metavar="TOOL",
+        help="in the terms of vllm, guidellm, aiperf, llama-bench, optimum-benchmark",
+    )
     show.add_argument("--json", action="store_true")
     show.set_defaults(command="tui.commands.saved:show")
     compare = commands.add_parser("compare", help="methods and sessions side by side")

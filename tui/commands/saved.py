@@ -70,6 +70,10 @@ def _opened(session: str) -> SessionFolder:
 def show(options: argparse.Namespace) -> int:
     """One session: its plan, machine, rows with evidence, and failures with the last lines of their logs."""
     folder = _opened(options.session)
+    if options.tool is not None:
+        from tui.commands.lens import show_as
+
+        return show_as(folder, options.tool, options.json)
     session = folder.read()
     comparison = _compared([(folder.id, None)], None, anyway=True)
     if options.json:

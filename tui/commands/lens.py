@@ -1,0 +1,55 @@
+"""`kasoku show SESSION --as TOOL`: the session in another tool's terms."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+from rich.table import Table
+from rich.text import Text
+
+from sessions.lens import LENSES, LensError, Quantity, quote
+from sessions.session_folder import SessionFolder
+from tui.command_line import EXIT_OK, UsageError
+from tui.console import console
+from tui.figures import UNKNOWN
+from tui.terminal_text import one_line
+
+
+def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
+    """Print the quotation; UsageError where the session cannot be quoted so."""
+    try:
+        frames = {name: pl.read_parquet(folder.frame(name)) for name in ("runs", "requests", "tokens")}
+        quotations = quote(tool, frames["runs"], frames["requests"], frames["tokens"])
+    except (pl.exceptions.PolarsError, OSError):
+        raise UsageError(f"The frames of {folder.id} cannot be read: there is nothing to quote.") from None
+    except LensError as error:
+        raise UsageError(str(error)) from None
+    if as_json:
+        document: dict[str, Any] = {"session": folder.id, "tool": tool, "note": LENSES[tool].note}
+        document["methods"] = [asdict(quotation) for quotation in quotations]
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+        return EXIT_OK
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in (tool, "unit"):
+        table.add_column(heading, no_wrap=True)
+    for quotation in quotations:
+        table.add_column(Text(one_line(quotation.method, 40)), justify="right", no_wrap=True)
+    table.add_column("formula")
+    for row in zip(*(quotation.quantities for quotation in quotations), strict=True):
+        first = row[0]
+        table.add_row(Text(first.name), Text(first.unit), *(Text(_figure(each)) for each in row), Text(first.formula))
+    screen = console()
+    screen.print(Text(f"{folder.id} as {tool} would have it: {quotations[0].requests} requests a method"))
+    screen.print(table)
+    screen.print(Text(LENSES[tool].note, style="dim"))
+    return EXIT_OK
+
+
+def _figure(quantity: Quantity) -> str:
+    if quantity.value is None:
+        return UNKNOWN
+    return f"{quantity.value:.4g}" if quantity.value < 10_000 else f"{quantity.value:.0f}"
