@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from methods.home import HomeError
-from sessions.journal import JournalError, read_journal
+from sessions.journal import JournalError, NewerJournalError, read_journal
 from sessions.plan import Plan
 from sessions.records import SessionEnded
-from sessions.session_folder import FRAMES, UNFINISHED, SessionError, SessionFolder
+from sessions.session_folder import FRAMES, UNFINISHED, NewerSessionError, SessionError, SessionFolder
 
 if TYPE_CHECKING:
     import polars as pl
+
+INTERRUPTED: Final = "Its process ended before the session did: `kasoku resume {session}` runs what is missing."
 
 
 def close_session(folder: SessionFolder, status: str, error: str = "") -> None:
@@ -33,6 +35,9 @@ def close_session(folder: SessionFolder, status: str, error: str = "") -> None:
         error = (
             error or f"The frames could not be written ({problem.strerror}): free some space, then open the session."
         )
+    except Exception as problem:  # whatever a journal from elsewhere may hold; it stays as it is
+        said = f"{type(problem).__name__}: {problem}".splitlines()[0][:200]
+        error = error or f"The frames could not be built from the journal ({said}); the journal itself is untouched."
     try:
         session = folder.read()
         folder.write(
@@ -80,24 +85,40 @@ def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[dict[str, Any]
 
 
 def recover(folder: SessionFolder) -> str:
-    """Finalise a session whose conductor is gone; the status it has then. A live or finished one is left as it is."""
+    """Finalise a session whose conductor is gone; the status it has then. A live or finished one is left as it is.
+
+    Raises SessionError where there is no session in the folder, or one of a later Kasoku.
+    """
     status = folder.read().status
     if status not in UNFINISHED and all(folder.frame(name).is_file() for name in FRAMES):
         return status
+    _refuse_newer(folder)
     lock = folder.try_lock()
     if lock is None:
         return status
     try:
-        status = folder.read().status
+        session = folder.read()
+        status, error = session.status, session.error
         if status in UNFINISHED:
             ended = _said_end(folder)
-            status, error = (ended.status, ended.error) if ended else ("interrupted", "")
-        else:
-            error = folder.read().error
+            interrupted = INTERRUPTED.format(session=folder.id)
+            status, error = (ended.status, ended.error) if ended else ("interrupted", interrupted)
         close_session(folder, status, error)
     finally:
         os.close(lock)
     return status
+
+
+def _refuse_newer(folder: SessionFolder) -> None:
+    try:
+        folder.plan()
+        next(read_journal(folder.journal), None)
+    except NewerJournalError as error:
+        raise NewerSessionError(str(error)) from None
+    except NewerSessionError:
+        raise
+    except (SessionError, JournalError):
+        pass  # what is damaged is said when the session is closed
 
 
 def _said_end(folder: SessionFolder) -> SessionEnded | None:

@@ -18,16 +18,18 @@ import polars as pl
 
 from methods.home import fsync_folder
 from sessions.derived import Context, complete
-from sessions.frames import REQUESTS, RUNS, SCHEMAS, TELEMETRY, TOKENS
+from sessions.frames import REQUESTS, RUNS, SCHEMA_KEY, SCHEMAS, TELEMETRY, TOKENS
 from sessions.metrics import REQUEST_KEY, per_request, rates
 from sessions.plan import Plan
 from sessions.records import (
+    SCHEMA_VERSION,
     AnyRecord,
     BlockEnded,
     BlockPhase,
     BlockStarted,
     Energy,
     EvidenceTaken,
+    Header,
     Loaded,
     MachineSeen,
     Memory,
@@ -61,6 +63,7 @@ class JournalFrames:
         self._session, self._plan = session, plan
         self._runs: dict[tuple[str, int, int], _Run] = {}
         self._attempts: dict[tuple[str, int], int] = {}
+        self._over: set[tuple[str, int, int]] = set()
         self._requests: dict[tuple[str, int, int, int], dict[str, Any]] = {}
         self._spans: dict[str, list[Any]] = {name: [] for name in (*REQUEST_KEY, "first", "count")}
         self._times, self._ids = array("q"), array("q")
@@ -125,13 +128,9 @@ class JournalFrames:
                 if record.reason:
                     run.missing["energy_j"] = record.reason
             case BlockEnded():
-                self._run(record).columns |= {
-                    "status": record.status,
-                    "error": record.error,
-                    "log_tail": record.log_tail,
-                    "left_behind": record.left_behind,
-                    "ended_ns": record.t,
-                }
+                self._end_block(record)
+            case Header():
+                self._over |= self._runs.keys()  # a conductor that begins anew ends none of these
             case Note() if record.flag and record.method is not None and record.block is not None:
                 cause = record.text.removeprefix(f"{record.method}, block {record.block}: ")
                 self._run(record).flags.append(f"{record.flag}: {cause}")
@@ -160,6 +159,19 @@ class JournalFrames:
             self._attempts[place] = 0
         run = self._run(record)
         run.columns |= {"position": record.position, "environment": record.environment, "started_ns": record.t}
+
+    def _end_block(self, record: BlockEnded) -> None:
+        """A word on a block that is over, and was not begun again, is an attempt of its own: nothing was started."""
+        if self._key(record) in self._over:
+            self._attempts[record.method, record.block] = self._attempts.get((record.method, record.block), 0) + 1
+        self._run(record).columns |= {
+            "status": record.status,
+            "error": record.error,
+            "log_tail": record.log_tail,
+            "left_behind": record.left_behind,
+            "ended_ns": record.t,
+        }
+        self._over.add(self._key(record))
 
     def _take_tokens(self, record: Tokens) -> None:
         method, block, attempt = self._key(record)
@@ -367,7 +379,7 @@ def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
     temporary = path.with_suffix(".parquet.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        frame.write_parquet(file)
+        frame.write_parquet(file, metadata={SCHEMA_KEY: str(SCHEMA_VERSION)})
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

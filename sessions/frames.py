@@ -14,6 +14,8 @@ from polars.datatypes import DataTypeClass
 
 Columns = dict[str, pl.DataType | DataTypeClass]
 
+SCHEMA_KEY: Final = "kasoku_schema_version"  # in the metadata of each parquet file
+
 KEY: Final = ("session", "method", "block", "attempt")
 
 RUNS: Final[Columns] = {

@@ -30,6 +30,10 @@ class JournalFullError(JournalError):
     """The disk (or the quota) is full: the journal ends with its last whole line."""
 
 
+class NewerJournalError(JournalError):
+    """The journal was written by a later Kasoku than this one."""
+
+
 class JournalWriter:
     """Appends whole lines. A line that does not fit on the disk is taken back, so that the file ends with a whole one.
 
@@ -164,7 +168,7 @@ class JournalTail:
             self.rejected += 1
             return None
         if isinstance(record, Header) and record.schema_version > SCHEMA_VERSION:
-            raise JournalError(
+            raise NewerJournalError(
                 f"This session was written by a newer Kasoku (journal schema {record.schema_version},"
                 f" this one reads up to {SCHEMA_VERSION}): update Kasoku to open it."
             )

@@ -6,6 +6,7 @@ inheriting the open file, so that there is no moment in which a live session loo
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -13,22 +14,34 @@ import secrets
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from methods.home import HomeError, private_folder, write_atomically
 from sessions.plan import Plan
-from sessions.records import SCHEMA_VERSION
+from sessions.records import SCHEMA_VERSION, Int64
 
 ID_PATTERN: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
-METHOD_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FRAMES: Final = ("runs", "requests", "tokens", "telemetry")
 UNFINISHED: Final = ("preparing", "running")
+LOCK_TRIES: Final = 10
+LOCK_PAUSE_S: Final = 0.01
+
+
+Decoded = TypeVar("Decoded")
 
 
 class SessionError(Exception):
     """The session cannot be opened or changed; the message is a sentence for people."""
+
+
+class NewerSessionError(SessionError):
+    """The session was written by a later Kasoku than this one."""
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    schema_version: int = SCHEMA_VERSION
 
 
 class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +50,8 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     status: str  # preparing | running | finished | stopped | failed | interrupted
     schema_version: int = SCHEMA_VERSION
-    created_ns: int = 0
-    ended_ns: int | None = None
+    created_ns: Int64 = 0
+    ended_ns: Int64 | None = None
     error: str = ""
     name: str = ""
     tags: list[str] = []
@@ -47,6 +60,14 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     software: dict[str, Any] = {}
     clock_anchors: dict[str, Any] = {}
     summary: list[dict[str, Any]] = []  # a row per method: method, tok_s_mean, in_effect, status
+
+
+def newer(session: str, version: int) -> str:
+    """The sentence for what a later Kasoku wrote."""
+    return (
+        f"{session} was written by a newer Kasoku (schema {version}, this one reads up to {SCHEMA_VERSION}):"
+        " update Kasoku to open it."
+    )
 
 
 def new_id(now_s: float | None = None) -> str:
@@ -79,23 +100,7 @@ class SessionFolder:
 
     def read(self) -> SessionFile:
         """session.json, or SessionError with a sentence (missing, torn, or from a newer Kasoku)."""
-        try:
-            raw = (self.path / "session.json").read_bytes()
-            session = msgspec.json.decode(raw, type=SessionFile)
-        except FileNotFoundError:
-            raise SessionError(f"{self.path.name} has no session.json: it is no session, or was never begun.") from None
-        except OSError as error:
-            raise SessionError(f"{self.path.name} cannot be read ({error.strerror}).") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise SessionError(
-                f"The session.json of {self.path.name} is damaged: it is not the JSON that Kasoku writes."
-            ) from None
-        if session.schema_version > SCHEMA_VERSION:
-            raise SessionError(
-                f"{self.path.name} was written by a newer Kasoku (schema {session.schema_version}, this one reads up to"
-                f" {SCHEMA_VERSION}): update Kasoku to open it."
-            )
-        return session
+        return self._decoded("session.json", SessionFile)
 
     def write(self, session: SessionFile) -> None:
         """Replace session.json atomically."""
@@ -103,14 +108,21 @@ class SessionFolder:
 
     def plan(self) -> Plan:
         """plan.json, or SessionError with a sentence."""
+        return self._decoded("plan.json", Plan)
+
+    def _decoded(self, name: str, kind: type[Decoded]) -> Decoded:
         try:
-            return msgspec.json.decode((self.path / "plan.json").read_bytes(), type=Plan)
+            raw = (self.path / name).read_bytes()
+            version = msgspec.json.decode(raw, type=_Versioned).schema_version
+            if version > SCHEMA_VERSION:
+                raise NewerSessionError(newer(self.id, version))
+            return msgspec.json.decode(raw, type=kind)
+        except FileNotFoundError:
+            raise SessionError(f"{self.id} has no {name}: it is no session, or was never begun.") from None
         except OSError as error:
-            raise SessionError(f"The plan of {self.id} cannot be read ({error.strerror}).") from None
+            raise SessionError(f"The {name} of {self.id} cannot be read ({error.strerror}).") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise SessionError(
-                f"The plan.json of {self.id} is damaged: it is not the JSON that Kasoku writes."
-            ) from None
+            raise SessionError(f"The {name} of {self.id} is damaged: it is not the JSON that Kasoku writes.") from None
 
     def try_lock(self) -> int | None:
         """An open file that holds the session's lock, or None where somebody else holds it."""
@@ -120,12 +132,15 @@ class SessionFolder:
             raise SessionError(
                 f"{self.id} cannot be locked ({error.strerror}): check the folder's permissions."
             ) from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
+        for _ in range(LOCK_TRIES):  # a viewer that asks `is_live` holds it for a moment
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(LOCK_PAUSE_S)
+            else:
+                return descriptor
+        os.close(descriptor)
+        return None
 
     def is_live(self) -> bool:
         """Whether a conductor holds the session's lock now."""
@@ -161,7 +176,8 @@ class SessionFolder:
         except OSError:
             return []
         for name in names:
-            (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
         return names
 
 

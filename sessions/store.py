@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sessions.session_folder import ID_PATTERN, UNFINISHED, SessionError, SessionFile, SessionFolder
+from sessions.records import SCHEMA_VERSION
+from sessions.session_folder import (
+    ID_PATTERN,
+    UNFINISHED,
+    NewerSessionError,
+    SessionError,
+    SessionFile,
+    SessionFolder,
+    newer,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -96,15 +105,33 @@ class Store:
     def scan(self, frame: str, sessions: Iterable[str] | None = None) -> pl.LazyFrame | None:
         """One of the four frames over the given sessions, else all, as one lazy frame; None where no session has it.
 
-        Sessions of an older Kasoku lack newer columns: those are null for them.
+        Sessions of an older Kasoku lack newer columns: those are null for them. A frame of a newer one raises
+        SessionError where its session was named, and is left out where it was not.
         """
         import polars as pl
 
-        names = self.ids() if sessions is None else list(sessions)
-        files = [path for name in names if (path := SessionFolder(self.path / name).frame(frame)).is_file()]
+        files = []
+        for name in self.ids() if sessions is None else sessions:
+            path = SessionFolder(self.path / name).frame(frame)
+            if path.is_file() and not self._is_newer(path, sessions is not None):
+                files.append(path)
         if not files:
             return None
         return pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore")
+
+    @staticmethod
+    def _is_newer(path: Path, named: bool) -> bool:
+        import polars as pl
+
+        from sessions.frames import SCHEMA_KEY
+
+        try:
+            version = int(pl.read_parquet_metadata(path).get(SCHEMA_KEY, "0"))
+        except (pl.exceptions.PolarsError, OSError, ValueError):
+            return False  # whoever reads it says what is wrong with it
+        if version > SCHEMA_VERSION and named:
+            raise NewerSessionError(newer(path.parent.name, version))
+        return version > SCHEMA_VERSION
 
     def delete(self, session: str) -> None:
         """Remove a session for good; SessionError where it is running or cannot be removed."""
@@ -158,7 +185,7 @@ def listed_row(folder: SessionFolder, session: SessionFile) -> Listed:
         methods=names,
         requests=_whole(plan.get("requests")),
         blocks=_whole(plan.get("blocks")),
-        best=str(best["method"]) if best else "",
+        best=str(best.get("method") or "?") if best else "",
         best_tok_s=float(best["tok_s_mean"]) if best else None,
         problem=session.error,
     )

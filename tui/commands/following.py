@@ -21,7 +21,7 @@ from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, Usag
 from tui.console import console
 from tui.progress_view import ProgressView, follow
 from tui.result_table import print_comparison
-from tui.terminal_text import one_line
+from tui.terminal_text import one_line, plain
 
 INTERVAL_S = 0.1
 CSV_NAME = "comparison.csv"
@@ -104,12 +104,12 @@ def outcome(folder: SessionFolder, as_json: bool) -> int:
             print_article(screen, article_tables(session, comparison, prepared_model(folder)))
         if session.error:
             screen.print(one_line(f"The session {session.status}: {session.error}", 600), style="red", markup=False)
-        screen.print(f"\nSaved as {folder.id} in {folder.path}", markup=False, soft_wrap=True)
+        screen.print(f"\nSaved as {folder.id} in {plain(str(folder.path))}", markup=False, soft_wrap=True)
         try:
             path = write_comparison_csv(comparison, folder.path / CSV_NAME)
-            screen.print(f"CSV: {path}", markup=False, soft_wrap=True)
+            screen.print(f"CSV: {plain(str(path))}", markup=False, soft_wrap=True)
         except ExportError as error:
-            screen.print(str(error), markup=False)
+            screen.print(one_line(str(error), 600), markup=False)
     return exit_code(folder)
 
 
@@ -122,8 +122,11 @@ def exit_code(folder: SessionFolder) -> int:
         return EXIT_INTERRUPTED
     if session.status != "finished":
         return EXIT_METHOD_FAILED
-    named = {method.name for method in folder.plan().methods if method.named}
-    runs = pl.read_parquet(folder.frame("runs"))
+    try:
+        named = {method.name for method in folder.plan().methods if method.named}
+        runs = pl.read_parquet(folder.frame("runs"))
+    except (SessionError, OSError, pl.exceptions.PolarsError):
+        return EXIT_METHOD_FAILED  # what was measured cannot be read; the table said why
     last = runs.filter(pl.col("attempt") == pl.col("attempt").max().over("method", "block"))
     failed = last.filter(
         (pl.col("status") != "ok") & (pl.col("method").is_in(named) | (pl.col("status") != "unavailable"))

@@ -19,7 +19,7 @@ from tui.command_line import EXIT_OK, UsageError
 from tui.commands.following import find, store
 from tui.console import console
 from tui.figures import rate
-from tui.terminal_text import one_line
+from tui.terminal_text import one_line, plain
 
 if TYPE_CHECKING:
     from sessions.comparison import Comparison
@@ -109,7 +109,7 @@ def show(options: argparse.Namespace) -> int:
             screen.print(Text(failed))
             for line in run["log_tail"] or ():
                 screen.print(Text(f"  {one_line(line, 300)}", style="dim"))
-    screen.print(Text(f"\n{folder.path}"), soft_wrap=True)
+    screen.print(Text(f"\n{plain(str(folder.path))}"), soft_wrap=True)
     return EXIT_OK
 
 
@@ -122,7 +122,8 @@ def compare(options: argparse.Namespace) -> int:
         try:
             folder = _opened(session)
             known = [planned.name for planned in _plan_methods(folder)]
-        except UsageError:  # then its row says what is wrong with it, and the others stand
+        except UsageError as error:  # the others stand
+            sys.stderr.write(f"kasoku: {one_line(str(error), 600)}\n")
             picks.append((folder.id, method or None))
             continue
         if method and method not in known:
