@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ import msgspec
 
 from methods import environments, models, prompts
 from methods.availability import DeviceFacts, interpreter_for
+from methods.bandwidth import bandwidth
 from methods.catalogue import Needs
 from methods.home import HomeError, config_folder, home
 from methods.interpreter import Interpreter, Unavailable
 from methods.progress import Progress
+from probes.machine import capture
+from probes.nvml import Nvml
+from sessions.noise_floor import device_key
 from sessions.plan import Plan, PlannedMethod
 from sessions.plan_prompt import prompt_of
 from sessions.records import Phase, Prepared
@@ -61,6 +66,7 @@ class Preparation:
             stop_token_ids=stops,
             interpreters={name: _plain(asdict(found)) for name, found in ready.items()},
             unavailable={name: asdict(lack) for name, lack in unavailable.items()},
+            bandwidth=dict(self._bandwidth(ready)),
         )
 
     def say(self, record: Phase | Prepared) -> None:
@@ -136,6 +142,26 @@ class Preparation:
             raise PreparationFailedError(str(error)) from None
         self._say_phase("ended", f"{model.parameters / 1e6:.0f} M parameters")
         return model
+
+    def _bandwidth(self, ready: Mapping[str, Interpreter]) -> Mapping[str, object]:
+        """The device's memory bandwidth, as measured before or now: the limit that methods are held against."""
+        self._phase = "bandwidth"
+        self._say_phase("started")
+        with_torch = [found for found in ready.values() if "torch" in found.versions]
+        nvml = Nvml()
+        found = bandwidth(
+            self._home,
+            device_key(msgspec.to_builtins(self._plan), capture(nvml).as_json()),
+            min(with_torch, key=lambda one: one.environment != CONVERTER, default=None),
+            gpu_uuids=self._plan.gpu_uuids,
+            gpu_visible=self._plan.gpu_visible,
+            threads=self._plan.threads,
+            report=self._report,
+        )
+        read = found.get("read_bytes_s")
+        said = f"{read / 1e9:.0f} GB/s read" if isinstance(read, int | float) else str(found.get("reason", ""))
+        self._say_phase("ended", said)
+        return found
 
     def _prompt(self, model: models.Model) -> prompts.Prompt:
         self._phase = "prompt"

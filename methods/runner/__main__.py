@@ -44,6 +44,10 @@ def carry_out(job: dict, wire: object) -> None:
         import kasoku_describe
 
         kasoku_describe.run(job, wire)
+    elif name == "bandwidth":
+        import kasoku_bandwidth
+
+        kasoku_bandwidth.run(job, wire)
     elif name in ("convert", "synthesize", "convert-tokeniser"):
         import kasoku_conversion
 
