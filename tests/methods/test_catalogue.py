@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from methods.catalogue import Catalogue, load_catalogue, nearest
+from methods.environment_specs import load_specs
 from methods.evidence import CONDITIONS
 
 OURS = [
@@ -85,6 +86,32 @@ def test_a_users_engine_file_is_taken(tmp_path: Path) -> None:
     assert with_file(tmp_path, GOOD.replace('"transformers"', f'"{engine}"')).methods["mine"].engine == str(engine)
 
 
+def test_an_engine_file_may_lie_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "mine.py").touch()
+
+    method = with_file(tmp_path, GOOD.replace('"transformers"', '"./mine.py"')).methods["mine"]
+
+    assert method.engine == str(tmp_path / "methods" / "mine.py")
+
+
+def test_the_articles_recipes_differ_in_what_they_say_alone(tmp_path: Path) -> None:
+    methods = load_catalogue(tmp_path).methods
+    none, flash = methods["article-none"], methods["article-flash-attention-1"]
+
+    assert methods["article-torch-compile"].options == {**none.options, "compile": "wrapper"}
+    assert flash.options == {**none.options, "bettertransformer": True, "sdpa_backends": ["flash"]}
+    assert methods["article-flash-attention-1-compile"].options == {**flash.options, "compile": "wrapper"}
+    assert methods["article-none-torch-2.2"].options == none.options
+    assert methods["article-flash-attention-2"].options == flash.options
+
+
+def test_every_environment_that_a_method_names_is_described(tmp_path: Path) -> None:
+    named = {name for method in load_catalogue(tmp_path).methods.values() for name in method.environments.values()}
+
+    assert named == set(load_specs(tmp_path).by_name)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -111,6 +138,11 @@ def test_a_users_engine_file_is_taken(tmp_path: Path) -> None:
         (GOOD.replace('cache = "static"', "cache = 1"), "must_show: 'cache' must be a name"),
         (GOOD.replace('cache = "static"', "why_not = { cache = 'x' }"), "why_not: 'cache' is not known"),
         (GOOD + "needs = { devices = ['npu'] }", "no device 'npu'"),
+        (GOOD + "needs = { max_compute_capability = 'new' }", "'max_compute_capability' must be text such as"),
+        (GOOD.replace('cache = "static"', "cuda = 1"), "'cuda' must be a table"),
+        (GOOD.replace('cache = "static"', "cuda = { cash = 1 }"), "must_show: cuda: 'cash' is not known"),
+        (GOOD.replace('cache = "static"', "cuda = { cuda = {} }"), "must_show: cuda: 'cuda' is not known"),
+        (GOOD.replace('"transformers"', '"./mine.py"'), "there is no engine file"),
         (GOOD + "needs = { min_driver = 'new' }", "'min_driver' must be a version"),
         (GOOD + "needs = { min_compute_capability = '9' }", "'min_compute_capability' must be text such as"),
         (GOOD + "needs = { compiler = 'gcc' }", "'compiler' must be true or false"),

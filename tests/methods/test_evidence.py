@@ -89,3 +89,31 @@ def test_every_condition_refuses_what_it_cannot_judge() -> None:
         assert problem_of(key, good) is None
         wrong: tuple[object, ...] = ({}, None, "", [], [1], -1, True, 1.5)
         assert all(problem_of(key, value) is not None for value in wrong)
+
+
+FLASH = {"attention_op_any": ["_scaled_dot_product_flash_attention"]}
+# as seen on a GPU with torch 2.1.2 and on a CPU
+FIRST = ["aten::_scaled_dot_product_flash_attention", "pytorch_fmha::fmha_fwd_loop_kernel"]
+ON_CPU = ["aten::_scaled_dot_product_flash_attention"]
+
+
+def test_a_kernel_is_asked_for_on_the_device_that_has_kernels() -> None:
+    first = {**FLASH, "cuda": {"attention_op_any": ["fmha_fwd_loop_kernel"]}}
+    second = {**FLASH, "cuda": {"attention_op_any": ["flash_fwd"]}}
+
+    assert judge(first, {"device": "cuda", "attention_ops": FIRST}).in_effect is True
+    assert judge(second, {"device": "cuda", "attention_ops": FIRST}).in_effect is False
+    assert judge(second, {"device": "cpu", "attention_ops": ON_CPU}).in_effect is True
+
+
+def test_without_a_device_a_devices_conditions_are_not_taken_to_hold() -> None:
+    judgement = judge({**FLASH, "cuda": {"cuda_graphs_min": 1}}, {"attention_ops": ON_CPU})
+
+    assert judgement.in_effect is None
+    assert judgement.reason == "Could not be checked: the run did not say on which device it was."
+
+
+def test_a_devices_conditions_are_explained_by_their_own_table() -> None:
+    must_show = {"cpu": {"compiled_frames_min": 1, "why_not": {"compiled_frames_min": "it was eager"}}}
+
+    assert judge(must_show, {"device": "cpu", "compiled_frames": 0}).reason == "0 frames were compiled: it was eager."

@@ -1,0 +1,57 @@
+"""What a machine lacks for a method, said before anything is loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from methods.availability import DeviceFacts, lacking
+from methods.catalogue import Needs
+
+HOPPER = DeviceFacts("cuda", "NVIDIA H200", "580.126.20", "9.0", 140_000_000_000)
+BLACKWELL = DeviceFacts("cuda", "NVIDIA B200", "580.126.20", "10.0", 180_000_000_000)
+TURING = DeviceFacts("cuda", "NVIDIA T4", "470.57", "7.5", 15_000_000_000)
+UNKNOWN = DeviceFacts("cuda", "a GPU")
+
+
+@pytest.mark.parametrize(
+    ("needs", "device", "says"),
+    [
+        (Needs(devices=("cuda",)), DeviceFacts("cpu"), "It runs on an NVIDIA GPU only."),
+        (Needs(min_driver="525.60"), TURING, "It needs NVIDIA driver 525.60 or later; here it is 470.57."),
+        (
+            Needs(min_compute_capability="8.0"),
+            TURING,
+            "It needs a GPU of compute capability 8.0 or higher; NVIDIA T4 has 7.5.",
+        ),
+        (
+            Needs(max_compute_capability="9.0"),
+            BLACKWELL,
+            "Its kernels are made for GPUs of compute capability 9.0 at most; NVIDIA B200 has 10.0.",
+        ),
+        (
+            Needs(free_bytes=20_000_000_000),
+            TURING,
+            "It needs 20.0 GB of free memory; NVIDIA T4 has 15.0 GB.",
+        ),
+    ],
+)
+def test_a_lack_is_said_with_what_is_there(needs: Needs, device: DeviceFacts, says: str) -> None:
+    lack = lacking(needs, device)
+
+    assert lack is not None
+    assert lack.reason == says
+
+
+@pytest.mark.parametrize("device", [HOPPER, UNKNOWN, DeviceFacts("cpu")])
+def test_what_is_met_or_not_known_is_no_lack(device: DeviceFacts) -> None:
+    needs = Needs(min_driver="525.60", min_compute_capability="7.5", max_compute_capability="9.0", free_bytes=1)
+
+    assert lacking(needs, device) is None
+
+
+def test_a_compiler_is_looked_for_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    lack = lacking(Needs(compiler=True), DeviceFacts("cpu"))
+
+    assert lack is not None
+    assert "there is no C compiler" in lack.reason
