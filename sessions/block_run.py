@@ -106,6 +106,7 @@ def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Pre
             "repetition_penalty": sampling.repetition_penalty,
         },
         "trust_remote_code": plan.trust_remote_code,
+        "greedy": block.block == 0,  # once a method: what it says does not change from block to block
     }
 
 

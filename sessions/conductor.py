@@ -12,17 +12,19 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from methods.home import CACHE, HomeError, home, subfolder
+from probes.clock import boot_id
 from probes.machine import capture
 from probes.nvml import Nvml
-from sessions.block_run import BlockRun, Outcome
+from sessions.block_run import BlockRun, Outcome, log_tail
 from sessions.closing import close_session
 from sessions.device_lock import DeviceLock
-from sessions.journal import JournalError, JournalFullError, JournalWriter, read_journal
+from sessions.journal import JournalError, JournalWriter, read_journal
 from sessions.plan import Plan, PlannedBlock
 from sessions.preparation_run import PreparationRun
 from sessions.records import (
@@ -40,13 +42,14 @@ from sessions.records import (
     Prepared,
     SessionEnded,
 )
-from sessions.session_folder import SessionFolder
+from sessions.session_folder import SessionError, SessionFolder
 from sessions.software import software
 from sessions.steering import Steering
 from sessions.telemetry_feed import TelemetryFeed
 from sessions.warden import become_subreaper
 
 IDLE_POWER_S = 2.0
+WAIT_S = 0.2
 TIMED_EDGES = {"timed": "timed_start", "evidence": "timed_end"}
 NOT_AGAIN = "Not run: this method could not be loaded in block {block} ({error})"
 
@@ -72,19 +75,17 @@ class Conductor:
         become_subreaper()
         self._steering.obey_sigterm()
         status, error = "failed", ""
-        devices = DeviceLock(subfolder(self._home, CACHE), self._plan.gpu_uuids or [self._plan.device], self._folder.id)
+        devices = DeviceLock(self._plan.gpu_uuids or [self._plan.device], self._folder.id)
         try:
             self._open()
             self._feed.start()
-            self._wait_for(devices)
-            prepared = self._prepare()
-            if prepared is not None:
-                self._measure(prepared)
-            status = "stopped" if self._steering.stop else "finished"
-        except (SessionFailedError, JournalError, HomeError) as problem:
+            finished = False
+            if self._wait_for(devices) and (prepared := self._prepare()) is not None:
+                finished = self._measure(prepared)
+            status = "finished" if finished else "stopped"
+        except (SessionFailedError, SessionError, JournalError, HomeError) as problem:
             error = str(problem)
-            if isinstance(problem, JournalFullError):
-                self._journal.release_ballast()
+            self._journal.release_ballast()  # where the disk is full, the last words fit into it
         except Exception as problem:  # ours to mend; the session still ends in good order
             traceback.print_exc()
             said = f"{type(problem).__name__}: {problem}"
@@ -102,14 +103,13 @@ class Conductor:
                 resumed = True
             elif isinstance(record, BlockEnded) and record.status == "ok":
                 self._done.add((record.method, record.block))
-        anchors = self._folder.read().clock_anchors
         self._append(
             Header(
                 t=time.perf_counter_ns(),
                 schema_version=SCHEMA_VERSION,
                 session=self._folder.id,
                 realtime_ns=time.time_ns(),
-                boot_id=anchors.get("boot_id"),
+                boot_id=boot_id(),
                 resumed=resumed,
             )
         )
@@ -124,16 +124,19 @@ class Conductor:
         for action, method, block in self._steering.look():
             self._append(Asked(t=time.perf_counter_ns(), action=action, method=method, block=block))
 
-    def _wait_for(self, devices: DeviceLock) -> None:
+    def _wait_for(self, devices: DeviceLock) -> bool:
+        """Until this session has its devices to itself; False where it was stopped before."""
+        folder = subfolder(self._home, CACHE)
         waiting = None
-        while (holder := devices.try_take()) is not None and not self._steering.stop:
+        while not self._steering.stop and (holder := devices.try_take(folder)) is not None:
             if holder != waiting:
                 waiting = holder
                 self._phase("device", "started", f"waiting for session {holder}, which is measuring on this device")
             self._attend()
-            time.sleep(0.2)
+            time.sleep(WAIT_S)
         if waiting:
-            self._phase("device", "ended", "")
+            self._phase("device", "ended", "it is free now" if not self._steering.stop else "stopped while waiting")
+        return not self._steering.stop
 
     def _phase(self, name: str, state: str, detail: str) -> None:
         self._append(Phase(t=time.perf_counter_ns(), name=name, state=state, detail=detail))
@@ -169,29 +172,31 @@ class Conductor:
     def _update_status(self, status: str) -> None:
         self._folder.write(msgspec.structs.replace(self._folder.read(), status=status))
 
-    def _measure(self, prepared: Prepared) -> None:
+    def _measure(self, prepared: Prepared) -> bool:
+        """Every block that is missing, in the plan's order; False where it was stopped before the last had ended."""
         order = self._plan.order()
         for position, block in enumerate(order, start=1):
             if self._steering.stop:
-                return
+                return False
             if (block.method, block.block) in self._done:
                 continue
             self._attend()
-            self._block(block, position, len(order), prepared)
+            status = self._block(block, position, len(order), prepared)
+            if status == "stopped" and (block.method, block.block) not in self._steering.skips:
+                return False
             self._journal.sync()
+        return True
 
-    def _block(self, block: PlannedBlock, position: int, of: int, prepared: Prepared) -> None:
+    def _block(self, block: PlannedBlock, position: int, of: int, prepared: Prepared) -> str:
+        """Carry one block out, or say why not; its status."""
         name = block.method
         lacking = prepared.unavailable.get(name)
         if lacking is not None:
-            self._no_block(block, "unavailable", f"{lacking['reason']} {_remedy(lacking)}".strip())
-            return
+            return self._no_block(block, "unavailable", f"{lacking['reason']} {_remedy(lacking)}".strip())
         if name in self._not_loadable:
-            self._no_block(block, "failed", self._not_loadable[name])
-            return
+            return self._no_block(block, "failed", self._not_loadable[name])
         if (name, block.block) in self._steering.skips:
-            self._no_block(block, "stopped", "Skipped by request.")
-            return
+            return self._no_block(block, "stopped", "Skipped by request.")
         interpreter = prepared.interpreters[name]
         self._append(
             BlockStarted(
@@ -214,12 +219,18 @@ class Conductor:
             subfolder(self._home, CACHE),
         )
         missed = self._feed.missed_ticks
-        outcome = run.carry_out(self._feed.watch)
+        try:
+            outcome = run.carry_out(self._feed.watch)
+        except (JournalError, HomeError) as problem:  # the disk is full: its row says so, if there is room for that
+            self._journal.release_ballast()
+            self._no_block(block, "failed", str(problem), log_tail(self._folder.log(name, block.block)))
+            raise
         self._energy(block, "end")
         self._attend()
         if (lost := self._feed.missed_ticks - missed) > 0:
             self._note(block, "telemetry gaps", f"{name}, block {block.block}: {lost} ticks of telemetry are missing.")
         self._remember(block, outcome)
+        return outcome.status
 
     def _remember(self, block: PlannedBlock, outcome: Outcome) -> None:
         """A method that cannot even be loaded is not tried again: its crash or deadline would only repeat itself."""
@@ -240,10 +251,19 @@ class Conductor:
             return "stop"
         return "skip" if (block.method, block.block) in self._steering.skips else ""
 
-    def _no_block(self, block: PlannedBlock, status: str, error: str) -> None:
+    def _no_block(self, block: PlannedBlock, status: str, error: str, log: Sequence[str] = ()) -> str:
+        """The end of a block that was not carried out; its status."""
         self._append(
-            BlockEnded(t=time.perf_counter_ns(), method=block.method, block=block.block, status=status, error=error)
+            BlockEnded(
+                t=time.perf_counter_ns(),
+                method=block.method,
+                block=block.block,
+                status=status,
+                error=error,
+                log_tail=list(log),
+            )
         )
+        return status
 
     def _note(self, block: PlannedBlock, flag: str, text: str) -> None:
         self._append(Note(t=time.perf_counter_ns(), text=text, flag=flag, method=block.method, block=block.block))

@@ -8,21 +8,31 @@ import os
 from pathlib import Path
 
 from methods.home import private_folder
+from sessions.session_folder import SessionError
 
 
 class DeviceLock:
     """Locks on devices ("cpu", or GPU UUIDs), held until `release` or the end of the process."""
 
-    def __init__(self, cache: Path, devices: list[str], holder: str) -> None:
-        self._folder = private_folder(cache / "devices")
+    def __init__(self, devices: list[str], holder: str) -> None:
         self._devices = sorted(devices)
         self._holder = holder
         self._held: list[int] = []
 
-    def try_take(self) -> str | None:
-        """None once every device is held; else who has the first one that is taken (nothing is held then)."""
+    def try_take(self, cache: Path) -> str | None:
+        """None once every device is held; else who has the first one that is taken (nothing is held then).
+
+        Raises SessionError where the files of the locks, in `devices/` of the cache, cannot be opened.
+        """
+        folder = private_folder(cache / "devices")
         for device in self._devices:
-            descriptor = os.open(self._folder / device.replace("/", "_"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            path = folder / device.replace("/", "_")
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise SessionError(
+                    f"{path} cannot be opened ({error.strerror}): free some space, and resume."
+                ) from None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -378,9 +378,12 @@ def _decoder(prepared: Prepared | None) -> Callable[[Sequence[int]], str] | None
 def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
     temporary = path.with_suffix(".parquet.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        frame.write_parquet(file, metadata={SCHEMA_KEY: str(SCHEMA_VERSION)})
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            frame.write_parquet(file, metadata={SCHEMA_KEY: str(SCHEMA_VERSION)})
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:  # on a full disk its blocks are what session.json needs
+        temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sessions.journal import JournalTail
@@ -47,8 +48,7 @@ class Follower:
             self.ended = isinstance(record, SessionEnded)
             self._reducer.feed(record)
         moved = self._tail.offset != before
-        if not moved and not self.ended:
-            self.abandoned = not self.folder.is_live()
+        self.abandoned = not moved and not self.ended and not self.folder.is_live()
         return moved
 
     @property
@@ -58,7 +58,8 @@ class Follower:
 
     def snapshot(self) -> Live:
         """The live state as of the last poll."""
-        return self._reducer.snapshot()
+        live = self._reducer.snapshot()
+        return replace(live, status="interrupted") if self.abandoned and not self.ended else live
 
 
 class Replayer:

@@ -12,7 +12,9 @@ import msgspec
 
 from methods.home import HomeError, config_folder, subfolder
 from probes.clock import clock_anchors
+from sessions.journal import JournalError, read_journal
 from sessions.plan import Plan
+from sessions.records import BlockEnded
 from sessions.session_folder import SessionError, SessionFolder, create
 
 
@@ -26,16 +28,34 @@ def launch(home: Path, plan: Plan) -> SessionFolder:
     return folder
 
 
-def resume(folder: SessionFolder, home: Path) -> None:
-    """Have a conductor run what is missing of a session. Raises SessionError where one is at work already."""
+def resume(folder: SessionFolder, home: Path) -> bool:
+    """Have a conductor run what is missing of a session; False where nothing is.
+
+    Raises SessionError where a conductor is at work on it already.
+    """
     session = folder.read()
-    folder.plan()
+    if session.status == "finished" and not missing(folder):
+        return False
     lock = folder.try_lock()
     if lock is None:
         raise SessionError(f"{folder.id} is running already: `kasoku attach {folder.id}` shows it.")
     folder.take_asked()  # a stop of the last time is not meant for this one
     folder.write(msgspec.structs.replace(session, status="preparing", error=""))
     _spawn(folder, lock, home)
+    return True
+
+
+def missing(folder: SessionFolder) -> list[tuple[str, int]]:
+    """The blocks, as (method, number), that have not run to their end. Raises SessionError."""
+    try:
+        ended = {
+            (record.method, record.block)
+            for record in read_journal(folder.journal)
+            if isinstance(record, BlockEnded) and record.status == "ok"
+        }
+    except JournalError as error:
+        raise SessionError(str(error)) from None
+    return [(row.method, row.block) for row in folder.plan().order() if (row.method, row.block) not in ended]
 
 
 def _spawn(folder: SessionFolder, lock: int, home: Path) -> None:

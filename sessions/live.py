@@ -203,7 +203,8 @@ class LiveReducer:
 
     def feed(self, record: AnyRecord) -> None:
         """Take one record in."""
-        self._now = max(self._now, record.t)
+        # a resumed session's clock begins anew where the machine was started again in between
+        self._now = record.t if isinstance(record, Header) else max(self._now, record.t)
         match record:
             case Header():
                 self._started = self._started or record.t

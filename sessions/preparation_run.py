@@ -7,14 +7,19 @@ import selectors
 import sys
 import time
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from sessions.block_run import TICK_S, log_tail
+from sessions.journal import LINE_LIMIT_BYTES
 from sessions.records import AnyRecord, Phase, Prepared
 from sessions.session_folder import SessionFolder
 from sessions.warded_process import WardedProcess
 from sessions.warden import kill_descendants
+
+END_S: Final = 10.0
+PAUSE_S: Final = 0.01
 
 
 class PreparationRun:
@@ -36,29 +41,29 @@ class PreparationRun:
             log,
             os.environ,
             cwd=self._folder.path,
+            line_limit=LINE_LIMIT_BYTES,
         )
         stopped = False
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(process.wire_descriptor, selectors.EVENT_READ)
-                while not process.wire_ended and not stopped:
+                while not process.wire_ended and not stopped:  # what the pipe holds at the child's end is read too
                     for _ in selector.select(TICK_S):
                         self._take(process.lines())
-                    process.look_after()
-                    if process.verdict is not None:
-                        self._take(process.lines())
-                        break
                     stopped = bool(self._every_tick())
+                process.look_after()
                 waited = time.monotonic()
-                while process.verdict is None and not stopped and time.monotonic() < waited + 10:
-                    process.look_after()
+                while process.verdict is None and not stopped and time.monotonic() < waited + END_S:
                     stopped = bool(self._every_tick())
-                    time.sleep(0.01)
+                    time.sleep(PAUSE_S)
+                    process.look_after()
         finally:
             verdict = process.close()
             kill_descendants()
         if stopped:
             return None
+        if self._prepared is None and not self.error and process.oversized_lines:
+            self.error = "The prompt is longer than a session can keep, about a million tokens: make it shorter."
         if self._prepared is None and not self.error:
             tail = log_tail(log)
             said = f": {tail[-1]}" if tail else ""

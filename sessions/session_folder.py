@@ -169,16 +169,18 @@ class SessionFolder:
             raise SessionError(str(error)) from None
 
     def take_asked(self) -> list[str]:
-        """The request files that are there, taken away, oldest name first."""
+        """The request files that are there, taken away; what cannot be taken away is no request."""
         folder = self.path / "requests"
         try:
             names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
         except OSError:
             return []
+        taken = []
         for name in names:
             with contextlib.suppress(OSError):
                 (folder / name).unlink()
-        return names
+                taken.append(name)
+        return taken
 
 
 def create(sessions: Path, plan: Plan, anchors: dict[str, Any]) -> tuple[SessionFolder, int]:

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from sessions.wire import PIPE_BYTES, LineReader
+from sessions.wire import LINE_LIMIT_BYTES, PIPE_BYTES, LineReader
 
 WARDEN: Final = Path(__file__).with_name("warden.py")
 F_SETPIPE_SZ: Final = 1031
@@ -51,7 +51,14 @@ class WardedProcess:
 
     WIRE: Final = "{wire}"
 
-    def __init__(self, program: Sequence[str], log: Path, variables: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self,
+        program: Sequence[str],
+        log: Path,
+        variables: Mapping[str, str],
+        cwd: Path,
+        line_limit: int = LINE_LIMIT_BYTES,
+    ) -> None:
         lifeline_read, self._lifeline = os.pipe2(os.O_CLOEXEC)
         report_read, report_write = os.pipe2(os.O_CLOEXEC)
         wire_read, wire_write = os.pipe2(os.O_CLOEXEC)
@@ -72,7 +79,7 @@ class WardedProcess:
         for descriptor in (lifeline_read, report_write, wire_write):
             os.close(descriptor)
         self.wire_descriptor, self.report_descriptor = wire_read, report_read
-        self._wire = LineReader(wire_read)
+        self._wire = LineReader(wire_read, line_limit)
         self._report = LineReader(report_read)
         self.pid: int | None = None
         self.verdict: Verdict | None = None

@@ -132,8 +132,8 @@ class LineReader:
     `rejected` counts what was thrown away: lines over the limit.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
+        self._descriptor, self._limit = descriptor, limit_bytes
         self._rest = b""
         self._skipping = False
         self.ended = False
@@ -156,7 +156,7 @@ class LineReader:
         if self._skipping and lines:
             lines.pop(0)
             self._skipping = False
-        if len(self._rest) > LINE_LIMIT_BYTES:
+        if len(self._rest) > self._limit:
             self._rest, self._skipping = b"", True
             self.rejected += 1
         return lines

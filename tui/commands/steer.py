@@ -46,9 +46,12 @@ def resume(options: argparse.Namespace) -> int:
     folder = find(options.session)
     try:
         recover(folder)
-        launch_again(folder, home())
+        begun = launch_again(folder, home())
     except SessionError as error:
         raise UsageError(str(error)) from None
+    if not begun:
+        sys.stderr.write(f"Nothing is missing of {folder.id}: every block has run to its end.\n")
+        return outcome(folder, as_json=False)
     if options.detach:
         sys.stdout.write(f"{folder.id}\n")
         return EXIT_OK
