@@ -9,7 +9,7 @@ the runner can say which of them is missing. The calls come in this order, all o
     timed_begins()
     prepare(request), generate(request, emit)   phase timed, for each timed request
     timed_ends()
-    evidence(), memory()                     phase evidence
+    evidence(), memory(), greedy(prompt_ids) phase evidence; the last where the job asks for it
     close()                                  phase close
 """
 
@@ -79,6 +79,13 @@ class Engine:
     def evidence(self) -> dict:
         """What shows that the method was in effect. May generate again: nothing is timed any more."""
         return {}
+
+    def greedy(self, prompt_ids: list) -> dict:  # noqa: ARG002
+        """One more response, always the likeliest token, no penalty, of the timed length, by the code that was timed.
+
+        Returns `ids`, and `margins`: for each of them the best logit less the second best (or None). Not timed.
+        """
+        raise UnsupportedError("this engine makes no greedy pass")
 
     def memory(self) -> dict:
         """peak_allocated_bytes, peak_reserved_bytes, kv_reserved_bytes, peak_rss_bytes, missing {column: reason}."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import kasoku_engine
+import kasoku_failure
 from kasoku_failure import BrokenEnvironmentError
 from kasoku_wire import TokenStream
 
@@ -38,10 +39,21 @@ def run(job: dict, wire: object) -> None:
     wire.phase("evidence")
     evidence = {"device": job.get("device"), **engine.evidence()}
     wire.send("memory", t=wire.clock(), **engine.memory())
+    if job.get("greedy"):
+        add_greedy_pass(engine, list(job["prompts"][0]), evidence)
     wire.send("evidence", t=wire.clock(), evidence=evidence)
 
     wire.phase("close")
     engine.close()
+
+
+def add_greedy_pass(engine: kasoku_engine.Engine, prompt_ids: list, evidence: dict) -> None:
+    """Put what the engine says when it chooses greedily into the evidence, or the reason why there is no such pass."""
+    try:
+        evidence["greedy"] = engine.greedy(prompt_ids)
+    except Exception as error:  # the measurement is over and sound
+        missing = dict(evidence.get("missing") or {})
+        evidence["missing"] = {**missing, "greedy": kasoku_failure.sentence_of(error)}
 
 
 def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire: object) -> None:

@@ -154,6 +154,16 @@ class TransformersEngine(Engine):
         }
         return {**facts, **profile, "missing": missing}
 
+    def greedy(self, prompt_ids: list) -> dict:
+        config = copy.deepcopy(self.generation_config)
+        config.do_sample = False
+        config.repetition_penalty = config.temperature = config.top_p = 1.0
+        config.top_k = 50  # transformers' default: it warns of any other without sampling
+        margins: list = []
+        output = self._generate(prompt_ids, config, logits_processor=noting_margins(margins))
+        sequence = getattr(output, "sequences", output)
+        return {"ids": sequence[0, len(prompt_ids) :].tolist(), "margins": margins}
+
     def memory(self) -> dict:
         missing = {}
         columns = {"peak_rss_bytes": self.peak_rss_bytes, **(self.cuda_peaks or {})}
@@ -331,6 +341,19 @@ def stopping_at(length: int) -> object:
             return torch.full((input_ids.shape[0],), input_ids.shape[1] >= length, device=input_ids.device)
 
     return StoppingCriteriaList([AtLength()])
+
+
+def noting_margins(margins: list) -> object:
+    """Processors that leave the logits as they are, and put the distance of the two best into `margins`."""
+    from transformers import LogitsProcessor, LogitsProcessorList
+
+    class NotingMargins(LogitsProcessor):
+        def __call__(self, input_ids: object, scores: object) -> object:  # noqa: ARG002
+            best = scores[0].float().topk(2).values
+            margins.append(float(best[0] - best[1]))
+            return scores
+
+    return LogitsProcessorList([NotingMargins()])
 
 
 class observed_processors:  # noqa: N801
