@@ -17,12 +17,12 @@ import asyncio
 import json
 import math
 import os
-import re
 from pathlib import Path
 
 import kasoku_torch_facts as torch_facts
 import kasoku_vllm_worker
 from kasoku_engine import Engine, Request, UnsupportedError
+from kasoku_vllm_failure import explained, own_log_size
 
 OPTIONS = ("dtype", "engine_arguments", "leave_out")
 SAMPLING_PARAMETERS = ("max_tokens", "repetition_penalty", "temperature", "top_k", "top_p")
@@ -40,9 +40,6 @@ VARIABLES = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would hold the wire open
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # or it takes all cores but one, whatever the session's thread count is
 }
-FAULT = re.compile(r"(?:^|[\s\]])((?:\w+\.)*\w*(?:Error|Exception|Interrupt)): (.+)$")
-NOT_THE_CAUSE = ("Engine core initialization failed", "WorkerProc initialization failed")
-UNSUPPORTED_WORDS = ("not supported", "is only supported", "unsupported", "does not support", "not a supported")
 
 
 class VllmEngine(Engine):
@@ -157,6 +154,24 @@ class VllmEngine(Engine):
             missing["cuda_graphs"] = "There are no CUDA graphs on this device."
         profile.pop("token_choice")
         return {**facts, **profile, "missing": missing}
+
+    def greedy(self, prompt_ids: list) -> dict:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        stop_token_ids = list(self.job["sampling"].get("stop_token_ids") or ())
+        parameters = SamplingParams(
+            output_kind=RequestOutputKind.DELTA,
+            detokenize=False,
+            ignore_eos=True,
+            stop_token_ids=stop_token_ids or None,
+            temperature=0.0,
+            max_tokens=self._sampling_as_resolved()["max_new_tokens"],
+            logprobs=2,
+        )
+        ids: list = []
+        margins: list = []
+        self.loop.run_until_complete(self._stream(prompt_ids, parameters, ids.extend, margins))
+        return {"ids": ids, "margins": margins}
 
     def memory(self) -> dict:
         missing = {}
@@ -303,13 +318,14 @@ class VllmEngine(Engine):
         if after["vllm"] is not None:
             # what vLLM compiles ahead of time, or did in an earlier process and loads, passes Dynamo's counters by
             ahead = sum(after["vllm"].get(name, 0) for name in ("num_aot_compiles", "num_aot_artifacts_loaded"))
-            facts["compiled_frames"] = (facts["compiled_frames"] or 0) + ahead
+            traced = after["vllm"].get("num_graphs_seen", 0)
+            facts["compiled_frames"] = max(facts["compiled_frames"] or 0, ahead, traced)
         return {**facts, "vllm_compilation": after["vllm"]}
 
     def _attention_implementation(self) -> str | None:
         return ", ".join(self.workers[0]["attention_backends"]) or None
 
-    async def _stream(self, prompt_ids: list, parameters: object, emit: object) -> str:
+    async def _stream(self, prompt_ids: list, parameters: object, emit: object, margins: list | None = None) -> str:
         self.requests_made += 1
         self.cached_of_last = None
         reason = None
@@ -319,6 +335,8 @@ class VllmEngine(Engine):
             completion = output.outputs[0]
             if completion.token_ids:
                 emit(list(completion.token_ids))
+            if margins is not None:
+                margins.extend(margin_of(best) for best in completion.logprobs or ())
             if output.num_cached_tokens is not None:
                 self.cached_of_last = max(self.cached_of_last or 0, output.num_cached_tokens)
             reason = completion.finish_reason or reason
@@ -373,6 +391,12 @@ def weights_in(folder: Path) -> int:
     return total
 
 
+def margin_of(best: dict) -> float | None:
+    """The best logit less the second best, out of {id: its log probability}: what softmax subtracts is the same."""
+    ordered = sorted((entry.logprob for entry in best.values()), reverse=True)
+    return ordered[0] - ordered[1] if len(ordered) > 1 else None
+
+
 def first_seed(job: dict) -> int:
     """The seed of the first timed request: vLLM's engine has one for all, drawn from in the order of the requests."""
     timed = [entry for entry in job["requests"] if not entry.get("warmup")]
@@ -388,53 +412,6 @@ def distribution_version(name: str) -> str | None:
     import kasoku_describe
 
     return kasoku_describe.version_of(name)
-
-
-def own_log_size() -> int | None:
-    """How much this process and its children have written to their log; None where it is no file."""
-    try:
-        return Path("/proc/self/fd/2").stat().st_size
-    except OSError:
-        return None
-
-
-def explained(error: BaseException, log_began: int | None) -> BaseException:
-    """The error that stopped vLLM from starting. What happened in a child is only in the log: its first fault there."""
-    text = str(error)
-    if any(words in text for words in NOT_THE_CAUSE):
-        fault = first_fault(log_began)
-        if fault is not None:
-            text = "%s: %s" % fault
-            if any(words in text.lower() for words in UNSUPPORTED_WORDS):
-                return UnsupportedError("vLLM cannot run this here: %s" % fault[1])
-            return RuntimeError("vLLM's engine did not start: %s" % text)
-        return error
-    value_error = re.search(r"Value error, (.+?)(?: \[type=|$)", text, re.MULTILINE)
-    cause = value_error.group(1) if value_error else text.split("\n")[0]
-    if isinstance(error, (ValueError, NotImplementedError)) and any(
-        words in cause.lower() for words in UNSUPPORTED_WORDS
-    ):
-        return UnsupportedError("vLLM cannot run this here: %s" % cause)
-    if value_error:
-        return RuntimeError("vLLM refused: %s" % cause)
-    return error
-
-
-def first_fault(log_began: int | None) -> tuple | None:
-    """(exception, text) of the first exception in the log since `log_began` that is a cause and not a consequence."""
-    if log_began is None:
-        return None
-    try:
-        with open("/proc/self/fd/2", "rb") as log:  # noqa: PTH123
-            log.seek(log_began)
-            text = log.read(4_000_000).decode(errors="replace")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        found = FAULT.search(line)
-        if found and not any(words in line for words in NOT_THE_CAUSE):
-            return found.group(1), found.group(2).strip()
-    return None
 
 
 ENGINE = VllmEngine

