@@ -13,6 +13,10 @@ from methods.home import ENVIRONMENTS, MODELS, private_folder
 from methods.interpreter import Interpreter
 from methods.progress import Progress
 
+# Runners of several tests, or anything else on the machine, would otherwise spin at each other's barriers: on two cores
+# beside another load that made generating about ten times slower. Nothing here measures speed.
+os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+
 
 def told(progress: Progress) -> None:
     """Shown by pytest when a preparation fails."""
