@@ -126,10 +126,8 @@ class _Tally:
         self.state = "waiting"
         self.statuses: dict[int, str] = {}
         self.rates: dict[int, list[float]] = {}
-        self.ttfts: list[float] = []
+        self.ttfts: dict[int, list[float]] = {}
         self.history: deque[float] = deque(maxlen=HISTORY_POINTS)
-        self.requests_done = 0
-        self.tokens = 0
         self.energy: dict[int, dict[str, float | None]] = {}
         self.block_tokens: dict[int, int] = {}  # timed ones
         self.load_s: float | None = None
@@ -146,6 +144,11 @@ class _Tally:
             for block, rates in sorted(self.rates.items())
             if rates and self.statuses.get(block) == "ok"
         }
+
+    def forget(self, block: int) -> None:
+        """What a block gave that did not end well, or is begun again, counts for nothing."""
+        for kept in (self.rates, self.ttfts, self.energy, self.block_tokens, self.statuses):
+            kept.pop(block, None)
 
     def joules_per_token(self) -> float | None:
         joules = tokens = 0.0
@@ -267,6 +270,7 @@ class LiveReducer:
         self._block_started = record.t
         self._block_phase = "import"
         self._request = None
+        self._tally(record.method).forget(record.block)
         self._tally(record.method).state = "import"
         self._vram_before = self._vram_used()
 
@@ -313,13 +317,14 @@ class LiveReducer:
             return
         rate = self._count / ((self._last_token - begun.t) / 1e9)
         tally.rates.setdefault(record.block, []).append(rate)
-        tally.ttfts.append((self._first_token - begun.t) / 1e9)
+        tally.ttfts.setdefault(record.block, []).append((self._first_token - begun.t) / 1e9)
         tally.history.append(rate)
-        tally.requests_done += 1
         tally.block_tokens[record.block] = tally.block_tokens.get(record.block, 0) + self._count
 
     def _end_block(self, record: BlockEnded) -> None:
         tally = self._tally(record.method)
+        if record.status != "ok":
+            tally.forget(record.block)
         tally.statuses[record.block] = record.status
         tally.state = record.status if record.status != "ok" else "ok"
         if record.error:
@@ -398,6 +403,7 @@ class LiveReducer:
         own = means[name]
         interval = mean_interval(list(own.values()))
         rates = [rate for values in tally.rates.values() for rate in values]
+        ttfts = [ttft for values in tally.ttfts.values() for ttft in values]
         ratio = spread = None
         base = means.get(reference or name, {})
         pairs = [(own[block], base[block]) for block in own if block in base]
@@ -410,14 +416,14 @@ class LiveReducer:
             state=tally.state,
             blocks_done=len(tally.statuses),
             blocks=self._plan.blocks,
-            requests_done=tally.requests_done,
+            requests_done=len(rates),
             requests=self._plan.requests,
             tok_s_now=self._rate_now() if name == self._method else None,
             tok_s_mean=statistics.fmean(rates) if rates else None,
             tok_s_interval=interval,
             ratio=ratio,
             ratio_interval=spread,
-            ttft_s=statistics.median(tally.ttfts) if tally.ttfts else None,
+            ttft_s=statistics.median(ttfts) if ttfts else None,
             peak_vram_bytes=tally.peak_vram_bytes,
             peak_rss_bytes=tally.peak_rss_bytes,
             energy_j_per_token=tally.joules_per_token(),
