@@ -1,0 +1,239 @@
+"""What a report of sessions holds: their comparison, plots, texts at the split, machines, and how to run them again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sessions.comparison import Comparison, compare
+from sessions.greedy import GreedyPass, greedy_pass
+from sessions.journal import JournalError, read_journal
+from sessions.metrics import timed_requests
+from sessions.plan import Plan
+from sessions.records import Prepared
+from sessions.report_plots import curve_plot, order_plot, rates_plot, ratio_plot
+from sessions.session_folder import SessionError, SessionFile, SessionFolder
+from sessions.store import Store
+
+CURVES = (("GPU power, W", "gpu", "power_w"), ("SM clock, MHz", "gpu", "sm_clock_mhz"),
+          ("CPU of the machine, %", "host", "cpu_percent"))  # fmt: skip
+SHOWN_TOKENS = 48  # of a text on each side of the split
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """`svg` is a whole SVG document."""
+
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where a method's greedy text leaves its reference's: what both say, then each by itself. None: no tokeniser."""
+
+    method: str
+    reference: str
+    sentence: str
+    common: str | None
+    own: str | None
+    other: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedSession:
+    """One session: its file, the command that runs it again, its prompt, its failures, plots and splits."""
+
+    session: SessionFile
+    command: str
+    prompt: str | None
+    prompt_tokens: int | None
+    versions: Mapping[str, Mapping[str, str]]
+    failures: tuple[tuple[str, int, str, str], ...]  # method, block, status, sentence
+    plots: tuple[Plot, ...]
+    splits: tuple[Split, ...]
+    bandwidth: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of it. `label` names each row shortly, by (session, method)."""
+
+    comparison: Comparison
+    label: Mapping[tuple[str, str], str]
+    plots: tuple[Plot, ...]
+    sessions: tuple[ReportedSession, ...]
+
+
+def make_report(store: Store, sessions: Sequence[str]) -> Report:
+    """Read everything of the sessions; what cannot be read of one is said in its rows. Raises nothing for that."""
+    comparison = compare(store, [(session, None) for session in sessions], anyway=True)
+    several = len(sessions) > 1
+    label = {
+        (row.session, row.method): f"{row.method} ({row.session[-6:]})" if several else row.method
+        for row in comparison.rows
+    }
+    rates: dict[str, list[tuple[int, int, float]]] = {}
+    reported = []
+    for session in sessions:
+        folder = SessionFolder(store.path / session)
+        try:
+            file, plan = folder.read(), folder.plan()
+        except SessionError:
+            continue  # its row in the comparison says what is wrong
+        frames = _frames(folder)
+        own = _rates(frames)
+        rates |= {label[(session, method)]: points for method, points in own.items() if (session, method) in label}
+        reported.append(_session(folder, file, plan, frames))
+    rates = {name: rates[name] for name in label.values() if name in rates}  # in the order of the table
+    plots = [
+        ("Ratio to the reference", ratio_plot(comparison.rows, label)),
+        ("Tokens/s of each request", rates_plot(rates)),
+        ("Tokens/s in the order of the requests", order_plot(rates)),
+    ]
+    return Report(comparison, label, tuple(Plot(title, svg) for title, svg in plots if svg), tuple(reported))
+
+
+def command_of(plan: Plan) -> str:
+    """The command that carries the plan out again, everything said, for a shell."""
+    sampling = plan.sampling
+    words: list[object] = ["kasoku", "run", "--model", plan.model]
+    names = [method.name for method in plan.methods]
+    piped = plan.prompt is not None and plan.prompt_tokens is None and (plan.prompt == "-" or plan.prompt[:1] == "@")
+    for name in names[:1] if plan.aa else names:
+        words += ["--method", name]
+    words += ["--requests", plan.requests, "--warmup", plan.warmup, "--blocks", plan.blocks, "--seed", plan.seed]
+    words += ["--preset", plan.preset] if plan.preset else []
+    if plan.prompt_tokens is not None:
+        words += ["--prompt-tokens", plan.prompt_tokens]
+    elif plan.prompt is not None:
+        words.append("--prompt=-" if piped else f"--prompt={plan.prompt}")  # in one word: it may begin with a dash
+    if plan.template is not None:
+        words.append("--chat" if plan.template else "--raw")
+    words += ["--max-new-tokens", sampling.max_new_tokens]
+    words.append("--stop-at-eos" if sampling.stop_at_eos else "--no-stop-at-eos")
+    words += ["--temperature", f"{sampling.temperature:g}", "--top-p", f"{sampling.top_p:g}", "--top-k", sampling.top_k]
+    words += ["--repetition-penalty", f"{sampling.repetition_penalty:g}", "--dtype", plan.dtype]
+    words += ["--device", plan.device, "--threads", plan.threads]
+    words += ["--trust-remote-code"] if plan.trust_remote_code else []
+    words += ["--aa"] if plan.aa else []
+    command = shlex.join(str(word) for word in words)
+    return f"printf %s {shlex.quote(plan.prompt)} | {command}" if piped and plan.prompt else command
+
+
+def _frames(folder: SessionFolder) -> dict[str, pl.DataFrame]:
+    frames = {}
+    for name in ("runs", "requests", "telemetry"):
+        try:
+            frames[name] = pl.read_parquet(folder.frame(name))
+        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            return {}  # one alone tells half a story
+    return frames
+
+
+def _rates(frames: Mapping[str, pl.DataFrame]) -> dict[str, list[tuple[int, int, float]]]:
+    rates: dict[str, list[tuple[int, int, float]]] = {}
+    try:
+        timed = timed_requests(frames["runs"], frames["requests"]).select("method", "block", "request", "e2e_tok_s")
+    except (KeyError, pl.exceptions.PolarsError):
+        return {}
+    for method, block, request, rate in timed.iter_rows():
+        rates.setdefault(method, []).append((block, request, rate))
+    return rates
+
+
+def _session(
+    folder: SessionFolder, file: SessionFile, plan: Plan, frames: Mapping[str, pl.DataFrame]
+) -> ReportedSession:
+    prepared = _prepared(folder)
+    try:
+        rows = frames["runs"].to_dicts() if frames else []
+        failures = tuple(
+            (row["method"], row["block"], row["status"], row["error"] or "") for row in rows if row["status"] != "ok"
+        )
+        versions = {row["method"]: _versions(row["versions"]) for row in rows}
+        splits, plots = _splits(rows, prepared), _curves(frames)
+    except (KeyError, TypeError, pl.exceptions.PolarsError):  # frames of another make
+        failures, versions, splits, plots = (), {}, (), ()
+    return ReportedSession(
+        session=file,
+        command=command_of(plan),
+        prompt=prepared.prompt_text if prepared else plan.prompt,
+        prompt_tokens=len(prepared.prompts[0]) if prepared and prepared.prompts else plan.prompt_tokens,
+        versions=versions,
+        failures=failures,
+        plots=plots,
+        splits=splits,
+        bandwidth=prepared.bandwidth if prepared else {},
+    )
+
+
+def _prepared(folder: SessionFolder) -> Prepared | None:
+    try:
+        for record in read_journal(folder.journal):
+            if isinstance(record, Prepared):
+                return record
+    except JournalError:
+        pass
+    return None
+
+
+def _versions(text: object) -> dict[str, str]:
+    """A JSON object of short values as text; empty where it is none."""
+    try:
+        value = json.loads(text) if isinstance(text, str) else {}
+    except ValueError:
+        return {}
+    return {str(name): str(version) for name, version in value.items()} if isinstance(value, dict) else {}
+
+
+def _curves(frames: Mapping[str, pl.DataFrame]) -> tuple[Plot, ...]:
+    if not frames or frames["runs"].is_empty():
+        return ()
+    begun: Any = frames["runs"]["started_ns"].min()
+    plots = []
+    for title, source, metric in CURVES:
+        rows = frames["telemetry"].filter(
+            pl.col("source").str.starts_with(source), pl.col("metric") == metric, pl.col("value").is_finite()
+        )
+        for name in rows["source"].unique(maintain_order=True):
+            own = rows.filter(pl.col("source") == name, pl.col("t_ns") >= begun).sort("t_ns")
+            svg = curve_plot(title, ((own["t_ns"] - begun) / 1e9).to_list(), own["value"].to_list())
+            if svg:
+                plots.append(Plot(f"{title} ({name})", svg))
+    return tuple(plots)
+
+
+def _splits(rows: Sequence[Mapping[str, Any]], prepared: Prepared | None) -> tuple[Split, ...]:
+    from methods.tokeniser import Tokeniser, TokeniserError
+
+    passes: dict[str, GreedyPass] = {}
+    for row in rows:
+        made = greedy_pass(row["evidence"])
+        if made is not None and made.ids:
+            passes.setdefault(row["method"], made)
+    decode = None
+    if prepared is not None and prepared.model.get("folder"):
+        try:
+            decode = Tokeniser(Path(str(prepared.model["folder"]))).decode
+        except TokeniserError:
+            decode = None
+    splits: dict[str, Split] = {}
+    for row in rows:
+        own, reference = passes.get(row["method"]), passes.get(row["reference"] or "")
+        first = row.get("first_difference")
+        if own is None or reference is None or first is None:
+            continue
+        parts: list[str | None] = [None, None, None]
+        if decode is not None:
+            begin = max(0, first - SHOWN_TOKENS)
+            spans = (own.ids[begin:first], own.ids[first : first + SHOWN_TOKENS])
+            parts = [decode(span) for span in (*spans, reference.ids[first : first + SHOWN_TOKENS])]
+        splits.setdefault(row["method"], Split(row["method"], row["reference"], row.get("difference") or "", *parts))
+    return tuple(splits.values())

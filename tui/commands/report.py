@@ -1,0 +1,40 @@
+"""`kasoku report SESSION… --out FILE`: sessions on one page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sessions.closing import recover
+from sessions.session_folder import SessionError
+from tui.command_line import EXIT_OK, UsageError
+from tui.commands.following import find, store
+from tui.terminal_text import plain
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the page and say where it is."""
+    from tui.report_page import ReportError, form_of, write_report
+
+    path = Path(options.out)
+    try:
+        form_of(path)
+        folders = [find(session) for session in options.sessions]
+    except ReportError as error:
+        raise UsageError(str(error)) from None
+    for folder in folders:
+        try:
+            if not folder.is_live():
+                recover(folder)
+        except SessionError:
+            continue  # the page's row says what is wrong with it
+    from sessions.report import make_report
+
+    made = make_report(store(), list(dict.fromkeys(folder.id for folder in folders)))
+    try:
+        target = write_report(made, path)
+    except ReportError as error:
+        raise UsageError(str(error)) from None
+    sys.stdout.write(f"{plain(str(target))}\n")
+    return EXIT_OK

@@ -1,0 +1,207 @@
+"""A report as one page that needs nothing else: HTML without a script, or Markdown; plots are inlined.
+
+Everything that came from a model, a log, a file name or a user is escaped: it is shown, and never markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from methods.home import HomeError, write_atomically
+from sessions.comparison import ComparisonRow
+from sessions.report import Report, ReportedSession
+from tui import figures
+from tui.terminal_text import one_line, plain
+
+SUFFIXES: Final = {".html": "html", ".htm": "html", ".md": "md"}
+COLUMNS: Final = (
+    "method", "tok/s", "±95 %", "median", "sd", "× ref", "95 %", "TTFT", "ITL p50", "ITL p99", "memory", "J/tok", "MBU",
+    "1st diff.", "in effect",
+)  # fmt: skip
+MARKDOWN_SIGNS: Final = re.compile(r"[\\`*_{}\[\]#!|~<>&$@]|(?<=:)/(?=/)|(?<=www)\.|^[-+=.:]|(?<=\d)[.)](?= )")
+LONGEST: Final = 2000
+
+
+class ReportError(Exception):
+    """The report cannot be written; the message is a sentence."""
+
+
+def write_report(report: Report, path: Path) -> Path:
+    """Write the page in the form that the file's suffix names; the absolute path it went to. Raises ReportError."""
+    form = form_of(path)
+    target = path.expanduser().absolute()
+    try:
+        write_atomically(target, page(report, form).encode("utf-8", errors="replace"))
+    except HomeError:
+        raise ReportError(f"{target} cannot be written: name a file in a folder that is there and yours.") from None
+    return target
+
+
+def form_of(path: Path) -> str:
+    """`html` or `md`, by the suffix. Raises ReportError."""
+    form = SUFFIXES.get(path.suffix.lower())
+    if form is None:
+        raise ReportError(f"{path.name} is neither .html nor .md: give --out one of these suffixes.")
+    return form
+
+
+def page(report: Report, form: str) -> str:
+    """The whole page as text; `form` is `html` or `md`."""
+    html = form == "html"  # Markdown's template escapes each text by itself
+    environment = Environment(autoescape=html, undefined=StrictUndefined, trim_blocks=not html)  # noqa: S701
+    environment.filters |= {"drawn": Markup, "md": markdown, "fenced": fenced, "uri": data_uri}
+    source = (Path(__file__).parent / f"report_page.{form}.jinja").read_text(encoding="utf-8")
+    return environment.from_string(source).render(_shown(report))
+
+
+def markdown(text: object) -> str:
+    """Text that Markdown shows as it is, on one line, in a table's cell too: its signs as character references."""
+    return MARKDOWN_SIGNS.sub(lambda sign: f"&#{ord(sign[0])};", one_line(str(text), LONGEST))
+
+
+def fenced(text: object) -> str:
+    """Text in a code block whose fence is longer than any run of backticks in it."""
+    shown = plain(str(text))
+    longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{shown}\n{fence}"
+
+
+def data_uri(svg: str) -> str:
+    """An SVG as the address of an image."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _shown(report: Report) -> dict[str, Any]:
+    comparison = report.comparison
+    sessions = [_session(session) for session in report.sessions]
+    names = list(dict.fromkeys(row.session for row in comparison.rows))
+    labels = [
+        f"{'Not comparable: differs' if name in comparison.refused else 'Differs'} in {name}:"
+        f" {', '.join(f'{session}: {one_line(str(value), 120)}' for session, value in values.items())}"
+        for name, values in comparison.differences
+    ]
+    return {
+        "title": f"Kasoku: {', '.join(names)}",
+        "subtitle": "; ".join([session["subtitle"] for session in sessions] + list(comparison.noise_floors)),
+        "labels": labels,
+        "table": {
+            "headings": COLUMNS,
+            "words": 1,
+            "rows": [_cells(row, report.label[(row.session, row.method)]) for row in comparison.rows],
+        },
+        "verdicts": [_verdict(row, report.label[(row.session, row.method)]) for row in comparison.rows],
+        "plots": report.plots,
+        "sessions": sessions,
+    }
+
+
+def _cells(row: ComparisonRow, label: str) -> list[str]:
+    half = None if row.tok_s_low is None or row.tok_s_high is None else (row.tok_s_high - row.tok_s_low) / 2
+    interval = figures.UNKNOWN
+    if row.ratio_low is not None and row.ratio_high is not None:
+        interval = f"{row.ratio_low:.3f}–{row.ratio_high:.3f}"
+    return [
+        one_line(label or row.session, 80),
+        figures.rate(row.tok_s_mean),
+        figures.rate(half),
+        figures.rate(row.tok_s_median),
+        figures.rate(row.tok_s_sd),
+        figures.UNKNOWN if row.ratio is None else f"{row.ratio:.3f}",
+        interval,
+        figures.duration(row.ttft_s_median),
+        figures.duration(row.itl_s_p50),
+        figures.duration(row.itl_s_p99),
+        figures.size(row.peak_vram_bytes if row.peak_vram_bytes is not None else row.peak_rss_bytes),
+        figures.joules_per_token(row.energy_j_per_token),
+        figures.UNKNOWN if row.mbu is None else figures.percent(row.mbu * 100),
+        figures.UNKNOWN if row.first_difference is None else str(row.first_difference),
+        figures.yes_no(row.in_effect),
+    ]
+
+
+def _verdict(row: ComparisonRow, label: str) -> dict[str, Any]:
+    bad = [f"not in effect: {row.in_effect_reason}"] if row.in_effect is False else []
+    bad += [row.problem] if row.problem else []
+    notes = [row.in_effect_reason] if row.in_effect and row.in_effect_reason else []
+    notes += [row.difference] if row.difference else []
+    notes.append(f"{row.requests} requests in {row.blocks} blocks{f', {row.status}' if row.status != 'ok' else ''}")
+    notes += [f"{name}: {reason}" for name, reason in row.missing.items() if name in ("mbu", "energy_j")]
+    flags = [flag for flag in row.flags if not flag.startswith("method not in effect")]
+    return {
+        "method": one_line(label or row.session, 80),
+        "verdict": row.verdict,
+        "bad": [one_line(line, 600) for line in bad],
+        "flags": [one_line(flag, 400) for flag in flags],
+        "notes": [one_line(note, 600) for note in notes],
+    }
+
+
+def _session(reported: ReportedSession) -> dict[str, Any]:
+    session, plan = reported.session, reported.session.plan
+    when = f"{datetime.fromtimestamp(session.created_ns / 1e9).astimezone():%Y-%m-%d %H:%M %Z}"
+    device = plan.get("device_name") or plan.get("device")
+    facts = [
+        ("Plan", list(_facts(plan, ("methods", "command", "prompt")))),
+        ("Machine", list(_facts(session.machine, ("missing",)))),
+        ("Software", [*_facts(session.software), *(
+            (method, ", ".join(f"{name} {version}" for name, version in versions.items()))
+            for method, versions in reported.versions.items()
+        )]),
+        ("Memory bandwidth", list(_facts(reported.bandwidth))),
+        ("Blocks that did not end well", [
+            (f"{method}, block {block}", f"{status}: {error}") for method, block, status, error in reported.failures
+        ]),
+    ]  # fmt: skip
+    return {
+        "id": session.id,
+        "subtitle": one_line(f"{plan.get('model')}, {plan.get('dtype')}, {device}, {when}", 300),
+        "status": one_line(f"{session.status}, begun {when}. {session.error}", 600),
+        "command": plain(reported.command),
+        "prompt": None if reported.prompt is None else plain(reported.prompt),
+        "prompt_tokens": reported.prompt_tokens,
+        "splits": [
+            {
+                "method": one_line(split.method, 80),
+                "reference": one_line(split.reference, 80),
+                "sentence": one_line(split.sentence, 400),
+                "common": None if split.common is None else plain(split.common),
+                "own": plain(split.own or ""),
+                "other": plain(split.other or ""),
+            }
+            for split in reported.splits
+        ],
+        "plots": reported.plots,
+        "facts": [
+            {"title": title, "rows": [(one_line(str(name), 120), one_line(value, LONGEST)) for name, value in rows]}
+            for title, rows in facts
+            if rows
+        ],
+    }
+
+
+def _facts(facts: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Rows of what is known; what is empty is left out."""
+    for name, value in facts.items():
+        if name in apart or value in (None, "", [], {}):
+            continue
+        if isinstance(value, list | tuple):
+            yield name, "; ".join(_words(item) for item in value)
+        else:
+            yield name, _words(value)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(inner)}" for name, inner in value.items() if inner not in (None, "", [], {}))
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
