@@ -12,34 +12,27 @@ so that the emulator takes no CPU from what is measured.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import platform
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
-import threading
 import time
 from bisect import bisect_right
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pyte
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-UNKNOWN_TO_PYTE = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1b\[\?[0-9;]*\$p")
-QUESTION, ANSWER = b"\x1b[?2026$p", b"\x1b[?2026;2$y"
+from tests.tui.terminal import Frame, Terminal  # noqa: E402 - the checkout is put on the path first
+
 SLOW_BYTES_S = 50_000
 SPEED = 500.0
 BUDGET = {"first_paint_s": 1.0, "lag_ms": 20.0, "cpu": 15.0, "kb_s": 150.0, "key_s": 1.0, "behind_s": 2.0}
@@ -101,96 +94,6 @@ def watch(home: Path, out: Path) -> None:
     app = Probed(home, home / "config")
     app.run()
     print(app.farewell)
-
-
-# A terminal that records what it is sent
-
-
-@dataclass
-class Terminal:
-    """A pty whose other end is read at full speed or throttled; it answers the question that terminals answer."""
-
-    columns: int
-    rows: int
-    bytes_s: float | None
-    chunks: list[tuple[float, bytes]] = field(default_factory=list)
-
-    def start(self, command: list[str], environment: dict[str, str]) -> None:
-        self.began = time.perf_counter()
-        pid, self.fd = pty.fork()
-        if pid == 0:
-            os.execvpe(command[0], command, environment)
-        self.pid = pid
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        tail = b""
-        while True:
-            size = 65536 if self.bytes_s is None else 512
-            try:
-                chunk = os.read(self.fd, size)
-            except OSError:
-                return
-            if not chunk:
-                return
-            if self.bytes_s is not None:
-                time.sleep(len(chunk) / self.bytes_s)
-            self.chunks.append((time.perf_counter(), chunk))
-            seen = tail + chunk
-            for _ in range(seen.count(QUESTION)):
-                os.write(self.fd, ANSWER)
-            tail = (
-                seen[seen.rfind(QUESTION) + len(QUESTION) :][-(len(QUESTION) - 1) :]
-                if QUESTION in seen
-                else (seen[-(len(QUESTION) - 1) :])
-            )
-
-    def press(self, key: bytes) -> float:
-        os.write(self.fd, key)
-        return time.perf_counter()
-
-    def written(self, start: float, end: float) -> int:
-        """Bytes that arrived between two moments."""
-        return sum(len(chunk) for at, chunk in self.chunks if start <= at < end)
-
-    def wait_for(self, words: bytes, deadline: float) -> bool:
-        """Whether these bytes arrive before the deadline."""
-        until = time.monotonic() + deadline
-        while time.monotonic() < until:
-            if words in b"".join(chunk for _, chunk in self.chunks[-400:]):
-                return True
-            time.sleep(0.01)
-        return False
-
-    def end(self) -> None:
-        os.kill(self.pid, signal.SIGHUP)
-        os.waitpid(self.pid, 0)
-        os.close(self.fd)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What the screen showed from a moment on."""
-
-    at: float
-    lines: list[str]
-
-
-def frames(terminal: Terminal) -> list[Frame]:
-    """Play the recorded bytes into a terminal emulator; a frame for each chunk."""
-    screen = pyte.Screen(terminal.columns, terminal.rows)
-    stream = pyte.ByteStream(screen)
-    lines = [""] * terminal.rows
-    shown = []
-    for at, chunk in terminal.chunks:
-        stream.feed(UNKNOWN_TO_PYTE.sub(b"", chunk))
-        for row in screen.dirty:
-            lines[row] = "".join(screen.buffer[row][column].data for column in range(terminal.columns))
-        screen.dirty.clear()
-        shown.append(Frame(at, list(lines)))
-    return shown
 
 
 # How far the view is behind the journal
@@ -257,10 +160,10 @@ def one_pass(size: tuple[int, int], seconds: float, bytes_s: float | None, keep:
             while not list(home.glob("sessions/*/journal.ndjson")):
                 time.sleep(0.05)
             time.sleep(4.0)  # into the first request
-            terminal = Terminal(*size, bytes_s)
+            terminal = Terminal(*size, bytes_s=bytes_s, live=False)
             terminal.start([sys.executable, __file__, "--watch", folder, str(out)], environment)
-            if not terminal.wait_for(b"tokens", 20):
-                print("\n".join(frames(terminal)[-1].lines))
+            if not terminal.wait_until_sent(b"tokens", 20):
+                print("\n".join(terminal.frames()[-1].lines))
                 raise SystemExit("the workbench did not show the session")
             time.sleep(3.0)
             process = psutil.Process(terminal.pid)
@@ -276,11 +179,11 @@ def one_pass(size: tuple[int, int], seconds: float, bytes_s: float | None, keep:
             os.kill(terminal.pid, signal.SIGUSR1)
             time.sleep(0.5)
             lags = [lag for at, lag in json.loads(out.read_text()) if start <= at < end]
-            terminal.end()
+            terminal.hang_up()
         finally:
             feeder.terminate()
             feeder.wait()
-        shown = frames(terminal)
+        shown = terminal.frames()
         journal = next(home.glob("sessions/*/journal.ndjson"))
         late = behind(shown, journal, start, end)
         if keep is not None:

@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 
@@ -38,7 +39,7 @@ from sessions.records import (
     Telemetry,
     Tokens,
 )
-from sessions.session_folder import SessionFolder, create
+from sessions.session_folder import SessionFolder, create, new_id
 
 MS = 1_000_000
 START_NS = 1_000_000_000_000
@@ -163,6 +164,7 @@ class Script:
     def _pass(self, ns: int, load: float) -> Iterator[AnyRecord]:
         """Let time go by; the sampler ticks."""
         self.now += ns
+        self._energy += ns / 1e9 * sum(row[3] or 0.0 for row in telemetry_rows(self.now, load) if row[1] == "power_w")
         while self._tick < self.now:
             yield Telemetry(t=self._tick, rows=telemetry_rows(self._tick, load))
             self._tick += 100 * MS
@@ -201,15 +203,16 @@ class Script:
             t=self.now, load_s=0.7, weights_bytes=269_000_000, dtype="bfloat16", device="cuda", threads=1, **at
         )
         numbers = [*range(-self.plan.warmup, 0), *requests]
-        generated = 0
         for number in numbers:
-            if number in (numbers[0], 0):
+            if number in (numbers[0], requests[0]):
                 yield BlockPhase(t=self.now, phase="warmup" if number < 0 else "timed", **at)
+            if number == requests[0]:
+                yield Energy(t=self.now, edge="timed_start", energy_j=self._energy, **at)
             stop_early = not whole and number == numbers[-1]
             yield from self._request(method, block, number, stop_early)
-            generated += self.plan.sampling.max_new_tokens
             if stop_early:
                 return
+        yield Energy(t=self.now, edge="timed_end", energy_j=self._energy, **at)
         yield BlockPhase(t=self.now, phase="evidence", **at)
         yield from self._pass(200 * MS, 0.4)
         on = method != "torch-compile-wrapper"
@@ -221,7 +224,6 @@ class Script:
             **at,
         )
         yield Memory(t=self.now, peak_allocated_bytes=2_700_000_000, peak_rss_bytes=2_100_000_000, **at)
-        self._energy += generated * 0.4
         yield Energy(t=self.now, edge="end", energy_j=self._energy, **at)
         yield BlockEnded(t=self.now, status="ok", log_tail=[f"{method} ended"], **at)
 
@@ -251,21 +253,25 @@ def write_session(
     ended: bool = True,
     name: str = "",
     status: str | None = None,
+    session: str | None = None,
     **script: Any,
 ) -> SessionFolder:
     """A session's folder under `home` with its journal, as if its conductor had ended (or died, where not `ended`)."""
     plan = plan or make_plan()
-    folder, lock = create(home / "sessions", plan, {})
+    with patch("sessions.session_folder.new_id", return_value=session or new_id()):
+        folder, lock = create(home / "sessions", plan, {})
     journal = JournalWriter(folder.path)
     for record in Script(plan, folder.id, **script).records(ended):
         journal.append(record)
     journal.close()
     if ended:
         close_session(folder, status or "finished")
-    session = folder.read()
+    written = folder.read()
     folder.write(
         msgspec.structs.replace(
-            session,
+            written,
+            created_ns=CREATED_NS,
+            ended_ns=CREATED_NS + 22_000_000_000 if ended else None,
             status=status or ("finished" if ended else "running"),
             name=name,
             machine=MACHINE,

@@ -47,7 +47,7 @@ class MethodsScreen(WorkbenchScreen):
 
     CSS_PATH = "methods.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right,tab", "tab(1)", "next tab", id="methods.next", tooltip="The next tab", key_display="→"),
+        Binding("right", "tab(1)", "next tab", id="methods.next", tooltip="The next tab", key_display="→"),
         Binding("left", "tab(-1)", "tab", id="methods.previous", tooltip="The tab before", show=False),
         Binding("c", "create", "create", id="environments.create", tooltip="Create this environment with uv"),
         Binding("u", "use", "use a Python", id="environments.use", tooltip="Use a Python of yours for it"),

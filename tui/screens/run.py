@@ -28,6 +28,7 @@ class RunScreen(WorkbenchScreen):
     CSS_PATH = "run.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "start", "start", id="run.start", tooltip="Start the run that is planned here"),
+        Binding("escape", "leave_field", "Back", show=False, id="run.leave", tooltip="Leave a field for the methods"),
         Binding("s", "stop", "stop", id="run.stop", tooltip="Stop the session; what was measured is saved"),
         Binding("k", "skip", "skip", id="run.skip", tooltip="End this method's block and go on with the next"),
         Binding("d", "detach", "detach", id="run.detach", tooltip="Leave the app; the session goes on"),
@@ -109,6 +110,7 @@ class RunScreen(WorkbenchScreen):
         watch = self.watched
         if watch is not None and self.is_current and self.workbench.link.is_free():
             watch.want()
+            self.live.show_instruments()
 
     @on(Arrived)
     def show_arrived(self, event: Arrived) -> None:
@@ -150,6 +152,10 @@ class RunScreen(WorkbenchScreen):
             case "open":
                 return watch is not None and self._over
         return True
+
+    def action_leave_field(self) -> None:
+        if self.watched is None:
+            self.form.focus_methods()
 
     def action_start(self) -> None:
         self.form.start()

@@ -37,7 +37,7 @@ class SessionScreen(WorkbenchScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "back", id="session.close", tooltip="Back to where you came from"),
         Binding("left", "tab(-1)", "tab", id="session.previous", tooltip="The tab before", key_display="←", show=False),
-        Binding("right,tab", "tab(1)", "next tab", id="session.next", tooltip="The next tab", key_display="→"),
+        Binding("right", "tab(1)", "next tab", id="session.next", tooltip="The next tab", key_display="→"),
         Binding("c", "compare", "compare", id="session.compare", tooltip="Compare this session's methods"),
         Binding("e", "export", "export", id="session.export", tooltip="Write this session's frames as CSV"),
         Binding("p", "replay", "replay", id="session.replay", tooltip="Play this session as if it ran now"),

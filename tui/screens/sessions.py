@@ -79,9 +79,9 @@ class SessionsScreen(WorkbenchScreen):
             ),
             Column("model", 14, lambda row: one_line(row.model, 60), grow=1, need=84, sort=lambda row: row.model),
             Column("#", 2, lambda row: str(len(row.methods)), right=True, sort=lambda row: len(row.methods)),
-            Column("device", 6, lambda row: one_line(row.device, 12), need=100, sort=lambda row: row.device),
-            Column("requests", 8, lambda row: str(row.requests), right=True, need=100, sort=lambda row: row.requests),
-            Column("blocks", 6, lambda row: str(row.blocks), right=True, need=100, sort=lambda row: row.blocks),
+            Column("device", 6, lambda row: one_line(row.device, 12), need=132, sort=lambda row: row.device),
+            Column("requests", 8, lambda row: str(row.requests), right=True, need=132, sort=lambda row: row.requests),
+            Column("blocks", 6, lambda row: str(row.blocks), right=True, need=132, sort=lambda row: row.blocks),
             Column(
                 "fastest", 15, lambda row: one_line(row.best, 40), grow=2, need=74, sort=lambda row: row.best or None
             ),

@@ -65,7 +65,7 @@ class LiveText(ScrollView, can_focus=True):
             self.virtual_size = Size(self._width, height)
         top = self.scroll_offset.y
         if self.following and height - self.size.height > top:
-            self.scroll_to(y=height - self.size.height, animate=False)
+            self.scroll_to(y=height - self.size.height, animate=False, force=True)
         else:
             self.refresh_lines(first, max(height - first, self.size.height if first == 0 else 1))
 

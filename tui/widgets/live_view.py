@@ -85,6 +85,7 @@ class LiveView(Widget):
         super().__init__(id=id)
         self.shown: View | None = None
         self._instruments_at = 0.0
+        self._instruments_due = False
 
     def compose(self) -> ComposeResult:
         yield SessionLine(id="line")
@@ -121,13 +122,20 @@ class LiveView(Widget):
             self.phases.show_phases(live.phases, live.notes[-3:])
         self.title.show_pieces(self._title(view))
         self.text.show_text(live.text or (NO_TEXT if live.tokens and not live.text else ""))
-        now = time.monotonic()
-        if now - self._instruments_at >= INSTRUMENTS_S or view.over or before is None:
-            self._instruments_at = now
-            self.curve.show_curve(live.curve, live.tok_s_now)
-            gauges = self.compact_gauges if self.has_class("narrow") else self.gauges
-            gauges.show_live(live, view.gpu_names)
+        self._instruments_due = True
+        self.show_instruments(at_once=view.over or before is None)
         self.query_one("#problem", Problem).show_sentence(view.problem or live.error)
+
+    def show_instruments(self, at_once: bool = False) -> None:
+        """Bring curve and gauges up to the last view, where they are not and it is time."""
+        now = time.monotonic()
+        view = self.shown
+        if view is None or not self._instruments_due or (now - self._instruments_at < INSTRUMENTS_S and not at_once):
+            return
+        self._instruments_due, self._instruments_at = False, now
+        self.curve.show_curve(view.live.curve, view.live.tok_s_now)
+        gauges = self.compact_gauges if self.has_class("narrow") else self.gauges
+        gauges.show_live(view.live, view.gpu_names)
 
     def _title(self, view: View) -> list[Piece]:
         live = view.live

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 CHECK_AFTER_S = 0.25
 WIDE = 110
+NONE_TICKED = "No method is ticked: tick at least one with space."
 NUMBERS = {
     "requests": int,
     "warmup": int,
@@ -250,7 +251,16 @@ class RunForm(Widget):
         except ValueError as error:
             self._say(str(error), bad=True)
             return
+        if self._none_ticked():
+            return
         self._check(wanted, self._choice("device") or None)
+
+    def _none_ticked(self) -> bool:
+        """Whether every tick was taken away; said here, because to a plan no methods mean the preset's."""
+        if self.checked is None or self.methods.marked:
+            return False
+        self._say(NONE_TICKED, bad=True)
+        return True
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False, name="Checking the plan")
     def _check(self, wanted: Wanted, device: str | None) -> None:
@@ -300,6 +310,8 @@ class RunForm(Widget):
             self._mark_preset()
         if before is None or before.devices != checked.devices:
             self.query_one("#field-device", ChoiceField).set_choices(checked.devices)
+        if self._none_ticked():
+            return
         self.query_one("#start", Button).disabled = checked.plan is None or self._starting
         if checked.plan is None:
             self._say(checked.problem, bad=True)
@@ -340,7 +352,7 @@ class RunForm(Widget):
             mend = f" Mend it with: {choice.unavailable.remedy}." if choice.unavailable.remedy else ""
             parts.insert(0, f"Cannot run here: {choice.unavailable.reason}{mend}")
         elif method.reference:
-            parts.append(f"Reference: {method.reference}; differs in {method.differs}.")
+            parts.append(f"Reference: {method.reference}; differs in {method.differs.rstrip('.')}.")
         self.about.update(Content(plain(" ".join(parts))))
 
     @on(RowList.Chosen)
@@ -360,8 +372,7 @@ class RunForm(Widget):
         except ValueError as error:
             self._say(str(error), bad=True)
             return
-        if not self.methods.marked:
-            self._say("No method is ticked: tick at least one with space.", bad=True)
+        if self._none_ticked():
             return
         self._starting = True
         self.query_one("#start", Button).disabled = True

@@ -1,0 +1,127 @@
+"""The workbench in a terminal, by keys alone, on the real default model: from the plan to a CSV that says the same."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessions.store import Store
+from tests.tui.terminal import Terminal
+from tui import figures
+
+ENTER, SPACE, TAB, ESCAPE, DOWN = b"\r", b" ", b"\t", b"\x1b", b"\x1b[B"
+KASOKU = [sys.executable, "-c", "from tui.command_line import main; raise SystemExit(main())"]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": str(Path.cwd())}
+
+
+def plan_two_methods(terminal: Terminal, requests: int, tokens: int) -> None:
+    """On the form: untick all but the first two methods, and ask for less than the preset."""
+    terminal.wait_for(lambda text: "[✓] baseline" in text and "each of 48 tokens" in text, 30, "the checked plan")
+    terminal.press(DOWN, DOWN, SPACE, DOWN, SPACE, DOWN, SPACE)
+    terminal.wait_for(lambda text: text.count("[✓]") == 2, 10, "two ticked methods")
+    terminal.press_each(*[TAB] * 5, str(requests).encode(), *[TAB] * 3, str(tokens).encode(), ESCAPE)
+    said = f"2 methods × 3 blocks, {requests} requests each of {tokens} tokens"
+    terminal.wait_for(lambda text: said in " ".join(text.split()), 20, said)
+
+
+@pytest.fixture
+def none_left_running(home: Path) -> Iterator[Store]:
+    """The store of the test's home; a session that a failed test left running is stopped."""
+    store = Store(home / "sessions")
+    yield store
+    for session in store.live():
+        store.folder(session).ask("stop")
+    until = time.monotonic() + 120
+    while store.live():
+        assert time.monotonic() < until, "a session did not stop"
+        time.sleep(0.1)
+
+
+@pytest.mark.model
+def test_two_methods_are_run_compared_and_exported_by_keys_alone(
+    default_model: object, none_left_running: Store, tmp_path: Path
+) -> None:
+    out = tmp_path / "work"
+    out.mkdir()
+    terminal = Terminal(120, 40)
+    terminal.start(["/bin/sh", "-c", f'cd {out} && exec "$0" "$@"', *KASOKU], environment())
+    try:
+        plan_two_methods(terminal, 3, 4)
+        terminal.press(b"r")
+        terminal.wait_for(
+            lambda text: re.search(r"(baseline|library-default) · (request \d+|warm-up) · \d+ tokens", text),
+            120,
+            "tokens",
+        )
+        first = tokens_shown(terminal)
+        terminal.wait_for(lambda _: tokens_shown(terminal) != first, 30, "more tokens")
+        terminal.wait_for(lambda text: "finished" in text.splitlines()[0], 500, "the end of the session")
+        terminal.press(b"3")
+        text = terminal.wait_for(
+            lambda text: "compare · 2 rows of 1 session" in text and "tok/s ±95 %" in text, 60, "the comparison"
+        )
+        terminal.press(b"e")
+        terminal.wait_for(lambda text: "Wrote" in text, 30, "where the CSV went")
+        terminal.press(b"q")
+        assert terminal.wait_until_ended(20) == 0
+    finally:
+        terminal.hang_up()
+    (file,) = out.glob("kasoku-compare-*.csv")
+    rows = list(csv.DictReader(file.open(encoding="utf-8")))
+    assert [row["method"] for row in rows] == ["baseline", "library-default"]
+    shown = next(line for line in text.splitlines() if "tok/s ±95 %" in line)
+    for row in rows:
+        half = (float(row["tok_s_high"]) - float(row["tok_s_low"])) / 2
+        assert f"{figures.rate(float(row['tok_s_mean']))} ±{figures.rate(half)}" in shown
+        assert int(row["requests"]) == 3
+        assert int(row["blocks"]) == 3
+    (listed,) = none_left_running.listed()
+    assert listed.status == "finished"
+
+
+def tokens_shown(terminal: Terminal) -> str:
+    found = re.search(r"\w+ · (?:request \d+|warm-up) · \d+ tokens", "\n".join(terminal.lines()))
+    return found[0] if found else ""
+
+
+@pytest.mark.model
+def test_closing_the_terminal_leaves_the_session_and_the_next_workbench_shows_it(
+    default_model: object, none_left_running: Store
+) -> None:
+    terminal = Terminal(100, 30)
+    terminal.start(KASOKU, environment())
+    try:
+        plan_two_methods(terminal, 30, 40)
+        terminal.press(b"r")
+        terminal.wait_for(lambda text: re.search(r"· \d+ tokens", text), 120, "tokens")
+    finally:
+        terminal.hang_up()
+    assert terminal.status is not None
+    store = none_left_running
+    (session,) = store.live()
+    again = Terminal(100, 30)
+    again.start(KASOKU, environment())
+    try:
+        again.wait_for(
+            lambda text: "method " in text.splitlines()[0] and "library-default" in text, 30, "the running session"
+        )
+        again.press(b"s")
+        again.wait_for(lambda text: "Stop the session?" in text, 10, "the question")
+        again.press(b"y")
+        again.wait_for(lambda text: "stopped" in text.splitlines()[0], 60, "the stopped session")
+        again.press(b"q")
+        assert again.wait_until_ended(20) == 0
+    finally:
+        again.hang_up()
+    assert store.live() == []
+    assert store.folder(session).read().status == "stopped"

@@ -1,0 +1,169 @@
+"""The Run screen: the plan as it is made, and a session as it runs, ends, dies or is replayed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sessions.journal import JournalWriter
+from sessions.records import SessionEnded
+from sessions.session_folder import SessionFolder
+from tests.tui.conftest import DEAD, FIRST, workbench
+from tests.tui.screen_text import assert_as_kept, in_mid_run, settled, until
+from tui.screens.ask import Confirm
+from tui.screens.run import RunScreen
+from tui.widgets.run_form import RunForm
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+async def test_a_running_session_is_shown_when_the_workbench_opens(running: Path, size: tuple[int, int]) -> None:
+    async with workbench(running).run_test(size=size, notifications=True) as pilot:
+        text = await until(pilot, in_mid_run, "the request that runs")
+        assert "block 3/3 · request 6/6" in text.splitlines()[0]
+        assert "NO: 0 comp" in text
+        assert "The river runs past the old mill" in text
+        assert "それでは、近くの公園まで散歩に行ってみましょう。" in text
+        assert "335/700 W" in text
+        await until(
+            pilot, lambda text: re.search(r"k +skip", text) and re.search(r"s +stop", text), "the keys of a run"
+        )
+        assert_as_kept(f"run-{size[0]}x{size[1]}", await settled(pilot))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
+async def test_nothing_that_matters_is_cut_off(running: Path, size: tuple[int, int]) -> None:
+    async with workbench(running).run_test(size=size, notifications=True) as pilot:
+        text = await until(pilot, in_mid_run, "the request that runs")
+        for method in ("baseline", "flash-attention-2", "torch-compile"):
+            assert re.search(rf"[✓▶] {method} .*\d", text)
+        assert all(words in text for words in ("GPU 0", "GPU 1", "CPU", "RSS", "left", "tok/s", "±"))
+
+
+async def test_nothing_that_types_has_the_focus_at_the_start(bare: Path) -> None:
+    async with workbench(bare).run_test(notifications=True) as pilot:
+        await until(pilot, lambda text: "[✓] baseline" in text, "the catalogue")
+        await pilot.press("4")
+        assert pilot.app.current_mode == "methods"
+
+
+async def test_stop_asks_first_and_then_drops_the_request_file(running: Path) -> None:
+    async with workbench(running).run_test(notifications=True) as pilot:
+        await until(pilot, in_mid_run, "the request that runs")
+        requests = running / "sessions" / FIRST / "requests"
+        await pilot.press("s")
+        await until(pilot, lambda _: isinstance(pilot.app.screen, Confirm), "the question")
+        await pilot.press("n")
+        await until(pilot, lambda _: isinstance(pilot.app.screen, RunScreen), "the run again")
+        assert not requests.exists()
+        await pilot.press("s")
+        await until(pilot, lambda _: isinstance(pilot.app.screen, Confirm), "the question")
+        await pilot.press("y")
+        await until(pilot, lambda _: requests.exists() and names(requests) == ["stop"], "the request file")
+
+
+async def test_skip_names_the_method_and_block_that_run(running: Path) -> None:
+    async with workbench(running).run_test(notifications=True) as pilot:
+        text = await until(pilot, in_mid_run, "the request that runs")
+        found = re.search(r"▶ (\S+)", text)
+        assert found is not None
+        await pilot.press("k")
+        requests = running / "sessions" / FIRST / "requests"
+        await until(pilot, lambda _: requests.exists() and names(requests) == [f"skip-{found[1]}-2"], "the file")
+
+
+async def test_leaving_says_that_the_session_goes_on(running: Path) -> None:
+    app = workbench(running)
+    async with app.run_test(notifications=True) as pilot:
+        await until(pilot, in_mid_run, "the request that runs")
+        await pilot.press("q")
+        await pilot.pause()
+    assert f"{FIRST} goes on" in app.farewell
+    assert app.return_code == 0
+
+
+async def test_the_end_is_seen_and_the_session_can_be_opened(running: Path) -> None:
+    async with workbench(running).run_test(size=(120, 30), notifications=True) as pilot:
+        await until(pilot, in_mid_run, "the request that runs")
+        journal = JournalWriter(running / "sessions" / FIRST)
+        journal.append(SessionEnded(t=2_000_000_000_000, status="finished"))
+        journal.close()
+        await until(pilot, lambda text: "finished" in text.splitlines()[0], "the end")
+        await pilot.press("n")
+        await until(pilot, lambda text: "[✓] baseline" in text, "the form")
+
+
+async def test_a_conductor_that_died_is_a_sentence_in_the_view(saved: Path) -> None:
+    async with workbench(saved, watch=DEAD).run_test(size=(120, 30), notifications=True) as pilot:
+        text = await until(pilot, lambda text: "conductor" in text, "the sentence")
+        assert "is gone before its end" in text
+        assert "Traceback" not in text
+
+
+async def test_a_torn_and_damaged_journal_is_shown_as_far_as_it_goes(running: Path) -> None:
+    journal = SessionFolder(running / "sessions" / FIRST).journal
+    with journal.open("ab") as file:
+        file.write(b"\x00\xff rubbish \x1b[2J\n" + b'{"k":"tokens","t":1')
+    async with workbench(running).run_test(size=(120, 30), notifications=True) as pilot:
+        text = await until(pilot, in_mid_run, "the request that runs")
+        assert "rubbish" not in text
+
+
+async def test_a_journal_of_a_newer_kasoku_is_refused_with_a_sentence(running: Path) -> None:
+    journal = SessionFolder(running / "sessions" / FIRST).journal
+    journal.write_bytes(b'{"k":"header","t":1,"schema_version":99,"session":"x","realtime_ns":1}\n')
+    async with workbench(running).run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda text: "newer Kasoku" in text, "the sentence")
+
+
+async def test_a_session_whose_plan_is_damaged_is_a_sentence(running: Path) -> None:
+    (running / "sessions" / FIRST / "plan.json").write_text("{", encoding="utf-8")
+    async with workbench(running).run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda text: "plan.json" in text and "damaged" in text, "the sentence")
+
+
+async def test_a_replay_can_be_sped_up_held_and_left(saved: Path) -> None:
+    async with workbench(saved, watch=FIRST, replay=True).run_test(size=(120, 30), notifications=True) as pilot:
+        await until(pilot, lambda text: "replay ×1" in text.splitlines()[0], "the replay")
+        await pilot.press("plus", "plus")
+        await until(pilot, lambda text: "replay ×4" in text.splitlines()[0], "the faster replay")
+        await pilot.press("space")
+        await until(pilot, lambda text: "replay held" in text.splitlines()[0], "the held replay")
+        await pilot.press("space", "plus", "plus", "plus")
+        await until(pilot, lambda text: "finished" in text.splitlines()[0], "the end of the replay")
+        await pilot.press("n")
+        await until(pilot, lambda text: "[✓] baseline" in text, "the form")
+
+
+async def test_the_form_checks_the_plan_as_it_is_made(bare: Path) -> None:
+    async with workbench(bare).run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda text: "[✓] baseline" in text, "the catalogue")
+        form = pilot.app.screen.query_one(RunForm)
+        form.query_one("#requests").focus()
+        await pilot.press("0")
+        await until(pilot, lambda text: "requests 0 makes no sense" in text, "the sentence about requests")
+        await pilot.press("backspace", "x")
+        await until(pilot, lambda text: "Requests 'x' is no whole number." in text, "the sentence about the number")
+        await pilot.press("backspace")
+        form.query_one("#model").focus()
+        await pilot.press(*"/nowhere/at/all")
+        await until(pilot, lambda text: "/nowhere/at/all" in text and "Start (r)" in text, "the model")
+        await until(pilot, lambda _: form.checked is not None and form.checked.plan is None, "no plan")
+        await pilot.press("escape")
+        assert form.methods.has_focus
+
+
+async def test_a_run_that_cannot_be_is_not_started(bare: Path) -> None:
+    async with workbench(bare).run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda text: "[✓] baseline" in text, "the catalogue")
+        form = pilot.app.screen.query_one(RunForm)
+        form.methods.mark([])
+        await pilot.press("r")
+        await until(pilot, lambda text: "No method is ticked" in text, "the sentence")
+        assert not list(bare.glob("sessions/*/plan.json"))
+
+
+def names(folder: Path) -> list[str]:
+    """The names of a folder's files."""
+    return [path.name for path in folder.iterdir()]

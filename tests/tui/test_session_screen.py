@@ -1,0 +1,53 @@
+"""The Session screen: one session in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tui.conftest import DEAD, FIRST, workbench
+from tests.tui.screen_text import assert_as_kept, settled, until
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+async def test_the_tabs_show_machine_runs_requests_and_timeline(saved: Path, size: tuple[int, int]) -> None:
+    log = saved / "sessions" / FIRST / "logs" / "baseline-0.log"
+    log.write_bytes(b"loading\n\x1b]0;evil\x07done\n")
+    async with workbench(saved).run_test(size=size, notifications=True) as pilot:
+        app = pilot.app
+        app.open_session(FIRST)  # type: ignore[attr-defined]
+        text = await until(pilot, lambda text: "first look · finished" in text and "status" in text, "the overview")
+        await pilot.press("end")
+        await until(pilot, lambda text: "NVIDIA H200" in text and "0.1.0" in text, "machine and software")
+        await pilot.press("right")
+        text = await until(pilot, lambda text: "in effect" in text and "block" in text, "the runs")
+        screen = app.screen
+        screen.query_one("#run-list").move_to_key("baseline:0:0")  # type: ignore[attr-defined]
+        text = await until(pilot, lambda text: "baseline · block 1" in text, "the run")
+        assert "yes: the flash kernel was seen" in text
+        await pilot.press("tab", "end")
+        await until(pilot, lambda text: "�]0;evil�done" in text, "the end of the log, harmless")
+        await pilot.press("right", "down")
+        text = await until(pilot, lambda text: "The river runs past the old mill" in text, "a request's text")
+        await pilot.press("right")
+        text = await until(
+            pilot, lambda text: "tokens/s of each request" in text and "GPU power, W" in text, "the plots"
+        )
+        if size[1] > 30:
+            assert "SM clock, MHz" in text
+        assert_as_kept(f"session-timeline-{size[0]}x{size[1]}", await settled(pilot))
+
+
+async def test_a_session_whose_conductor_died_is_finalised_and_shown(saved: Path) -> None:
+    async with workbench(saved).run_test(size=(120, 40), notifications=True) as pilot:
+        pilot.app.open_session(DEAD)  # type: ignore[attr-defined]
+        await until(pilot, lambda text: "interrupted" in text, "the status")
+        await pilot.press("right")
+        await until(pilot, lambda text: "stopped" in text, "the block that was cut off")
+
+
+async def test_a_session_that_is_not_there_is_a_sentence(saved: Path) -> None:
+    async with workbench(saved).run_test(size=(120, 40), notifications=True) as pilot:
+        pilot.app.open_session("20200101-000000-000000")  # type: ignore[attr-defined]
+        await until(pilot, lambda text: "There is no session" in text, "the sentence")

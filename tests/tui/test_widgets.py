@@ -1,0 +1,178 @@
+"""The widgets' own workings: wrapping, repainting, scrolling, pacing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.app import App, ComposeResult
+from textual.strip import Strip
+
+from tui import figures
+from tui.link import Link
+from tui.widgets.drawn_lines import difference
+from tui.widgets.live_text import LiveText, wrap
+from tui.widgets.plot import Plot, Series
+
+WORDS = st.text(alphabet=" abcdé日本\n", max_size=200)
+
+
+@given(WORDS, st.integers(2, 30))
+def test_wrapping_loses_no_letter_and_no_line_is_too_wide(text: str, width: int) -> None:
+    lines = wrap("", text, width)
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace("\n", "").replace(" ", "")
+
+
+@given(WORDS, st.integers(0, 200), st.integers(2, 30))
+def test_wrapping_piece_by_piece_gives_what_wrapping_at_once_gives(text: str, at: int, width: int) -> None:
+    lines = wrap("", text[:at], width)
+    lines[-1:] = wrap(lines[-1], text[at:], width)
+    assert [line.rstrip() for line in lines] == [line.rstrip() for line in wrap("", text, width)]
+
+
+def test_only_cells_that_differ_are_repainted() -> None:
+    red, plain = Style.parse("red"), Style()
+    before = Strip([Segment("tokens 100     left 12 min", plain)])
+    assert difference(before, before, 26) == []
+    assert difference(before, Strip([Segment("tokens 101     left 12 min", plain)]), 26) == [(9, 10)]
+    assert difference(before, Strip([Segment("tokens 109     left 11 min", plain)]), 26) == [(9, 10), (21, 22)]
+    assert difference(before, Strip([Segment("tokens 100     left 12 min", red)]), 26) == [(0, 26)]
+    assert difference(Strip([Segment("日本", plain)]), Strip([Segment("日木", plain)]), 4) == [(2, 4)]
+
+
+class TextApp(App[None]):
+    def compose(self) -> ComposeResult:
+        yield LiveText(id="text")
+
+
+async def test_text_follows_its_end_until_the_reader_scrolls_up() -> None:
+    async with TextApp().run_test(size=(40, 10)) as pilot:
+        text = pilot.app.query_one(LiveText)
+        text.focus()
+        lines = [f"line {number}" for number in range(50)]
+        text.show_text("\n".join(lines))
+        await pilot.pause()
+        assert text.scroll_offset.y == 40
+        await pilot.press("up", "up", "up")
+        await pilot.pause()
+        at = text.scroll_offset.y
+        assert at < 40
+        text.show_text("\n".join([*lines, "more", "and more"]))
+        await pilot.pause()
+        assert text.scroll_offset.y == at
+        await pilot.press("end")
+        await pilot.pause()
+        text.show_text("\n".join([*lines, "more", "and more", "the end"]))
+        await pilot.pause()
+        assert text.scroll_offset.y == 43
+
+
+async def test_another_text_takes_the_place_of_the_first() -> None:
+    async with TextApp().run_test(size=(40, 10)) as pilot:
+        text = pilot.app.query_one(LiveText)
+        text.show_text("a" * 500)
+        text.show_text("short")
+        await pilot.pause()
+        assert text.render_line(0).text.rstrip() == "short"
+        assert text.render_line(1).text.strip() == ""
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_fast_link_is_free_as_soon_as_the_terminal_answered() -> None:
+    clock = Clock()
+    link = Link(clock)
+    assert link.is_free()
+    link.sent()
+    assert not Link(clock).backlog
+    link.answers = True
+    assert not link.is_free()
+    clock.now = 0.01
+    link.answered()
+    assert link.is_free()
+
+
+def test_a_slow_link_gets_a_pause_as_long_as_a_frame_takes_and_half_a_second_at_most() -> None:
+    clock = Clock()
+    link = Link(clock)
+    link.answers = True
+    link.sent()
+    clock.now = 0.3
+    link.answered()
+    assert not link.is_free()
+    clock.now = 0.61
+    assert link.is_free()
+    link.sent()
+    clock.now = 5.0
+    link.answered()
+    clock.now = 5.51
+    assert link.is_free()
+
+
+def test_a_terminal_that_never_answers_is_judged_by_what_its_pty_took() -> None:
+    clock = Clock()
+    link = Link(clock)
+    link.queued(1000)
+    link.sent()
+    assert not link.is_free()
+    clock.now = 0.05
+    link.taken(1000)
+    assert link.is_free()
+
+
+def test_a_terminal_that_stops_answering_does_not_freeze_the_view() -> None:
+    clock = Clock()
+    link = Link(clock)
+    link.answered()
+    link.sent()
+    clock.now = 1.0
+    assert not link.is_free()
+    clock.now = 4.0
+    link.is_free()
+    clock.now = 5.0
+    assert link.is_free()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0.014, "14 ms"), (0.00085, "850 µs"), (3.21, "3.2 s"), (720, "12 min"), (7500, "2 h 05")],
+)
+def test_durations_are_in_the_unit_a_person_would_use(value: float | None, text: str) -> None:
+    assert figures.duration(value) == text
+
+
+def test_what_is_not_known_is_a_dash_and_never_nought() -> None:
+    assert {figures.rate(None), figures.size(None), figures.percent(None), figures.of_total(None, None)} == {"–"}
+    assert figures.of_total(3.0e9, 141e9) == "3.0/141 GB"
+
+
+class PlotApp(App[None]):
+    def compose(self) -> ComposeResult:
+        yield Plot("power", "s", lambda value: f"{value:.0f}")
+
+
+async def test_a_plot_has_its_axes_and_says_why_it_is_empty() -> None:
+    async with PlotApp().run_test(size=(60, 12)) as pilot:
+        plot = pilot.app.query_one(Plot)
+        plot.show_series([], reason="No power was read.")
+        await pilot.pause()
+        assert "No power was read." in plot.render_line(1).text
+        plot.show_series([Series("a", [0, 1, 2], [0, 350, 700], "accent")])
+        await pilot.pause()
+        lines = [plot.render_line(y).text for y in range(10)]
+        assert "● a" in lines[0]
+        assert lines[1].strip().startswith("700")
+        assert lines[8].strip().startswith("0│")
+        assert lines[9].split() == ["0", "2", "s"]
+        rising = [len(line) - len(line.rstrip()) for line in lines[1:9]]
+        assert rising == sorted(rising)
