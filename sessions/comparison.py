@@ -315,14 +315,14 @@ def _missing(run: dict[str, Any], figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _joules_per_token(runs: list[dict[str, Any]], tokens: Mapping[int, int]) -> float | None:
-    """Energy of whole blocks over all their tokens, warm-ups among both; None where a block's energy is not known."""
+    """Energy of the blocks' timed parts over the tokens of their timed requests; None where one's is not known."""
     joules = count = 0.0
     for run in runs:
         if run["status"] != "ok" or run["block"] not in tokens:
             continue
-        if run["energy_j"] is None:
+        if run["timed_energy_j"] is None:
             return None
-        joules += run["energy_j"]
+        joules += run["timed_energy_j"]
         count += tokens[run["block"]]
     return joules / count if count else None
 

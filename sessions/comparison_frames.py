@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import polars as pl
 
-from sessions.frames import SCHEMAS
+from sessions.frames import SCHEMAS, schema_version
 from sessions.metrics import inter_token_latencies, percentiles
+from sessions.records import SCHEMA_VERSION
+from sessions.session_folder import newer
 from sessions.store import Store
 
 Key = tuple[str, str]  # session, method
@@ -22,7 +24,7 @@ RUN_COLUMNS: Final = (
     "method", "reference", "block", "attempt", "status", "error", "load_s", "warmup_s", "dtype", "weights_digest",
     "prompt_digest", "method_itl_s_p50", "method_itl_s_p99", "bytes_per_token", "bandwidth_bytes_s",
     "dram_active_percent", "first_difference", "equal_tokens_share", "difference", "peak_vram_bytes", "peak_rss_bytes",
-    "energy_j", "idle_w", "in_effect", "in_effect_reason", "flags", "missing", "started_ns",
+    "timed_energy_j", "idle_w", "in_effect", "in_effect_reason", "flags", "missing", "started_ns",
 )  # fmt: skip
 REQUEST_COLUMNS: Final = (
     "method", "block", "attempt", "request", "warmup", "finish_reason", "output_tokens", "ttft_s", "decode_tok_s",
@@ -35,8 +37,8 @@ BLOCK: Final = ("session", "method", "block", "attempt")
 
 @dataclass(slots=True)
 class ComparisonFrames:
-    """Everything by (session, method). `runs` are last attempts; `means` and `tokens` by block, of blocks that ended
-    well; `figures` over their timed requests; `problems` by session, a sentence each."""
+    """Everything by (session, method). `runs` are last attempts; `means` and `tokens` by block, and `figures`, are
+    over the timed requests of blocks that ended well; `problems` by session, a sentence each."""
 
     runs: dict[Key, list[dict[str, Any]]] = field(default_factory=dict)
     means: dict[Key, dict[int, float]] = field(default_factory=dict)
@@ -66,15 +68,14 @@ def load(store: Store, sessions: Sequence[str]) -> ComparisonFrames:
     counted = requests.filter(
         pl.col("finish_reason").fill_null("length").is_in(["length", "eos"])  # null: older than the column
     ).join(last.filter(pl.col("status") == "ok").select(BLOCK), on=BLOCK, how="semi")
-    for session, method, block, count in (
-        counted.group_by("session", "method", "block").agg(pl.col("output_tokens").sum()).iter_rows()
-    ):
-        found.tokens.setdefault((session, method), {})[block] = count
     timed = counted.filter(
         ~pl.col("warmup").fill_null(False),
         pl.col("e2e_tok_s").is_finite(),
         pl.col("e2e_tok_s") > 0,
     )
+    sums = timed.group_by("session", "method", "block").agg(pl.col("output_tokens").sum())
+    for session, method, block, count in sums.iter_rows():
+        found.tokens.setdefault((session, method), {})[block] = count
     means = timed.group_by("session", "method", "block").agg(pl.col("e2e_tok_s").mean()).sort("block")
     for session, method, block, mean in means.iter_rows():
         found.means.setdefault((session, method), {})[block] = mean
@@ -139,6 +140,9 @@ def _read(
         if not Path(path).is_file():
             del files[path]
             problems.setdefault(session, f"it has no frame of its {frame}: nothing was measured, or it was cut short")
+        elif (version := schema_version(Path(path))) > SCHEMA_VERSION:
+            del files[path]
+            problems.setdefault(session, newer(session, version))
     whole = _collected(frame, columns, files)
     if isinstance(whole, pl.DataFrame):
         _refuse_lacking(frame, whole, files, problems)

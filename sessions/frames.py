@@ -7,6 +7,7 @@ block was begun: `resume` runs an unfinished block again, and what the first att
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import polars as pl
@@ -130,3 +131,11 @@ TELEMETRY: Final[Columns] = {
 }
 
 SCHEMAS: Final = {"runs": RUNS, "requests": REQUESTS, "tokens": TOKENS, "telemetry": TELEMETRY}
+
+
+def schema_version(path: Path) -> int:
+    """The schema that a frame's file says it was written by; 0 where it does not say, or cannot be read at all."""
+    try:
+        return int(pl.read_parquet_metadata(path).get(SCHEMA_KEY, "0"))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError):
+        return 0

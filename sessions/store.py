@@ -110,6 +110,8 @@ class Store:
         """
         import polars as pl
 
+        from sessions.frames import SCHEMAS
+
         files = []
         for name in self.ids() if sessions is None else sessions:
             path = SessionFolder(self.path / name).frame(frame)
@@ -117,18 +119,13 @@ class Store:
                 files.append(path)
         if not files:
             return None
-        return pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore")
+        return pl.scan_parquet(files, schema=SCHEMAS[frame], missing_columns="insert", extra_columns="ignore")
 
     @staticmethod
     def _is_newer(path: Path, named: bool) -> bool:
-        import polars as pl
+        from sessions.frames import schema_version
 
-        from sessions.frames import SCHEMA_KEY
-
-        try:
-            version = int(pl.read_parquet_metadata(path).get(SCHEMA_KEY, "0"))
-        except (pl.exceptions.PolarsError, OSError, ValueError):
-            return False  # whoever reads it says what is wrong with it
+        version = schema_version(path)
         if version > SCHEMA_VERSION and named:
             raise NewerSessionError(newer(path.parent.name, version))
         return version > SCHEMA_VERSION

@@ -134,7 +134,7 @@ def _verdict(row: ComparisonRow, label: str) -> dict[str, Any]:
     notes = [row.in_effect_reason] if row.in_effect and row.in_effect_reason else []
     notes += [row.difference] if row.difference else []
     notes.append(f"{row.requests} requests in {row.blocks} blocks{f', {row.status}' if row.status != 'ok' else ''}")
-    notes += [f"{name}: {reason}" for name, reason in row.missing.items() if name in ("mbu", "energy_j")]
+    notes += [f"{name}: {reason}" for name, reason in row.missing.items() if name in ("mbu", "timed_energy_j")]
     flags = [flag for flag in row.flags if not flag.startswith("method not in effect")]
     return {
         "method": one_line(label or row.session, 80),

@@ -10,6 +10,7 @@ import pytest
 
 from sessions.comparison import Comparison, ComparisonError, ComparisonRow, compare
 from sessions.csv_export import COLUMNS, comparison_csv, comparison_rows
+from sessions.frames import SCHEMA_KEY
 from sessions.noise_floor import AGAIN, NoiseFloor, device_key, floor_of, keep, twice
 from sessions.plan import Plan, PlannedMethod, Sampling
 from sessions.session_folder import FRAMES, SessionFolder
@@ -117,6 +118,13 @@ def test_flags_of_blocks_become_a_line_each(sessions: Path) -> None:
     assert row.flags == ("method not in effect: no kernel ran (in 3 blocks)",)
 
 
+def test_joules_per_token_are_those_of_the_timed_parts(sessions: Path) -> None:
+    run = {"fast": {"timed_energy_j": 48.0, "energy_j": 900.0}}
+    table = by_method(rows(sessions, make_session(sessions, {"base": BASE, "fast": BASE}, run=run)))
+    assert table["fast"].energy_j_per_token == pytest.approx(48.0 / (2 * 16))
+    assert table["base"].energy_j_per_token is None
+
+
 def test_the_noise_floor_stands_beside_every_verdict_of_the_device(sessions: Path) -> None:
     machine = {"cpu_model": "a CPU"}
     pair = twice([PlannedMethod(name="fast", engine="e", environment="t", reference="base"),
@@ -181,6 +189,8 @@ def damaged(kind: str, folder: SessionFolder) -> None:
         case "a newer schema":
             text = (folder.path / "session.json").read_text().replace('"schema_version": 1', '"schema_version": 99')
             (folder.path / "session.json").write_text(text)
+        case "a newer frame":
+            whole.write_parquet(runs, metadata={SCHEMA_KEY: "99"})
         case "odd values":
             odd = {"status": None, "evidence": "{", "missing": "[", "flags": None, "in_effect_reason": None}
             whole.with_columns(pl.lit(value).alias(name) for name, value in odd.items()).cast(
@@ -192,7 +202,7 @@ def damaged(kind: str, folder: SessionFolder) -> None:
     "kind",
     [
         "no frames", "no requests", "empty file", "torn file", "no parquet", "foreign columns", "other types",
-        "all null", "no rows", "a folder", "no session.json", "a newer schema", "odd values",
+        "all null", "no rows", "a folder", "no session.json", "a newer schema", "a newer frame", "odd values",
     ],
 )  # fmt: skip
 def test_a_damaged_session_is_a_row_that_says_so_and_the_others_stand(sessions: Path, kind: str) -> None:
@@ -232,3 +242,11 @@ def test_bytes_turned_over_at_random_raise_nothing(sessions: Path) -> None:
                 torn[drawn.randrange(len(torn))] = drawn.randrange(256)
             made.frame(name).write_bytes(torn)
         comparison_csv(rows(sessions, made))
+
+
+def test_an_older_session_that_comes_first_takes_no_column_from_a_newer_one(sessions: Path) -> None:
+    older, newer = (make_session(sessions, {"base": BASE}) for _ in range(2))
+    pl.read_parquet(older.frame("runs")).drop("weights_digest").write_parquet(older.frame("runs"))
+    scanned = Store(sessions).scan("runs", [older.id, newer.id])
+    assert scanned is not None
+    assert set(scanned.collect()["weights_digest"].to_list()) == {None, "aa"}
