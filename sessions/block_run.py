@@ -229,7 +229,9 @@ class BlockRun:
         return self._plan.deadlines.token_s if translator.phase == "timed" else self._plan.deadlines.load_s
 
     def _drain(self, process: WardedProcess, translator: WireTranslator) -> str:
-        """What the pipe still holds was said before the end; a stray that keeps the wire open is not waited for."""
+        """What the pipe still holds was said before the end."""
+        if process.verdict == Verdict():  # the warden was killed: its orphans, who may hold the wire, are ours now
+            kill_descendants()
         deadline = self._clock() + int(LAST_WORD_S * 1e9)
         while not process.wire_ended and self._clock() < deadline:
             select.select([process.wire_descriptor], [], [], TICK_S)

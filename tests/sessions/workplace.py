@@ -126,6 +126,22 @@ class Workplace:
 
     # The command line
 
+    def options(self, *methods: str, **changes: object) -> list[str]:
+        """`run` with the options that plan the same as `plan`; a change to None leaves an option out."""
+        small: dict[str, object] = {
+            "model": self.model,
+            "requests": 1,
+            "blocks": 1,
+            "warmup": 0,
+            "max_new_tokens": 8,
+            "prompt_tokens": 4,
+            "device": "cpu",
+            "seed": 7,
+        }
+        given = {f"--{name.replace('_', '-')}": value for name, value in (small | changes).items()}
+        flat = [str(part) for option, value in given.items() if value is not None for part in (option, value)]
+        return ["run", *(part for method in methods for part in ("--method", method)), *flat]
+
     def kasoku(self, *arguments: str, stdin: str | None = None, timeout: float = DEADLINE_S) -> Said:
         """The real command in a process of its own."""
         done = subprocess.run(

@@ -1,0 +1,204 @@
+"""kill -9 of each process at random moments, and a conductor that is stopped for ten seconds.
+
+KASOKU_TEST_KILLS says how many moments each process is killed at (default 3); they are drawn from a seed, and a test
+that failed is repeated by its number.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import polars as pl
+import psutil
+import pytest
+
+from sessions.launch import missing
+from sessions.records import BlockPhase, RequestStarted, Telemetry, Tokens
+from sessions.session_folder import SessionFolder
+from tests.sessions.processes import processes_of, until
+from tests.sessions.workplace import (
+    KASOKU,
+    Workplace,
+    assert_nothing_left,
+    conductor_of,
+    records_of,
+    runner_of,
+    runs_of,
+    warden_of,
+)
+
+KILLS = int(os.environ.get("KASOKU_TEST_KILLS", "3"))
+LONGEST_S = 2.5  # about what the session takes
+STOPPED_S = 10.0
+SMALL = {"requests": 2, "blocks": 2, "warmup": 1, "max_new_tokens": 24}
+
+
+def methods(work: Workplace) -> tuple[str, str]:
+    return work.method("one", rate=200.0), work.method("two", reference="one", rate=300.0)
+
+
+def preparation_warden_of(folder: SessionFolder) -> psutil.Process | None:
+    return warden_of(folder, "sessions.preparation")
+
+
+def preparation_of(folder: SessionFolder) -> psutil.Process | None:
+    warden = preparation_warden_of(folder)
+    children = warden.children() if warden is not None and warden.is_running() else []
+    return children[0] if children else None
+
+
+def any_of(*finders: Callable[[SessionFolder], psutil.Process | None]) -> Callable[[SessionFolder], object]:
+    def found(folder: SessionFolder) -> psutil.Process | None:
+        return next((process for finder in finders if (process := finder(folder)) is not None), None)
+
+    return found
+
+
+VICTIMS: dict[str, Callable[[SessionFolder], object]] = {
+    "conductor": conductor_of,
+    "warden": any_of(warden_of, preparation_warden_of),
+    "runner": any_of(runner_of, preparation_of),
+}
+MOMENTS = [(victim, number) for victim in VICTIMS for number in range(KILLS)]
+
+
+def kill_at_a_random_moment(folder: SessionFolder, victim: str, number: int) -> bool:
+    """False where the session had ended before."""
+    moment = time.monotonic() + random.Random(f"{victim} {number}").uniform(0.0, LONGEST_S)  # noqa: S311
+    until(lambda: time.monotonic() >= moment or not folder.is_live(), "the moment has come", 30)
+    killed: list[object] = []
+
+    def gone() -> bool:
+        if not folder.is_live():
+            return True
+        try:
+            process = VICTIMS[victim](folder)
+            if isinstance(process, psutil.Process):
+                process.kill()
+                killed.append(process)
+        except psutil.Error:
+            pass
+        return bool(killed)
+
+    until(gone, f"there is a {victim} to kill", 30)
+    return bool(killed)
+
+
+def assert_all_is_in_the_frames(folder: SessionFolder) -> None:
+    """Every whole line of the journal that measures anything."""
+    records = records_of(folder)
+    frames = {name: pl.read_parquet(folder.frame(name)) for name in ("tokens", "telemetry", "requests")}
+    pairs = [(t, token) for r in records if isinstance(r, Tokens) for t, token in zip(r.times, r.ids, strict=True)]
+    assert frames["tokens"].select("t_ns", "token_id").rows() == pairs
+    assert len(frames["telemetry"]) == sum(len(record.rows) for record in records if isinstance(record, Telemetry))
+    assert len(frames["requests"]) == sum(isinstance(record, RequestStarted) for record in records)
+
+
+def assert_completed(folder: SessionFolder) -> None:
+    """Every request of the plan ran to its end, and counts once."""
+    assert (folder.read().status, missing(folder)) == ("finished", [])
+    requests = pl.read_parquet(folder.frame("requests"))
+    runs = pl.read_parquet(folder.frame("runs")).filter(pl.col("status") == "ok")
+    whole = requests.join(runs, on=["method", "block", "attempt"], how="semi").filter(~pl.col("warmup"))
+    assert sorted(whole.select("method", "request").rows()) == [(m, r) for m in ("one", "two") for r in (0, 1)]
+    assert set(whole["output_tokens"]) == {24}
+
+
+@pytest.mark.parametrize(("victim", "number"), MOMENTS)
+def test_a_kill_at_any_moment_leaves_a_session_that_opens_and_can_be_completed(
+    work: Workplace, victim: str, number: int
+) -> None:
+    folder = work.launch(*methods(work), **SMALL)
+    killed = kill_at_a_random_moment(folder, victim, number)
+    status = work.finished(folder)
+    assert_nothing_left(folder)
+    after = {"interrupted", "finished"} if victim == "conductor" else {"finished", "failed"}
+    assert status in (after if killed else {"finished"}), folder.read().error
+    if status == "finished" and victim == "conductor":
+        assert missing(folder) == [], "only one that had all can be finished without its conductor"
+    said = work.command("show", folder.id)
+    assert (said.code, said.err) == (0, "")
+    assert f"{folder.id} {status}" in said.out
+    assert_all_is_in_the_frames(folder)
+    said = work.command("resume", folder.id)
+    assert said.code == 0, said.out + said.err
+    assert_nothing_left(folder)
+    assert_completed(folder)
+    assert_all_is_in_the_frames(folder)
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_viewer_that_is_killed_takes_nothing_along(work: Workplace, number: int) -> None:
+    arguments = work.options(*methods(work), **SMALL)
+    viewer = subprocess.Popen([str(KASOKU), *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder = until(lambda: next(iter(work.sessions()), None), "there is a session")
+    until(lambda: folder.is_live() or viewer.poll() is not None, "its conductor has begun")
+    moment = time.monotonic() + random.Random(f"viewer {number}").uniform(0.0, LONGEST_S)  # noqa: S311
+    until(lambda: time.monotonic() >= moment or viewer.poll() is not None, "the moment has come")
+    viewer.kill()
+    viewer.wait()
+    assert work.finished(folder) == "finished"
+    assert_nothing_left(folder)
+    assert_completed(folder)
+    assert_all_is_in_the_frames(folder)
+
+
+def test_a_runner_that_is_killed_is_one_failed_row_and_the_others_run(work: Workplace) -> None:
+    folder = work.launch(*methods(work), **SMALL)
+    runner = until(lambda: runner_of(folder) if timed(folder) else None, "the timed part runs")
+    runner.kill()
+    assert work.finished(folder) == "finished"
+    rows = runs_of(folder)
+    assert [row["status"] for row in rows] == ["failed", "ok", "ok", "ok"]
+    assert rows[0]["error"] == "The runner was ended by signal 9 (SIGKILL) in the phase 'timed'."
+
+
+def test_a_warden_that_is_killed_takes_its_runner_along_and_is_one_failed_row(work: Workplace) -> None:
+    pids = work.home.parent / "pids"
+    work.method("parent", fault="fork_away", pids=str(pids), rate=50.0)
+    folder = work.launch("parent", work.method("two"), max_new_tokens=500, seed=3)
+    until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "it has forked away")
+    warden = warden_of(folder)
+    assert warden is not None
+    warden.kill()
+    left = [int(pid) for pid in pids.read_text().split()]
+    until(lambda: not any(psutil.pid_exists(pid) for pid in left), "the conductor reaps what was forked away", 20)
+    assert work.finished(folder) == "finished"
+    row = next(row for row in runs_of(folder) if row["method"] == "parent")
+    assert (row["status"], "ended together with its warden" in row["error"]) == ("failed", True)
+    assert_nothing_left(folder)
+
+
+def timed(folder: SessionFolder) -> bool:
+    return any(isinstance(record, BlockPhase) and record.phase == "timed" for record in records_of(folder))
+
+
+def test_a_stopped_conductor_is_not_felt_by_the_timed_loop_and_goes_on_afterwards(work: Workplace) -> None:
+    """Stopped for longer than the token deadline, while tokens flow at 200 a second."""
+    work.method("long", rate=200.0)
+    folder = work.launch("long", max_new_tokens=2_600, token_deadline_s=STOPPED_S / 2)
+    until(lambda: sum(len(r.ids) for r in records_of(folder) if isinstance(r, Tokens)) > 20, "tokens flow")
+    conductor = conductor_of(folder)
+    began = time.perf_counter_ns()
+    conductor.send_signal(signal.SIGSTOP)
+    until(lambda: time.perf_counter_ns() > began + STOPPED_S * 1e9, "ten seconds have passed")
+    ended = time.perf_counter_ns()
+    assert runner_of(folder) is not None, "it still generates"
+    conductor.send_signal(signal.SIGCONT)
+    assert work.finished(folder) == "finished"
+    times = pl.read_parquet(folder.frame("tokens"))["t_ns"].to_list()
+    assert len(times) == 2_600
+    meanwhile = [t for t in times if began < t < ended]
+    assert len(meanwhile) > 0.9 * 200 * STOPPED_S, "it generated as before"
+    assert max(later - earlier for earlier, later in pairwise(times)) < 0.5e9
+    row = runs_of(folder)[0]
+    assert (row["status"], row["error"]) == ("ok", "")
+    assert any(flag.startswith("telemetry gaps") for flag in row["flags"]), "what nobody sampled is said"
+    assert_all_is_in_the_frames(folder)
+    assert not processes_of(folder.path)
