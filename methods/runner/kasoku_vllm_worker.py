@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import kasoku_children
+
 STARTED_PROFILE = "_kasoku_profile"
 
 
@@ -126,7 +128,7 @@ def attention_backends(vllm_config: object) -> list:
 
 def peak_rss_of_tree(pid: int) -> int | None:
     """The sum of the peaks of resident memory (VmHWM) of a process and all its descendants, in bytes."""
-    return sum(peak_rss_of(each) for each in [pid, *descendants(pid)]) or None
+    return sum(peak_rss_of(each) for each in [pid, *kasoku_children.descendants(pid)]) or None
 
 
 def peak_rss_of(pid: int) -> int:
@@ -136,20 +138,3 @@ def peak_rss_of(pid: int) -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
-
-
-def descendants(pid: int) -> list:
-    """The process ids below a process, from /proc."""
-    found = []
-    try:
-        tasks = list(Path("/proc/%d/task" % pid).iterdir())
-    except OSError:
-        return found
-    for task in tasks:
-        try:
-            children = [int(child) for child in (task / "children").read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            found += [child, *descendants(child)]
-    return found

@@ -350,10 +350,10 @@ def test_the_engine_in_the_page_on_adding_a_method_runs(tmp_path: Path) -> None:
     file = tmp_path / "countdown.py"
     file.write_text(page.partition("```python\n")[2].partition("```")[0])
 
-    outcome = run(PYTHON, measure_job(str(file), options={"step": 2}), tmp_path)
+    outcome = run(PYTHON, measure_job(str(file), options={"most": 1}), tmp_path)
 
     assert outcome.status == 0, outcome.log
-    assert outcome.tokens(1)[1] == [312, 310, 308, 306]
+    assert outcome.tokens(1)[1] == [313, 312, 311, 310]
     assert outcome.one("evidence")["evidence"]["missing"]  # type: ignore[index]
 
 

@@ -157,6 +157,22 @@ def test_a_model_that_bettertransformer_does_not_know_is_unsupported_in_a_senten
     assert "BetterTransformer cannot convert this model: " in str(outcome.one("error")["message"])
 
 
+@pytest.mark.parametrize("environment", ["torch", "article-2024"])
+@pytest.mark.parametrize("kind", ["nobodys", "t5"])
+def test_a_model_that_transformers_does_not_know_is_unsupported_in_a_sentence(
+    assets: Path, tmp_path: Path, environment: str, kind: str
+) -> None:
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+
+    outcome = run_in(
+        made_environment(environment, assets), measure_job("transformers", model_folder=str(tmp_path)), tmp_path
+    )
+
+    assert outcome.status == 1
+    assert outcome.one("error")["kind"] == "unsupported"
+    assert f"has no language model of the kind '{kind}'." in str(outcome.one("error")["message"])
+
+
 def test_a_dtype_that_this_torch_cannot_compute_in_is_unsupported_in_a_sentence(
     assets: Path, default_model: Model, tmp_path: Path
 ) -> None:

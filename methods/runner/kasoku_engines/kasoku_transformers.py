@@ -14,9 +14,13 @@ Options:
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 
+import kasoku_children
 import kasoku_torch_facts as torch_facts
 from kasoku_engine import Engine, Request, UnsupportedError, peak_rss_bytes
+from kasoku_transformers_hooks import noting_margins, observed_processors, stopping_at, streamer_for
 
 OPTIONS = (
     "attn_implementation",
@@ -28,7 +32,7 @@ OPTIONS = (
     "load_arguments",
 )
 PROFILED_TOKENS = 3
-PROCESSOR_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "penalty")
+UNKNOWN_MODEL = ("does not recognize this architecture", "Unrecognized configuration class", "Unrecognized model in")
 
 
 class TransformersEngine(Engine):
@@ -66,7 +70,7 @@ class TransformersEngine(Engine):
         arguments.update(self._attention_arguments(options, version))
         arguments.update(self._load_arguments(options))
         torch_facts.check_dtype(job["dtype"], self.device)
-        model = transformers.AutoModelForCausalLM.from_pretrained(job["model_folder"], **arguments)
+        model = self._loaded(job["model_folder"], arguments)
         model.eval()
         model.to("cuda:0" if self.device == "cuda" else "cpu")
         if options.get("bettertransformer"):
@@ -178,6 +182,7 @@ class TransformersEngine(Engine):
 
     def close(self) -> None:
         del self.model, self.bare_model
+        kasoku_children.end_descendants()  # torch's compiler keeps a pool of processes
 
     def _gpus(self, job: dict) -> dict:
         if self.device != "cuda":
@@ -198,6 +203,18 @@ class TransformersEngine(Engine):
         raise UnsupportedError(
             "transformers %s knows no %s attention; 4.36 and later do." % (self.transformers.__version__, wanted)
         )
+
+    def _loaded(self, folder: str, arguments: dict) -> object:
+        try:
+            return self.transformers.AutoModelForCausalLM.from_pretrained(folder, **arguments)
+        except (KeyError, ValueError) as error:
+            kind = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("model_type")
+            # before 4.36 a kind of model that is not known is no more than a missing key
+            if error.args == (kind,) or any(words in str(error) for words in UNKNOWN_MODEL):
+                raise UnsupportedError(
+                    "transformers %s has no language model of the kind %r." % (self.transformers.__version__, kind)
+                ) from error
+            raise
 
     def _load_arguments(self, options: dict) -> dict:
         arguments = dict(options.get("load_arguments") or {})
@@ -310,79 +327,6 @@ class TransformersEngine(Engine):
         if hasattr(config, "_attn_implementation"):
             return config._attn_implementation
         return "eager" if torch_facts.version_tuple(self.transformers.__version__) < (4, 36) else None
-
-
-def streamer_for(emit: object) -> object:
-    """A streamer that hands on each token's id as it comes; the first `put` is the prompt."""
-    from transformers.generation.streamers import BaseStreamer
-
-    class TokenStreamer(BaseStreamer):
-        prompt_is_next = True
-
-        def put(self, value: object) -> None:
-            if self.prompt_is_next:
-                self.prompt_is_next = False
-                return
-            emit(value.tolist())
-
-        def end(self) -> None:
-            pass
-
-    return TokenStreamer()
-
-
-def stopping_at(length: int) -> object:
-    """Criteria that end a sequence at `length` ids, prompt included."""
-    import torch
-    from transformers import StoppingCriteria, StoppingCriteriaList
-
-    class AtLength(StoppingCriteria):
-        def __call__(self, input_ids: object, scores: object, **more: object) -> object:  # noqa: ARG002
-            return torch.full((input_ids.shape[0],), input_ids.shape[1] >= length, device=input_ids.device)
-
-    return StoppingCriteriaList([AtLength()])
-
-
-def noting_margins(margins: list) -> object:
-    """Processors that leave the logits as they are, and put the distance of the two best into `margins`."""
-    from transformers import LogitsProcessor, LogitsProcessorList
-
-    class NotingMargins(LogitsProcessor):
-        def __call__(self, input_ids: object, scores: object) -> object:  # noqa: ARG002
-            best = scores[0].float().topk(2).values
-            margins.append(float(best[0] - best[1]))
-            return scores
-
-    return LogitsProcessorList([NotingMargins()])
-
-
-class observed_processors:  # noqa: N801
-    """While entered: notes what transformers applies to the logits, as [{name, setting: value}], each kind once."""
-
-    def __enter__(self) -> list:
-        from transformers import LogitsProcessorList
-
-        self.processor_list = LogitsProcessorList
-        self.original = LogitsProcessorList.__call__
-        seen = []
-        original = self.original
-
-        def noted(processors: object, *arguments: object, **more: object) -> object:
-            for processor in processors:
-                entry = {"name": type(processor).__name__}
-                for setting in PROCESSOR_SETTINGS:
-                    value = getattr(processor, setting, None)
-                    if isinstance(value, (int, float)):
-                        entry[setting] = value
-                if entry not in seen:
-                    seen.append(entry)
-            return original(processors, *arguments, **more)
-
-        LogitsProcessorList.__call__ = noted
-        return seen
-
-    def __exit__(self, *error: object) -> None:
-        self.processor_list.__call__ = self.original
 
 
 def knows_cache_classes() -> bool:

@@ -19,6 +19,7 @@ import math
 import os
 from pathlib import Path
 
+import kasoku_children
 import kasoku_torch_facts as torch_facts
 import kasoku_vllm_worker
 from kasoku_engine import Engine, Request, UnsupportedError
@@ -194,6 +195,7 @@ class VllmEngine(Engine):
             task.cancel()
             self.loop.run_until_complete(asyncio.wait([task]))
         self.loop.close()
+        kasoku_children.end_descendants()
 
     async def _start(self, job: dict) -> object:
         arguments = self._engine_arguments(job)
@@ -220,6 +222,7 @@ class VllmEngine(Engine):
             "seed": first_seed(job),
             "max_model_len": max(min(length, job.get("context_length") or length), longest),
             "max_num_seqs": 1,
+            "max_num_batched_tokens": length,  # or its trial run takes memory for prompts that nobody asks for
             "tensor_parallel_size": max(1, len(job.get("gpu_uuids") or ())),
             "enable_prefix_caching": False,
             "gpu_memory_utilization": MEMORY_FRACTION,
@@ -316,10 +319,10 @@ class VllmEngine(Engine):
         before, after = self.compiled_before_timed[0], self.compiled_after_timed[0]
         facts = torch_facts.compile_facts(before["dynamo"], after["dynamo"])
         if after["vllm"] is not None:
-            # what vLLM compiles ahead of time, or did in an earlier process and loads, passes Dynamo's counters by
+            # what vLLM captures whole, compiles ahead of time or loads from an earlier process is no frame to Dynamo
             ahead = sum(after["vllm"].get(name, 0) for name in ("num_aot_compiles", "num_aot_artifacts_loaded"))
             traced = after["vllm"].get("num_graphs_seen", 0)
-            facts["compiled_frames"] = max(facts["compiled_frames"] or 0, ahead, traced)
+            facts["compiled_frames"] = max(facts["compiled_frames"] or 0, facts["graphs"] or 0, ahead, traced)
         return {**facts, "vllm_compilation": after["vllm"]}
 
     def _attention_implementation(self) -> str | None:

@@ -1,0 +1,67 @@
+"""One real session of all methods on the CPU: each in its own environment, as many threads each, no process left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from methods.catalogue import load_catalogue
+from methods.home import CACHE, ENVIRONMENTS, MODELS, private_folder
+from sessions.records import BlockEnded
+from sessions.session_folder import SessionFolder
+from tests.methods.made_environment import made_environment
+from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]
+NEVER_IN_EFFECT = {"torch-compile-wrapper", "article-torch-compile", "article-flash-attention-1-compile"}
+THREADS = 1
+
+
+@pytest.fixture(scope="module")
+def session(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> SessionFolder:
+    """`kasoku run` with every method of the catalogue by name, 8 greedy tokens each."""
+    config = tmp_path_factory.mktemp("config")
+    names = list(load_catalogue(config).methods)
+    for name in sorted({method.environments["cpu"] for method in load_catalogue(config).methods.values()}):
+        made_environment(name, assets)
+    home = private_folder(tmp_path_factory.mktemp("home") / "home")
+    for shared in (ENVIRONMENTS, MODELS, CACHE):
+        (home / shared).symlink_to(private_folder(assets / shared))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KASOKU_HOME", str(home))
+        patched.setenv("KASOKU_CONFIG", str(config))
+        work = Workplace(home, config, Path("unused"))
+        methods = [word for name in names for word in ("--method", name)]
+        short = ["--requests", "1", "--blocks", "1", "--warmup", "1", "--max-new-tokens", "8", "--seed", "1"]
+        threads = ["--threads", str(THREADS), "--prompt", "The capital of France is"]
+        said = work.kasoku("run", *methods, "--device", "cpu", *short, *threads, timeout=3000)
+        folder = work.sessions()[-1]
+    assert said.code == 0, said.err + json.dumps([[row["method"], row["error"]] for row in runs_of(folder)], indent=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(session: SessionFolder) -> dict[str, dict[str, Any]]:
+    return {row["method"]: row for row in runs_of(session)}
+
+
+def test_every_method_generates_with_the_default_model(rows: dict[str, dict[str, Any]]) -> None:
+    assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(rows, "ok")
+
+
+def test_each_is_in_effect_but_those_that_compile_nothing(rows: dict[str, dict[str, Any]]) -> None:
+    assert {name for name, row in rows.items() if row["in_effect"] is not True} == NEVER_IN_EFFECT
+    assert {rows[name]["in_effect"] for name in NEVER_IN_EFFECT} == {False}
+
+
+def test_all_had_the_same_number_of_threads(rows: dict[str, dict[str, Any]]) -> None:
+    assert {row["threads"] for row in rows.values()} == {THREADS}
+
+
+def test_no_process_of_any_of_them_is_left(session: SessionFolder) -> None:
+    assert_nothing_left(session)
+    ended = [record for record in records_of(session) if isinstance(record, BlockEnded)]
+    assert {record.method: record.left_behind for record in ended if record.left_behind} == {}
