@@ -1,0 +1,56 @@
+# mypy: ignore-errors
+# It runs in the runner, where mypy does not go.
+"""An engine with one flaw, named by its option `flaw`: what a flag must find in a real run. It needs no torch."""
+
+from __future__ import annotations
+
+import time
+
+from kasoku_engine import Engine
+
+RATE = 200.0
+
+
+class Flawed(Engine):
+    """Counts up from the last prompt id."""
+
+    def load(self, job: dict) -> dict:
+        self.flaw = job["options"].get("flaw")
+        self.timed = sum(not entry["warmup"] for entry in job["requests"])
+        sampling = {"do_sample": False, "repetition_penalty": 1.0}
+        if self.flaw == "sampling":
+            sampling["repetition_penalty"] = 1.3
+        dtype = "float16" if self.flaw == "dtype" else job["dtype"]
+        return {"dtype": dtype, "device": "cpu", "resolved": {"sampling": sampling}}
+
+    def generate(self, request: object, emit: object) -> str:
+        count, pause = request.max_new_tokens, 1 / RATE
+        if self.flaw == "lengths" and request.number == 1:
+            count -= 3
+        if self.flaw == "cold" and request.number == 0:
+            pause *= 2
+        if self.flaw == "drift":
+            pause *= 1 + 0.5 * request.number / self.timed
+        due = time.perf_counter()
+        for number in range(count):
+            due += pause
+            time.sleep(max(0.0, due - time.perf_counter()))
+            emit([number + 1])
+        return "length"
+
+    def cached_prompt_tokens(self) -> int:
+        return 3 if self.flaw == "cache" else 0
+
+    def evidence(self) -> dict:
+        return {
+            "cache": "none" if self.flaw == "off" else "dynamic",
+            "recompiles_timed": 2 if self.flaw == "recompiles" else 0,
+            "sampling": {"choice": "greedy"},
+        }
+
+    def greedy(self, prompt_ids: list) -> dict:
+        ids = [prompt_ids[-1], 5, 6, 7]
+        return {"ids": [*ids[:2], 9, 7] if self.flaw == "words" else ids, "margins": [2.0, 1.0, 0.125, 3.0]}
+
+
+ENGINE = Flawed

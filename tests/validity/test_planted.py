@@ -1,0 +1,90 @@
+"""Flaws planted in a real session, conductor, warden and runner included, and found by its flags."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from methods.home import private_folder
+from sessions.comparison import Comparison, ComparisonRow, compare
+from sessions.session_folder import SessionFolder
+from sessions.store import Store
+from tests.sessions.conftest import opened
+from tests.sessions.workplace import Workplace, runs_of
+
+ENGINE = Path(__file__).with_name("flawed_engine.py")
+REFERENCE = "flawless"
+EXPECTED = {
+    "off": "method not in effect: The cache was none, not dynamic.",
+    "lengths": "output lengths differ: 1 of 9 timed responses have 21 tokens, not 24",
+    "cache": "prompt from a prefix cache: up to 3 of 4 prompt tokens in 9 of 9 timed requests",
+    "cold": "warm-up not settled: the first timed request ran ",
+    "drift": "drift: the last third of the requests ran ",
+    "recompiles": "recompilation in the timed part: 2 frames compiled anew",
+    "sampling": "sampling resolved otherwise than asked: repetition_penalty is 1.3, not 1",
+    "dtype": "other dtype: the weights were loaded as float16, not bfloat16",
+    "words": "",
+}
+DETERMINED = ("method not", "output lengths", "prompt from", "recompilation", "sampling", "other dtype")
+
+
+def add_methods(work: Workplace) -> list[str]:
+    """A method for each flaw, and one without, as a user adds them."""
+    rows = []
+    for name in (REFERENCE, *EXPECTED):
+        rows += [f"[methods.{name}]", f'summary = "{name}"', f"engine = {json.dumps(str(ENGINE))}"]
+        rows += ['environments = { cpu = "plain" }', 'must_show = { cache = "dynamic" }']
+        if name != REFERENCE:
+            rows += [f'reference = "{REFERENCE}"', 'differs = "its flaw"', f'options = {{ flaw = "{name}" }}']
+    (private_folder(work.config / "methods") / "flawed.toml").write_text("\n".join(rows) + "\n")
+    return [REFERENCE, *EXPECTED]
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionFolder]:
+    """One session of all the methods, while another process keeps two cores busy."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        for work in opened(tmp_path_factory.mktemp("planted")):
+            yield work.run(*add_methods(work), requests=9, max_new_tokens=24, dtype="bfloat16")
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def rows(session: SessionFolder) -> dict[str, ComparisonRow]:
+    comparison: Comparison = compare(Store(session.path.parent), [(session.id, None)])
+    return {row.method: row for row in comparison.rows}
+
+
+@pytest.mark.parametrize("flaw", [flaw for flaw, flag in EXPECTED.items() if flag])
+def test_a_planted_flaw_is_flagged(rows: dict[str, ComparisonRow], flaw: str) -> None:
+    assert rows[flaw].status == "ok", rows[flaw].problem
+    assert any(flag.startswith(EXPECTED[flaw]) for flag in rows[flaw].flags), rows[flaw].flags
+
+
+def test_no_method_has_a_flaw_of_another(rows: dict[str, ComparisonRow]) -> None:
+    for name, row in rows.items():
+        found = [flag for flag in row.flags if flag.startswith(DETERMINED)]
+        assert all(EXPECTED.get(name) and flag.startswith(EXPECTED[name]) for flag in found), (name, found)
+
+
+def test_heavy_load_beside_is_flagged(rows: dict[str, ComparisonRow]) -> None:
+    loaded = [name for name, row in rows.items() if any(flag.startswith("heavy CPU load beside") for flag in row.flags)]
+    assert REFERENCE in loaded
+
+
+def test_other_words_are_found_where_they_begin(session: SessionFolder, rows: dict[str, ComparisonRow]) -> None:
+    assert rows["words"].first_difference == 2
+    assert rows["words"].equal_tokens_share == 0.75
+    assert "0.125 apart, a near tie in bfloat16" in rows["words"].difference
+    assert rows["cache"].first_difference is None
+    evidence = [json.loads(run["evidence"]) for run in runs_of(session)]
+    assert all("greedy" in facts for facts in evidence)
