@@ -28,6 +28,7 @@ from sessions.plan import (
 from sessions.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
+    from methods.models import Model, Prospect
     from probes.nvml import Nvml
     from sessions.store import Store
 
@@ -105,7 +106,7 @@ def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None
     chosen = _methods(wanted, preset, catalogue, device, home, config_folder)
     if wanted.aa:
         chosen = twice(chosen)
-    model = (wanted.model or preset.model).strip()
+    model = _model(wanted, preset)
     plan = Plan(
         preset=preset.name,
         model=model,
@@ -184,6 +185,12 @@ def _prompt(wanted: Wanted, preset: Preset) -> str | None:
 def _template(wanted: Wanted, preset: Preset) -> bool | None:
     """A preset's choice of raw or chat belongs to its own prompt."""
     return preset.template if wanted.prompt is None else None
+
+
+def _model(wanted: Wanted, preset: Preset) -> str:
+    if wanted.model is not None and not wanted.model.strip():
+        raise PlanError("--model is empty: name one that `kasoku models list` lists, org/name of the Hub, or a folder.")
+    return (wanted.model or preset.model).strip()
 
 
 def _check_home(home: Path) -> None:
@@ -268,8 +275,9 @@ def _check_model(plan: Plan, home: Path) -> None:
 
     try:
         prospect = models.check(plan.model, home)
-        if prospect.ready is not None:
-            prompt_of(plan, prospect.ready)
+        model = prospect.ready or _in_folder(plan.model, prospect)
+        if model is not None:
+            prompt_of(plan, model)
     except (models.ModelError, PromptError) as error:
         raise PlanError(str(error)) from None
     least = (plan.prompt_tokens or 1) + plan.sampling.max_new_tokens
@@ -278,6 +286,39 @@ def _check_model(plan: Plan, home: Path) -> None:
             f"A prompt of {plan.prompt_tokens or 'at least 1'} tokens and {plan.sampling.max_new_tokens} new ones"
             f" do not fit {prospect.name}'s context of {prospect.context_length}: shorten one of them."
         )
+
+
+def _in_folder(spec: str, prospect: Prospect) -> Model | None:
+    """A model in a folder as far as its prompt goes, before anything of its weights is read; else None."""
+    from methods.chat_template import TemplateError, chat_template
+    from methods.model_sources import InFolder, source_of
+    from methods.models import Model
+    from methods.tokeniser import FILE
+
+    source = source_of(spec)
+    if not isinstance(source, InFolder) or prospect.needs_environment:
+        return None
+    has_tokeniser = (source.path / FILE).exists()
+    try:
+        has_template = has_tokeniser and chat_template(source.path) is not None
+    except TemplateError:
+        has_template = False
+    unknown: dict[str, Any] = dict.fromkeys(("architecture", "layers", "kv_heads", "head_dim", "hidden_size"))
+    return Model(
+        name=prospect.name,
+        source=spec,
+        folder=source.path,
+        weights_digest="",
+        parameters=0,
+        weights_bytes=0,
+        dtype="",
+        context_length=prospect.context_length,
+        vocab_size=prospect.vocab_size,
+        eos_token_ids=(),
+        has_tokeniser=has_tokeniser,
+        has_chat_template=has_template,
+        **unknown,
+    )
 
 
 def estimate_s(plan: Plan, store: Store) -> float | None:

@@ -207,4 +207,6 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from tui.command_line import main as run  # the commands raise that module's errors, not this one's
+
+    sys.exit(run())

@@ -1,0 +1,324 @@
+"""A request that makes no sense: exit code 2, one line that says what is wrong and what would be right, no session."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.methods.hub_server import serving
+from tests.sessions.conftest import opened
+from tests.sessions.workplace import CONTEXT, KASOKU, Said, Workplace, make_model
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    for work in opened(tmp_path_factory.mktemp("bad")):
+        work.method("one")
+        work.method("two", reference="one")
+        make_model(work.model.with_name("talks"), ["hello", "world"])
+        yield work
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A request that was wrongly taken fails its own test and no other."""
+    yield
+    if "work" in request.fixturenames:
+        work: Workplace = request.getfixturevalue("work")
+        for folder in work.sessions():
+            folder.ask("stop")
+            work.finished(folder)
+            shutil.rmtree(folder.path)
+
+
+def refused(work: Workplace, said: Said, sentence: str) -> None:
+    assert (said.code, said.out) == (2, ""), said.out + said.err
+    assert said.err.endswith("\n")
+    assert said.err.count("\n") == 1, f"one line and no more: {said.err}"
+    assert said.err.startswith("kasoku: ")
+    assert len(said.err) < 700
+    assert re.search(sentence, said.err), said.err
+    assert "Traceback" not in said.err
+    assert work.sessions() == [], "no session was made"
+
+
+NO_GPU = r"there is no GPU to use \(.*\); use --device cpu\."
+RUN: dict[str, tuple[list[str], str]] = {
+    "an unknown method, and the nearest": (["--method", "onee"], r"no method 'onee': did you mean one\?"),
+    "the nearest of several": (["--method", "basline"], r"no method 'basline': did you mean baseline"),
+    "a method like no other": (["--method", "qqqq"], r"no method 'qqqq': `kasoku methods` lists"),
+    "no requests": (["--requests", "0"], r"--requests 0 makes no sense: give a whole number from 1 to 1,000,000"),
+    "negative requests": (["--requests", "-1"], r"--requests -1 makes no sense"),
+    "more requests than anybody waits for": (["--requests", "10000000000"], r"--requests 10000000000 makes no sense"),
+    "requests in words": (["--requests", "many"], r"--requests: invalid int value: 'many'"),
+    "requests with a point": (["--requests", "1.5"], r"--requests: invalid int value: '1.5'"),
+    "fewer requests than blocks": (
+        ["--requests", "2", "--blocks", "3"],
+        r"--requests 2 cannot be spread over 3 blocks: ask for 3 or more, or fewer --blocks",
+    ),
+    "no blocks": (["--blocks", "0"], r"--blocks 0 makes no sense: give a whole number from 1"),
+    "negative warm-ups": (["--warmup", "-1"], r"--warmup -1 makes no sense: give a whole number from 0"),
+    "a negative seed": (["--seed", "-1"], r"--seed -1 makes no sense"),
+    "a seed beyond all": (["--seed", str(2**31)], r"--seed 2147483648 makes no sense"),
+    "no tokens": (["--max-new-tokens", "0"], r"--max-new-tokens 0 makes no sense: give a whole number from 1"),
+    "a negative length": (["--max-new-tokens", "-8"], r"--max-new-tokens -8 makes no sense"),
+    "a temperature that is none": (["--temperature", "nan"], r"--temperature nan makes no sense: give a number from 0"),
+    "a negative temperature": (["--temperature", "-0.1"], r"--temperature -0.1 makes no sense"),
+    "a huge temperature": (["--temperature", "1e9"], r"--temperature 1e\+09 makes no sense"),
+    "an endless temperature": (["--temperature", "inf"], r"--temperature inf makes no sense"),
+    "top-p above one": (["--top-p", "1.5"], r"--top-p 1.5 makes no sense: give a number from 1e-06 to 1"),
+    "top-p of zero": (["--top-p", "0"], r"--top-p 0 makes no sense"),
+    "top-p that is none": (["--top-p", "nan"], r"--top-p nan makes no sense"),
+    "a negative top-k": (["--top-k", "-1"], r"--top-k -1 makes no sense"),
+    "no repetition penalty": (["--repetition-penalty", "0"], r"--repetition-penalty 0 makes no sense"),
+    "an unknown dtype": (["--dtype", "int3"], r"--dtype int3 is not known: it is one of bfloat16, float16, float32"),
+    "an unknown preset": (["--preset", "slow"], r"no preset 'slow': it is one of quick, article"),
+    "no threads": (["--threads", "0"], r"--threads 0 makes no sense"),
+    "no time to load": (["--load-deadline", "0"], r"--load-deadline 0 makes no sense"),
+    "a deadline that is none": (["--token-deadline", "nan"], r"--token-deadline nan makes no sense"),
+    "a length in words": (["--prompt-tokens", "few"], r"prompt-tokens: invalid int value: .few."),
+    "text and length": (["--prompt", "hi", "--prompt-tokens", "4"], r"--prompt and --prompt-tokens exclude each other"),
+    "a prompt without tokens": (["--prompt-tokens", "0"], r"--prompt-tokens 0 makes no sense"),
+    "a prompt and output longer than the context": (
+        ["--prompt-tokens", str(CONTEXT - 5), "--max-new-tokens", "10"],
+        rf"{CONTEXT - 5} tokens and 10 new ones do not fit model's context of {CONTEXT}; shorten the prompt or lower",
+    ),
+    "an output longer than the context": (["--max-new-tokens", str(CONTEXT)], r"do not fit"),
+    "raw and chat": (["--raw", "--chat"], r"--chat: not allowed with argument --raw"),
+    "an unknown option": (["--tempature", "1"], r"(?i)unrecognized arguments: --tempature"),
+    "an option without its value": (["--method"], r"--method: expected one argument"),
+    "words that are no option": (["fast"], r"(?i)unrecognized arguments: fast"),
+    "a device that is none": (["--device", "tpu"], r"--device tpu is no device: give cpu, or GPU indices"),
+    "a model without a name": (["--model", ""], r"(?i)model"),
+    "a shape that nobody has": (["--model", "synthetic:gpt-99"], r"gpt-99.*llm-jp-1.3b"),
+}
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_run_refuses(work: Workplace, name: str) -> None:
+    changed, sentence = RUN[name]
+    given = [] if "--method" in changed else ["one"]
+    refused(work, work.command(*work.options(*given), *changed), sentence)
+
+
+@pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="there is a GPU here")
+@pytest.mark.parametrize("device", ["0", "0,1", "7"])
+def test_a_gpu_that_is_not_there_is_refused(work: Workplace, device: str) -> None:
+    refused(work, work.command(*work.options("one", device=device)), rf"--device {device}: {NO_GPU}")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        ("", r"[Tt]he prompt is empty: .*has no text in it"),
+        (" \n\t", r"[Tt]he prompt is empty"),
+        ("@/no/such/file", r"prompt file /no/such/file cannot be read: no such file or directory"),
+        ("@{folder}", r"cannot be read: is a directory"),
+        ("@{folder}/empty", r"[Tt]he prompt is empty: the file .*/empty has no text in it"),
+        ("@{folder}/binary", r"prompt file .*/binary is no UTF-8 text"),
+        ("-", r"[Tt]he prompt is empty: standard input has no text in it"),
+    ],
+)
+def test_a_prompt_that_is_none_is_refused(
+    work: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str, sentence: str
+) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    monkeypatch.setattr("sys.stdin", io.StringIO(" "))
+    options = work.options("one", model=work.model.with_name("talks"), prompt_tokens=None)
+    refused(work, work.command(*options, "--prompt", prompt.format(folder=tmp_path)), sentence)
+
+
+def test_a_text_for_a_model_without_a_tokeniser_is_refused(work: Workplace) -> None:
+    options = work.options("one", prompt_tokens=None, prompt="hello")
+    refused(work, work.command(*options), "has no tokeniser, so it takes no text; give --prompt-tokens N")
+
+
+def test_a_text_longer_than_the_context_is_refused(work: Workplace, tmp_path: Path) -> None:
+    make_model(tmp_path / "model", ["hello", "world"], max_position_embeddings=20)
+    options = work.options("one", model=tmp_path / "model", prompt_tokens=None, prompt="hello " * 15)
+    refused(work, work.command(*options), r"A prompt of 15 tokens and 8 new ones do not fit model's context of 20")
+
+
+Damage = Callable[[Path], object]
+MODELS: dict[str, tuple[Damage, str]] = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), r"holds no config\.json"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), r"holds no model\.safetensors"),
+    "truncated weights": (
+        lambda folder: os.truncate(folder / "model.safetensors", 500),
+        r"no whole safetensors file \(.*\); fetch or copy it again",
+    ),
+    "a truncated header": (lambda folder: os.truncate(folder / "model.safetensors", 20), "header is cut off"),
+    "pickled weights": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+        "only pickled weights.*never loaded here",
+    ),
+    "a config that is no JSON": (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is no JSON"),
+    "a tokeniser that is none": (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_folder_without_a_whole_model_is_refused(work: Workplace, tmp_path: Path, name: str) -> None:
+    damage, sentence = MODELS[name]
+    folder = make_model(tmp_path / "model", ["hello", "world"])
+    damage(folder)
+    refused(work, work.command(*work.options("one", model=folder)), sentence)
+
+
+def test_a_folder_that_is_not_there_or_is_a_file_is_refused(work: Workplace, tmp_path: Path) -> None:
+    refused(work, work.command(*work.options("one", model=tmp_path / "none")), f"There is no folder {tmp_path}/none")
+    (tmp_path / "file").touch()
+    refused(work, work.command(*work.options("one", model=tmp_path / "file")), "is a file; name the folder")
+
+
+@contextmanager
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Hub on this machine with a gated repository."""
+    with serving({"org/gated": {"config.json": b"{}"}, "org/empty": {"README.md": b""}}) as server:
+        server.gated.add("org/gated")
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        yield server.address
+
+
+HUB: dict[str, str] = {
+    "org/gated": r"org/gated is gated: accept its terms at \S+/org/gated, then log in with `hf auth login` or set HF_TOKEN",
+    "org/absent": r"The Hub has no model org/absent, or none that you may see",
+    "org/empty": r"org/empty on the Hub holds no config\.json, so there is no model in it",
+    "org/name/more": r"No model is called 'org/name/more'; there are smollm2-135m",
+    "no spaces/here": r"No model is called 'no spaces/here'",
+}
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_repository_that_cannot_be_had_is_refused(
+    work: Workplace, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hub(monkeypatch):
+        command = [str(KASOKU), *work.options("one", model=name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        said = Said(done.returncode, done.stdout, done.stderr)
+    refused(work, said, HUB[name])
+
+
+def test_a_hub_that_cannot_be_reached_is_refused_with_its_reason(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    command = [str(KASOKU), *work.options("one", model="org/name")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    refused(
+        work,
+        Said(done.returncode, done.stdout, done.stderr),
+        r"Hub cannot be reached \(.*Connection refused\).*does not hold org/name",
+    )
+
+
+COMMANDS: dict[str, tuple[list[str], str]] = {
+    "an unknown command": (["rnu"], r"(?i)invalid choice: 'rnu'.*run"),
+    "show without a session": (["show"], "required: session"),
+    "a negative speed": (["replay", "last", "--speed", "-1"], "no sessions yet"),
+    "stop with nothing to stop": (["stop"], r"No session is running"),
+    "attach with nothing to follow": (["attach"], r"No session is running: `kasoku run` starts one"),
+    "no folder to export to": (["export", "last"], "required: --out"),
+    "an environment that nobody knows": (["env", "create", "tourch"], r"'tourch'; did you mean torch\?"),
+    "an interpreter that is not there": (
+        ["env", "use", "torch", "/no/python"],
+        "There is no Python /no/python",
+    ),
+    "an environment that was never made": (["env", "remove", "torch"], "There is no environment torch to remove"),
+    "a model that is none": (["models", "fetch", "/no/such/model"], "There is no folder /no/such/model"),
+    "the workbench without a terminal": ([], r"needs a terminal; without one there are `kasoku run`"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_other_commands_refuse(work: Workplace, name: str) -> None:
+    arguments, sentence = COMMANDS[name]
+    refused(work, work.command(*arguments), sentence)
+
+
+@pytest.mark.parametrize("command", ["show", "attach", "stop", "resume", "replay", "compare", "export"])
+def test_an_unknown_session_is_refused(work: Workplace, command: str) -> None:
+    more = ["--out", "/tmp/nowhere"] if command == "export" else []  # noqa: S108
+    refused(work, work.command(command, "20250101-000000-abcdef", *more), r"There are no sessions yet: `kasoku run`")
+
+
+def test_an_unknown_session_beside_others_is_refused(tmp_path: Path) -> None:
+    for work in opened(tmp_path):
+        folder = work.run(work.method("one"))
+        for arguments, sentence in (
+            (["show", "nothing"], f"There is no session 'nothing': `kasoku sessions` lists them.*{folder.id}"),
+            (["stop", folder.id], f"{folder.id} is not running"),
+            (["compare", f"{folder.id}:two"], f"{folder.id} has no method 'two': it has one"),
+            (["replay", folder.id, "--speed", "0"], r"--speed 0 makes no sense: give a number from 0\.01"),
+            (["replay", folder.id, "--speed", "nan"], r"--speed nan makes no sense"),
+            (["export", folder.id, "--out", str(folder.journal)], r"cannot be made|cannot be written"),
+            (["compare", folder.id, "--csv", str(tmp_path / "no" / "such" / "x.csv")], "cannot be written"),
+        ):
+            said = work.command(*arguments)
+            assert (said.code, said.out) == (2, ""), said
+            assert said.err.count("\n") == 1
+            assert re.search(sentence, said.err), said.err
+        assert len(work.sessions()) == 1
+
+
+def unwritable(tmp_path: Path, kind: str) -> Path:
+    """A home that nothing can be written to; root may write past permission bits, so there are others."""
+    if kind == "a file in the way":
+        (tmp_path / "home").write_text("mine")
+        return tmp_path / "home" / "kasoku"
+    if kind == "a file as sessions":
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home" / "sessions").write_text("mine")
+        return tmp_path / "home"
+    return Path("/proc/kasoku")
+
+
+@pytest.mark.parametrize("kind", ["a file in the way", "a file as sessions", "a read-only file system"])
+def test_a_home_that_cannot_be_written_is_refused(
+    work: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    home = unwritable(tmp_path, kind)
+    monkeypatch.setenv("KASOKU_HOME", str(home))
+    said = work.command(*work.options("one"))
+    refused(work, said, r"Kasoku cannot write to .*; make it writable, or set KASOKU_HOME")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_home_on_a_read_only_disk_is_refused(
+    work: Workplace, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    monkeypatch.setenv("KASOKU_HOME", str(small_disk / "home"))
+    refused(work, work.command(*work.options("one")), r"Kasoku cannot write to .*[Rr]ead-only file system")
+
+
+def test_a_preset_of_which_nothing_can_run_here_says_what_mends_it(work: Workplace) -> None:
+    said = work.command("run", "--device", "cpu", "--model", str(work.model))
+    refused(work, said, r"None of these methods can run here: .*`kasoku env create torch`.*--create-environments")
+
+
+def test_the_command_itself_says_it_on_stderr_alone(work: Workplace) -> None:
+    """As a process, once, and in a terminal's language."""
+    refused(work, work.kasoku("run", "--requests", "0"), "--requests 0 makes no sense")
+
+
+@pytest.mark.parametrize("argument", ["\x1b[31mred", "a\nb", "\x9b6n", "x" * 5_000, "\udcff", "[bold]x[/bold]"])
+def test_what_was_typed_comes_back_harmless_and_in_one_line(work: Workplace, argument: str) -> None:
+    for arguments in (["run", "--method", argument], ["show", argument], ["run", "--model", argument], [argument]):
+        said = work.command(*arguments)
+        assert said.code == 2, said
+        assert said.err.count("\n") == 1
+        assert len(said.err) < 700
+        assert not set(said.err[:-1]) & {chr(code) for code in [*range(32), *range(0x7F, 0xA0)]}
+        assert said.err.encode(errors="strict")
