@@ -53,7 +53,10 @@ def complete(frames: Frames, context: Context) -> Frames:
     outliers: dict[tuple[Any, ...], str] = {}
     for row, block in zip(rows, blocks, strict=True):
         row["flags"] = [*row["flags"], *map(str, validity.block_flags(block))]
-        for request, flag in validity.outliers(block).items():
+        found = validity.outliers(block)
+        if found:
+            row["flags"].append(str(validity.several(found, len(block.timed()))))
+        for request, flag in found.items():
             outliers[(*(row[name] for name in RUN_KEY), request)] = str(flag)
     _lengths_beside(rows, blocks)
     for row in rows:

@@ -268,6 +268,12 @@ def outliers(block: Block) -> dict[int, Flag]:
     return found
 
 
+def several(found: Mapping[int, Flag], of: int) -> Flag:
+    """One flag for a block's outliers; each request has its own."""
+    number, first = next(iter(found.items()))
+    return Flag("outliers", f"{len(found)} of {of} timed requests, request {number} for one: {first.cause}")
+
+
 def _cause(window: pl.DataFrame, during: pl.DataFrame, block: Block) -> str:
     for source in block.sources:
         held = [word for mask in _values(during, source, "throttle_reasons") if slows(mask) for word in

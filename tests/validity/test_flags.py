@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from sessions.plan import Plan, Sampling
-from sessions.validity import Block, block_flags, lengths_beside, merged, outliers
+from sessions.validity import Block, block_flags, lengths_beside, merged, outliers, several
 from tests.validity.made_frames import PLAN, TOKENS, block, evidence, requests, run, telemetry, tenths
 
 SAMPLED = Plan(
@@ -134,6 +134,9 @@ def test_an_outlier_names_what_was_different() -> None:
     assert {number: str(flag) for number, flag in found.items()} == {
         2: "outlier: 38 % slower than the median; power cap on gpu0"
     }
+    assert str(several(found, 7)) == (
+        "outliers: 1 of 7 timed requests, request 2 for one: 38 % slower than the median; power cap on gpu0"
+    )
     alone = outliers(block(rows=requests(rates)))
     assert str(alone[2]).endswith("nothing seen in the telemetry explains it")
 
