@@ -10,8 +10,15 @@ from rich.console import Console
 WIDTH_OF_A_FILE = 160
 
 
+class _Console(Console):
+    """Leaves it to the command line what a reader that is gone means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console(file: TextIO | None = None, quiet: bool = False) -> Console:
     """A console on `file` (stdout) that colours nothing by itself."""
     stream = file or sys.stdout
     width = None if stream.isatty() else WIDTH_OF_A_FILE
-    return Console(file=stream, width=width, quiet=quiet, highlight=False)
+    return _Console(file=stream, width=width, quiet=quiet, highlight=False)

@@ -47,9 +47,9 @@ class ProgressView:
 def milestones(live: Live) -> list[str]:
     """What has happened so far as whole sentences, each of which is said once."""
     lines = [
-        f"{phase.name}: {one_line(phase.detail or phase.state)}"
+        one_line(f"{phase.name}: {phase.detail or phase.state}")
         for phase in live.phases
-        if phase.state in ("ended", "failed")
+        if phase.state in ("ended", "failed") or (phase.state == "started" and phase.detail)
     ]
     lines += [_blocks_sentence(row) for row in live.methods if row.blocks_done and row.name != live.method]
     return lines + [one_line(note) for note in live.notes]
@@ -57,7 +57,7 @@ def milestones(live: Live) -> list[str]:
 
 def _blocks_sentence(row: MethodLive) -> str:
     what = f"{rate(row.tok_s_mean)} tok/s" if row.tok_s_mean is not None else row.state
-    return f"{row.name}: {row.blocks_done} of {row.blocks} blocks done, {what}"
+    return one_line(f"{row.name}: {row.blocks_done} of {row.blocks} blocks done, {what}")
 
 
 def picture(live: Live, width: int, footer: str) -> RenderableType:
@@ -90,7 +90,7 @@ def _head(live: Live) -> Text:
         parts.append(f"{rate(live.tok_s_now)} tok/s now")
     if live.left_s is not None:
         parts.append(f"about {duration(live.left_s)} left")
-    return Text(" — ".join(parts), style="bold", overflow="ellipsis", no_wrap=True)
+    return Text(one_line(" — ".join(parts)), style="bold", overflow="ellipsis", no_wrap=True)
 
 
 def _phase_line(name: str, detail: str, done: int | None, total: int | None, unit: str) -> Text:
@@ -98,7 +98,7 @@ def _phase_line(name: str, detail: str, done: int | None, total: int | None, uni
     if done is not None:
         shown = size if unit == "bytes" else str
         amount = f" {shown(done)}" + (f" of {shown(total)}" if total else "")
-    return Text(f"  {name}: {one_line(detail, 120)}{amount}", overflow="ellipsis", no_wrap=True)
+    return Text(f"  {one_line(f'{name}: {detail}', 160)}{amount}", overflow="ellipsis", no_wrap=True)
 
 
 def _method_line(row: MethodLive, current: str | None) -> Text:
@@ -106,7 +106,7 @@ def _method_line(row: MethodLive, current: str | None) -> Text:
     effect = "" if row.in_effect is None else "  in effect" if row.in_effect else "  NOT in effect"
     ratio = UNKNOWN if row.ratio is None else f"{row.ratio:.2f}×"
     text = (
-        f"{mark} {row.name:<24} {rate(row.tok_s_mean):>7} tok/s {ratio:>7}"
+        f"{mark} {one_line(row.name, 40):<24} {rate(row.tok_s_mean):>7} tok/s {ratio:>7}"
         f"  {row.blocks_done}/{row.blocks} blocks{effect} {trend(row.history, 12)}"
     )
     return Text(text, style="bold" if row.name == current else "", overflow="ellipsis", no_wrap=True)

@@ -191,7 +191,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 HUB: dict[str, str] = {
-    "org/gated": r"org/gated is gated: accept its terms at \S+/org/gated, then log in with `hf auth login` or set HF_TOKEN",
+    "org/gated": r"org/gated is gated: accept its terms at \S+/org/gated, then log in with `hf auth login`",
     "org/absent": r"The Hub has no model org/absent, or none that you may see",
     "org/empty": r"org/empty on the Hub holds no config\.json, so there is no model in it",
     "org/name/more": r"No model is called 'org/name/more'; there are smollm2-135m",

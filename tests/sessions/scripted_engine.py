@@ -28,7 +28,8 @@ from pathlib import Path
 from kasoku_engine import Engine, UnsupportedError
 
 VOCABULARY = 64
-ESCAPES = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J \r\x08 [bold]markup[/bold]"
+# A title, the alternate screen, a question that the terminal answers, one-byte CSI, and rich's markup.
+ESCAPES = "\x1b]0;owned\x07 \x1b[?1049h \x1b[6n \x9b6n \r\x08 [blink]markup[/blink]"
 LONG_LINE_BYTES = 100 << 20
 
 

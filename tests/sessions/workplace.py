@@ -55,9 +55,21 @@ class Workplace:
     model: Path
     methods: dict[str, dict[str, object]] = field(default_factory=dict)
 
-    def method(self, name: str, reference: str | None = None, environment: str = "plain", **options: object) -> str:
+    def method(
+        self,
+        name: str,
+        reference: str | None = None,
+        environment: str = "plain",
+        presets: Sequence[str] = (),
+        **options: object,
+    ) -> str:
         """Have a method of the scripted engine in the catalogue."""
-        self.methods[name] = {"reference": reference, "environment": environment, "options": options}
+        self.methods[name] = {
+            "reference": reference,
+            "environment": environment,
+            "presets": list(presets),
+            "options": options,
+        }
         rows = []
         for each, row in self.methods.items():
             rows += [
@@ -65,6 +77,7 @@ class Workplace:
                 f'summary = "scripted: {each}"',
                 f"engine = {json.dumps(str(ENGINE))}",
                 f"environments = {{ cpu = {json.dumps(row['environment'])} }}",
+                f"presets = {json.dumps(row['presets'])}",
                 'must_show = { cache = "dynamic" }',
             ]
             if row["reference"]:
