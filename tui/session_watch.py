@@ -28,7 +28,10 @@ SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the screen shows at one moment. `problem` is a sentence where the session cannot be followed any further."""
+    """What the screen shows at one moment. `problem` is a sentence where the session cannot be followed any further.
+
+    `closing`: the journal has its end, and the conductor is still writing the frames; then comes `over`.
+    """
 
     live: Live
     plan: Plan
@@ -36,6 +39,7 @@ class View:
     problem: str = ""
     rejected: int = 0
     gpu_names: Mapping[str, str] = field(default_factory=dict)
+    closing: bool = False
 
 
 class SessionWatch:
@@ -54,7 +58,7 @@ class SessionWatch:
         self._deliver = deliver
         self._wanted = threading.Event()
         self._wanted.set()
-        self._moved = False
+        self._moved = self._closing = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch {folder.id}", daemon=True)
 
@@ -97,18 +101,21 @@ class SessionWatch:
         news = True
         while not self._closed.is_set():
             behind = self._take_in(follower)
-            over = (follower.ended or follower.abandoned) and not behind
+            closing = follower.ended and self.folder.is_live()  # the conductor writes the frames before it goes
+            over = (follower.ended or follower.abandoned) and not behind and not closing
             if over and not follower.ended and follower.poll(POLL_BYTES):
                 follower.abandoned = False  # its last lines came between the read and the look at the lock
                 continue
             news = news or behind or self._moved
+            if closing and not self._closing:
+                self._closing = news = True
             if over or (news and self._wanted.is_set()):
                 live = follower.snapshot()
                 names = names or self._gpu_names(live.gpus)
                 self._wanted.clear()
                 news = False
                 problem = ABANDONED if over and not follower.ended else ""
-                self._send(View(live, follower.plan, over, problem, follower.rejected, names))
+                self._send(View(live, follower.plan, over, problem, follower.rejected, names, closing))
             if over:
                 return
             if not behind:

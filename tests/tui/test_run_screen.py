@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sessions.journal import JournalWriter
 from sessions.records import SessionEnded
 from sessions.session_folder import SessionFolder
 from tests.tui.conftest import DEAD, FIRST, workbench
+from tests.tui.journals import write_session
 from tests.tui.screen_text import assert_as_kept, in_mid_run, settled, until
 from tui.screens.ask import Confirm
 from tui.screens.run import RunScreen
@@ -83,12 +85,19 @@ async def test_leaving_says_that_the_session_goes_on(running: Path) -> None:
     assert app.return_code == 0
 
 
-async def test_the_end_is_seen_and_the_session_can_be_opened(running: Path) -> None:
-    async with workbench(running).run_test(size=(120, 30), notifications=True) as pilot:
+async def test_the_end_is_said_when_the_frames_are_written_and_the_form_comes_back(bare: Path) -> None:
+    folder = write_session(bare, session=FIRST, ended=False)
+    lock = folder.try_lock()
+    assert lock is not None
+    async with workbench(bare).run_test(size=(120, 30), notifications=True) as pilot:
         await until(pilot, in_mid_run, "the request that runs")
-        journal = JournalWriter(running / "sessions" / FIRST)
+        journal = JournalWriter(folder.path)
         journal.append(SessionEnded(t=2_000_000_000_000, status="finished"))
         journal.close()
+        await until(
+            pilot, lambda text: "saving" in text.splitlines()[0] and "Writing the frames" in text, "the closing"
+        )
+        os.close(lock)
         await until(pilot, lambda text: "finished" in text.splitlines()[0], "the end")
         await pilot.press("n")
         await until(pilot, lambda text: "[✓] baseline" in text, "the form")

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from rich.cells import cell_len, get_character_cell_size
 from rich.segment import Segment
+from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.reactive import var
@@ -30,6 +31,7 @@ class LiveText(ScrollView, can_focus=True):
         overflow-x: hidden;
         overflow-y: auto;
         scrollbar-size-vertical: 1;
+        scrollbar-gutter: stable;
         background: $surface;
         color: $text;
         &:focus { background-tint: $foreground 4%; }
@@ -43,6 +45,12 @@ class LiveText(ScrollView, can_focus=True):
         self._source = ""
         self._lines: list[str] = [""]
         self._wrapped_width = 0
+        self._style: Style | None = None
+
+    def notify_style_update(self) -> None:
+        """Another theme, or the focus: the style is found again."""
+        super().notify_style_update()
+        self._style = None
 
     @property
     def text(self) -> str:
@@ -60,14 +68,24 @@ class LiveText(ScrollView, can_focus=True):
             first = len(self._lines) - 1
             self._lines[first:] = wrap(self._lines[first], plain(text[len(self._source) :]), self._width)
         self._source, self._wrapped_width = text, self._width
-        height = len(self._lines)
-        if height != self.virtual_size.height:
-            self.virtual_size = Size(self._width, height)
-        top = self.scroll_offset.y
-        if self.following and height - self.size.height > top:
+        self._make_room()
+        height, top = self.virtual_size.height, self.scroll_offset.y
+        if self.following and height - self.size.height != top:
             self.scroll_to(y=height - self.size.height, animate=False, force=True)
         else:
-            self.refresh_lines(first, max(height - first, self.size.height if first == 0 else 1))
+            self.refresh_lines(first, max(len(self._lines) - first, self.size.height if first == 0 else 1))
+
+    def _make_room(self) -> None:
+        """Have blank lines below the text, a quarter of the pane: scrolling repaints all, so it is done in leaps."""
+        needed, pane = len(self._lines), self.size.height
+        if needed <= pane:
+            height = pane
+        elif needed <= self.virtual_size.height <= needed + pane // 2:
+            return
+        else:
+            height = needed + pane // 4
+        if height != self.virtual_size.height:
+            self.virtual_size = Size(self._width, height)
 
     @property
     def _width(self) -> int:
@@ -86,7 +104,7 @@ class LiveText(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         place = y + self.scroll_offset.y
-        style = self.rich_style
+        style = self._style = self._style or self.rich_style
         line = self._lines[place] if place < len(self._lines) else ""
         return Strip([Segment(line, style)]).adjust_cell_length(self.size.width, style)
 

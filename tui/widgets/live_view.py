@@ -116,7 +116,7 @@ class LiveView(Widget):
         live = view.live
         preparing = live.status == "preparing" or (live.method is None and not live.text and not view.over)
         self.set_class(preparing, "preparing")
-        self.line.show_live(live, view.plan, mode)
+        self.line.show_live(live, view.plan, mode, view.closing)
         self.table.show_live(live)
         if preparing or (before is not None and before.live.phases != live.phases):
             self.phases.show_phases(live.phases, live.notes[-3:])
@@ -140,6 +140,8 @@ class LiveView(Widget):
     def _title(self, view: View) -> list[Piece]:
         live = view.live
         if live.method is None:
+            if view.closing:
+                return [("Writing the frames…", "accent")]
             if view.over:
                 words = {"finished": "The session has ended: enter opens it in full, 3 compares it."}
                 return [(words.get(live.status, f"The session is {live.status}."), "accent")]

@@ -161,7 +161,7 @@ class RunForm(Widget):
     def on_mount(self) -> None:
         self._show_presets()
         self.focus_methods()
-        self.check_now()
+        self.call_after_refresh(self.check_now)  # what it imports in its thread would hold up the first paint
 
     def on_resize(self) -> None:
         self.set_class(self.size.width >= WIDE, "wide")

@@ -25,10 +25,11 @@ class SessionLine(DrawnLines):
         self._live: Live | None = None
         self._plan: Plan | None = None
         self._mode = ""
+        self._closing = False
 
-    def show_live(self, live: Live, plan: Plan, mode: str = "") -> None:
-        """Show a session at a moment. `mode` is said first: a replay's speed."""
-        self._live, self._plan, self._mode = live, plan, mode
+    def show_live(self, live: Live, plan: Plan, mode: str = "", closing: bool = False) -> None:
+        """Show a session at a moment. `mode` (a replay's speed) is said first; `closing`: frames are being written."""
+        self._live, self._plan, self._mode, self._closing = live, plan, mode, closing
         self.show()
 
     def draw(self, width: int) -> list[list[Piece]]:
@@ -57,6 +58,8 @@ class SessionLine(DrawnLines):
         return parts
 
     def _end(self, live: Live) -> tuple[str, str]:
+        if self._closing:
+            return "saving", "accent"
         if live.status not in ("preparing", "running"):
             return live.status, STATUS_STYLES.get(live.status, "")
         if live.left_s is not None:
