@@ -13,7 +13,7 @@ from methods.home import HomeError, config_folder, home
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.figures import size
-from tui.terminal_text import one_line
+from tui.terminal_text import one_line, plain
 
 
 def list_environments(options: argparse.Namespace) -> int:
@@ -45,7 +45,7 @@ def create(options: argparse.Namespace) -> int:
     except (environments.CreationError, HomeError) as error:
         sys.stderr.write(f"kasoku: {one_line(str(error), 2000)}\n")
         return EXIT_METHOD_FAILED
-    sys.stdout.write(f"{options.name} is ready: {made.python}\n")
+    sys.stdout.write(plain(f"{options.name} is ready: {made.python}") + "\n")
     return EXIT_OK
 
 
@@ -65,7 +65,7 @@ def use(options: argparse.Namespace) -> int:
     except (environments.EnvironmentProblemError, HomeError) as error:
         raise UsageError(str(error)) from None
     sys.stdout.write(
-        f"{options.name} is {chosen.python} from now on; `kasoku env remove {options.name}` takes it back.\n"
+        plain(f"{options.name} is {chosen.python} from now on; `kasoku env remove {options.name}` takes it back.\n")
     )
     return EXIT_OK
 
@@ -76,5 +76,5 @@ def remove(options: argparse.Namespace) -> int:
         gone = environments.remove(options.name, home(), config_folder())
     except (environments.EnvironmentProblemError, HomeError) as error:
         raise UsageError(str(error)) from None
-    sys.stdout.write("".join(f"removed {path}\n" for path in gone))
+    sys.stdout.write("".join(f"removed {plain(str(path))}\n" for path in gone))
     return EXIT_OK

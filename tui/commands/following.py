@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from methods.home import SESSIONS, home
 from sessions.article import article_tables, prepared_model
@@ -75,6 +78,28 @@ def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
             return False
 
         return follow(view, poll, interrupted)
+
+
+@contextmanager
+def held_back() -> Iterator[list[int]]:
+    """Keep ctrl+c until the body, which begins a session, is over; the list then says whether it was pressed."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def watch_own(folder: SessionFolder, pressed: list[int], *, quiet: bool) -> bool:
+    """Follow a session that this command began: ctrl+c stops it, also one that came before there was a view."""
+    try:
+        if pressed:
+            raise KeyboardInterrupt
+        return watch(folder, ctrl_c_stops=True, quiet=quiet)
+    except KeyboardInterrupt:
+        folder.ask("stop")
+        return True
 
 
 def outcome(folder: SessionFolder, as_json: bool) -> int:

@@ -12,7 +12,7 @@ from methods.home import HomeError, config_folder, home
 from tui.command_line import EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.figures import size
-from tui.terminal_text import one_line
+from tui.terminal_text import one_line, plain
 
 
 def list_models(options: argparse.Namespace) -> int:
@@ -26,7 +26,7 @@ def list_models(options: argparse.Namespace) -> int:
         if row.model is not None:
             facts += [f"{row.model.parameters / 1e6:.0f} M parameters", size(row.model.weights_bytes), row.model.dtype]
             facts += [str(row.model.architecture or ""), f"context {row.model.context_length}"]
-        sys.stdout.write(f"{row.spec}: {one_line(', '.join(fact for fact in facts if fact), 300)}\n")
+        sys.stdout.write(one_line(f"{row.spec}: {', '.join(fact for fact in facts if fact)}", 600) + "\n")
         if row.summary:
             sys.stdout.write(f"    {one_line(row.summary, 300)}\n")
     return EXIT_OK
@@ -41,5 +41,5 @@ def fetch(options: argparse.Namespace) -> int:
             model = models.prepare(options.model, home(), converter, lines.report)
     except (models.ModelError, HomeError) as error:
         raise UsageError(str(error)) from None
-    sys.stdout.write(f"{model.source} is ready: {model.folder}\n")
+    sys.stdout.write(plain(f"{model.source} is ready: {model.folder}") + "\n")
     return EXIT_OK

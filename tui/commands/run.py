@@ -11,20 +11,22 @@ from sessions.launch import launch
 from sessions.planning import PlanError, Wanted, make_plan
 from sessions.session_folder import SessionError
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
-from tui.commands.following import outcome, watch
+from tui.commands.following import held_back, outcome, watch_own
 
 
 def run(options: argparse.Namespace) -> int:
     """Plan, launch, follow, and show the outcome."""
     try:
-        folder = launch(home(), make_plan(wanted(options), home(), config_folder()))
+        plan = make_plan(wanted(options), home(), config_folder())
+        with held_back() as pressed:
+            folder = launch(home(), plan)
     except (PlanError, PromptError, SessionError) as error:
         raise UsageError(str(error)) from None
     if options.detach:
         sys.stdout.write(f"{folder.id}\n")
         sys.stderr.write(f"Running on its own: `kasoku attach {folder.id}` shows it, `kasoku stop` stops it.\n")
         return EXIT_OK
-    if watch(folder, ctrl_c_stops=True, quiet=options.json):
+    if watch_own(folder, pressed, quiet=options.json):
         sys.stderr.write(f"Left; {folder.id} is being stopped and saved: `kasoku show {folder.id}`.\n")
         return EXIT_INTERRUPTED
     return outcome(folder, options.json)

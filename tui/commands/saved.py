@@ -157,7 +157,7 @@ def export(options: argparse.Namespace) -> int:
         paths = export_session(_opened(options.session), Path(options.out))
     except (ExportError, SessionError) as error:
         raise UsageError(str(error)) from None
-    sys.stdout.write("".join(f"{path}\n" for path in paths))
+    sys.stdout.write("".join(f"{plain(str(path))}\n" for path in paths))
     return EXIT_OK
 
 

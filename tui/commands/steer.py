@@ -11,7 +11,7 @@ from sessions.closing import recover
 from sessions.launch import resume as launch_again
 from sessions.session_folder import SessionError
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
-from tui.commands.following import find, outcome, store, watch
+from tui.commands.following import find, held_back, outcome, store, watch_own
 
 PATIENCE_S = 60.0
 
@@ -46,7 +46,8 @@ def resume(options: argparse.Namespace) -> int:
     folder = find(options.session)
     try:
         recover(folder)
-        begun = launch_again(folder, home())
+        with held_back() as pressed:
+            begun = launch_again(folder, home())
     except SessionError as error:
         raise UsageError(str(error)) from None
     if not begun:
@@ -55,6 +56,6 @@ def resume(options: argparse.Namespace) -> int:
     if options.detach:
         sys.stdout.write(f"{folder.id}\n")
         return EXIT_OK
-    if watch(folder, ctrl_c_stops=True, quiet=False):
+    if watch_own(folder, pressed, quiet=False):
         return EXIT_INTERRUPTED
     return outcome(folder, as_json=False)
