@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from sessions.journal import JournalWriter
-from sessions.records import SessionEnded
+from sessions.records import SessionEnded, Telemetry
 from sessions.session_folder import SessionFolder
 from tests.tui.conftest import DEAD, FIRST, workbench
-from tests.tui.journals import write_session
+from tests.tui.journals import telemetry_rows, write_session
 from tests.tui.screen_text import assert_as_kept, in_mid_run, settled, until
 from tui.screens.ask import Confirm
 from tui.screens.run import RunScreen
@@ -108,6 +108,22 @@ async def test_a_conductor_that_died_is_a_sentence_in_the_view(saved: Path) -> N
         text = await until(pilot, lambda text: "conductor" in text, "the sentence")
         assert "is gone before its end" in text
         assert "Traceback" not in text
+
+
+async def test_a_gpu_that_fell_off_is_a_sentence_in_its_place(running: Path) -> None:
+    gone = "the GPU is lost: it fell off the bus"
+    journal = JournalWriter(running / "sessions" / FIRST)
+    rows = [
+        (source, metric, unit, None if source == "gpu0" else value, t, cost, gone if source == "gpu0" else status)
+        for source, metric, unit, value, t, cost, status in telemetry_rows(1_999_000_000_000, 1.0)
+        if metric != "temperature_c"
+    ]
+    journal.append(Telemetry(t=1_999_000_000_000, rows=rows))
+    journal.close()
+    for size in ((160, 48), (80, 24)):
+        async with workbench(running).run_test(size=size, notifications=True) as pilot:
+            text = await until(pilot, lambda text: gone in text, "the sentence")
+            assert re.search(r"GPU 1 ", text)
 
 
 async def test_a_torn_and_damaged_journal_is_shown_as_far_as_it_goes(running: Path) -> None:

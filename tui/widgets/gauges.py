@@ -16,6 +16,7 @@ from tui.widgets.drawn_lines import DrawnLines, Piece
 LABEL_WIDTH = 6
 VALUE_WIDTH = 14
 CURVE_WIDTH_MOST = 40
+FAST_METRICS = ("utilisation_percent", "memory_used_bytes", "power_w", "sm_clock_mhz", "cpu_percent", "ram_used_bytes")
 
 
 class Gauges(DrawnLines):
@@ -172,8 +173,11 @@ class _Readings:
 
     @property
     def unreadable(self) -> str:
-        """The reason where nothing of this source could be read (a GPU that fell off, no driver), else empty."""
-        own = [gauge for (source, _), gauge in self._gauges.items() if source == self._source]
+        """The reason where nothing that is read at 10 Hz could be read (a GPU that fell off), else empty.
+
+        What is read at 1 Hz, the temperature for one, may still stand there with its last value.
+        """
+        own = [gauge for name in FAST_METRICS if (gauge := self._gauges.get((self._source, name))) is not None]
         if not own or any(gauge.value is not None for gauge in own):
             return ""
         return plain(own[0].status)
