@@ -200,7 +200,12 @@ class Scripted(Engine):
             "device": "cpu",
             "threads": 1,
             "versions": {"scripted": "1"},
-            "resolved": {"folder": job["model_folder"]},
+            "resolved": {
+                "folder": job["model_folder"],
+                "modules": sorted({name.partition(".")[0] for name in sys.modules}),
+                "path": sys.path,
+                "variables": sorted(os.environ),
+            },
         }
 
     def generate(self, request: object, emit: object) -> str:
