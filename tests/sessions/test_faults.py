@@ -11,8 +11,13 @@ import polars as pl
 import psutil
 import pytest
 
+from sessions.block_run import BlockRun
 from sessions.launch import launch
+from sessions.plan import Plan, PlannedMethod
+from sessions.records import Prepared
 from sessions.session_folder import SessionFolder
+from sessions.warded_process import Verdict, WardedProcess
+from sessions.wire import WireTranslator
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
 from tui.terminal_text import one_line
@@ -238,3 +243,41 @@ def test_logs_are_the_users_alone(folder: SessionFolder) -> None:
     for path in [folder.path, *folder.path.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, f"{path} {oct(path.stat().st_mode)}"
         assert path.stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        (Verdict(signal=9, oom_kills=1), ("oom", "The kernel ended the runner because the machine ran out of memory.")),
+        (
+            Verdict(signal=9, oom_kills=0),
+            ("failed", "The runner was ended by signal 9 (SIGKILL) in the phase 'start'."),
+        ),
+        (Verdict(signal=9), ("failed", "The runner was ended by signal 9 (SIGKILL) in the phase 'start'.")),
+        (
+            Verdict(signal=6, oom_kills=1),
+            ("failed", "The runner was ended by signal 6 (SIGABRT) in the phase 'start'."),
+        ),
+    ],
+)
+def test_a_kill_while_the_kernel_was_out_of_memory_is_oom(
+    tmp_path: Path, verdict: Verdict, expected: tuple[str, str]
+) -> None:
+    """The warden reports by how much the kernel's count of such kills rose; filling a machine's memory would do it."""
+    plan = Plan(methods=[PlannedMethod(name="one", engine="e", environment="plain")])
+    block = plan.order()[0]
+    prepared = Prepared(
+        t=0,
+        model={},
+        prompts=[[1]],
+        prompt_text=None,
+        prompt_template=False,
+        stop_token_ids=[],
+        interpreters={},
+        unavailable={},
+    )
+    run = BlockRun(SessionFolder(tmp_path), plan, block, prepared, lambda record: None, lambda: "", tmp_path)
+    process = WardedProcess(["/bin/true"], tmp_path / "log", {}, tmp_path)
+    process.close()
+    translator = WireTranslator("one", 0, block.requests, [], 0, 8)
+    assert run._judge("", translator, verdict, process) == expected
