@@ -49,6 +49,7 @@ from sessions.telemetry_feed import TelemetryFeed
 from sessions.warden import become_subreaper
 
 IDLE_POWER_S = 2.0
+NOTED_TICKS = 10  # a second's worth
 WAIT_S = 0.2
 TIMED_EDGES = {"timed": "timed_start", "evidence": "timed_end"}
 NOT_AGAIN = "Not run: this method could not be loaded in block {block} ({error})"
@@ -227,8 +228,8 @@ class Conductor:
             raise
         self._energy(block, "end")
         self._attend()
-        if (lost := self._feed.missed_ticks - missed) > 0:
-            self._note(block, "telemetry gaps", f"{name}, block {block.block}: {lost} ticks of telemetry are missing.")
+        if (lost := self._feed.missed_ticks - missed) >= NOTED_TICKS:  # what counts of it is flagged from the frames
+            self._note(block, "", f"{name}, block {block.block}: {lost} ticks of telemetry are missing.")
         self._remember(block, outcome)
         return outcome.status
 

@@ -40,6 +40,7 @@ from sessions.records import (
     Telemetry,
     Tokens,
 )
+from sessions.vram import peak_vram
 
 INTERRUPTED = "Interrupted before the block ended: `kasoku resume` runs it again."
 NO_ENERGY = "no energy counter was read at the edges of this block"
@@ -290,7 +291,9 @@ class JournalFrames:
         for name, edges in (("energy_j", ("start", "end")), ("timed_energy_j", ("timed_start", "timed_end"))):
             if _difference(run.energy, *edges) is None:
                 missing.setdefault(name, missing.get("energy_j", NO_ENERGY))
-        vram, source = self._peak_vram(columns, telemetry)
+        gpus = self.machine.gpus if self.machine else []
+        load_ns = run.phases.get("load")
+        vram, source = peak_vram(telemetry, gpus, columns["started_ns"], load_ns, columns.get("ended_ns"))
         if vram is None:
             missing.setdefault("peak_vram_bytes", source)
         if columns.get("in_effect") is None:
@@ -315,25 +318,6 @@ class JournalFrames:
         row |= columns
         row["missing"] = json.dumps(missing, ensure_ascii=False)
         return {name: row.get(name) for name in RUNS}
-
-    def _peak_vram(self, columns: dict[str, Any], telemetry: pl.DataFrame) -> tuple[int | None, str]:
-        """Most memory in use on the session's GPUs during the block, less what was in use just before it began."""
-        gpus = self.machine.gpus if self.machine else []
-        if not gpus:
-            return None, "no GPU was used"
-        total = 0
-        for gpu in gpus:
-            used = telemetry.filter(
-                (pl.col("source") == gpu) & (pl.col("metric") == "memory_used_bytes") & pl.col("value").is_not_null()
-            )
-            before = used.filter(pl.col("t_ns") <= columns["started_ns"])["value"]
-            during = used.filter(
-                (pl.col("t_ns") > columns["started_ns"]) & (pl.col("t_ns") <= columns.get("ended_ns", 2**63 - 1))
-            )["value"]
-            if before.is_empty() or during.is_empty():
-                return None, f"NVML gave no memory readings of {gpu} around this block"
-            total += max(0, int(during.max()) - int(before[-1]))  # type: ignore[arg-type]
-        return total, "NVML memory in use, less what was in use before the block"
 
 
 def _difference(readings: dict[str, float | None], first: str, then: str) -> float | None:

@@ -272,7 +272,7 @@ class LiveReducer:
         self._request = None
         self._tally(record.method).forget(record.block)
         self._tally(record.method).state = "import"
-        self._vram_before = self._vram_used()
+        self._vram_before = None
 
     def _start_request(self, record: RequestStarted) -> None:
         self._request = record
@@ -341,7 +341,12 @@ class LiveReducer:
             if value is not None:
                 past.append(value)
             self._gauges[key] = Gauge(source, metric, unit, value, status, t_ns, ())
-        if self._method is not None and self._vram_before is not None and (used := self._vram_used()) is not None:
+        used = self._vram_used()
+        if self._method is None or used is None:
+            return
+        if self._block_phase == "import":  # as in vram.py: the least in use before anything is loaded
+            self._vram_before = used if self._vram_before is None else min(used, self._vram_before)
+        elif self._vram_before is not None:
             tally = self._tally(self._method)
             tally.peak_vram_bytes = _larger(tally.peak_vram_bytes, int(max(0.0, used - self._vram_before)))
 
