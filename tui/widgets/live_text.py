@@ -29,9 +29,11 @@ class LiveText(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     LiveText {
         overflow-x: hidden;
-        overflow-y: auto;
+        overflow-y: scroll;
         scrollbar-size-vertical: 1;
-        scrollbar-gutter: stable;
+        scrollbar-background: $surface;
+        scrollbar-background-hover: $surface;
+        scrollbar-background-active: $surface;
         background: $surface;
         color: $text;
         &:focus { background-tint: $foreground 4%; }

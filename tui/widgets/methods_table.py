@@ -32,6 +32,7 @@ class Column:
     width: int
     need: int  # the smallest width of the table at which the column is there
     text: Callable[[MethodLive], str]
+    on: str = ""  # "gpu" or "cpu": only in sessions there
 
 
 COLUMNS = (
@@ -39,9 +40,10 @@ COLUMNS = (
     Column("mean ±95 %", 14, 0, lambda row: figures.rate_with_interval(row.tok_s_mean, row.tok_s_interval)),
     Column("× ref", 5, 0, lambda row: figures.ratio(row.ratio)),
     Column("TTFT", 7, 56, lambda row: figures.duration(row.ttft_s)),
-    Column("VRAM", 8, 90, lambda row: figures.size(row.peak_vram_bytes)),
-    Column("RSS", 8, 132, lambda row: figures.size(row.peak_rss_bytes)),
-    Column("J/tok", 6, 90, lambda row: figures.joules_per_token(row.energy_j_per_token)),
+    Column("VRAM", 8, 90, lambda row: figures.size(row.peak_vram_bytes), on="gpu"),
+    Column("RSS", 8, 132, lambda row: figures.size(row.peak_rss_bytes), on="gpu"),
+    Column("RSS", 8, 90, lambda row: figures.size(row.peak_rss_bytes), on="cpu"),
+    Column("J/tok", 6, 90, lambda row: figures.joules_per_token(row.energy_j_per_token), on="gpu"),
     Column("load", 6, 132, lambda row: figures.duration(row.load_s)),
     Column("requests", 9, 112, lambda row: f"{row.requests_done}/{row.requests}"),
 )
@@ -65,7 +67,8 @@ class MethodsTable(DrawnLines):
     def draw(self, width: int) -> list[list[Piece]]:
         rows = self._live.methods if self._live else ()
         current = self._live.method if self._live else None
-        columns = [column for column in COLUMNS if width >= column.need]
+        device = "gpu" if self._live is not None and self._live.gpus else "cpu"
+        columns = [column for column in COLUMNS if width >= column.need and column.on in ("", device)]
         longest = max([cell_len(row.name) for row in rows] + [NAME_LEAST])
         fixed = sum(column.width + 2 for column in columns)
         name_width = max(NAME_LEAST, min(NAME_MOST, longest, width - fixed - 2 - 14))
