@@ -30,6 +30,7 @@ from sessions.records import (
     Tokens,
 )
 from sessions.session_folder import FRAMES, SessionError, SessionFolder, create
+from sessions.wire import READ_BYTES
 from tests.sessions.conftest import workplace_in
 from tests.sessions.processes import until
 from tests.sessions.workplace import (
@@ -83,7 +84,8 @@ def test_one_that_waits_can_be_stopped_and_prepares_nothing(work: Workplace) -> 
     until(lambda: phases(second, "device"), "the second one waits")
     second.ask("stop")
     assert work.finished(second) == "stopped"
-    assert not any(isinstance(r, Phase) and r.name == "environments" for r in records_of(second))
+    assert phases(second, "device")[-1] == ("ended", "stopped while waiting")
+    assert not (second.path / "logs" / "preparation.log").exists(), "nothing was begun that had to be ended again"
     assert first.is_live()
     first.ask("stop")
     work.finished(first)
@@ -267,13 +269,19 @@ def test_each_beginning_of_a_session_says_its_time_and_boot(work: Workplace) -> 
     assert headers[0].realtime_ns < headers[1].realtime_ns
 
 
-def test_a_prompt_larger_than_a_read_of_the_pipe_arrives(work: Workplace) -> None:
+def test_what_the_preparation_said_before_its_end_is_read_though_it_takes_several_reads(work: Workplace) -> None:
+    """The conductor sleeps until the preparation is over, so that all of it waits in the pipe."""
     make_model(work.model, max_position_embeddings=2_000_000)
-    folder = work.run(work.method("quick"), prompt_tokens=600_000)
+    folder = work.launch(work.method("quick"), prompt_tokens=250_000)
+    conductor = conductor_of(folder)
+    preparation = until(lambda: preparation_of(conductor.pid), "the preparation runs")
+    conductor.suspend()
+    until(lambda: not preparation.is_running(), "the preparation is over")
+    conductor.resume()
+    assert work.finished(folder) == "finished", folder.read().error
     prepared = next(record for record in records_of(folder) if isinstance(record, Prepared))
-    assert len(prepared.prompts[0]) == 600_000
-    assert folder.read().error == ""
-    assert pl.read_parquet(folder.frame("requests"))["prompt_tokens"].to_list() == [600_000]
+    assert len(msgspec.json.encode(prepared)) > 2 * READ_BYTES, "one read would do: this test shows nothing"
+    assert pl.read_parquet(folder.frame("requests"))["prompt_tokens"].to_list() == [250_000]
 
 
 def test_a_prompt_too_long_to_keep_is_refused_with_a_sentence(work: Workplace) -> None:
