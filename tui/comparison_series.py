@@ -1,4 +1,4 @@
-"""What the Compare and the Session screen plot, read from the frames. Called in a thread: it takes polars and the disk."""
+"""What the Compare screen plots of picked rows: rates request by request, and memory and power on one time axis."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def pick_series(store: Store, session: str, method: str) -> PickSeries:
     span = _last_block(store, session, method)
     if span is None:
         return PickSeries(session, method, rates, Curve([], []), Curve([], []), False)
-    memory, power = metric_curve(store, session, span, "gpu", GPU_MEMORY), metric_curve(store, session, span, "gpu", GPU_POWER)
+    memory, power = (
+        metric_curve(store, session, span, "gpu", GPU_MEMORY),
+        metric_curve(store, session, span, "gpu", GPU_POWER),
+    )
     on_gpu = bool(memory.values)
     if not on_gpu:
         memory = metric_curve(store, session, span, "runner", "rss_bytes")

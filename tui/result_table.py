@@ -79,6 +79,6 @@ def _sentence(row: ComparisonRow, several: bool) -> Text:
         parts.append(row.difference or f"the greedy text leaves the reference's at token {row.first_difference}")
     if row.problem:
         parts.append(row.problem)
-    parts += [f"flag: {flag}" for flag in row.flags]
+    parts += [f"flag: {flag}" for flag in row.flags if not flag.startswith("method not in effect")]
     style = "red" if row.in_effect is False or row.problem else ""
     return Text(f"{one_line(name, 60)}: {one_line('; '.join(parts), 500)}", style=style)

@@ -52,9 +52,7 @@ def read_session(store: Store, name: str) -> SessionFacts:
             else "Nothing was measured in this session."
         )
     rates, curves = _timeline(store, folder.id, runs, requests)
-    return SessionFacts(
-        session, live, tuple(_overview(folder, session, live)), runs, requests, rates, curves, problem
-    )
+    return SessionFacts(session, live, tuple(_overview(folder, session, live)), runs, requests, rates, curves, problem)
 
 
 def _rows(store: Store, folder: SessionFolder, frame: str, order: str) -> tuple[dict[str, Any], ...]:
