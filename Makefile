@@ -1,6 +1,6 @@
 # Everything below works from a fresh clone; .venv/ is made on the way.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format clean
+.PHONY: help setup run test check format pictures clean
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -13,6 +13,7 @@ help:
 	@echo "make test    the tests"
 	@echo "make check   ruff, mypy --strict, the import contracts"
 	@echo "make format  ruff format"
+	@echo "make pictures  the README's pictures, from the newest finished session"
 
 .venv/.installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "kasoku needs Python 3.11 or later: install one, or make PYTHON=/path/to/python3"; exit 1; }
@@ -40,6 +41,9 @@ check: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+pictures: setup
+	$(BIN)/python benchmarks/pictures.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
