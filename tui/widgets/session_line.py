@@ -25,11 +25,11 @@ class SessionLine(DrawnLines):
         self._live: Live | None = None
         self._plan: Plan | None = None
         self._mode = ""
-        self._closing = False
+        self._saving = False
 
     def show_live(self, live: Live, plan: Plan, mode: str = "", closing: bool = False) -> None:
         """Show a session at a moment. `mode` (a replay's speed) is said first; `closing`: frames are being written."""
-        self._live, self._plan, self._mode, self._closing = live, plan, mode, closing
+        self._live, self._plan, self._mode, self._saving = live, plan, mode, closing
         self.show()
 
     def draw(self, width: int) -> list[list[Piece]]:
@@ -58,7 +58,7 @@ class SessionLine(DrawnLines):
         return parts
 
     def _end(self, live: Live) -> tuple[str, str]:
-        if self._closing:
+        if self._saving:
             return "saving", "accent"
         if live.status not in ("preparing", "running"):
             return live.status, STATUS_STYLES.get(live.status, "")
