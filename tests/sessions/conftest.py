@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from methods.home import private_folder
-from tests.sessions.processes import processes_of
+from tests.sessions.processes import end_all
 from tests.sessions.workplace import Workplace, make_model
 
 SET = ("KASOKU_HOME", "KASOKU_CONFIG", "HF_HOME")
@@ -37,8 +37,7 @@ def opened(folder: Path) -> Iterator[Workplace]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        for process in processes_of(folder):
-            process.kill()
+        end_all(folder)
 
 
 @pytest.fixture
@@ -66,6 +65,5 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        for process in processes_of(folder):
-            process.kill()
+        end_all(folder)
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -39,6 +40,13 @@ def processes_of(folder: Path) -> list[psutil.Process]:
         if alive and any(needle in place for place in places):
             found.append(process)
     return found
+
+
+def end_all(folder: Path) -> None:
+    """Kill what is left of a folder's processes."""
+    for process in processes_of(folder):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def described(processes: list[psutil.Process]) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from sessions.warded_process import Verdict, WardedProcess
 from sessions.warden import become_subreaper, kill_descendants
-from tests.sessions.processes import described, processes_of, until
+from tests.sessions.processes import described, end_all, processes_of, until
 
 LEAVES_OTHERS = """
 import os, signal, subprocess, sys, time
@@ -53,8 +53,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield started_with
     for process in started:
         process.let_go()
-    for left in processes_of(tmp_path):
-        left.kill()
+    end_all(tmp_path)
 
 
 def ended(process: WardedProcess) -> Verdict:
