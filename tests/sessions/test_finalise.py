@@ -129,7 +129,7 @@ def test_every_reading_of_telemetry_is_in_the_frame(frames: dict[str, Any], line
     names = ("source", "metric", "unit", "value", "t_ns", "call_us", "status")
     expected = [tuple(row) for line in of(lines, "telemetry") for row in line["rows"]]
     assert [tuple(row[name] for name in names) for row in frames["telemetry"]] == expected
-    assert len(expected) > 50
+    assert {source for source, *_ in expected} >= {"host", "runner"}
 
 
 def test_every_request_is_a_row_with_what_the_journal_says_of_it(
