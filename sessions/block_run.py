@@ -18,6 +18,7 @@ import msgspec
 import methods
 from methods.evidence import judge
 from methods.home import private_folder, write_atomically
+from sessions.cores import shared_out, starting_on
 from sessions.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
 from sessions.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared
 from sessions.session_folder import SessionFolder
@@ -111,7 +112,10 @@ def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Pre
 
 
 class BlockRun:
-    """Runs one block. `append` takes records; `every_tick`, called ten times a second, says why to stop, or ""."""
+    """Runs one block. `append` takes records; `every_tick`, called ten times a second, says why to stop, or "".
+
+    `changes` are put into the runner's job.
+    """
 
     def __init__(
         self,
@@ -123,11 +127,12 @@ class BlockRun:
         every_tick: Callable[[], str],
         cache: Path,
         clock: Callable[[], int] = time.perf_counter_ns,
+        changes: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder, self._plan, self._block, self._prepared = folder, plan, block, prepared
         self._method = plan.method(block.method)
         self._append, self._every_tick, self._clock = append, every_tick, clock
-        self._cache = cache
+        self._cache, self._changes = cache, dict(changes or {})
         self._last_word_ns = 0
         self._log = folder.log(block.method, block.block)
 
@@ -135,14 +140,16 @@ class BlockRun:
         """Until the runner and all it started are gone; `started` hears its process id, and None when it is over."""
         interpreter = self._prepared.interpreters[self._method.name]
         job = self._log.with_suffix(".json")
-        write_atomically(job, msgspec.json.encode(job_of(self._plan, self._method, self._block, self._prepared)))
+        told = job_of(self._plan, self._method, self._block, self._prepared) | self._changes
+        write_atomically(job, msgspec.json.encode(told))
         self._last_word_ns = begun_ns = self._clock()
-        process = WardedProcess(
-            [str(interpreter["python"]), "-I", str(RUNNER), str(job), WardedProcess.WIRE],
-            self._log,
-            runner_variables(os.environ, self._plan, interpreter, self._cache),
-            cwd=private_folder(self._log.parent),
-        )
+        with starting_on(shared_out().runner):
+            process = WardedProcess(
+                [str(interpreter["python"]), "-I", str(RUNNER), str(job), WardedProcess.WIRE],
+                self._log,
+                runner_variables(os.environ, self._plan, interpreter, self._cache),
+                cwd=private_folder(self._log.parent),
+            )
         translator = WireTranslator(
             self._block.method,
             self._block.block,

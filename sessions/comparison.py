@@ -14,7 +14,7 @@ from typing import Any
 
 import scipy.special  # noqa: F401 - loaded here, so that the first comparison need not wait for it
 
-from sessions import comparison_frames, noise_floor
+from sessions import comparison_frames, noise_floor, observer_effect
 from sessions.comparability import differences
 from sessions.comparison_frames import ComparisonFrames
 from sessions.limits import mbu
@@ -82,7 +82,7 @@ class Comparison:
     """The rows in the order asked for, and the settings in which the sessions differ: (setting, {session: value}).
 
     `refused` names those settings for which the comparison is refused unless asked for anyway. `noise_floors` has a
-    line for each device whose floor is known.
+    line for each device whose floor is known, `observer_effects` one for each of its calibrated methods.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -90,6 +90,7 @@ class Comparison:
     problems: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     noise_floors: tuple[str, ...] = ()
+    observer_effects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ def compare(
         tuple(problems.values()),
         tuple(name for name, _ in refused),
         tuple(dict.fromkeys(floor.sentence() for floor in floors.values())),
+        _observer_effects(store, files, {row.method for row in rows}),
     )
 
 
@@ -188,6 +190,16 @@ def _floors(store: Store, files: Mapping[str, SessionFile]) -> dict[str, NoiseFl
     known = noise_floor.known(store.path.parent)
     keys = {session: noise_floor.device_key(file.plan, file.machine) for session, file in files.items()}
     return {session: known[key] for session, key in keys.items() if key in known}
+
+
+def _observer_effects(store: Store, files: Mapping[str, SessionFile], methods: set[str]) -> tuple[str, ...]:
+    """What watching costs on the devices of these sessions: their own methods' calibrations, else any there is."""
+    known = observer_effect.known(store.path.parent)
+    said = []
+    for key in dict.fromkeys(noise_floor.device_key(file.plan, file.machine) for file in files.values()):
+        here = observer_effect.on_device(known, key)
+        said += [each.sentence() for each in here if each.method in methods] or [each.sentence() for each in here][:1]
+    return tuple(sentence for sentence in said if sentence)
 
 
 def _against(

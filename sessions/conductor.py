@@ -23,6 +23,7 @@ from probes.machine import capture
 from probes.nvml import Nvml
 from sessions.block_run import BlockRun, Outcome, log_tail
 from sessions.closing import close_session
+from sessions.cores import keep_to, shared_out
 from sessions.device_lock import DeviceLock
 from sessions.journal import JournalError, JournalWriter, read_journal
 from sessions.plan import Plan, PlannedBlock
@@ -74,6 +75,7 @@ class Conductor:
     def run(self) -> str:
         """The session's status at its end."""
         become_subreaper()
+        keep_to(shared_out().workbench)
         self._steering.obey_sigterm()
         status, error = "failed", ""
         devices = DeviceLock(self._plan.gpu_uuids or [self._plan.device], self._folder.id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import psutil
@@ -12,6 +11,7 @@ from probes.gpu import Gpu
 from probes.gpu_facts import gpu_facts
 from probes.nvml import Nvml
 from probes.visible import VisibleGpu, idlest_gpu, visible_gpus
+from sessions.cores import shared_out, siblings_of
 
 
 class DeviceError(Exception):
@@ -94,7 +94,6 @@ def _free_bytes(gpu: Gpu) -> int | None:
 
 
 def default_threads() -> int:
-    """Physical cores this process may use: the one thread count that every method of a session gets."""
-    allowed = len(os.sched_getaffinity(0))
-    physical = psutil.cpu_count(logical=False) or allowed
-    return max(1, min(allowed, physical))
+    """Physical cores that are the runner's: the one thread count that every method of a session gets."""
+    own = shared_out().runner
+    return len({siblings_of(cpu) & own for cpu in own})

@@ -12,6 +12,7 @@ import msgspec
 
 from methods.home import HomeError, config_folder, subfolder
 from probes.clock import clock_anchors
+from sessions.cores import ALLOWED, starting_on
 from sessions.journal import JournalError, read_journal
 from sessions.plan import Plan
 from sessions.records import BlockEnded
@@ -63,16 +64,17 @@ def _spawn(folder: SessionFolder, lock: int, home: Path) -> None:
     try:
         log = os.open(folder.path / "conductor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            subprocess.Popen(
-                [sys.executable, "-P", "-m", "sessions.conductor", str(folder.path), str(lock)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(lock,),
-                start_new_session=True,
-                cwd=folder.path,
-                env=os.environ | {"KASOKU_HOME": str(home), "KASOKU_CONFIG": str(config_folder())},
-            )
+            with starting_on(ALLOWED):  # not only where this viewer keeps itself to
+                subprocess.Popen(
+                    [sys.executable, "-P", "-m", "sessions.conductor", str(folder.path), str(lock)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(lock,),
+                    start_new_session=True,
+                    cwd=folder.path,
+                    env=os.environ | {"KASOKU_HOME": str(home), "KASOKU_CONFIG": str(config_folder())},
+                )
         finally:
             os.close(log)
     except OSError as error:

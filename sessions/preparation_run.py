@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from sessions.block_run import TICK_S, log_tail
+from sessions.cores import ALLOWED, starting_on
 from sessions.journal import LINE_LIMIT_BYTES
 from sessions.records import AnyRecord, Phase, Prepared
 from sessions.session_folder import SessionFolder
@@ -36,13 +37,14 @@ class PreparationRun:
     def carry_out(self) -> Prepared | None:
         """Until the child and all it started are gone."""
         log = self._folder.path / "logs" / "preparation.log"
-        process = WardedProcess(
-            [sys.executable, "-P", "-m", "sessions.preparation", str(self._folder.path), WardedProcess.WIRE],
-            log,
-            os.environ,
-            cwd=self._folder.path,
-            line_limit=LINE_LIMIT_BYTES,
-        )
+        with starting_on(ALLOWED):  # nothing is measured yet
+            process = WardedProcess(
+                [sys.executable, "-P", "-m", "sessions.preparation", str(self._folder.path), WardedProcess.WIRE],
+                log,
+                os.environ,
+                cwd=self._folder.path,
+                line_limit=LINE_LIMIT_BYTES,
+            )
         stopped = False
         try:
             with selectors.DefaultSelector() as selector:

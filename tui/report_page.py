@@ -91,7 +91,9 @@ def _shown(report: Report) -> dict[str, Any]:
     ]
     return {
         "title": f"Kasoku: {', '.join(names)}",
-        "subtitle": "; ".join([session["subtitle"] for session in sessions] + list(comparison.noise_floors)),
+        "subtitle": "; ".join(
+            [session["subtitle"] for session in sessions] + [*comparison.noise_floors, *comparison.observer_effects]
+        ),
         "labels": labels,
         "table": {
             "headings": COLUMNS,

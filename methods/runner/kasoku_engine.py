@@ -66,6 +66,13 @@ class Engine:
         """
         raise NotImplementedError
 
+    def generate_bare(self, request: Request) -> list:  # noqa: ARG002
+        """The same response, all ids at once when the last is in host memory: the loop without any streaming.
+
+        It is what `kasoku calibrate` holds streaming against.
+        """
+        raise UnsupportedError("this engine has no loop without streaming")
+
     def cached_prompt_tokens(self) -> int | None:
         """How many of the last request's prompt tokens came out of a cache of earlier requests; None: not known."""
         return None

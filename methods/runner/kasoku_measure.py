@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import kasoku_engine
 import kasoku_failure
 from kasoku_failure import BrokenEnvironmentError
@@ -12,6 +14,7 @@ def run(job: dict, wire: object) -> None:
     """Carry out one block. What the engine raises goes through to the caller, after the request it broke has ended."""
     engine = kasoku_engine.take_engine(job["engine"])
     requests = [kasoku_engine.Request(job, entry) for entry in job["requests"]]
+    bare, pause_s = frozenset(job.get("bare_requests") or ()), job.get("pause_s") or 0  # of a calibration only
 
     wire.phase("import")
     try:
@@ -33,7 +36,8 @@ def run(job: dict, wire: object) -> None:
     wire.phase("timed")
     for request in requests:
         if not request.warmup:
-            carry_out(engine, request, wire)
+            time.sleep(pause_s)
+            carry_out(engine, request, wire, bare=request.number in bare)
     engine.timed_ends()
 
     wire.phase("evidence")
@@ -56,8 +60,8 @@ def add_greedy_pass(engine: kasoku_engine.Engine, prompt_ids: list, evidence: di
         evidence["missing"] = {**missing, "greedy": kasoku_failure.sentence_of(error)}
 
 
-def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire: object) -> None:
-    """One request, from its first moment to its last token."""
+def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire: object, bare: bool = False) -> None:
+    """One request, from its first moment to its last token. A bare one hands out nothing before that."""
     engine.prepare(request)
     wire.push()
     emit = TokenStream(wire, request.number)
@@ -72,7 +76,11 @@ def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire
     )
     finish = "error"
     try:
-        finish = engine.generate(request, emit)
+        if bare:
+            finish = None
+            emit(engine.generate_bare(request))
+        else:
+            finish = engine.generate(request, emit)
         tokens = sum(emit.counts().values())
         if tokens == 0:
             finish = "error"

@@ -224,6 +224,11 @@ class Scripted(Engine):
             emit([token_id])
         return "length"
 
+    def generate_bare(self, request: object) -> list:
+        ids: list = []
+        self.generate(request, ids.extend)
+        return ids
+
     def evidence(self) -> dict:
         self.break_at("evidence")
         return {"cache": "dynamic", "attention_ops": None, "missing": {"attention_ops": "It has no attention."}}

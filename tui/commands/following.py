@@ -13,6 +13,7 @@ from methods.home import SESSIONS, home
 from sessions.article import article_tables, prepared_model
 from sessions.closing import recover
 from sessions.comparison import compare
+from sessions.cores import keep_to, shared_out
 from sessions.csv_export import ExportError, comparison_rows, write_comparison_csv
 from sessions.following import Follower
 from sessions.journal import JournalError
@@ -48,6 +49,7 @@ def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
 
     With `ctrl_c_stops` the first ctrl+c asks the session to stop and the second leaves; else the first leaves.
     """
+    keep_to(shared_out().workbench)
     screen = console(sys.stderr if quiet else sys.stdout, quiet)
     try:
         follower = Follower(folder)

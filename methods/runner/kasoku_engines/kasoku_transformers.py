@@ -105,6 +105,10 @@ class TransformersEngine(Engine):
         self._generate(request.prompt_ids, self.generation_config, streamer=streamer_for(emit))
         return None
 
+    def generate_bare(self, request: Request) -> list:
+        output = self._generate(request.prompt_ids, self.generation_config)
+        return output[0, len(request.prompt_ids) :].tolist()
+
     def cached_prompt_tokens(self) -> int | None:
         return 0  # every `generate` begins with an empty cache
 

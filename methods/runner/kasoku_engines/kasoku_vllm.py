@@ -113,6 +113,15 @@ class VllmEngine(Engine):
             self.cached_of_timed.append(self.cached_of_last)
         return finish
 
+    def generate_bare(self, request: Request) -> list:
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = self._sampling_parameters(request.max_new_tokens, request.stop_token_ids)
+        parameters.output_kind = RequestOutputKind.FINAL_ONLY
+        ids: list = []
+        self.loop.run_until_complete(self._stream(request.prompt_ids, parameters, ids.extend))
+        return ids
+
     def cached_prompt_tokens(self) -> int | None:
         return self.cached_of_last
 

@@ -1,0 +1,75 @@
+"""Which CPU cores are the runner's, and which the workbench keeps to where there are enough.
+
+On a machine of four or more physical cores the last one (of sixteen or more: the last two), with all its hardware
+threads, is for the conductor, its sampler and the viewers; the rest is the runner's. On smaller ones all is shared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ALLOWED: Final = frozenset(os.sched_getaffinity(0))  # before this process keeps itself to some of them
+LEAST_CORES: Final = 4
+MANY_CORES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Logical CPU numbers; both are all that are allowed where nothing is kept apart."""
+
+    workbench: frozenset[int]
+    runner: frozenset[int]
+
+    @property
+    def apart(self) -> bool:
+        return not self.workbench & self.runner
+
+
+def siblings_of(cpu: int) -> frozenset[int]:
+    """The hardware threads of a CPU's physical core, itself among them; only itself where the kernel does not say."""
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return frozenset(_listed(path.read_text().strip()))
+    except (OSError, ValueError):
+        return frozenset({cpu})
+
+
+def _listed(text: str) -> list[int]:
+    """The numbers of the kernel's list format, as in "0-2,7"."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+def shared_out(allowed: frozenset[int] = ALLOWED, siblings: Callable[[int], frozenset[int]] = siblings_of) -> Cores:
+    """How the allowed CPUs are shared out."""
+    physical = sorted({siblings(cpu) & allowed | {cpu} for cpu in allowed}, key=min)
+    if len(physical) < LEAST_CORES:
+        return Cores(allowed, allowed)
+    kept = physical[-2:] if len(physical) >= MANY_CORES else physical[-1:]
+    workbench = frozenset().union(*kept)
+    return Cores(workbench, allowed - workbench)
+
+
+def keep_to(cpus: frozenset[int]) -> None:
+    """The calling thread, and what it starts, runs on these only; nothing happens where the kernel refuses."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, cpus)
+
+
+@contextlib.contextmanager
+def starting_on(cpus: frozenset[int]) -> Iterator[None]:
+    """What the calling thread starts within runs on these CPUs; the thread itself goes back to its own."""
+    own = frozenset(os.sched_getaffinity(0))
+    keep_to(cpus)
+    try:
+        yield
+    finally:
+        keep_to(own)

@@ -1,0 +1,146 @@
+"""What the measuring costs: tokens/s under each further part of the workbench, against a loop without streaming.
+
+    kasoku calibrate METHOD
+
+A round runs every condition twice in one process, in an order that is drawn and then mirrored (ABBA), so that a drift
+falls on all alike. A condition's value in a round is the geometric mean of its two requests; its ratio to the bare loop
+is estimated from the rounds' paired log ratios. `bare again` is the bare loop once more: the noise floor of the method.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from methods.home import CACHE, HomeError, private_folder, write_atomically
+from sessions.statistics import log_ratios, mean_interval, paired_ratio
+
+BARE: Final = "bare"
+AGAIN: Final = "bare again"
+RUNNER: Final = "runner"
+TELEMETRY: Final = "+ telemetry"
+JOURNAL: Final = "+ journal, a viewer"
+APP: Final = "+ the full-screen app"
+SLOW_APP: Final = "+ the app, slow link"
+CONDITIONS: Final = (BARE, AGAIN, RUNNER, TELEMETRY, JOURNAL, APP)
+FILE: Final = "observer-effects.json"
+BETWEEN: Final = " · "
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One request of a round: its condition, and its tokens/s once it was measured."""
+
+    round: int
+    condition: str
+    tok_s: float
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens/s under a condition: median, and the cost against the bare loop as a share of it, with its 95 % interval.
+
+    The cost is 1 − ratio: positive where the condition is slower. The bounds are None under three rounds.
+    """
+
+    condition: str
+    tok_s_median: float
+    rounds: int
+    cost: float
+    cost_low: float | None
+    cost_high: float | None
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """One calibration: what, where, when, and the effect of each condition."""
+
+    method: str
+    model: str
+    device: str
+    t_realtime_ns: int
+    tokens_per_request: int
+    processes: int
+    app_cpu_percent: float | None
+    machine: dict[str, Any]
+    software: dict[str, Any]
+    effects: list[Effect]
+
+    def effect(self, condition: str) -> Effect | None:
+        return next((effect for effect in self.effects if effect.condition == condition), None)
+
+    def sentence(self) -> str:
+        """What it means, for people."""
+        effect = self.effect(JOURNAL)
+        if effect is None or effect.cost_low is None or effect.cost_high is None:
+            return ""
+        return (
+            f"measuring costs {100 * effect.cost:.1f} % of tokens/s"
+            f" ({100 * effect.cost_low:.1f} to {100 * effect.cost_high:.1f} %; {self.method} on this device)"
+        )
+
+
+def drawn_order(conditions: Sequence[str], seed: int) -> list[str]:
+    """One round: every condition once in an order that is drawn, then the same backwards."""
+    order = list(conditions)
+    random.Random(seed).shuffle(order)  # noqa: S311 - an order, not a secret
+    return order + order[::-1]
+
+
+def effects(slots: Sequence[Slot]) -> list[Effect]:
+    """Each condition's effect, from the rounds that have both of its requests and both bare ones."""
+    by_round: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for slot in slots:
+        by_round[slot.round][slot.condition].append(slot.tok_s)
+    found = []
+    for condition in dict.fromkeys(slot.condition for slot in slots):
+        pairs = [
+            (_geometric(values[condition]), _geometric(values[BARE]))
+            for values in by_round.values()
+            if len(values[condition]) == len(values[BARE]) == 2
+        ]
+        if not pairs:
+            continue
+        own, bare = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        ratio = paired_ratio(own, bare)
+        interval = mean_interval(log_ratios(own, bare))
+        found.append(
+            Effect(
+                condition=condition,
+                tok_s_median=sorted(own)[len(own) // 2],
+                rounds=len(pairs),
+                cost=1 - (ratio.ratio if ratio else 1.0),
+                cost_low=1 - math.exp(interval.high) if interval else None,
+                cost_high=1 - math.exp(interval.low) if interval else None,
+            )
+        )
+    return found
+
+
+def _geometric(values: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def keep(home: Path, key: str, calibration: Calibration) -> None:
+    """Remember a method's effect on a device instead of an older one. Raises HomeError."""
+    kept = dict(known(home))
+    kept[f"{key}{BETWEEN}{calibration.method}"] = calibration
+    write_atomically(private_folder(home / CACHE) / FILE, msgspec.json.format(msgspec.json.encode(kept), indent=1))
+
+
+def known(home: Path) -> Mapping[str, Calibration]:
+    """The calibrations by device and method; empty where there is none, or the file is damaged."""
+    try:
+        return msgspec.json.decode((home / CACHE / FILE).read_bytes(), type=dict[str, Calibration])
+    except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def on_device(calibrations: Mapping[str, Calibration], key: str) -> list[Calibration]:
+    """Those made on the device of that key (see `noise_floor.device_key`)."""
+    return [each for name, each in calibrations.items() if name == f"{key}{BETWEEN}{each.method}"]

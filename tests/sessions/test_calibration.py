@@ -1,0 +1,103 @@
+"""`kasoku calibrate`: its statistics against hand-made rounds, and the command with real processes and viewers."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from methods.home import CACHE
+from sessions import observer_effect
+from sessions.observer_effect import AGAIN, APP, BARE, CONDITIONS, JOURNAL, RUNNER, Slot, drawn_order, effects
+from tests.sessions.processes import processes_of
+from tests.sessions.workplace import Workplace
+
+
+def rounds(cost: dict[str, float], drift: float, count: int) -> list[Slot]:
+    """Rounds of a loop of 100 tokens/s that gets slower by `drift` from request to request, on a log scale."""
+    slots, passed = [], 0
+    for number in range(count):
+        for condition in drawn_order(list(cost), seed=number):
+            slots.append(Slot(number, condition, 100 * (1 - cost[condition]) * math.exp(-drift * passed)))
+            passed += 1
+    return slots
+
+
+def test_the_order_of_a_round_is_drawn_and_mirrored() -> None:
+    orders = {tuple(drawn_order(CONDITIONS, seed)) for seed in range(20)}
+    assert len(orders) > 10
+    for order in orders:
+        assert order == order[::-1]
+        assert sorted(order) == sorted([*CONDITIONS, *CONDITIONS])
+
+
+def test_a_steady_drift_does_not_reach_the_estimate() -> None:
+    found = {effect.condition: effect for effect in effects(rounds({BARE: 0.0, AGAIN: 0.0, RUNNER: 0.02}, 0.001, 8))}
+    assert found[RUNNER].cost == pytest.approx(0.02)
+    assert found[AGAIN].cost == pytest.approx(0.0, abs=1e-12)
+    assert found[BARE].cost == 0.0
+    assert found[RUNNER].rounds == 8
+
+
+def test_the_interval_is_students_t_on_the_rounds_log_ratios() -> None:
+    values = [98.0, 97.0, 99.5]
+    slots = [Slot(n, c, v) for n, value in enumerate(values) for c, v in ((BARE, 100.0), (RUNNER, value)) for _ in "ab"]
+    effect = effects(slots)[1]
+    logs = [math.log(value / 100) for value in values]
+    mean = sum(logs) / 3
+    error = math.sqrt(sum((log - mean) ** 2 for log in logs) / 2 / 3)
+    assert effect.cost == pytest.approx(1 - math.exp(mean))
+    assert effect.cost_low == pytest.approx(1 - math.exp(mean + 4.302653 * error), rel=1e-6)
+    assert effect.cost_high == pytest.approx(1 - math.exp(mean - 4.302653 * error), rel=1e-6)
+
+
+def test_a_round_that_lacks_a_request_does_not_count() -> None:
+    slots = rounds({BARE: 0.0, RUNNER: 0.1}, 0.0, 4)
+    whole = effects(slots)[-1]
+    torn = effects([slot for place, slot in enumerate(slots) if place != 0])
+    assert whole.rounds == 4
+    assert {effect.rounds for effect in torn} == {3}
+
+
+def test_a_damaged_store_of_calibrations_is_an_empty_one(work: Workplace) -> None:
+    (work.home / CACHE).mkdir(exist_ok=True)
+    (work.home / CACHE / observer_effect.FILE).write_text("{]")
+    assert observer_effect.known(work.home) == {}
+
+
+def test_calibrate_measures_every_condition_keeps_the_result_and_leaves_nothing_behind(work: Workplace) -> None:
+    work.method("steady", rate=400.0)
+    arguments = ("calibrate", "steady", "--blocks", "1", "--rounds", "3", "--max-new-tokens", "40", "--json")
+    said = work.kasoku(*arguments, "--model", str(work.model), "--device", "cpu")
+    assert said.code == 0, said.err
+    told = json.loads(said.out)
+    assert {effect["condition"] for effect in told["effects"]} == set(CONDITIONS)
+    for effect in told["effects"]:
+        assert 100 < effect["tok_s_median"] <= 410
+        assert effect["rounds"] == 3
+        assert effect["cost_low"] <= effect["cost"] <= effect["cost_high"]
+    assert told["app_cpu_percent"] > 0
+    assert told["machine"]["cpu_model"]
+    kept = observer_effect.known(work.home)
+    assert [calibration.method for calibration in kept.values()] == ["steady"]
+    assert next(iter(kept.values())).effect(JOURNAL) is not None
+    assert next(iter(kept.values())).effect(APP) is not None
+    assert not list((work.home / CACHE / "calibrations").iterdir())
+    assert not (work.home / "sessions").exists() or not list((work.home / "sessions").iterdir())
+    assert not processes_of(work.home)
+
+
+def test_a_method_that_fails_is_a_sentence(work: Workplace) -> None:
+    work.method("broken", fault="exception", at="load")
+    said = work.kasoku("calibrate", "broken", "--blocks", "1", "--rounds", "3", "--model", str(work.model))
+    assert said.code == 1
+    assert "scripted failure" in said.err
+    assert "Traceback" not in said.err
+    assert not processes_of(work.home)
+
+
+def test_an_unknown_method_is_refused_before_anything_starts(work: Workplace) -> None:
+    said = work.command("calibrate", "basline")
+    assert said.code == 2
+    assert "baseline" in said.err

@@ -1,0 +1,88 @@
+"""`kasoku calibrate METHOD`: what the workbench costs the measurement on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from methods.home import HomeError, config_folder, home
+from methods.progress import Progress
+from sessions.calibration import CalibrationError, Calibrator
+from sessions.observer_effect import APP, JOURNAL, SLOW_APP, Calibration
+from sessions.planning import PlanError, Wanted, make_plan
+from sessions.session_folder import SessionError
+from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.commands.progress import ProgressLines
+
+VIEWERS = {
+    JOURNAL: (sys.executable, "-P", "-m", "tui.command_line", "attach", "{session}"),
+    APP: (sys.executable, "-P", "-m", "tui.command_line"),
+}
+SLOW = {SLOW_APP: (sys.executable, "-P", "-m", "tui.command_line")}
+
+
+def calibrate(options: argparse.Namespace) -> int:
+    """Measure, keep, and print the effect of each part."""
+    viewers = VIEWERS | (SLOW if options.slow_link else {})
+    per_block = Calibrator.requests_of(options.rounds, viewers)
+    try:
+        plan = make_plan(
+            Wanted(
+                model=options.model,
+                methods=(options.method,),
+                requests=per_block * options.blocks,
+                blocks=options.blocks,
+                warmup=max(1, options.warmup),
+                max_new_tokens=options.max_new_tokens,
+                device=options.device,
+                command=("kasoku", *options.argv),
+            ),
+            home(),
+            config_folder(),
+        )
+    except (PlanError, SessionError) as error:
+        raise UsageError(str(error)) from None
+    with ProgressLines() as lines:
+
+        def told(phase: str, done: int, total: int) -> None:
+            lines.report(Progress("calibrate", phase, done, total))
+
+        try:
+            calibration = Calibrator(plan, home(), viewers, told).carry_out()
+        except (CalibrationError, SessionError, HomeError) as error:
+            sys.stderr.write(f"kasoku: {error}\n")
+            return EXIT_METHOD_FAILED
+    if options.json:
+        sys.stdout.write(msgspec.json.encode(calibration).decode() + "\n")
+    else:
+        sys.stdout.write("\n".join(table(calibration)) + "\n")
+    return EXIT_OK
+
+
+def table(calibration: Calibration) -> Sequence[str]:
+    """The calibration for people."""
+    day = time.strftime("%Y-%m-%d", time.localtime(calibration.t_realtime_ns / 1e9))
+    machine = calibration.machine
+    device = ", ".join(str(gpu.get("name")) for gpu in machine.get("gpus") or ()) or machine.get("cpu_model")
+    rows = [
+        f"{calibration.method} · {calibration.model} · {calibration.device} ({device}) · {day}",
+        f"{calibration.processes} processes, {calibration.tokens_per_request} tokens a request",
+        f"{'condition':<24} {'tok/s':>8} {'rounds':>7} {'cost':>8}   95 % interval",
+    ]
+    for effect in calibration.effects:
+        interval = (
+            f"{100 * effect.cost_low:+.2f} to {100 * effect.cost_high:+.2f} %"
+            if effect.cost_low is not None and effect.cost_high is not None
+            else "too few rounds: 3 are needed"
+        )
+        rows.append(
+            f"{effect.condition:<24} {effect.tok_s_median:>8.2f} {effect.rounds:>7} {100 * effect.cost:>+7.2f}%"
+            f"   {interval}"
+        )
+    if calibration.app_cpu_percent is not None:
+        rows.append(f"the app itself used {calibration.app_cpu_percent:.1f} % of one core")
+    return rows
