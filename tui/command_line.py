@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--speed", type=float, default=1.0, help="times as fast (default 1)")
         if name == "resume":
             one.add_argument("--detach", action="store_true", help="do not follow it")
+            one.add_argument("--anyway", action="store_true", help="although its plan was not made here")
         one.set_defaults(command=target)
     _add_sessions(commands)
     _add_things(commands)
@@ -209,6 +210,7 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     calibrate.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a response")
     calibrate.add_argument("--model", metavar="M", help="as for run")
     calibrate.add_argument("--device", metavar="cpu|N", help="as for run")
+    calibrate.add_argument("--threads", type=int, metavar="N", help="CPU threads, as for run")
     calibrate.add_argument("--slow-link", action="store_true", help="the app on a link of 50 KB/s too")
     calibrate.add_argument("--json", action="store_true")
     calibrate.set_defaults(command="tui.commands.calibrate:calibrate")

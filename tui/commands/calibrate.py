@@ -39,6 +39,7 @@ def calibrate(options: argparse.Namespace) -> int:
                 warmup=max(1, options.warmup),
                 max_new_tokens=options.max_new_tokens,
                 device=options.device,
+                threads=options.threads,
                 command=("kasoku", *options.argv),
             ),
             home(),
