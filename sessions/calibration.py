@@ -118,8 +118,7 @@ class Calibrator:
                 raise CalibrationError(f"The device is in use by {holder}: wait until it is over, or stop it.")
             return self._measured(folder, cache)
         finally:
-            for viewer in self._viewers.values():
-                viewer.close()
+            self._close_viewers()
             self._sampling(False)
             devices.release()
             os.close(lock)
@@ -137,7 +136,6 @@ class Calibrator:
             )
         )
         prepared = self._prepared(folder)
-        self._start_viewers(folder)
         order = self._plan.order()
         for position, block in enumerate(order, start=1):
             self._block(folder, block, position, len(order), prepared, cache)
@@ -184,7 +182,12 @@ class Calibrator:
         folder.write(msgspec.structs.replace(folder.read(), status="running", machine=machine))
         return prepared
 
+    def _close_viewers(self) -> None:
+        while self._viewers:
+            self._viewers.popitem()[1].close()
+
     def _start_viewers(self, folder: SessionFolder) -> None:
+        """Anew for each block: its end takes every process away that this one has started."""
         environ = {**os.environ, "KASOKU_HOME": str(folder.path.parent.parent)}
         for condition, command in self._commands.items():
             self._viewers[condition] = ViewerTerminal(
@@ -203,6 +206,7 @@ class Calibrator:
             order = drawn_order(self._conditions, self._plan.seed + 1000 * block.block + number)
             for place, condition in enumerate(order):
                 self._order[block.requests[number * size + place]] = (block.block * rounds + number, condition)
+        self._start_viewers(folder)
         self._set("")
         method = block.method
         self._journal.append(
@@ -226,7 +230,10 @@ class Calibrator:
             cache,
             changes={"bare_requests": bare, "pause_s": PAUSE_S, "greedy": False},
         )
-        outcome = run.carry_out(self._watch)
+        try:
+            outcome = run.carry_out(self._watch)
+        finally:
+            self._close_viewers()
         if outcome.status != "ok":
             raise CalibrationError(f"Block {block.block + 1} of {of} {outcome.status}: {outcome.error}")
 
@@ -238,7 +245,7 @@ class Calibrator:
     def _tick(self) -> str:
         for condition, viewer in self._viewers.items():
             if not viewer.alive:
-                raise CalibrationError(f"The viewer of {condition!r} ended by itself.")
+                raise CalibrationError(f"The viewer of {condition!r} ended by itself: {viewer.last_words()}")
         for record in self._telemetry():
             if self._condition in WITH_JOURNAL:
                 self._journal.append(record)

@@ -22,6 +22,7 @@ import psutil
 
 CHUNK: Final = 65_536
 SLOW_CHUNK: Final = 512
+LAST_BYTES: Final = 300
 END_S: Final = 5.0
 
 
@@ -51,8 +52,8 @@ class ViewerTerminal:
             )
         finally:
             os.close(slave)
-        self._threads = threading.Thread(target=self._throw_away, daemon=True)
-        self._threads.start()
+        self._last = b""
+        threading.Thread(target=self._throw_away, daemon=True).start()
 
     def _throw_away(self) -> None:
         while True:
@@ -62,12 +63,17 @@ class ViewerTerminal:
                 return
             if not chunk:
                 return
+            self._last = chunk
             if self._bytes_s is not None:
                 time.sleep(len(chunk) / self._bytes_s)
 
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    def last_words(self) -> str:
+        """The end of what it wrote, without control characters: for the case that it ended."""
+        return "".join(c if c.isprintable() else " " for c in self._last[-LAST_BYTES:].decode(errors="replace")).strip()
 
     def rest(self) -> None:
         """Stop it where it is."""

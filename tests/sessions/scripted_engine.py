@@ -187,6 +187,16 @@ FAULTS = {
 }  # fmt: skip
 
 
+class Kept(list):
+    """Takes ids as a stream does and hands none of them out."""
+
+    def __call__(self, ids: list) -> None:
+        self.extend(ids)
+
+    def flush(self) -> None:
+        pass
+
+
 class Scripted(Engine):
     """Counts up from the last prompt id, one token at a time."""
 
@@ -225,9 +235,9 @@ class Scripted(Engine):
         return "length"
 
     def generate_bare(self, request: object) -> list:
-        ids: list = []
-        self.generate(request, ids.extend)
-        return ids
+        kept = Kept()
+        self.generate(request, kept)
+        return kept
 
     def evidence(self) -> dict:
         self.break_at("evidence")

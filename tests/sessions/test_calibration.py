@@ -68,14 +68,14 @@ def test_a_damaged_store_of_calibrations_is_an_empty_one(work: Workplace) -> Non
 
 def test_calibrate_measures_every_condition_keeps_the_result_and_leaves_nothing_behind(work: Workplace) -> None:
     work.method("steady", rate=400.0)
-    arguments = ("calibrate", "steady", "--blocks", "1", "--rounds", "3", "--max-new-tokens", "40", "--json")
+    arguments = ("calibrate", "steady", "--blocks", "2", "--rounds", "2", "--max-new-tokens", "40", "--json")
     said = work.kasoku(*arguments, "--model", str(work.model), "--device", "cpu")
     assert said.code == 0, said.err
     told = json.loads(said.out)
     assert {effect["condition"] for effect in told["effects"]} == set(CONDITIONS)
     for effect in told["effects"]:
         assert 100 < effect["tok_s_median"] <= 410
-        assert effect["rounds"] == 3
+        assert effect["rounds"] == 4
         assert effect["cost_low"] <= effect["cost"] <= effect["cost_high"]
     assert told["app_cpu_percent"] > 0
     assert told["machine"]["cpu_model"]
