@@ -100,8 +100,7 @@ class TokenStream:
         self._wire = wire
         self._clock = wire.clock
         self._request = request
-        self._times: dict = {}
-        self._ids: dict = {}
+        self._arrived: list = []  # (time, sequence, ids), not sent yet
         self._sent: dict = {}
         self._next_flush = 0
 
@@ -113,31 +112,31 @@ class TokenStream:
 
     def __call__(self, ids: list, sequence: int = 0) -> None:
         now = self._clock()
-        if sequence not in self._ids:
-            self._times[sequence], self._ids[sequence], self._sent[sequence] = [], [], 0
-        self._ids[sequence] += ids
-        self._times[sequence] += [now] * len(ids)
+        self._arrived.append((now, sequence, ids[:]))  # all else waits for the flush: this is between two tokens
         if now >= self._next_flush:
             self.flush()
 
     def flush(self) -> None:
         """Send what has not been sent."""
-        for sequence, ids in self._ids.items():
+        times: dict = {}
+        tokens: dict = {}
+        for moment, sequence, ids in self._arrived:
+            times.setdefault(sequence, []).extend([moment] * len(ids))
+            tokens.setdefault(sequence, []).extend(ids)
+        self._arrived.clear()
+        for sequence, ids in tokens.items():
+            sent = self._sent.setdefault(sequence, 0)
             if ids:
                 self._wire.send_line(
                     '{"k":"tokens","request":%d,"sequence":%d,"index":%d,"t":[%s],"ids":[%s]}'
-                    % (
-                        self._request,
-                        sequence,
-                        self._sent[sequence],
-                        ",".join(map(str, self._times[sequence])),
-                        ",".join(map(str, ids)),
-                    )
+                    % (self._request, sequence, sent, ",".join(map(str, times[sequence])), ",".join(map(str, ids)))
                 )
-                self._sent[sequence] += len(ids)
-                self._ids[sequence], self._times[sequence] = [], []
+                self._sent[sequence] = sent + len(ids)
         self._next_flush = self._clock() + FLUSH_INTERVAL_NS
 
     def counts(self) -> dict:
         """{sequence: number of tokens so far}."""
-        return {sequence: self._sent[sequence] + len(ids) for sequence, ids in self._ids.items()}
+        counts = dict(self._sent)
+        for _, sequence, ids in self._arrived:
+            counts[sequence] = counts.get(sequence, 0) + len(ids)
+        return counts
