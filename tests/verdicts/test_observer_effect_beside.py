@@ -1,0 +1,49 @@
+"""What watching costs stands beside the comparisons of the device on which it was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sessions.comparison import compare
+from sessions.noise_floor import device_key
+from sessions.observer_effect import APP, BARE, JOURNAL, Calibration, Effect, keep
+from sessions.store import Store
+from tests.verdicts.made_store import make_session
+
+RATES = {"base": [100.0, 101.0, 99.0], "fast": [200.0, 202.0, 198.0]}
+
+
+def calibration(method: str, cost: float) -> Calibration:
+    """One in which a viewer costs `cost`, ± 0.1 %."""
+    effects = [
+        Effect(condition=name, tok_s_median=100.0, rounds=9, cost=each, cost_low=each - 0.001, cost_high=each + 0.001)
+        for name, each in ((BARE, 0.0), (JOURNAL, cost), (APP, 2 * cost))
+    ]
+    return Calibration(
+        method=method,
+        model="smollm2-135m",
+        device="cpu",
+        t_realtime_ns=0,
+        tokens_per_request=64,
+        processes=3,
+        app_cpu_percent=5.0,
+        machine={},
+        software={},
+        effects=effects,
+    )
+
+
+def test_a_calibrated_method_is_quoted_and_another_devices_is_not(tmp_path: Path) -> None:
+    sessions = tmp_path / "sessions"
+    here = make_session(sessions, RATES, machine={"cpu_model": "a CPU"})
+    there = make_session(sessions, RATES, machine={"cpu_model": "another"})
+    key = device_key(here.read().plan, {"cpu_model": "a CPU"})
+    store = Store(sessions)
+    assert compare(store, [(here.id, None)]).observer_effects == ()
+    keep(tmp_path, key, calibration("elsewhere", 0.004))
+    (another,) = compare(store, [(here.id, None)]).observer_effects
+    assert another == "measuring costs 0.4 % of tokens/s (0.3 to 0.5 %; elsewhere on this device)"
+    keep(tmp_path, key, calibration("fast", 0.002))
+    said = compare(store, [(here.id, None)]).observer_effects
+    assert said == ("measuring costs 0.2 % of tokens/s (0.1 to 0.3 %; fast on this device)",)
+    assert compare(store, [(there.id, None)]).observer_effects == ()
