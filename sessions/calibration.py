@@ -153,6 +153,7 @@ class Calibrator:
             machine=machine,
             software=software(),
             effects=effects(self._slots),
+            slots=self._slots,
         )
         keep(self._home, device_key(msgspec.to_builtins(self._plan), machine), calibration)
         return calibration

@@ -70,9 +70,18 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     machine: dict[str, Any]
     software: dict[str, Any]
     effects: list[Effect]
+    slots: list[Slot] = []  # what the effects are computed from
 
     def effect(self, condition: str) -> Effect | None:
         return next((effect for effect in self.effects if effect.condition == condition), None)
+
+    @property
+    def resolution(self) -> float | None:
+        """The largest cost that the bare loop seems to have against itself, as a share: nothing smaller can be seen."""
+        again = self.effect(AGAIN)
+        if again is None or again.cost_low is None or again.cost_high is None:
+            return None
+        return max(abs(again.cost_low), abs(again.cost_high))
 
     def sentence(self) -> str:
         """What it means, for people."""

@@ -79,10 +79,16 @@ def test_calibrate_measures_every_condition_keeps_the_result_and_leaves_nothing_
         assert effect["cost_low"] <= effect["cost"] <= effect["cost_high"]
     assert told["app_cpu_percent"] > 0
     assert told["machine"]["cpu_model"]
-    kept = observer_effect.known(work.home)
-    assert [calibration.method for calibration in kept.values()] == ["steady"]
-    assert next(iter(kept.values())).effect(JOURNAL) is not None
-    assert next(iter(kept.values())).effect(APP) is not None
+    (kept,) = observer_effect.known(work.home).values()
+    assert kept.method == "steady"
+    assert kept.effect(JOURNAL) is not None
+    assert kept.effect(APP) is not None
+    assert effects(kept.slots) == kept.effects
+    again = kept.effect(AGAIN)
+    assert again is not None
+    assert again.cost_low is not None
+    assert kept.resolution is not None
+    assert kept.resolution >= abs(again.cost_low)
     assert not list((work.home / CACHE / "calibrations").iterdir())
     assert not (work.home / "sessions").exists() or not list((work.home / "sessions").iterdir())
     assert not processes_of(work.home)

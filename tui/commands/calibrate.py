@@ -84,6 +84,11 @@ def table(calibration: Calibration) -> Sequence[str]:
             f"{effect.condition:<24} {effect.tok_s_median:>8.2f} {effect.rounds:>7} {100 * effect.cost:>+7.2f}%"
             f"   {interval}"
         )
+    if calibration.resolution is not None:
+        rows.append(
+            f"the bare loop seems to cost up to {100 * calibration.resolution:.1f} % against itself:"
+            " nothing smaller can be seen here, and more rounds see more"
+        )
     if calibration.app_cpu_percent is not None:
         rows.append(f"the app itself used {calibration.app_cpu_percent:.1f} % of one core")
     return rows
