@@ -54,6 +54,7 @@ def running(
         cwd=folder,
         pass_fds=keep,
         start_new_session=True,
+        umask=0o077,  # what it writes, it writes for us
     )
     try:
         yield process

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from methods import file_lock, managed_environments, torch_builds, whole_folder
 from methods.environment_specs import EnvironmentSpec
-from methods.home import ENVIRONMENTS, subfolder
+from methods.home import ENVIRONMENTS, subfolder, write_atomically
 from methods.interpreter import Interpreter
 from methods.managed_environments import ManagedEnvironment, Manifest
 from methods.package_installer import PackageInstaller, cause
@@ -155,14 +155,14 @@ def _install(
     arguments = ["pip", "install", "--python", str(making / "bin" / "python"), *spec.requirements]
     if spec.overrides:
         overrides = making / "kasoku-overrides.txt"
-        overrides.write_text("\n".join(spec.overrides) + "\n", encoding="utf-8")
+        write_atomically(overrides, ("\n".join(spec.overrides) + "\n").encode())
         arguments += ["--overrides", str(overrides)]
     major, minor = (int(part) for part in python_version.split(".")[:2])
     local = torch_builds.local_wheels(uv.find_links, (major, minor), spec.requirements)
     if backend == torch_builds.CUDA and local:
         # a "+cpu" build counts as newer than the plain one of the same version, and torch may come with another package
         constraints = making / "kasoku-constraints.txt"
-        constraints.write_text("".join(f"torch!={version}\n" for version in local), encoding="utf-8")
+        write_atomically(constraints, "".join(f"torch!={version}\n" for version in local).encode())
         arguments += ["--constraints", str(constraints)]
     if backend == torch_builds.CUDA or not torch_builds.wants_torch(spec.requirements):
         _must(uv(*arguments), spec)

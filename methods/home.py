@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 import platformdirs
@@ -56,10 +56,15 @@ def subfolder(home_folder: Path, name: str) -> Path:
     return private_folder(home_folder / name)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either wholly there (0600) or not there at all, also after a power cut."""
+def write_atomically(path: Path, content: bytes, *, private: bool = True) -> None:
+    """Write a file that is either wholly there or not there at all, also after a power cut.
+
+    It is the user's alone (0600), or, not `private`, whose the umask says: what was asked for outside of the home.
+    """
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle = os.open(temporary, flags, 0o600 if private else 0o666)
     except OSError as error:
         raise HomeError(_sentence(path.parent, error)) from error
     try:
@@ -67,12 +72,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
         fsync_folder(path.parent)
     except OSError as error:
         raise HomeError(_sentence(path, error)) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def fsync_folder(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from methods import whole_folder
 from methods.environment_specs import EnvironmentSpec
-from methods.home import ENVIRONMENTS
+from methods.home import ENVIRONMENTS, write_atomically
 
 MANIFEST = "kasoku-environment.json"
 MANIFEST_SCHEMA = 1
@@ -52,10 +52,7 @@ def folder_name(spec: EnvironmentSpec, backend: str, python: str) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(asdict(manifest), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    write_atomically(folder / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
 
 
 def read(folder: Path) -> ManagedEnvironment | None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from methods.home import CACHE, subfolder
+from methods.home import CACHE, subfolder, write_atomically
 from methods.interpreter import Interpreter
 from methods.model_config import for_old_and_new, read_json
 from methods.model_sources import ModelError, Packaged, Synthetic
@@ -97,8 +97,5 @@ def _run(job: Mapping[str, object], making: Path, python: Interpreter, report: R
 
 
 def _write_config(folder: Path, config: Mapping[str, object]) -> None:
-    path = folder / "config.json"
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(for_old_and_new(config), file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
+    content = json.dumps(for_old_and_new(config), indent=1, ensure_ascii=False)
+    write_atomically(folder / "config.json", content.encode(errors="surrogatepass"))

@@ -68,10 +68,10 @@ def comparison_csv(comparison: Comparison) -> str:
     return _csv(frame)
 
 
-def write_comparison_csv(comparison: Comparison, path: Path) -> Path:
-    """Write the comparison; the absolute path it went to. Raises ExportError."""
+def write_comparison_csv(comparison: Comparison, path: Path, *, private: bool = False) -> Path:
+    """Write the comparison; the absolute path it went to. `private` is for the home. Raises ExportError."""
     target = path.expanduser().absolute()
-    _write(target, comparison_csv(comparison))
+    _write(target, comparison_csv(comparison), private)
     return target
 
 
@@ -108,8 +108,8 @@ def _csv(frame: pl.DataFrame) -> str:
     return buffer.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, private: bool = False) -> None:
     try:
-        write_atomically(path, text.encode("utf-8", errors="replace"))
+        write_atomically(path, text.encode("utf-8", errors="replace"), private=private)
     except HomeError:
         raise ExportError(f"{path} cannot be written: name a file in a folder that is there and yours.") from None

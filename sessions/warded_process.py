@@ -75,6 +75,7 @@ class WardedProcess:
             cwd=cwd,
             pass_fds=(lifeline_read, report_write, wire_write),
             start_new_session=True,
+            umask=0o077,  # logs, compile caches, whatever an engine writes: the user's alone
         )
         for descriptor in (lifeline_read, report_write, wire_write):
             os.close(descriptor)

@@ -39,7 +39,7 @@ def write_report(report: Report, path: Path) -> Path:
     form = form_of(path)
     target = path.expanduser().absolute()
     try:
-        write_atomically(target, page(report, form).encode("utf-8", errors="replace"))
+        write_atomically(target, page(report, form).encode("utf-8", errors="replace"), private=False)
     except HomeError:
         raise ReportError(f"{target} cannot be written: name a file in a folder that is there and yours.") from None
     return target

@@ -133,7 +133,7 @@ def outcome(folder: SessionFolder, as_json: bool) -> int:
             screen.print(one_line(f"The session {session.status}: {session.error}", 600), style="red", markup=False)
         screen.print(f"\nSaved as {folder.id} in {plain(str(folder.path))}", markup=False, soft_wrap=True)
         try:
-            path = write_comparison_csv(comparison, folder.path / CSV_NAME)
+            path = write_comparison_csv(comparison, folder.path / CSV_NAME, private=True)
             screen.print(f"CSV: {plain(str(path))}", markup=False, soft_wrap=True)
         except ExportError as error:
             screen.print(one_line(str(error), 600), markup=False)
