@@ -1,14 +1,22 @@
-"""A model's chat template: found in its folder and rendered in Jinja's sandbox, for it is a stranger's program."""
+"""A model's chat template: found in its folder and rendered, by a process of its own, in Jinja's sandbox."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Final
 
-LARGEST_RESULT = 4_000_000
+from methods.template_sandbox import CPU_SECONDS
+
+SANDBOX: Final = Path(__file__).with_name("template_sandbox.py")
+PATIENCE_S: Final = 60  # on the clock on the wall: other work may hold the process up
+NEEDED_VARIABLES: Final = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")  # to find Python's own and Jinja
 
 
 class TemplateError(Exception):
@@ -52,63 +60,36 @@ def rendered(
 ) -> str:
     """The prompt that `template` makes of `messages`, up to where the assistant is to answer. Raises TemplateError.
 
-    The template can name what transformers offers it (raise_exception, strftime_now, tojson, break and continue) and
-    nothing of Python: attributes with underscores, changes to what it is given, endless ranges and powers are refused.
+    It is rendered in a process that gets no secret and is bounded in time and memory (template_sandbox.py).
     """
-    import jinja2
-    from jinja2.exceptions import SecurityError
-    from jinja2.ext import loopcontrols
-    from jinja2.runtime import Context
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message: object) -> NoReturn:
-        raise jinja2.TemplateRuntimeError(str(message))
-
-    def to_json(value: object, ensure_ascii: bool = False, indent: int | None = None, **options: object) -> str:
-        separators = options.get("separators")
-        pair = tuple(map(str, separators)) if isinstance(separators, list | tuple) and len(separators) == 2 else None
-        return json.dumps(
-            value,
-            ensure_ascii=ensure_ascii,
-            indent=indent,
-            separators=(pair[0], pair[1]) if pair else None,
-            sort_keys=bool(options.get("sort_keys", False)),
-        )
-
-    class Sandbox(ImmutableSandboxedEnvironment):
-        """Jinja's sandbox, which by itself lets a template multiply without end."""
-
-        intercepted_binops = frozenset(("*", "**"))
-
-        def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
-            numbers = isinstance(left, int | float) and isinstance(right, int | float)
-            if operator == "**" or not numbers:
-                raise SecurityError(f"it uses {operator} on more than two numbers")
-            return super().call_binop(context, operator, left, right)
-
-    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: now().strftime(form)
+    job = {"template": template, "messages": list(messages), "special": dict(special), "now": now().isoformat()}
     try:
-        pieces = environment.from_string(template).generate(
-            messages=[dict(message) for message in messages],
-            tools=None,
-            documents=None,
-            add_generation_prompt=True,
-            **special,
+        done = subprocess.run(
+            [sys.executable, "-P", str(SANDBOX)],
+            input=json.dumps(job).encode(),
+            capture_output=True,
+            timeout=PATIENCE_S,
+            env={name: value for name, value in os.environ.items() if name in NEEDED_VARIABLES},
+            cwd="/",
+            check=False,
         )
-        text = ""
-        for piece in pieces:
-            text += piece
-            if len(text) > LARGEST_RESULT:
-                raise TemplateError("The model's chat template makes an endless prompt; use --raw.")
-    except TemplateError:
-        raise
-    except Exception as error:  # whatever a stranger's template raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TemplateError(f"The model's chat template cannot be rendered ({reason}); use --raw.") from error
-    return text
+    except subprocess.TimeoutExpired:
+        raise _refused(f"it took longer than {PATIENCE_S} s") from None
+    except OSError as error:
+        raise TemplateError(f"No process can be started for the model's chat template: {error.strerror}.") from error
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise _refused(f"it takes more than {CPU_SECONDS} s")
+    try:
+        result = json.loads(done.stdout)
+    except ValueError:
+        raise _refused("it broke the process that renders it") from None
+    if "text" in result:
+        return str(result["text"])
+    raise _refused(str(result.get("error")))
+
+
+def _refused(reason: str) -> TemplateError:
+    return TemplateError(f"The model's chat template cannot be rendered ({reason}); use --raw.")
 
 
 def _object(path: Path) -> dict[str, object]:

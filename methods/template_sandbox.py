@@ -1,0 +1,115 @@
+"""A chat template rendered in a process of its own, in Jinja's sandbox: it is a stranger's program.
+
+    PYTHON -P template_sandbox.py <JOB >RESULT
+
+JOB is JSON: template, messages, special, now (ISO 8601). RESULT is {"text": …} or {"error": a reason, one line}.
+Before it looks at the template the process takes from itself whatever a template has no use for: CPU time, memory,
+writing files, other processes. Jinja's own limits do not hold a loop in a loop, or a text that doubles.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NoReturn
+
+CPU_SECONDS: Final = 2  # Jinja's import and the longest templates there are take a quarter of one
+MEMORY_BYTES: Final = 512 << 20
+LARGEST_RESULT: Final = 4_000_000
+LONGEST_REASON: Final = 200
+
+
+def limit_oneself() -> None:
+    """Whatever runs here from now on ends soon, stays small, and writes and starts nothing."""
+    for kind, most in (
+        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(kind)
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, allowed))
+
+
+def render(template: str, messages: Sequence[Mapping[str, str]], special: Mapping[str, str], now: datetime) -> str:
+    """The text that the template makes. Raises whatever a stranger's template raises.
+
+    The template can name what transformers offers it (raise_exception, strftime_now, tojson, break and continue) and
+    nothing of Python: attributes with underscores, changes to what it is given, endless ranges and powers are refused.
+    """
+    import jinja2
+    from jinja2.exceptions import SecurityError
+    from jinja2.ext import loopcontrols
+    from jinja2.runtime import Context
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message: object) -> NoReturn:
+        raise jinja2.TemplateRuntimeError(str(message))
+
+    def to_json(value: object, ensure_ascii: bool = False, indent: int | None = None, **options: object) -> str:
+        separators = options.get("separators")
+        pair = tuple(map(str, separators)) if isinstance(separators, list | tuple) and len(separators) == 2 else None
+        return json.dumps(
+            value,
+            ensure_ascii=ensure_ascii,
+            indent=indent,
+            separators=(pair[0], pair[1]) if pair else None,
+            sort_keys=bool(options.get("sort_keys", False)),
+        )
+
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """Jinja's sandbox, which by itself lets a template multiply without end."""
+
+        intercepted_binops = frozenset(("*", "**"))
+
+        def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
+            numbers = isinstance(left, int | float) and isinstance(right, int | float)
+            if operator == "**" or not numbers:
+                raise SecurityError(f"it uses {operator} on more than two numbers")
+            return super().call_binop(context, operator, left, right)
+
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = now.strftime
+    pieces = environment.from_string(template).generate(
+        messages=[dict(message) for message in messages],
+        tools=None,
+        documents=None,
+        add_generation_prompt=True,
+        **special,
+    )
+    kept: list[str] = []
+    length = 0
+    for piece in pieces:
+        kept.append(piece)
+        length += len(piece)
+        if length > LARGEST_RESULT:
+            raise ValueError(f"it makes a prompt of more than {LARGEST_RESULT:,} characters")
+    text = "".join(kept)
+    text.encode()  # half a surrogate pair is no text that a tokeniser takes
+    return text
+
+
+def result_of(job: Mapping[str, Any]) -> dict[str, str]:
+    """What is said of a job on standard output."""
+    try:
+        return {
+            "text": render(job["template"], job["messages"], job["special"], datetime.fromisoformat(job["now"])),
+        }
+    except MemoryError:
+        return {"error": f"it takes more than {MEMORY_BYTES >> 20} MB of memory"}
+    except Exception as error:  # whatever a stranger's template raises
+        reason = " ".join((str(error).splitlines() or [""])[0].split()) or type(error).__name__
+        return {"error": reason[:LONGEST_REASON]}
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.stdin.buffer.read())
+    limit_oneself()
+    sys.stdout.write(json.dumps(result_of(given)))
