@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,12 +12,12 @@ from methods import environments, models
 from methods.catalogue import load_catalogue
 from methods.home import HomeError, private_folder
 from probes.co_tenants import busy_processes, gpu_tenants
+from probes.logout import ending_at_logout
 from probes.machine import Machine, capture
 from probes.nvml import Nvml
 
 Level = Literal["ok", "note", "warning", "problem"]
 LEAST_FREE_BYTES = 5_000_000_000
-LOGIND = ("/usr/lib/systemd/logind.conf.d", "/etc/systemd/logind.conf.d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,36 +141,5 @@ def _catalogue(config_folder: Path) -> list[Finding]:
 
 def _logout() -> list[Finding]:
     """What would end a detached session when its user logs out."""
-    if not _kills_user_processes():
-        return []
-    user = os.environ.get("USER", "")
-    if user and (Path("/var/lib/systemd/linger") / user).exists():
-        return []
-    return [
-        Finding(
-            "warning",
-            "logind ends a user's processes at logout (KillUserProcesses=yes): a detached session would end too.",
-            "loginctl enable-linger",
-        )
-    ]
-
-
-def _kills_user_processes() -> bool:
-    files = [Path("/etc/systemd/logind.conf")]
-    for folder in map(Path, LOGIND):
-        files += sorted(folder.glob("*.conf")) if folder.is_dir() else []
-    value = "no"
-    for file in files:
-        parser = configparser.ConfigParser(strict=False, interpolation=None)
-        try:
-            parser.read_string(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, configparser.Error):
-            continue
-        value = parser.get("Login", "KillUserProcesses", fallback=value)
-    if value.strip().lower() not in ("yes", "true", "on", "1"):
-        return False
-    systemctl = shutil.which("systemctl")
-    if systemctl is None:
-        return False
-    state = subprocess.run([systemctl, "is-active", "systemd-logind"], capture_output=True, text=True, check=False)
-    return state.stdout.strip() == "active"
+    ending = ending_at_logout()
+    return [Finding("warning", f"{ending.cause} A detached session would end too.", ending.remedy)] if ending else []
