@@ -21,6 +21,7 @@ from methods.home import CACHE, ENVIRONMENTS, private_folder, subfolder, write_a
 from methods.interpreter import Interpreter, Unavailable
 from methods.progress import Report, silent
 from methods.runner_job import JobError, run_job
+from methods.secret_variables import is_secret
 
 __all__ = [
     "CreationError",
@@ -124,6 +125,11 @@ def use(
     specs = load_specs(config_folder)
     known = specs.by_name.get(name)
     spec = EnvironmentSpec(name) if known is None else known
+    for variable, value in (variables or {}).items():
+        if is_secret(variable, value):
+            raise EnvironmentProblemError(
+                f"--variable {variable} looks like a secret, and engines are given none: sessions keep what they get."
+            )
     given = Interpreter(name, python, paths, {**spec.variables, **(variables or {})}, "configured", {})
     if not python.is_file():
         raise EnvironmentProblemError(f"There is no Python {python}.")

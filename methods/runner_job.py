@@ -12,11 +12,12 @@ from methods import child_process
 from methods.home import write_atomically
 from methods.interpreter import Interpreter
 from methods.progress import Progress, Report
+from methods.secret_variables import without_secrets
 
 RUNNER = Path(__file__).parent / "runner"
 TAIL_LINES = 20
-# A runner gets no token, and nothing that would change which packages its Python finds.
-KEPT_FROM_RUNNERS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
+# A runner gets no secret, and nothing that would change which packages its Python finds.
+KEPT_FROM_RUNNERS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 
 
 class JobError(Exception):
@@ -38,7 +39,8 @@ def run_job(interpreter: Interpreter, job: Mapping[str, object], log: Path, repo
     job_file = log.with_suffix(".job.json")
     write_atomically(job_file, json.dumps({"schema": 1, "paths": list(interpreter.paths), **job}).encode())
     write_atomically(log, b"")
-    environ = {name: value for name, value in os.environ.items() if name not in KEPT_FROM_RUNNERS}
+    inherited = without_secrets(os.environ).items()
+    environ = {name: value for name, value in inherited if name not in KEPT_FROM_RUNNERS}
     environ.update(interpreter.variables)
     latest = Progress(str(job["job"]), f"starting Python of the environment {interpreter.environment}")
     report(latest)

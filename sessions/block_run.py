@@ -18,6 +18,7 @@ import msgspec
 import methods
 from methods.evidence import judge
 from methods.home import private_folder, write_atomically
+from methods.secret_variables import without_secrets
 from sessions.cores import shared_out, starting_on
 from sessions.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
 from sessions.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared
@@ -35,7 +36,6 @@ DETAIL_LENGTH: Final = 20_000
 LAST_WORD_S: Final = 10.0  # for a runner that has said all, or closed its wire, to end
 NOT_MESSAGES: Final = "lines that are no messages"
 LINGERED: Final = "did not end by itself"
-SECRET_WORDS: Final = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY", "ACCESS_KEY")
 NOT_INHERITED: Final = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "KASOKU_", "TEXTUAL", "UV_", "PIP_")
 
 
@@ -52,11 +52,8 @@ def runner_variables(
     environ: Mapping[str, str], plan: Plan, interpreter: Mapping[str, Any], cache: Path
 ) -> dict[str, str]:
     """A block's environment variables: the user's, less secrets and Python's own, plus what pins the run."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(NOT_INHERITED) and not any(word in name.upper() for word in SECRET_WORDS)
-    }
+    inherited = without_secrets(environ).items()
+    kept = {name: value for name, value in inherited if not name.startswith(NOT_INHERITED)}
     compiled = private_folder(cache / "compiled" / str(interpreter.get("environment", "unnamed")))
     cpu = plan.device == "cpu"
     kept |= {

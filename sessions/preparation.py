@@ -24,6 +24,7 @@ from methods.catalogue import Needs
 from methods.home import HomeError, config_folder, home
 from methods.interpreter import Interpreter, Unavailable
 from methods.progress import Progress
+from methods.secret_variables import without_secrets
 from probes.machine import capture
 from probes.nvml import Nvml
 from sessions.noise_floor import device_key
@@ -64,7 +65,7 @@ class Preparation:
             prompt_text=prompt.text,
             prompt_template=prompt.template,
             stop_token_ids=stops,
-            interpreters={name: _plain(asdict(found)) for name, found in ready.items()},
+            interpreters={name: _kept(found) for name, found in ready.items()},
             unavailable={name: asdict(lack) for name, lack in unavailable.items()},
             bandwidth=dict(self._bandwidth(ready)),
         )
@@ -172,6 +173,12 @@ class Preparation:
             raise PreparationFailedError(str(error)) from None
         self._say_phase("ended", f"{len(prompt.ids)} tokens")
         return prompt
+
+
+def _kept(interpreter: Interpreter) -> dict[str, Any]:
+    """An interpreter as the journal keeps it, without what looks like a secret among its variables."""
+    kept: dict[str, Any] = _plain(asdict(interpreter))
+    return kept | {"variables": without_secrets(interpreter.variables)}
 
 
 def _plain(value: Any) -> Any:
