@@ -21,6 +21,7 @@ from methods.home import CACHE, HomeError, home, subfolder
 from probes.clock import boot_id
 from probes.machine import capture
 from probes.nvml import Nvml
+from probes.sockets import sockets_of
 from sessions.block_run import BlockRun, Outcome, log_tail
 from sessions.closing import close_session
 from sessions.cores import keep_to, shared_out
@@ -42,16 +43,19 @@ from sessions.records import (
     Phase,
     Prepared,
     SessionEnded,
+    SocketsSeen,
 )
 from sessions.session_folder import SessionError, SessionFolder
 from sessions.software import software
 from sessions.steering import Steering
 from sessions.telemetry_feed import TelemetryFeed
-from sessions.warden import become_subreaper
+from sessions.warden import become_subreaper, descendants
 
 IDLE_POWER_S = 2.0
 NOTED_TICKS = 10  # a second's worth
 WAIT_S = 0.2
+AROUND_TIMED = ("warmup", "evidence")  # the engine is loaded, and the last timed request is over
+OPEN_TO_THE_NETWORK = "open to the network"
 TIMED_EDGES = {"timed": "timed_start", "evidence": "timed_end"}
 NOT_AGAIN = "Not run: this method could not be loaded in block {block} ({error})"
 
@@ -243,10 +247,33 @@ class Conductor:
             )
 
     def _append_of(self, block: PlannedBlock, record: AnyRecord) -> None:
-        """A record of the block's runner; where its timed part begins or is over, the energy counters are read too."""
+        """A record of the block's runner; where its timed part begins or is over, the energy counters are read too.
+
+        Its sockets are looked at before and after the timed part, never in it.
+        """
         self._append(record)
         if isinstance(record, BlockPhase) and record.phase in TIMED_EDGES:
             self._energy(block, TIMED_EDGES[record.phase])
+        if isinstance(record, BlockPhase) and record.phase in AROUND_TIMED:
+            self._look_at_sockets(block)
+
+    def _look_at_sockets(self, block: PlannedBlock) -> None:
+        """Keep where the block's processes listen; a note, and with it a flag, where other machines can reach that."""
+        seen = sockets_of(descendants(os.getpid()))
+        self._append(
+            SocketsSeen(
+                t=time.perf_counter_ns(),
+                method=block.method,
+                block=block.block,
+                listening=list(seen.listening),
+                beyond=list(seen.beyond),
+                connected=list(seen.connected),
+                reason=seen.reason,
+            )
+        )
+        if seen.beyond:
+            said = f"{block.method}, block {block.block}: listens on {', '.join(seen.beyond)}"
+            self._note(block, OPEN_TO_THE_NETWORK, said)
 
     def _every_block_tick(self, block: PlannedBlock) -> str:
         self._attend()

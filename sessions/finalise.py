@@ -37,12 +37,14 @@ from sessions.records import (
     Prepared,
     RequestEnded,
     RequestStarted,
+    SocketsSeen,
     Telemetry,
     Tokens,
 )
 from sessions.vram import peak_vram
 
 INTERRUPTED = "Interrupted before the block ended: `kasoku resume` runs it again."
+NO_SOCKETS = "the block did not come as far as its warm-up, where its sockets are looked at"
 NO_ENERGY = "no energy counter was read at the edges of this block"
 
 
@@ -123,6 +125,8 @@ class JournalFrames:
                     "in_effect": record.in_effect,
                     "in_effect_reason": record.reason,
                 }
+            case SocketsSeen():
+                self._take_sockets(record)
             case Energy():
                 run = self._run(record)
                 run.energy[record.edge] = record.energy_j
@@ -173,6 +177,15 @@ class JournalFrames:
             "ended_ns": record.t,
         }
         self._over.add(self._key(record))
+
+    def _take_sockets(self, record: SocketsSeen) -> None:
+        """What was seen at any of the looks at a block's processes."""
+        run = self._run(record)
+        said = [f"listens on {address}" for address in record.listening]
+        said += [f"connected to {address}" for address in record.connected]
+        run.columns["sockets"] = sorted({*run.columns.get("sockets", ()), *said})
+        if record.reason:
+            run.missing["sockets"] = record.reason
 
     def _take_tokens(self, record: Tokens) -> None:
         method, block, attempt = self._key(record)
@@ -296,6 +309,8 @@ class JournalFrames:
         vram, source = peak_vram(telemetry, gpus, columns["started_ns"], load_ns, columns.get("ended_ns"))
         if vram is None:
             missing.setdefault("peak_vram_bytes", source)
+        if columns.get("sockets") is None:
+            missing.setdefault("sockets", NO_SOCKETS)
         if columns.get("in_effect") is None:
             missing.setdefault("in_effect", columns.get("in_effect_reason") or "the block left no evidence")
         row = {

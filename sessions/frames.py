@@ -70,6 +70,7 @@ RUNS: Final[Columns] = {
     "missing": pl.String,
     "log_tail": pl.List(pl.String),
     "left_behind": pl.Int64,
+    "sockets": pl.List(pl.String),
     "started_ns": pl.Int64,
     "ended_ns": pl.Int64,
 }

@@ -173,6 +173,18 @@ class Telemetry(Record, tag="telemetry", frozen=True, kw_only=True):
     rows: list[tuple[str, str, str, float | None, Int64, float, str]]
 
 
+class SocketsSeen(Record, tag="sockets", frozen=True, kw_only=True):
+    """The sockets of a block's processes at one moment: addresses where they listen, of which some are open `beyond`
+    this machine, and the other machines that they are connected to. `reason` says what was not told."""
+
+    method: str
+    block: Int64
+    listening: list[str] = []
+    beyond: list[str] = []
+    connected: list[str] = []
+    reason: str = ""
+
+
 class Note(Record, tag="note", frozen=True, kw_only=True):
     """A sentence for people: something happened that makes the numbers less worthy or explains a gap."""
 
@@ -211,6 +223,7 @@ AnyRecord = (
     | Energy
     | BlockEnded
     | Telemetry
+    | SocketsSeen
     | Note
     | Asked
     | SessionEnded

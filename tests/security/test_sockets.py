@@ -1,0 +1,243 @@
+"""Kasoku listens nowhere; where an engine listens is kept with its block, and flagged where others can reach it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from probes.sockets import is_loopback, sockets_of
+from sessions.records import BlockPhase, Note, SocketsSeen, Tokens
+from sessions.session_folder import SessionFolder
+from tests.sessions.processes import until
+from tests.sessions.workplace import (
+    KASOKU,
+    Workplace,
+    assert_nothing_left,
+    conductor_of,
+    environment_of,
+    records_of,
+    runs_of,
+)
+from tests.tui.terminal import Terminal
+from tui.session_facts import run_facts
+
+ENGINE = Path(__file__).with_name("listening_engine.py")
+ACCEPTING = 0x10000  # __SO_ACCEPTCON among the flags in /proc/net/unix
+
+
+def free_port(host: str = "127.0.0.1", family: socket.AddressFamily = socket.AF_INET) -> int:
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def listening(work: Workplace, name: str, **options: Any) -> str:
+    """A method of the listening engine in the catalogue."""
+    rows = [
+        f"[methods.{name}]",
+        f'summary = "opens sockets: {name}"',
+        f"engine = {json.dumps(str(ENGINE))}",
+        'environments = { cpu = "plain" }',
+        'must_show = { cache = "dynamic" }',
+        f"[methods.{name}.options]",
+        *(f"{key} = {json.dumps(value)}" for key, value in options.items()),
+    ]
+    folder = work.config / "methods"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / f"{name}.toml").write_text("\n".join(rows) + "\n")
+    return name
+
+
+def seen(folder: SessionFolder) -> list[SocketsSeen]:
+    return [record for record in records_of(folder) if isinstance(record, SocketsSeen)]
+
+
+# Nothing of ours
+
+
+def accepting_unix_sockets() -> set[str]:
+    """The inodes of all Unix sockets of this machine that accept connections."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return {row[6] for row in rows if int(row[3], 16) & ACCEPTING}
+
+
+def assert_listens_nowhere(process: psutil.Process) -> None:
+    """Neither the process nor anything below it."""
+    accepting = accepting_unix_sockets()
+    for one in [process, *process.children(recursive=True)]:
+        found = sockets_of([one.pid])
+        assert (found.listening, found.connected, found.reason) == ((), (), ""), (one.cmdline(), found)
+        for descriptor in Path(f"/proc/{one.pid}/fd").iterdir():
+            target = str(descriptor.readlink())
+            assert target.removeprefix("socket:[").rstrip("]") not in accepting, (one.cmdline(), target)
+
+
+@contextmanager
+def app(work: Workplace) -> Iterator[Terminal]:
+    opened = Terminal(120, 30)
+    opened.start([str(KASOKU)], {**environment_of(work), "TERM": "xterm-256color"})
+    try:
+        yield opened
+    finally:
+        if opened.status is None:
+            opened.hang_up()
+
+
+def test_no_process_of_a_session_nor_the_workbench_listens(work: Workplace) -> None:
+    work.method("slow", rate=20.0)
+    folder = work.launch("slow", max_new_tokens=2_000)
+    until(lambda: any(isinstance(record, Tokens) for record in records_of(folder)), "tokens flow")
+    with app(work) as screen:
+        screen.wait_for(lambda text: "request 1" in text and "tok/s" in text, 30, "the session on the screen")
+        assert_listens_nowhere(conductor_of(folder))
+        assert_listens_nowhere(psutil.Process(screen.pid))
+        for key in b"2341":
+            screen.press(bytes([key]))
+        screen.wait_for(lambda text: "request 1" in text, 30, "the run again")
+        assert_listens_nowhere(psutil.Process(screen.pid))
+    folder.ask("stop")
+    work.finished(folder)
+    assert [(record.listening, record.connected) for record in seen(folder)] == [([], [])]
+    assert_nothing_left(folder)
+
+
+def test_this_test_would_see_a_socket(tmp_path: Path) -> None:
+    own = psutil.Process()
+    with socket.create_server(("127.0.0.1", 0)), pytest.raises(AssertionError):
+        assert_listens_nowhere(own)
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "s"))
+        unix.listen()
+        with pytest.raises(AssertionError):
+            assert_listens_nowhere(own)
+
+
+# An engine's own
+
+
+def test_an_engine_that_listens_on_every_address_is_recorded_and_flagged(work: Workplace, tmp_path: Path) -> None:
+    port, private = free_port(), free_port()
+    name = listening(work, "open", listen=[f"0.0.0.0:{port}", f"127.0.0.1:{private}"])
+    folder = work.run(name, requests=2, blocks=1, max_new_tokens=4)
+    (run,) = runs_of(folder)
+    assert run["status"] == "ok", run["error"]
+    assert run["sockets"] == [f"listens on 0.0.0.0:{port}", f"listens on 127.0.0.1:{private}"]
+    assert f"open to the network: listens on 0.0.0.0:{port}" in run["flags"]
+    assert not any(str(private) in flag for flag in run["flags"])
+    assert "sockets" not in json.loads(run["missing"])
+    first = seen(folder)[0]
+    assert (first.beyond, first.reason) == ([f"0.0.0.0:{port}"], "")
+    notes = [record.text for record in records_of(folder) if isinstance(record, Note)]
+    assert f"open, block 0: listens on 0.0.0.0:{port}" in notes, "whoever watches it reads it at once"
+    # wherever a flag is shown
+    shown = work.command("show", folder.id)
+    assert f"flag: open to the network: listens on 0.0.0.0:{port}" in " ".join(shown.out.split())
+    assert any(fact.text == f"open to the network: listens on 0.0.0.0:{port}" for fact in run_facts(folder, run))
+    assert work.command("export", folder.id, "--out", str(tmp_path / "csv")).code == 0
+    with (tmp_path / "csv" / "runs.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["sockets"] == f"listens on 0.0.0.0:{port}; listens on 127.0.0.1:{private}"
+
+
+def test_sockets_of_children_of_every_kind_and_of_later_are_found(work: Workplace, tmp_path: Path) -> None:
+    ports = {kind: free_port() for kind in ("child", "udp", "later", "six")}
+    asked = [
+        f"child 0.0.0.0:{ports['child']}",
+        f"udp 0.0.0.0:{ports['udp']}",
+        f"later 127.0.0.1:{ports['later']}",
+        f":::{ports['six']}",
+    ]
+    noted = tmp_path / "noted"
+    folder = work.launch(listening(work, "many", listen=asked, noted=str(noted)), max_new_tokens=4)
+    until(lambda: len(seen(folder)) == 2, "the second look, with the timed part over")
+    noted.touch()
+    assert work.finished(folder) == "finished"
+    (run,) = runs_of(folder)
+    assert run["sockets"] == sorted(
+        [
+            f"listens on 0.0.0.0:{ports['child']}",
+            f"listens on 0.0.0.0:{ports['udp']} (UDP)",
+            f"listens on 127.0.0.1:{ports['later']}",
+            f"listens on [::]:{ports['six']}",
+        ]
+    )
+    (flag,) = {flag for flag in run["flags"] if flag.startswith("open to the network")}
+    beyond = sorted([f"0.0.0.0:{ports['child']}", f"0.0.0.0:{ports['udp']} (UDP)", f"[::]:{ports['six']}"])
+    assert flag == f"open to the network: listens on {', '.join(beyond)}"
+    before, after = seen(folder)
+    assert f"127.0.0.1:{ports['later']}" not in before.listening
+    assert f"127.0.0.1:{ports['later']}" in after.listening
+    assert_nothing_left(folder)
+
+
+def test_the_looks_are_before_and_after_the_timed_part(work: Workplace) -> None:
+    work.method("one", rate=200.0)
+    folder = work.run("one", warmup=1, requests=2, max_new_tokens=20)
+    kinds = [
+        record.phase if isinstance(record, BlockPhase) else "look"
+        for record in records_of(folder)
+        if isinstance(record, BlockPhase | SocketsSeen)
+    ]
+    assert kinds == ["import", "load", "warmup", "look", "timed", "evidence", "look", "close"]
+
+
+def test_a_block_that_never_loaded_says_why_its_sockets_are_not_known(work: Workplace) -> None:
+    work.method("breaks", fault="exception", at="load")
+    folder = work.run("breaks")
+    (run,) = runs_of(folder)
+    assert run["sockets"] is None
+    assert "did not come as far as its warm-up" in json.loads(run["missing"])["sockets"]
+
+
+# The probe by itself
+
+
+def test_connections_to_other_machines_are_told_and_those_within_this_one_are_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        assert sockets_of([os.getpid()]).connected == ()
+    addresses = {one.address for ones in psutil.net_if_addrs().values() for one in ones if one.family == socket.AF_INET}
+    outer = sorted(address for address in addresses if not is_loopback(address))
+    if not outer:
+        pytest.skip("this machine has no address but loopback")
+    with socket.create_server((outer[0], 0)) as server, socket.create_connection(server.getsockname()):
+        found = sockets_of([os.getpid()])
+        written = f"{outer[0]}:{server.getsockname()[1]}"
+        assert written in found.listening
+        assert written in found.beyond
+        assert written in found.connected
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", False),  # noqa: S104 - that is what this is about
+        ("::", False),
+        ("192.168.1.2", False),
+        ("::ffff:192.168.1.2", False),
+        ("fe80::1%eth0", False),
+        ("", False),
+        ("rubbish", False),
+    ],
+)
+def test_what_is_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_processes_that_are_gone_have_no_sockets() -> None:
+    gone = psutil.Popen(["true"])
+    gone.wait()
+    found = sockets_of([gone.pid, 2**22 + 1])
+    assert (found.listening, found.beyond, found.connected, found.reason) == ((), (), (), "")
