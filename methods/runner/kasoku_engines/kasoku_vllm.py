@@ -226,6 +226,7 @@ class VllmEngine(Engine):
         wanted = {
             "model": job["model_folder"],
             "skip_tokenizer_init": True,
+            "load_format": "safetensors",  # by itself vLLM also takes pickled weights
             "trust_remote_code": bool(job.get("trust_remote_code", False)),
             "dtype": self.options.get("dtype") or job["dtype"],
             "seed": first_seed(job),

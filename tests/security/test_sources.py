@@ -1,0 +1,182 @@
+"""What our sources may not do at all, read from their syntax trees: unpickle, evaluate text, start a shell."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from methods import hub
+from methods.model_sources import ModelError, OnHub
+from methods.safetensors_folder import WeightsError, weight_files
+from tests.sessions.workplace import Workplace, make_model
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("tui", "sessions", "probes", "methods", "benchmarks")
+UNPICKLERS = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle", "yaml"}
+EVALUATORS = {"eval", "exec", "compile", "__import__"}
+SHELLS = {
+    ("os", "system"), ("os", "popen"), ("subprocess", "getoutput"), ("subprocess", "getstatusoutput"),
+    ("asyncio", "create_subprocess_shell"), ("commands", "getoutput"), ("popen2", "popen2"),
+}  # fmt: skip
+SHELL_PROGRAMS = {"sh", "bash", "dash", "zsh", "/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/bash", "cmd", "cmd.exe"}
+LOADERS = {("torch", "load"), ("numpy", "load"), ("np", "load"), ("pd", "read_pickle"), ("pl", "read_ipc")}
+
+
+def sources() -> list[Path]:
+    return sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, what is wrong) of everything that is forbidden."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                if name.name.partition(".")[0] in UNPICKLERS:
+                    yield node.lineno, f"imports {name.name}"
+        elif isinstance(node, ast.ImportFrom):
+            if (node.module or "").partition(".")[0] in UNPICKLERS:
+                yield node.lineno, f"imports from {node.module}"
+            for name in node.names:
+                if ((node.module or ""), name.name) in SHELLS | LOADERS:
+                    yield node.lineno, f"imports {node.module}.{name.name}"
+        elif isinstance(node, ast.Call):
+            yield from ((node.lineno, said) for said in call_faults(node))
+
+
+def call_faults(call: ast.Call) -> Iterator[str]:
+    function = call.func
+    if isinstance(function, ast.Name) and function.id in EVALUATORS:
+        yield f"calls {function.id}"
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        called = (function.value.id, function.attr)
+        if called in SHELLS:
+            yield f"calls {'.'.join(called)}"
+        safe = [each for each in call.keywords if each.arg in ("weights_only", "allow_pickle")]
+        if called in LOADERS and not safe:
+            yield f"calls {'.'.join(called)} without saying that nothing is unpickled"
+    for keyword in call.keywords:
+        value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+        if keyword.arg == "shell" and value is not False:
+            yield "passes shell="
+        if keyword.arg == "allow_pickle" and value is not False:
+            yield "passes allow_pickle="
+        if keyword.arg == "weights_only" and value is not True:
+            yield "passes weights_only="
+        if keyword.arg == "trust_remote_code" and value is True:
+            yield "passes trust_remote_code=True"
+        if keyword.arg == "use_safetensors" and value is not True:
+            yield "passes use_safetensors="
+    for argument in call.args[:1]:
+        if isinstance(argument, ast.List | ast.Tuple) and argument.elts:
+            first = argument.elts[0]
+            if isinstance(first, ast.Constant) and first.value in SHELL_PROGRAMS:
+                yield f"starts the shell {first.value}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_source_unpickles_evaluates_and_shells_nothing(path: Path) -> None:
+    found = [f"{path.relative_to(ROOT)}:{line} {said}" for line, said in faults(ast.parse(path.read_bytes()))]
+    assert not found
+
+
+def test_there_are_sources_to_look_at() -> None:
+    names = {path.name for path in sources()}
+    assert {"kasoku_vllm.py", "conductor.py", "app.py", "sampler.py", "hub.py"} <= names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pickle",
+        "import os, marshal",
+        "from pickle import loads",
+        "from os import system",
+        "import os\nos.system('x')",
+        "import os\nos.popen('x')",
+        "subprocess.run('x', shell=True)",
+        "subprocess.Popen('x', shell=flag)",
+        "subprocess.run(['sh', '-c', 'x'])",
+        "eval('1')",
+        "exec('1')",
+        "torch.load('x')",
+        "torch.load('x', weights_only=False)",
+        "numpy.load('x', allow_pickle=True)",
+        "model.from_pretrained('x', trust_remote_code=True)",
+        "model.from_pretrained('x', use_safetensors=False)",
+    ],
+)
+def test_each_of_them_would_be_found(text: str) -> None:
+    assert list(faults(ast.parse(text)))
+
+
+@pytest.mark.parametrize("text", ["import ast", "torch.load('x', weights_only=True)", "run(['x'], shell=False)"])
+def test_what_is_harmless_is_let_be(text: str) -> None:
+    assert not list(faults(ast.parse(text)))
+
+
+def test_every_engine_that_loads_weights_asks_for_safetensors() -> None:
+    """transformers and vLLM fall back to pickled weights unless they are told not to."""
+    said = {"kasoku_transformers": ("use_safetensors", True), "kasoku_vllm": ("load_format", "safetensors")}
+    for path in (ROOT / "methods" / "runner" / "kasoku_engines").glob("kasoku_*.py"):
+        pairs = {
+            (key.value, value.value)
+            for node in ast.walk(ast.parse(path.read_bytes()))
+            if isinstance(node, ast.Dict)
+            for key, value in zip(node.keys, node.values, strict=True)
+            if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
+        }
+        assert said[path.stem] in pairs, path
+
+
+PICKLED = {"pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "weights.pkl"}
+
+
+@pytest.mark.parametrize("name", sorted(PICKLED))
+def test_pickled_weights_are_refused_and_never_opened(work: Workplace, tmp_path: Path, name: str) -> None:
+    """A pickle that would make a file when it is loaded, as torch writes it: a zip with data.pkl, and bare."""
+    trap = tmp_path / "sprung"
+    for bare in (False, True):
+        model = make_model(tmp_path / f"model-{bare}")
+        (model / "model.safetensors").unlink()
+        pickled = b"cposix\nsystem\n(S'touch " + str(trap).encode() + b"'\ntR."
+        if bare:
+            (model / name).write_bytes(pickled)
+        else:
+            with zipfile.ZipFile(model / name, "w") as archive:
+                archive.writestr("archive/data.pkl", pickled)
+        work.method("one")
+        said = work.command(*work.options("one", model=model))
+        assert said.code == 2
+        assert "only pickled weights, which can run code when they are loaded and are never loaded here" in said.err
+        assert work.sessions() == []
+    assert not trap.exists()
+
+
+def test_the_trap_would_spring(tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+    pickle.loads(b"cposix\nsystem\n(S'touch " + str(trap).encode() + b"'\ntR.")  # noqa: S301 - our own
+    assert trap.exists()
+
+
+def test_pickled_weights_beside_safetensors_are_not_what_is_loaded(tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model")
+    (model / "pytorch_model.bin").write_bytes(b"rubbish")
+    assert [path.name for path in weight_files(model)] == ["model.safetensors"]
+
+
+def test_a_repositorys_pickles_and_code_are_not_among_what_is_fetched() -> None:
+    source = OnHub("org/name", "main")
+    sizes: dict[str, int | None] = dict.fromkeys(
+        ["config.json", "model.safetensors", "tokenizer.json", "modeling_evil.py", *PICKLED], 1
+    )
+    listing = hub.Listing(source, "0" * 40, sizes, False)
+    fetched = {*hub.weight_names(listing), *hub.small_names(listing)}
+    assert fetched == {"config.json", "model.safetensors", "tokenizer.json"}
+    only_pickles = hub.Listing(source, "0" * 40, {"config.json": 1, "pytorch_model.bin": 1}, False)
+    with pytest.raises((ModelError, WeightsError), match="only pickled weights"):
+        hub.weight_names(only_pickles)
