@@ -29,6 +29,8 @@ class ConfigFacts:
 def read_json(path: Path) -> dict[str, object]:
     """The object in a JSON file of a model. Raises ConfigError."""
     try:
+        if path.exists() and not path.is_file():  # opening a pipe of that name would wait for a writer
+            raise ConfigError(f"{path} is no file.")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}.") from error

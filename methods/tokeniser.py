@@ -27,6 +27,8 @@ class Tokeniser:
         self.folder = folder
         path = folder / FILE
         try:
+            if not path.is_file():  # opening a pipe of that name would wait for a writer
+                raise TokeniserError(f"{folder} holds no {FILE}.")
             content = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise TokeniserError(f"{folder} holds no {FILE}.") from error

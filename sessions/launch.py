@@ -7,16 +7,20 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from methods.home import HomeError, config_folder, subfolder
 from probes.clock import clock_anchors
+from sessions import own_plans
 from sessions.cores import ALLOWED, starting_on
 from sessions.journal import JournalError, read_journal
 from sessions.plan import Plan
 from sessions.records import BlockEnded
 from sessions.session_folder import SessionError, SessionFolder, create
+
+LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def launch(home: Path, plan: Plan) -> SessionFolder:
@@ -29,14 +33,19 @@ def launch(home: Path, plan: Plan) -> SessionFolder:
     return folder
 
 
-def resume(folder: SessionFolder, home: Path) -> bool:
+def resume(folder: SessionFolder, home: Path, anyway: bool = False) -> bool:
     """Have a conductor run what is missing of a session; False where nothing is.
 
-    Raises SessionError where a conductor is at work on it already.
+    Raises SessionError where a conductor is at work on it already, or, unless `anyway`, its plan was not made here.
     """
     session = folder.read()
     if session.status == "finished" and not missing(folder):
         return False
+    if not anyway and not _is_own(folder, home):
+        raise SessionError(
+            f"{folder.id} was not begun here, or its plan was changed since, and to resume it is to run whatever its"
+            f" plan.json says: look at that, then `kasoku resume --anyway {folder.id}`."
+        )
     lock = folder.try_lock()
     if lock is None:
         raise SessionError(f"{folder.id} is running already: `kasoku attach {folder.id}` shows it.")
@@ -44,6 +53,13 @@ def resume(folder: SessionFolder, home: Path) -> bool:
     folder.write(msgspec.structs.replace(session, status="preparing", error=""))
     _spawn(folder, lock, home)
     return True
+
+
+def _is_own(folder: SessionFolder, home: Path) -> bool:
+    try:
+        return own_plans.is_own(home, folder.id, (folder.path / "plan.json").read_bytes())
+    except OSError:
+        return False
 
 
 def missing(folder: SessionFolder) -> list[tuple[str, int]]:
@@ -62,7 +78,7 @@ def missing(folder: SessionFolder) -> list[tuple[str, int]]:
 def _spawn(folder: SessionFolder, lock: int, home: Path) -> None:
     """The conductor in a process session of its own; it inherits the lock, so there is no moment without a holder."""
     try:
-        log = os.open(folder.path / "conductor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = os.open(folder.path / "conductor.log", LOG_FLAGS, 0o600)
         try:
             with starting_on(ALLOWED):  # not only where this viewer keeps itself to
                 subprocess.Popen(

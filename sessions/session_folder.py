@@ -7,10 +7,12 @@ inheriting the open file, so that there is no moment in which a live session loo
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
 import secrets
+import stat
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +21,12 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from methods.home import HomeError, private_folder, write_atomically
-from sessions.plan import Plan
+from sessions import own_plans
+from sessions.plan import METHOD_NAME, Plan
 from sessions.records import SCHEMA_VERSION, Int64
 
-ID_PATTERN: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+ID_PATTERN: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
+REQUEST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # the name of a request file
 FRAMES: Final = ("runs", "requests", "tokens", "telemetry")
 UNFINISHED: Final = ("preparing", "running")
 LOCK_TRIES: Final = 10
@@ -95,8 +99,26 @@ class SessionFolder:
         return self.path / f"{name}.parquet"
 
     def log(self, method: str, block: int) -> Path:
-        """The log of a block's runner: everything the engine printed."""
+        """The log of a block's runner: everything the engine printed. SessionError where `method` is no name of one."""
+        if not re.fullmatch(METHOD_NAME, method):
+            raise SessionError(f"{self.id} names a method {method[:100]!r}, which is no name that Kasoku gives.")
         return self.path / "logs" / f"{method}-{block}.log"
+
+    def refuse_links(self) -> None:
+        """Raise SessionError where anything here leads out of the folder: a session that Kasoku made has only plain
+        files and folders in it, one from elsewhere may hold links, pipes and devices."""
+        found = "a link itself" if self.path.is_symlink() else ""
+        for parent, folders, files in os.walk(self.path):
+            for name in (*folders, *files):
+                with contextlib.suppress(FileNotFoundError):  # a temporary file of a conductor at work
+                    kind = os.lstat(os.path.join(parent, name)).st_mode  # noqa: PTH118 - thousands of files
+                    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                        found = found or f"with {name!r} in it, a link or otherwise no plain file"
+        if found:
+            raise SessionError(
+                f"{self.id} is not opened: it is {found}, and may lead out of its folder; no session that Kasoku makes"
+                " does that, so it came from elsewhere: delete it."
+            )
 
     def read(self) -> SessionFile:
         """session.json, or SessionError with a sentence (missing, torn, or from a newer Kasoku)."""
@@ -112,7 +134,7 @@ class SessionFolder:
 
     def _decoded(self, name: str, kind: type[Decoded]) -> Decoded:
         try:
-            raw = (self.path / name).read_bytes()
+            raw = _plain_content(self.path / name)
             version = msgspec.json.decode(raw, type=_Versioned).schema_version
             if version > SCHEMA_VERSION:
                 raise NewerSessionError(newer(self.id, version))
@@ -127,7 +149,7 @@ class SessionFolder:
     def try_lock(self) -> int | None:
         """An open file that holds the session's lock, or None where somebody else holds it."""
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise SessionError(
                 f"{self.id} cannot be locked ({error.strerror}): check the folder's permissions."
@@ -146,7 +168,7 @@ class SessionFolder:
         """Whether a conductor holds the session's lock now."""
         path = self.path / "lock"
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return False
         try:
@@ -162,6 +184,8 @@ class SessionFolder:
     def ask(self, action: str) -> None:
         """Drop a request file: `stop`, or `skip-METHOD-BLOCK`."""
         folder = self.path / "requests"
+        if not REQUEST.fullmatch(action):
+            raise SessionError(f"{action[:100]!r} is nothing that a session can be asked.")
         try:
             private_folder(folder)
             write_atomically(folder / action, b"")
@@ -183,6 +207,15 @@ class SessionFolder:
         return taken
 
 
+def _plain_content(path: Path) -> bytes:
+    """A file's content; OSError where it is a link, a pipe or a device."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        return file.read()
+
+
 def create(sessions: Path, plan: Plan, anchors: dict[str, Any]) -> tuple[SessionFolder, int]:
     """A new session's folder with its plan, status `preparing`, and its lock (an open file descriptor) already held."""
     private_folder(sessions)
@@ -192,7 +225,9 @@ def create(sessions: Path, plan: Plan, anchors: dict[str, Any]) -> tuple[Session
     lock = folder.try_lock()
     if lock is None:
         raise SessionError(f"{folder.id} is already taken: try again.")
-    write_atomically(folder.path / "plan.json", msgspec.json.format(msgspec.json.encode(plan), indent=1))
+    written = msgspec.json.format(msgspec.json.encode(plan), indent=1)
+    write_atomically(folder.path / "plan.json", written)
+    own_plans.remember(sessions.parent, folder.id, written)
     folder.write(
         SessionFile(
             id=folder.id,

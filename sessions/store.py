@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sessions import own_plans
 from sessions.records import SCHEMA_VERSION
 from sessions.session_folder import (
     ID_PATTERN,
@@ -62,8 +63,13 @@ class Store:
     def folder(self, session: str) -> SessionFolder:
         """The folder of the session with that id, name, or beginning or end of an id; `last` is the newest.
 
-        Raises SessionError with a sentence where there is none, or more than one.
+        Raises SessionError with a sentence where there is none, or more than one, or it leads out of its folder.
         """
+        found = self._named(session)
+        found.refuse_links()
+        return found
+
+    def _named(self, session: str) -> SessionFolder:
         ids = self.ids()
         if not ids:
             raise SessionError("There are no sessions yet: `kasoku run` makes one.")
@@ -115,7 +121,7 @@ class Store:
         files = []
         for name in self.ids() if sessions is None else sessions:
             path = SessionFolder(self.path / name).frame(frame)
-            if path.is_file() and not self._is_newer(path, sessions is not None):
+            if path.is_file() and not path.is_symlink() and not self._is_newer(path, sessions is not None):
                 files.append(path)
         if not files:
             return None
@@ -132,16 +138,23 @@ class Store:
 
     def delete(self, session: str) -> None:
         """Remove a session for good; SessionError where it is running or cannot be removed."""
-        folder = self.folder(session)
-        lock = folder.try_lock()
-        if lock is None:
-            raise SessionError(f"{folder.id} is running: `kasoku stop {folder.id}` first.")
+        folder = self._named(session)  # one that leads elsewhere can go too: no link is followed
+        lock = None
         try:
-            shutil.rmtree(folder.path)
+            for link in (folder.path, folder.path / "lock"):
+                if link.is_symlink():
+                    link.unlink()
+            if folder.path.is_dir():
+                lock = folder.try_lock()
+                if lock is None:
+                    raise SessionError(f"{folder.id} is running: `kasoku stop {folder.id}` first.")
+                shutil.rmtree(folder.path)
+            own_plans.forget(self.path.parent, folder.id)
         except OSError as error:
             raise SessionError(f"{folder.id} cannot be removed ({error.strerror}).") from None
         finally:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
 
     def relabel(self, session: str, *, name: str | None = None, tags: Iterable[str] | None = None) -> SessionFile:
         """Give a session another name or other tags; SessionError while its conductor is at work."""

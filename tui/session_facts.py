@@ -213,5 +213,5 @@ def log_tail(folder: SessionFolder, method: str, block: int) -> list[str]:
             log.seek(0, 2)
             log.seek(max(0, log.tell() - 64 * 1024))
             return log.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-    except OSError:
+    except (OSError, SessionError):  # a frame from elsewhere may name anything
         return []

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from probes.clock import boot_id
+from sessions import own_plans
 from sessions.conductor import Conductor
 from sessions.following import Follower
 from sessions.journal import JournalFullError, JournalWriter
@@ -116,6 +117,9 @@ def test_a_stop_saves_what_was_measured_and_a_resume_runs_the_rest(work: Workpla
     plan = json.loads((folder.path / "plan.json").read_bytes())
     next(method for method in plan["methods"] if method["name"] == "slow")["options"]["rate"] = 2_000.0
     (folder.path / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(SessionError, match="or its plan was changed since"):
+        resume(folder, work.home)
+    own_plans.remember(work.home, folder.id, (folder.path / "plan.json").read_bytes())
     work.resume(folder)
     assert folder.read().status == "finished"
     assert missing(folder) == []

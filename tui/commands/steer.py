@@ -47,7 +47,7 @@ def resume(options: argparse.Namespace) -> int:
     try:
         recover(folder)
         with held_back() as pressed:
-            begun = launch_again(folder, home())
+            begun = launch_again(folder, home(), options.anyway)
     except SessionError as error:
         raise UsageError(str(error)) from None
     if not begun:

@@ -1,0 +1,37 @@
+"""The plans that were made in this home. To resume a session is to run the engine that its plan names.
+
+`plans/ID` of the home holds the SHA-256 of the session's plan.json. A session that came from elsewhere has none, and
+one whose plan was changed has another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from methods.home import private_folder, write_atomically
+
+FOLDER: Final = "plans"
+
+
+def remember(home: Path, session: str, plan: bytes) -> None:
+    """Keep that this home made the plan of this session. Raises HomeError."""
+    write_atomically(private_folder(home / FOLDER) / session, hashlib.sha256(plan).hexdigest().encode())
+
+
+def is_own(home: Path, session: str, plan: bytes) -> bool:
+    """Whether the plan is the one that was made here for this session."""
+    try:
+        kept = (home / FOLDER / session).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return False
+    return kept == hashlib.sha256(plan).hexdigest()
+
+
+def forget(home: Path, session: str) -> None:
+    """The session is gone."""
+    try:
+        (home / FOLDER / session).unlink(missing_ok=True)
+    except OSError:
+        return
