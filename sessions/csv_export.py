@@ -1,4 +1,9 @@
-"""Sessions and comparisons as CSV; a text that a spreadsheet would take for a formula is defused with an apostrophe."""
+"""Sessions and comparisons as CSV, in which no text is a formula to a spreadsheet.
+
+A text that begins with what begins a formula gets an apostrophe in front, and so does one that begins with an
+apostrophe: to have the texts back as they were, take one apostrophe away wherever a text begins with it. Numbers,
+negative ones too, stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +44,8 @@ COLUMNS: Final = (
     "in_effect",
     "flags",
 )
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+# Full-width signs count too, where a spreadsheet is set to Japanese or Chinese.
+SHIELDED: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
 
 
 class ExportError(Exception):
@@ -98,7 +104,7 @@ def export_session(folder: SessionFolder, out: Path) -> list[Path]:
 
 def _csv(frame: pl.DataFrame) -> str:
     texts = [column for column, kind in frame.schema.items() if kind == pl.String]
-    starts = [pl.col(column).str.slice(0, 1).is_in(FORMULA_STARTS) for column in texts]
+    starts = [pl.col(column).str.slice(0, 1).is_in(SHIELDED) for column in texts]
     frame = frame.with_columns(
         pl.when(formula).then(pl.lit("'") + pl.col(column)).otherwise(pl.col(column)).alias(column)
         for column, formula in zip(texts, starts, strict=True)

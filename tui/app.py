@@ -16,11 +16,13 @@ from sessions.store import Store
 from tui.link import Link, PacedDriver
 from tui.screens.run import RunScreen
 from tui.settings import Settings, load_settings
+from tui.terminal_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from textual import messages
+    from textual.notifications import SeverityLevel
 
     from sessions.session_folder import SessionFolder
 
@@ -190,6 +192,19 @@ class Workbench(App[None]):
         self.link.answered()
 
     # Failures
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Show a message, which may hold text of any origin: it is no markup and cannot command the terminal."""
+        del markup
+        super().notify(plain(message), title=plain(title), severity=severity, timeout=timeout, markup=False)
 
     def report_failure(self, what: str, error: BaseException | None) -> None:
         """Say in a sentence that a background task failed; the rest of what is known goes to a log."""

@@ -133,7 +133,7 @@ def _gauges(live: Live) -> Text:
     parts.append(
         f"CPU {percent(value('host', 'cpu_percent'))} · RAM {ram} · runner {size(value('runner', 'rss_bytes'))}"
     )
-    return Text("  ".join(parts), style="cyan", overflow="ellipsis", no_wrap=True)
+    return Text(one_line("  ".join(parts), 1000), style="cyan", overflow="ellipsis", no_wrap=True)
 
 
 def follow(view: ProgressView, poll: Callable[[], Live | None], interrupted: Callable[[], bool]) -> bool:

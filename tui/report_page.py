@@ -59,7 +59,7 @@ def page(report: Report, form: str) -> str:
     environment = Environment(autoescape=html, undefined=StrictUndefined, trim_blocks=not html)  # noqa: S701
     environment.filters |= {"drawn": Markup, "md": markdown, "fenced": fenced, "uri": data_uri}
     source = (Path(__file__).parent / f"report_page.{form}.jinja").read_text(encoding="utf-8")
-    return environment.from_string(source).render(_shown(report))
+    return plain(environment.from_string(source).render(_shown(report)))  # the labels of plots too
 
 
 def markdown(text: object) -> str:
@@ -77,7 +77,7 @@ def fenced(text: object) -> str:
 
 def data_uri(svg: str) -> str:
     """An SVG as the address of an image."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(plain(svg).encode()).decode()
 
 
 def _shown(report: Report) -> dict[str, Any]:

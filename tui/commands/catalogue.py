@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 from methods.availability import DeviceFacts, interpreter_for
@@ -11,7 +10,7 @@ from methods.catalogue import load_catalogue
 from methods.home import config_folder, home
 from methods.interpreter import Unavailable
 from tui.command_line import EXIT_OK
-from tui.terminal_text import one_line
+from tui.terminal_text import json_document, one_line
 
 
 def methods(options: argparse.Namespace) -> int:
@@ -37,7 +36,7 @@ def methods(options: argparse.Namespace) -> int:
             }
         )
     if options.json:
-        sys.stdout.write(json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+        sys.stdout.write(json_document(rows))
         return EXIT_OK
     width = max(len(str(row["method"])) for row in rows)
     for row in rows:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 
 from methods.home import config_folder, home
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK
 from tui.doctor import findings
-from tui.terminal_text import one_line
+from tui.terminal_text import json_document, one_line
 
 MARKS = {"ok": "✓", "note": "·", "warning": "!", "problem": "✗"}
 
@@ -19,7 +18,7 @@ def doctor(options: argparse.Namespace) -> int:
     """A line for each finding; exit code 1 where one is a problem."""
     found = findings(home(), config_folder())
     if options.json:
-        sys.stdout.write(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=1) + "\n")
+        sys.stdout.write(json_document([asdict(one) for one in found]))
     else:
         for one in found:
             remedy = f"  → {one.remedy}" if one.remedy else ""

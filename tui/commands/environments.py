@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,20 +12,20 @@ from methods.home import HomeError, config_folder, home
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.figures import size
-from tui.terminal_text import one_line, plain
+from tui.terminal_text import json_document, one_line, plain
 
 
 def list_environments(options: argparse.Namespace) -> int:
     """Every environment that is described or was made: its state, Python, size and versions."""
     rows = environments.listed(home(), config_folder())
     if options.json:
-        sys.stdout.write(json.dumps([asdict(row) for row in rows], default=str, ensure_ascii=False, indent=1) + "\n")
+        sys.stdout.write(json_document([asdict(row) for row in rows]))
         return EXIT_OK
     for row in rows:
         versions = ", ".join(f"{name} {version}" for name, version in row.versions.items())
         python = f"Python {row.python_version}" if row.python_version else str(row.python or "")
         facts = [fact for fact in (row.state, python, size(row.size_bytes) if row.size_bytes else "", versions) if fact]
-        sys.stdout.write(f"{row.name}: {one_line(', '.join(facts), 400)}\n")
+        sys.stdout.write(f"{one_line(row.name, 80)}: {one_line(', '.join(facts), 400)}\n")
         for text in (row.purpose, row.reason):
             if text:
                 sys.stdout.write(f"    {one_line(text, 400)}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -25,7 +24,7 @@ from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, Usag
 from tui.console import console
 from tui.progress_view import ProgressView, follow
 from tui.result_table import print_comparison
-from tui.terminal_text import one_line, plain
+from tui.terminal_text import json_document, one_line, plain
 
 INTERVAL_S = 0.1
 CSV_NAME = "comparison.csv"
@@ -120,7 +119,7 @@ def outcome(folder: SessionFolder, as_json: bool) -> int:
             "folder": str(folder.path),
             "comparison": comparison_rows(comparison),
         }
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+        sys.stdout.write(json_document(document))
     else:
         screen = console()
         if comparison.rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +15,7 @@ from sessions.session_folder import SessionFolder
 from tui.command_line import EXIT_OK, UsageError
 from tui.console import console
 from tui.figures import UNKNOWN
-from tui.terminal_text import one_line
+from tui.terminal_text import json_document, one_line
 
 
 def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
@@ -31,7 +30,7 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
     if as_json:
         document: dict[str, Any] = {"session": folder.id, "tool": tool, "note": LENSES[tool].note}
         document["methods"] = [asdict(quotation) for quotation in quotations]
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+        sys.stdout.write(json_document(document))
         return EXIT_OK
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in (tool, "unit"):

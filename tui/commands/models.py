@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 
@@ -12,14 +11,14 @@ from methods.home import HomeError, config_folder, home
 from tui.command_line import EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.figures import size
-from tui.terminal_text import one_line, plain
+from tui.terminal_text import json_document, one_line, plain
 
 
 def list_models(options: argparse.Namespace) -> int:
     """Models that are ready, and those that Kasoku can make by itself."""
     rows = models.listed(home())
     if options.json:
-        sys.stdout.write(json.dumps([asdict(row) for row in rows], default=str, ensure_ascii=False, indent=1) + "\n")
+        sys.stdout.write(json_document([asdict(row) for row in rows]))
         return EXIT_OK
     for row in rows:
         facts: list[str] = [row.state]

@@ -19,7 +19,7 @@ from tui.command_line import EXIT_OK, UsageError
 from tui.commands.following import find, store
 from tui.console import console
 from tui.figures import rate
-from tui.terminal_text import one_line, plain
+from tui.terminal_text import json_document, one_line, plain
 
 if TYPE_CHECKING:
     from sessions.comparison import Comparison
@@ -104,9 +104,9 @@ def show(options: argparse.Namespace) -> int:
     print_comparison(screen, comparison)
     for run in _runs(folder):
         if run["status"] != "ok":
-            failed = f"{run['method']}, block {run['block']}: {run['status']}: {one_line(run['error'], 600)}"
+            failed = f"{run['method']}, block {run['block']}: {run['status']}: {run['error']}"
             screen.print()
-            screen.print(Text(failed))
+            screen.print(Text(one_line(failed, 800)))
             for line in run["log_tail"] or ():
                 screen.print(Text(f"  {one_line(line, 300)}", style="dim"))
     screen.print(Text(f"\n{plain(str(folder.path))}"), soft_wrap=True)
@@ -137,7 +137,7 @@ def compare(options: argparse.Namespace) -> int:
             path = write_comparison_csv(comparison, Path(options.csv))
         except ExportError as error:
             raise UsageError(str(error)) from None
-        sys.stderr.write(f"Written to {path}\n")
+        sys.stderr.write(f"Written to {plain(str(path))}\n")
     if options.json:
         from sessions.csv_export import comparison_rows
 
@@ -194,4 +194,4 @@ def _builtins(value: object) -> Any:
 
 
 def _document(document: object) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n")
+    sys.stdout.write(json_document(document))

@@ -12,6 +12,7 @@ from sessions.launch import resume as launch_again
 from sessions.session_folder import SessionError
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.following import find, held_back, outcome, store, watch_own
+from tui.terminal_text import one_line
 
 PATIENCE_S = 60.0
 
@@ -37,7 +38,7 @@ def stop(options: argparse.Namespace) -> int:
             sys.stderr.write(f"{folder.id} has been asked to stop but has not ended in {PATIENCE_S:.0f} s.\n")
             return EXIT_METHOD_FAILED
         time.sleep(0.1)
-    sys.stdout.write(f"{folder.id} is {recover(folder)}; what was measured is saved.\n")
+    sys.stdout.write(f"{folder.id} is {one_line(recover(folder))}; what was measured is saved.\n")
     return EXIT_OK
 
 

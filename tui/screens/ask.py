@@ -12,6 +12,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from tui.terminal_text import plain, printable
+
 
 class Confirm(ModalScreen[bool]):
     """Asks before something is done that cannot be taken back; escape is no."""
@@ -28,7 +30,7 @@ class Confirm(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="question"):
-            yield Static(Content(self.question))
+            yield Static(Content(plain(self.question)))
             yield Static(Content("y or enter: yes   n or escape: no"), classes="keys")
 
     def action_answer(self, yes: bool) -> None:
@@ -51,8 +53,8 @@ class AskText(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="question"):
-            yield Static(Content(self.question))
-            yield Input(self.value, id="answer")
+            yield Static(Content(plain(self.question)))
+            yield Input(printable(self.value), id="answer")
             yield Static(Content("enter: take it   escape: cancel"), classes="keys")
 
     @on(Input.Submitted)

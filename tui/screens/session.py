@@ -116,9 +116,10 @@ class SessionScreen(WorkbenchScreen):
             return
         self.facts = facts
         session = facts.session
-        name = one_line(f" · {session.name}", 60) if session.name else ""
+        name = f" · {one_line(session.name, 60)}" if session.name else ""
         model = one_line(str(session.plan.get("model", "")), 60)
-        self.query_one("#head", Static).update(Content(f"session {session.id}{name} · {session.status} · {model}"))
+        head = f"session {self.session}{name} · {one_line(session.status, 20)} · {model}"
+        self.query_one("#head", Static).update(Content(head))
         said = [Fact("", facts.problem, "warning")] if facts.problem else []
         overview.show_facts([*said, *facts.overview])
         self.query_one("#run-list", RowList).show_rows(facts.runs)

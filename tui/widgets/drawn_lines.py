@@ -14,12 +14,15 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui.terminal_text import printable
+
 Piece = tuple[str, str]  # text and the name of one of the component classes below, or ""
 
 
 class DrawnLines(Widget, can_focus=False):
     """Subclasses give `draw(width)`: each line a list of pieces of text with the name of their style.
 
+    No text of theirs commands the terminal, wherever it came from.
     `show()` draws again and refreshes what changed. The names of styles are the component classes without `drawn--`.
     """
 
@@ -81,7 +84,7 @@ class DrawnLines(Widget, can_focus=False):
 
     def _strip(self, line: Iterable[Piece], width: int) -> Strip:
         base = self._style("")
-        strip = Strip([Segment(text, self._style(name)) for text, name in line if text])
+        strip = Strip([Segment(printable(text), self._style(name)) for text, name in line if text])
         return strip.adjust_cell_length(width, base)
 
     def _style(self, name: str) -> Style:

@@ -18,6 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.cells import cut, fit
+from tui.terminal_text import printable
 
 T = TypeVar("T")
 Cell = str | tuple[str, str]  # text, or text and the name of its style
@@ -324,7 +325,7 @@ class RowList(ScrollView, Generic[T], can_focus=True):
         for column, room in self._widths(width):
             cell = column.cell(row)
             text, name = cell if isinstance(cell, tuple) else (cell, "")
-            segments.append(Segment(fit(text, room, column.right) + "  ", _laid(self._style(name), over)))
+            segments.append(Segment(fit(printable(text), room, column.right) + "  ", _laid(self._style(name), over)))
         if segments and sum(cell_len(segment.text) for segment in segments) > width:
             return Strip(segments).crop(0, width)
         return Strip(segments).adjust_cell_length(width, _laid(base, over))
