@@ -41,6 +41,8 @@ class Gpm:
             wanted.metrics[0].metricId = library.NVML_GPM_METRIC_SM_UTIL
             wanted.metrics[1].metricId = library.NVML_GPM_METRIC_DRAM_BW_UTIL
             self._wanted = wanted
+            # looked up once: every step from a structure of pynvml to a field of it runs Python code
+            self._metrics = (wanted.metrics[0], wanted.metrics[1])
             self.begin()
         except Exception as error:
             self.reason = explain(error)
@@ -68,7 +70,8 @@ class Gpm:
             self.begun = False
             raise
         self._older, self._newer = self._newer, self._older
-        for metric in self._wanted.metrics[0:2]:
+        sm, dram = self._metrics
+        for metric in self._metrics:
             if metric.nvmlReturn != 0:
                 raise library.NVMLError(metric.nvmlReturn)
-        return self._wanted.metrics[0].value, self._wanted.metrics[1].value
+        return sm.value, dram.value

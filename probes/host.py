@@ -1,9 +1,10 @@
-"""The host's CPU and memory, by psutil."""
+"""The host's CPU and memory: what is read often from files of /proc kept open, the rest by psutil."""
 
 from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import psutil
@@ -11,6 +12,7 @@ import psutil
 from probes.cgroup import cgroup_limits
 from probes.measured import Call, Metric, failed, take
 from probes.pace import Pace
+from probes.proc_files import CpuTimes
 from probes.reading import printable
 from probes.source import Source
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from probes.reading import Reading
 
 EXBIBYTE: Final = 2**60
+CLOCK_SHARE: Final = 0.0001  # of the time; psutil reads a file a core for it
 SLOW_TURN: Final = 7  # of ten: away from the turns at which the first GPUs' energy is read
 RAM_USED: Final = Metric("ram_used_bytes", "bytes", 0, EXBIBYTE)
 RAM_AVAILABLE: Final = Metric("ram_available_bytes", "bytes", 0, EXBIBYTE)
@@ -48,13 +51,15 @@ class Host(Source):
         self._now_ns = now_ns
         self._per_core = per_core
         self._limits = limits
-        self._clock_pace = Pace()
+        self._clock_pace = Pace(CLOCK_SHARE)
+        self._times: CpuTimes | None = None
         self._cpu: list[Call] = []
         self._slow: list[Call] = []
 
     def open(self) -> Sequence[Reading]:
-        psutil.cpu_percent(None)  # the first call only sets the beginning
-        self._cpu = [Call((CPU,), lambda: (psutil.cpu_percent(None),))]
+        with suppress(OSError, ValueError):  # then each reading says why there is none
+            self._times = CpuTimes()
+        self._cpu = [Call((CPU,), self._percent)]
         self._slow = [
             Call((RAM_USED, RAM_AVAILABLE, RAM_TOTAL), _ram),
             Call((LOAD,), lambda: (os.getloadavg()[0],)),
@@ -78,6 +83,11 @@ class Host(Source):
             readings += self._take([Call((CLOCK,), _clock)])
             self._clock_pace.took(before, self._now_ns())
         return readings
+
+    def _percent(self) -> tuple[float]:
+        if self._times is None:
+            self._times = CpuTimes()
+        return (self._times.percent(),)
 
     def _take(self, calls: list[Call]) -> list[Reading]:
         readings: list[Reading] = []

@@ -8,13 +8,14 @@ SHARE: Final = 0.0003
 
 
 class Pace:
-    """Keeps a costly reading to at most `SHARE` of the time: one that took c is not due again before c / SHARE."""
+    """Keeps a costly reading to at most `share` of the time: one that took c is not due again before c / share."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: float = SHARE) -> None:
+        self._share = share
         self._due_ns = 0
 
     def due(self, now_ns: int) -> bool:
         return now_ns >= self._due_ns
 
     def took(self, before_ns: int, after_ns: int) -> None:
-        self._due_ns = after_ns + int((after_ns - before_ns) / SHARE)
+        self._due_ns = after_ns + int((after_ns - before_ns) / self._share)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 OK: Final = "ok"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One metric of one source at one instant.
+class Reading(NamedTuple):
+    """One metric of one source at one instant. A tuple, since some 150 are made a second beside what is measured.
 
     source: "gpu0", "gpu1"… (NVML's order, which is the PCI order), "host" or "runner" (the measured process tree).
     metric, unit: the names listed in docs/telemetry.md.

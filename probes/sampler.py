@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from probes.reading import Reading, printable
+from probes.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from probes.source import Source
 
 INTERVAL_NS: Final = 100_000_000
 
@@ -71,6 +69,8 @@ class Sampler:
         interval_ns: int = INTERVAL_NS,
     ) -> None:
         self._sources = tuple(sources)
+        self._fast = tuple(source for source in sources if type(source).fast is not Source.fast)
+        self._slow = tuple(source for source in sources if type(source).slow is not Source.slow)
         self._sink = sink
         self._clock = clock or MonotonicClock()
         self._interval_ns = interval_ns
@@ -132,11 +132,10 @@ class Sampler:
             deadline += passed * interval
 
     def _tick(self, readings: list[Reading]) -> None:
-        turn = self._ticks
-        for source in self._sources:
+        for source in self._fast:
             readings += self._ask(source, source.fast)
-        for source in self._sources:
-            readings += self._ask(source, partial(source.slow, turn))
+        for source in self._slow:
+            readings += self._ask(source, source.slow, self._ticks)
         if readings:
             self._asking = ("sink", self._clock.now_ns())
             try:
@@ -145,10 +144,10 @@ class Sampler:
                 self._trouble = f"sink: {type(error).__name__}: {printable(str(error))}"
             self._asking = None
 
-    def _ask(self, source: Source, read: Callable[[], Sequence[Reading]]) -> Sequence[Reading]:
+    def _ask(self, source: Source, read: Callable[..., Sequence[Reading]], *turn: int) -> Sequence[Reading]:
         self._asking = (source.name, self._clock.now_ns())
         try:
-            return read()
+            return read(*turn)
         except Exception as error:
             self._trouble = f"{source.name}: {type(error).__name__}: {printable(str(error))}"
             return ()

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from probes import process_tree
-from probes.process_tree import ProcessTree
+from probes.descendants import descendants, listed_children, scanned_children
+from probes.process_tree import WALK_AT_LEAST_NS, ProcessTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,7 @@ def tree() -> Iterator[Tree]:
 
 
 def read(source: ProcessTree) -> dict[str, float | None]:
-    return {reading.metric: reading.value for reading in (*source.fast(), *source.slow(process_tree.SLOW_TURN))}
+    return {reading.metric: reading.value for reading in source.slow(process_tree.SLOW_TURN)}
 
 
 def test_memory_and_count_are_the_whole_trees(tree: Tree) -> None:
@@ -89,16 +90,24 @@ def test_memory_and_count_are_the_whole_trees(tree: Tree) -> None:
     assert 80 << 20 < pss <= rss * 1.01
 
 
+def test_the_tree_is_read_at_every_second_tick_and_the_dear_part_once_a_second(tree: Tree) -> None:
+    source = ProcessTree()
+    source.watch(tree.process.pid)
+    ticks = [{reading.metric for reading in (*source.fast(), *source.slow(turn))} for turn in range(10)]
+    assert [bool(metrics) for metrics in ticks] == [False, True] * 5
+    assert [turn for turn, metrics in enumerate(ticks) if "processes" in metrics] == [process_tree.SLOW_TURN]
+
+
 def test_cpu_is_the_trees_and_needs_two_looks(tree: Tree) -> None:
     source = ProcessTree()
     source.watch(tree.process.pid)
-    assert "cpu_percent" not in {reading.metric for reading in source.fast()}
+    assert "cpu_percent" not in {reading.metric for reading in source.slow(1)}
     tree.say("burn")
     began = psutil.Process(tree.process.pid).cpu_times().user
     deadline = time.monotonic() + 60
     while psutil.Process(tree.process.pid).cpu_times().user < began + 0.2 and time.monotonic() < deadline:
         subprocess.run([sys.executable, "-c", ""], check=True)
-    cpu = {reading.metric: reading.value for reading in source.fast()}["cpu_percent"]
+    cpu = {reading.metric: reading.value for reading in source.slow(5)}["cpu_percent"]
     assert cpu is not None
     assert 1 < cpu < 400
 
@@ -141,19 +150,31 @@ def test_a_child_whose_parent_ended_still_counts(tree: Tree) -> None:
 def test_a_zombie_is_an_ended_process(tree: Tree) -> None:
     source = ProcessTree()
     source.watch(tree.child)
-    assert source.fast()
+    assert source.slow(1)
     psutil.Process(tree.child).kill()
     deadline = time.monotonic() + 30
     while psutil.Process(tree.child).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
         subprocess.run([sys.executable, "-c", ""], check=True)
-    assert source.fast() == ()
+    assert source.slow(1) == []
+
+
+class Passing:
+    """A clock on which a second is over whenever it is told so."""
+
+    def __init__(self) -> None:
+        self.ahead_ns = 0
+
+    def __call__(self) -> int:
+        return time.perf_counter_ns() + self.ahead_ns
 
 
 def test_new_children_join_at_the_next_walk() -> None:
-    source = ProcessTree()
+    clock = Passing()
+    source = ProcessTree(clock)
     source.watch(psutil.Process().pid)
     before = read(source)["processes"]
     tree = Tree()
+    clock.ahead_ns += WALK_AT_LEAST_NS
     try:
         after = read(source)["processes"]
     finally:
@@ -191,23 +212,82 @@ def test_a_foreign_process_is_a_reason(tree: Tree, monkeypatch: pytest.MonkeyPat
     source = ProcessTree()
     source.watch(tree.process.pid)
     monkeypatch.setattr(psutil.Process, "memory_full_info", denied)
-    pss = [r for r in (*source.fast(), *source.slow(process_tree.SLOW_TURN)) if r.metric == "pss_bytes"]
+    pss = [r for r in source.slow(process_tree.SLOW_TURN) if r.metric == "pss_bytes"]
     assert [reading.value for reading in pss] == [None]
     assert "another user" in pss[0].status
-    monkeypatch.setattr(psutil.Process, "memory_info", denied)
-    rss = [reading for reading in source.fast() if reading.metric == "rss_bytes"]
-    assert [reading.value for reading in rss] == [None]
+
+
+def test_a_hidden_process_is_a_reason(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(pid: int) -> None:
+        raise PermissionError(1, "Operation not permitted", f"/proc/{pid}/stat")
+
+    monkeypatch.setattr(process_tree, "ProcessFile", hidden)
+    source = ProcessTree()
+    source.watch(tree.process.pid)
+    readings = source.slow(1)
+    assert {reading.metric: reading.value for reading in readings} == {"rss_bytes": None, "cpu_percent": None}
+    assert all("another user" in reading.status for reading in readings)
+    source.watch(None)
+    assert source.slow(1) == []
+
+
+def test_nothing_is_walked_while_nobody_begins_a_process(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[int] = []
+    newest = [7]
+
+    def counted(pids: dict[int, object]) -> list[int]:
+        walks.append(len(pids))
+        return []
+
+    class Newest:
+        def read(self) -> int:
+            return newest[0]
+
+    now = [0]
+    monkeypatch.setattr(process_tree, "descendants", counted)
+    monkeypatch.setattr(process_tree, "NewestPid", Newest)
+    source = ProcessTree(lambda: now[0])
+    source.watch(tree.process.pid)
+    for _ in range(4):
+        now[0] += 1_000_000_000
+        read(source)
+    assert len(walks) == 1, "the first, when it was told whom to watch"
+    newest[0] = 8
+    now[0] += 1_000_000_000
+    read(source)
+    read(source)
+    assert len(walks) == 2
+    now[0] += WALK_AT_LEAST_NS
+    read(source)
+    assert len(walks) == 3, "the newest PID may be the one before by chance"
 
 
 def test_pss_of_a_giant_is_left_out_with_the_reason(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_tree, "PSS_AT_MOST", 1 << 20)
     source = ProcessTree()
     source.watch(tree.process.pid)
-    (pss,) = (r for r in (*source.fast(), *source.slow(process_tree.SLOW_TURN)) if r.metric == "pss_bytes")
+    (pss,) = (r for r in source.slow(process_tree.SLOW_TURN) if r.metric == "pss_bytes")
     assert pss.value is None
     assert "2 GiB" in pss.status
 
 
-def test_children_are_found_without_the_kernels_lists(tree: Tree) -> None:
-    assert process_tree._children(tree.process.pid) == [tree.child]
-    assert process_tree._children_by_psutil(tree.process.pid) == [tree.child]
+def test_descendants_are_found_with_and_without_the_kernels_lists(tree: Tree) -> None:
+    own = psutil.Process().pid
+    assert tree.child in descendants([own])
+    assert descendants([tree.process.pid]) == [tree.child]
+    assert descendants([tree.process.pid, tree.child]) == []
+    assert scanned_children()(tree.process.pid) == [tree.child]
+    listed = listed_children(tree.process.pid)
+    assert listed in ([tree.child], []), "some kernels keep no lists"
+    assert descendants([2**22 + 1]) == []
+
+
+def test_no_file_stays_open_of_a_tree_that_is_not_watched_any_more(tree: Tree) -> None:
+    source = ProcessTree()
+    before = psutil.Process().num_fds()
+    source.watch(tree.process.pid)
+    assert read(source)
+    assert psutil.Process().num_fds() == before + 2
+    source.watch(None)
+    assert read(source) == {}
+    assert psutil.Process().num_fds() == before
