@@ -154,6 +154,7 @@ class BlockRun:
             warmup_numbers(self._plan.warmup),
             begun_ns,
             self._plan.sampling.max_new_tokens,
+            [len(prompt) for prompt in self._prepared.prompts],
         )
         why = ""
         try:

@@ -162,6 +162,9 @@ class JournalTail:
         return [record for line in lines if line and (record := self._decode(line)) is not None]
 
     def _decode(self, line: bytes) -> AnyRecord | None:
+        if len(line) > LINE_LIMIT_BYTES:  # whether it came within one read or in several
+            self.rejected += 1
+            return None
         try:
             record: AnyRecord = self._decoder.decode(line)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

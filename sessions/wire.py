@@ -7,6 +7,7 @@ before (times that run backwards or lie in the future, counts that do not add up
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -159,7 +160,9 @@ class LineReader:
         if len(self._rest) > self._limit:
             self._rest, self._skipping = b"", True
             self.rejected += 1
-        return lines
+        kept = [line for line in lines if len(line) <= self._limit]
+        self.rejected += len(lines) - len(kept)
+        return kept
 
 
 class WireTranslator:
@@ -173,13 +176,16 @@ class WireTranslator:
         warmups: list[int],
         started_ns: int,
         max_new_tokens: int,
+        prompt_lengths: Sequence[int] | None = None,
     ) -> None:
+        """`planned` and `warmups` are numbers of requests; `prompt_lengths` tokens of each prompt, None: not known."""
         self._method, self._block = method, block
         self._decoder = msgspec.json.Decoder(AnyMessage)
         self._expected = [*warmups, *planned]
         self._warmups = frozenset(warmups)
         self._max_new_tokens = max_new_tokens
-        self._last_ns = started_ns
+        self._started_ns = self._last_ns = started_ns
+        self._prompt_lengths = prompt_lengths
         self._request: RequestSaid | None = None
         self._counts: dict[int, int] = {}
         self._newest: dict[int, int] = {}
@@ -251,14 +257,16 @@ class WireTranslator:
         self._once(said)
         fields = {name: getattr(said, name) for name in said.__struct_fields__}
         _refuse_negative(fields)
-        if _too_deep(fields):
+        if _too_much(fields):
             self.rejected += 1
             return None
+        if isinstance(said, LoadedSaid) and (said.load_s or 0.0) * 1e9 > said.t - self._started_ns:
+            raise WireLieError(f"it says that it loaded for {said.load_s:.3f} s, longer than it has been there")
         fields |= {"t": self._time(said.t, now_ns), "method": self._method, "block": self._block}
         return msgspec.convert(fields, kind)
 
     def _evidence(self, said: EvidenceSaid, now_ns: int) -> EvidenceTaken | None:
-        if _too_deep(said.evidence):
+        if _too_much(said.evidence):
             self.rejected += 1
             return None
         self._once(said)
@@ -273,6 +281,14 @@ class WireTranslator:
             raise WireLieError(f"it began request {said.request}, which was not its turn")
         if said.warmup != (said.request in self._warmups) or said.batch < 1 or said.prompt_tokens < 0:
             raise WireLieError(f"it described request {said.request} otherwise than planned")
+        lengths = self._prompt_lengths
+        if lengths is not None and (
+            not 0 <= said.prompt_index < len(lengths) or said.prompt_tokens != lengths[said.prompt_index]
+        ):
+            raise WireLieError(
+                f"it took {said.prompt_tokens} tokens for prompt {said.prompt_index} of request {said.request},"
+                " which has another number of them"
+            )
         self._request = said
         del self._expected[0]
         self._counts, self._newest = {}, {}
@@ -369,6 +385,12 @@ def _not_before(t: int, earlier: int) -> None:
 def _not_after(t: int, now_ns: int) -> None:
     if t > now_ns:
         raise WireLieError(f"it reported a time {(t - now_ns) / 1e9:.3f} s in the future")
+
+
+def _too_much(value: object) -> bool:
+    """Whether what a runner says freely is nested too deeply, or longer than a line of the journal when it is written
+    again: a float may take more characters than it came in."""
+    return _too_deep(value) or len(msgspec.json.encode(value)) > LINE_LIMIT_BYTES
 
 
 def _too_deep(value: object) -> bool:

@@ -22,7 +22,7 @@ Message = dict[str, Any]
 
 def translator(max_new_tokens: int = MAX_TOKENS) -> WireTranslator:
     """For a block that began at 1,000 ns, with one warm-up and the timed requests 5 and 6."""
-    return WireTranslator("one", 2, [5, 6], [-1], START, max_new_tokens)
+    return WireTranslator("one", 2, [5, 6], [-1], START, max_new_tokens, prompt_lengths=[4])
 
 
 def phase(name: str, t: int) -> Message:
@@ -43,7 +43,7 @@ HONEST: list[Message] = [
     {"k": "hello", "schema": 1, "pid": 7, "python": "3.11", "engine": "scripted"},
     phase("import", 1_100),
     phase("load", 1_200),
-    {"k": "loaded", "t": 1_300, "load_s": 0.5, "weights_bytes": 10, "dtype": "float32", "threads": 2},
+    {"k": "loaded", "t": 1_300, "load_s": 1e-7, "weights_bytes": 10, "dtype": "float32", "threads": 2},
     phase("warmup", 1_400),
     *request(-1, 1_500),
     phase("timed", 1_600),
@@ -85,7 +85,7 @@ def test_an_honest_runner_is_believed_to_the_nanosecond() -> None:
     ]
     assert all(getattr(record, "method", "one") == "one" and getattr(record, "block", 2) == 2 for record in records)
     loaded = next(record for record in records if isinstance(record, Loaded))
-    assert (loaded.load_s, loaded.weights_bytes, loaded.threads) == (0.5, 10, 2)
+    assert (loaded.load_s, loaded.weights_bytes, loaded.threads) == (1e-7, 10, 2)
 
 
 def changed(place: int, **fields: object) -> list[Message]:
@@ -143,10 +143,13 @@ LIES: dict[str, tuple[list[Message], str]] = {
     "a timed request as a warm-up": (changed(TIMED + 1, warmup=True), "otherwise than planned"),
     "a warm-up as a timed request": (changed(5, warmup=False), "otherwise than planned"),
     "no batch": (changed(TIMED + 1, batch=0), "otherwise than planned"),
+    "a prompt of another length": (changed(TIMED + 1, prompt_tokens=5), "another number of them"),
+    "a prompt that there is not": (changed(TIMED + 1, prompt_index=1), "another number of them"),
     "a negative prompt": (changed(TIMED + 1, prompt_tokens=-1), "otherwise than planned"),
     "done with requests to go": ([*HONEST[: TIMED + 5], HONEST[-1]], "done with 1 requests to go"),
     "done inside a request": ([*HONEST[: len(HONEST) - 6], HONEST[-1]], "done inside request 6"),
     "negative memory": (changed(MEMORY, peak_rss_bytes=-1), "peak_rss_bytes = -1"),
+    "a load longer than it has been there": (changed(3, load_s=0.5), "longer than it has been there"),
     "a negative time to load": (changed(3, load_s=-0.5), "load_s = -0.5"),
     "a phase that comes again": (with_more(TIMED + 1, phase("load", 1_650)), "phase 'load' after 'timed'"),
     "loaded twice": (with_more(4, HONEST[3]), "twice"),
@@ -281,6 +284,29 @@ def test_a_line_without_end_is_thrown_away_and_the_next_one_is_read() -> None:
     lines, reader = piped(b"before\n" + long + b"\nafter\n", [60_000])
     assert lines == [b"before", b"after"]
     assert reader.rejected >= 1
+
+
+@pytest.mark.parametrize("piece", [7, 1_000, 100_000])
+def test_whether_a_line_is_too_long_does_not_depend_on_how_it_comes(piece: int) -> None:
+    reading, writing = os.pipe()
+    reader = LineReader(reading, limit_bytes=1_000)
+    data = b"x" * 1_000 + b"\n" + b"y" * 1_001 + b"\nafter\n"
+    lines = []
+    for place in range(0, len(data), piece):
+        os.write(writing, data[place : place + piece])
+        lines += reader.read()
+    os.close(writing)
+    os.close(reading)
+    assert lines == [b"x" * 1_000, b"after"]
+    assert reader.rejected == 1
+
+
+def test_what_would_not_fit_into_a_line_of_the_journal_is_passed_over() -> None:
+    """Written again, `1e15` takes four times as many characters."""
+    told = translator()
+    values = b"1e15," * 800_000 + b"1"
+    assert told.take(b'{"k":"evidence","t":1500,"evidence":{"a":[' + values + b"]}}", NOW) is None
+    assert told.rejected == 1
 
 
 def test_an_empty_pipe_gives_no_lines_and_is_not_at_its_end() -> None:

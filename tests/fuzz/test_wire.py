@@ -1,0 +1,119 @@
+"""Whatever a runner writes on its wire: a record that the journal can hold, a line passed over, or WireLieError."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tracemalloc
+from typing import Any, get_args
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessions import wire
+from sessions.journal import LINE_LIMIT_BYTES as JOURNAL_LINE_BYTES
+from sessions.records import AnyRecord, RequestEnded, Tokens
+from sessions.wire import READ_BYTES, LineReader, WireLieError, WireTranslator
+from tests.fuzz.anything import fields_of
+from tests.fuzz.profile import fuzzed
+
+START, NOW, MOST_TOKENS = 1_000, 1_000_000, 8
+NEAR = st.integers(START, NOW) | st.sampled_from((0, -1, START, NOW, NOW + 1, 2**63 - 1))
+PLANNED = st.sampled_from((-1, 5, 6)) | st.integers(-2, 7)
+CHOSEN: dict[str, st.SearchStrategy[Any]] = {
+    "t": NEAR,
+    "request": PLANNED,
+    "phase": st.sampled_from(wire.PHASES) | st.text(max_size=5),
+    "finish": st.sampled_from(("length", "eos", "error", "nothing")),
+    "output_tokens": st.integers(-1, 9),
+    "index": st.integers(-1, 9),
+    "sequence": st.sampled_from((0, 0, 0, 1, -1, 2**40)),
+    "ids": st.lists(st.integers(-1, 70) | st.just(2**63 - 1), max_size=4),
+}
+TIMES = {"t": st.lists(NEAR, max_size=4)}
+MESSAGES = st.one_of(
+    *(fields_of(kind, **(CHOSEN | (TIMES if kind is wire.TokensSaid else {}))) for kind in get_args(wire.AnyMessage))
+)
+
+
+def translator() -> WireTranslator:
+    """For a block with one warm-up and two timed requests."""
+    return WireTranslator("one", 2, [5, 6], [-1], START, MOST_TOKENS)
+
+
+def assert_fits(record: AnyRecord) -> None:
+    line = msgspec.json.encode(record)
+    assert len(line) < JOURNAL_LINE_BYTES
+    assert msgspec.json.decode(line, type=AnyRecord) == record
+
+
+@given(st.lists(MESSAGES, max_size=20))
+@fuzzed()
+def test_messages_of_valid_kinds_in_any_order_are_believed_passed_over_or_refused(messages: list[Any]) -> None:
+    told = translator()
+    records: list[AnyRecord] = []
+    lied = False
+    for message in messages:
+        try:
+            record = told.take(msgspec.json.encode(message), NOW)
+        except WireLieError:
+            lied = True
+            break
+        if record is not None:
+            records.append(record)
+    for record in records:
+        assert_fits(record)
+        assert START <= record.t <= NOW
+    for ended in (record for record in records if isinstance(record, RequestEnded)):
+        own = [r for r in records if isinstance(r, Tokens) and r.request == ended.request]
+        assert ended.output_tokens == sum(len(record.ids) for record in own)
+    if told.done and not lied:
+        assert told.finished_requests == 3
+
+
+@given(st.lists(st.binary(max_size=200) | MESSAGES.map(msgspec.json.encode), max_size=20))
+@fuzzed()
+def test_any_lines_give_records_or_the_documented_error(lines: list[bytes]) -> None:
+    told = translator()
+    with contextlib.suppress(WireLieError):
+        for line in lines:
+            record = told.take(line, NOW)
+            assert record is None or START <= record.t <= NOW
+
+
+@given(st.integers(1, 4), st.sampled_from((b"1e15,", b'"\\u0001",', b"1e5,", b'"\xc2\x80",', b"-0.0,")))
+@fuzzed(0.1)
+def test_a_line_that_the_wire_lets_through_fits_into_a_line_of_the_journal(depth: int, piece: bytes) -> None:
+    """What a float or an escape is written as may be longer than what was read."""
+    room = wire.LINE_LIMIT_BYTES - 200
+    values = piece * (room // len(piece))
+    inner = b"[" * depth + values.rstrip(b",") + b"]" * depth
+    told = translator()
+    record = told.take(b'{"k":"evidence","t":1500,"evidence":{"a":' + inner + b"}}", NOW)
+    if record is None:
+        assert told.rejected == 1
+    else:
+        assert_fits(record)
+
+
+@given(st.lists(st.integers(1, 3 * READ_BYTES), min_size=1, max_size=12), st.integers(10, 2_000))
+@fuzzed(0.2)
+def test_a_line_without_end_takes_no_more_memory_than_the_longest_allowed(sizes: list[int], limit: int) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    reader = LineReader(reading, limit_bytes=limit)
+    try:
+        tracemalloc.start()
+        for size in sizes:
+            left = size
+            while left > 0:
+                with contextlib.suppress(BlockingIOError):
+                    left -= os.write(writing, b"x" * min(left, 65_536))
+                assert reader.read() == []
+            assert tracemalloc.get_traced_memory()[0] < limit + 200_000
+        assert tracemalloc.get_traced_memory()[1] < limit + 4 * READ_BYTES
+    finally:
+        tracemalloc.stop()
+        os.close(reading)
+        os.close(writing)
