@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from methods import evidence
+from methods.home import named_path
+from methods.toml_file import TomlError, read_toml
 
 BUILT_IN = Path(__file__).with_name("catalogue.toml")
 ENGINES = Path(__file__).parent / "runner" / "kasoku_engines"
@@ -96,11 +99,11 @@ def nearest(name: str, names: Collection[str]) -> list[str]:
 
 def _rows(file: Path, problems: list[str]) -> Mapping[str, object]:
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = read_toml(file)
     except OSError as error:
         problems.append(f"{file} cannot be read: {error.strerror}.")
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except TomlError as error:
         problems.append(f"{file} is no valid TOML: {error}.")
         return {}
     problems.extend(
@@ -122,6 +125,7 @@ def _method(name: str, row: object, file: Path) -> Method:
         raise _ProblemError(f"it must be a table [methods.{name}]")
     known = ("summary", "engine", "options", "environments", "needs", "must_show", "reference", "differs", "good_for")
     _only_known(row, (*known, "origin", "presets"), "")
+    _check_storable(row, "")
     reference = _text(row, "reference", "")
     if reference and "differs" not in row:
         raise _ProblemError("it has a reference, so it needs 'differs': in what it differs from it")
@@ -150,6 +154,22 @@ def _only_known(table: Mapping[str, object], known: Collection[str], within: str
             raise _ProblemError(f"{within}{key!r} is not known; {hint}")
 
 
+def _check_storable(value: object, place: str) -> None:
+    """A session keeps the method it measured as JSON: what that cannot hold is refused here."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_storable(inner, f"{place}.{key}" if place else key)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_storable(inner, place)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise _ProblemError(f"{place!r} is a number without a value")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise _ProblemError(f"{place!r} is a number too large to be kept")
+    elif not isinstance(value, str | bool | int | float):
+        raise _ProblemError(f"{place!r} is a time; write it as text")
+
+
 def _text(table: Mapping[str, object], key: str, default: str | None = None) -> str:
     value = table.get(key, default)
     if value is None:
@@ -176,13 +196,13 @@ def _table(table: Mapping[str, object], key: str) -> dict[str, object]:
 def _engine(engine: str, folder: Path) -> str:
     """One of ours by name, an absolute path, or `./NAME.py` beside the TOML file."""
     if "/" in engine or engine.endswith(".py"):
-        path = folder.absolute() / engine if engine.startswith("./") else Path(engine).expanduser()
+        path = folder.absolute() / engine if engine.startswith("./") else named_path(engine)
         if not path.is_absolute():
             raise _ProblemError(
                 f"the engine {engine!r} must be an absolute path, './NAME.py' beside this file, or the name of one of"
                 " kasoku's engines"
             )
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 - nor one whose name is too long to be one
             raise _ProblemError(f"there is no engine file {path}")
         return str(path)
     own = sorted(file.stem.removeprefix("kasoku_") for file in ENGINES.glob("kasoku_*.py"))

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from methods.home import named_path
+from methods.toml_file import TomlError, read_toml
+
 BUILT_IN = Path(__file__).parent / "environments.toml"
 LISTS = ("requirements", "overrides", "imports", "paths")
+LONGEST_NAME = 100
 PYTHON_VERSIONS = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)\s*\d+(\.\d+)*(\.\*)?\s*")
+# What looks like a specifier and is none: "about 3", "at least 3.*".
+NO_VERSION = re.compile(r"\s*(~=\s*\d+(\.\*)?|(~=|<=|>=|<|>)\s*[\d.]+\.\*)\s*")
 KEYS = {"purpose", "python", "backend", "variables", *LISTS}
 
 
@@ -49,14 +54,14 @@ class EnvironmentSpecs:
 
 def load_specs(config_folder: Path) -> EnvironmentSpecs:
     """The built-in descriptions, changed and added to by `environments.toml` and then `environments/*.toml`."""
-    specs = {name: described(name, table, None) for name, table in tomllib.loads(BUILT_IN.read_text()).items()}
+    specs = {name: described(name, table, None) for name, table in read_toml(BUILT_IN).items()}
     problems: list[str] = []
     for path in (config_folder / "environments.toml", *sorted((config_folder / "environments").glob("*.toml"))):
         try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+            tables = read_toml(path)
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, TomlError) as error:
             problems.append(f"{path} cannot be read ({error}), so what it says of environments is not used.")
             continue
         for name, table in tables.items():
@@ -73,6 +78,8 @@ def described(name: str, table: object, base: EnvironmentSpec | None) -> Environ
         raise ValueError("is no table")
     if not name.replace("-", "").replace(".", "").replace("_", "").isalnum() or name.startswith((".", "-")):
         raise ValueError("is no name for an environment: letters, digits, '-', '_' and '.' make one")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"has a name of more than {LONGEST_NAME} characters")
     if unknown := sorted(set(table) - KEYS):
         raise ValueError(f"has the unknown key {unknown[0]!r}; known are {', '.join(sorted(KEYS))}")
     given: dict[str, object] = {}
@@ -80,18 +87,24 @@ def described(name: str, table: object, base: EnvironmentSpec | None) -> Environ
         if key in LISTS:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                 raise ValueError(f"wants a list of texts as {key}")
+            if key == "imports" and not all(part.isidentifier() for item in value for part in item.split(".")):
+                raise ValueError("wants the names of modules as imports")
             given[key] = tuple(value)
         elif key == "variables":
             if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
                 raise ValueError("wants texts as variables")
+            if not all(name and "=" not in name for name in value):
+                raise ValueError("wants names without '=' for its variables")
             given[key] = {**(base.variables if base else {}), **value}
         elif not isinstance(value, str):
             raise ValueError(f"wants a text as {key}")
         else:
             given[key] = value
+    if any("\0" in text for text in _texts(given)):  # no path, variable or argument of a process can hold one
+        raise ValueError("has a NUL character in it")
     if "/" in (python := str(given.get("python", ""))):
         given["python"] = base.python if base else ""
-        given["interpreter"] = Path(python).expanduser()
+        given["interpreter"] = named_path(python)
     elif python:
         given["python"] = python_versions(python)
     if base is None and "requirements" not in given and "interpreter" not in given:
@@ -101,12 +114,24 @@ def described(name: str, table: object, base: EnvironmentSpec | None) -> Environ
     return replace(base or EnvironmentSpec(name), **given)  # type: ignore[arg-type]
 
 
+def _texts(value: object) -> Iterator[str]:
+    """Every text in what a TOML table holds."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from (key, *_texts(inner))
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from _texts(inner)
+
+
 def python_versions(text: str) -> str:
     """A version specifier: `3.11` stands for any 3.11. Raises ValueError with half a sentence."""
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return f"=={text}.*"
     if re.fullmatch(r"\d+\.\d+\.\d+", text):
         return f"=={text}"
-    if not all(PYTHON_VERSIONS.fullmatch(part) for part in text.split(",")):
+    if not all(PYTHON_VERSIONS.fullmatch(part) and not NO_VERSION.fullmatch(part) for part in text.split(",")):
         raise ValueError(f"wants Python versions as '3.11' or '>=3.10,<3.14', or a path, not {text!r}")
     return text

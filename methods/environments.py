@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from methods import file_lock, managed_environments, torch_builds, whole_folder
 from methods.environment_creation import CreationError, make, normalised, site_packages, versions_in
 from methods.environment_specs import EnvironmentSpec, EnvironmentSpecs, load_specs
-from methods.home import CACHE, ENVIRONMENTS, private_folder, subfolder, write_atomically
+from methods.home import CACHE, ENVIRONMENTS, named_path, private_folder, subfolder, write_atomically
 from methods.interpreter import Interpreter, Unavailable
 from methods.progress import Report, silent
 from methods.runner_job import JobError, run_job
@@ -121,7 +122,7 @@ def use(
     report: Report = silent,
 ) -> Interpreter:
     """Point the environment `name` at an interpreter of the user's, after trying it. Raises EnvironmentProblemError."""
-    python = Path(os.path.abspath(python.expanduser()))  # noqa: PTH100 - a virtual environment's symlink must stay
+    python = Path(os.path.abspath(named_path(python)))  # noqa: PTH100 - a virtual environment's symlink must stay
     specs = load_specs(config_folder)
     known = specs.by_name.get(name)
     spec = EnvironmentSpec(name) if known is None else known
@@ -131,7 +132,7 @@ def use(
                 f"--variable {variable} looks like a secret, and engines are given none: sessions keep what they get."
             )
     given = Interpreter(name, python, paths, {**spec.variables, **(variables or {})}, "configured", {})
-    if not python.is_file():
+    if not os.path.isfile(python):  # noqa: PTH113
         raise EnvironmentProblemError(f"There is no Python {python}.")
     if not os.access(python, os.X_OK):
         raise EnvironmentProblemError(
@@ -175,8 +176,8 @@ def remove(name: str, home: Path, config_folder: Path, report: Report = silent) 
     """Take back what `use` said of the environment `name` and delete every one made of that name; gives what went."""
     gone: list[Path] = []
     pointer = config_folder / "environments" / f"{name}.toml"
-    if pointer.is_file():
-        pointer.unlink()
+    if os.path.isfile(pointer):  # noqa: PTH113
+        _deleted(pointer, pointer.unlink)
         gone.append(pointer)
     folders = [each.folder for each in managed_environments.managed(home, name)]
     folders += [
@@ -188,7 +189,7 @@ def remove(name: str, home: Path, config_folder: Path, report: Report = silent) 
         lock = whole_folder.lock_of(home / ENVIRONMENTS, whole_folder.meant_for(folder))
         with file_lock.held(lock, f"environment {name}", report):
             if folder.is_dir():
-                whole_folder.delete(folder)
+                _deleted(folder, partial(whole_folder.delete, folder))
                 gone.append(folder)
     if not gone:
         spec = _known(name, config_folder)
@@ -238,6 +239,14 @@ def listed(home: Path, config_folder: Path) -> list[Listed]:
     return rows
 
 
+def _deleted(path: Path, delete: Callable[[], None]) -> None:
+    try:
+        delete()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise EnvironmentProblemError(f"{path} cannot be removed: {reason}; make its folder writable.") from error
+
+
 def unknown(name: str, specs: EnvironmentSpecs) -> str:
     """The sentence for a name that describes nothing."""
     import difflib
@@ -258,7 +267,7 @@ def _configured(spec: EnvironmentSpec, python: Path) -> Interpreter | Unavailabl
     remedy = f"kasoku env use {spec.name} /path/to/python"
     if not python.is_absolute():
         return Unavailable(f"The Python {python} that your config names for {spec.name} is no absolute path.", remedy)
-    if not python.is_file():
+    if not os.path.isfile(python):  # noqa: PTH113 - and none of a name that is too long
         return Unavailable(f"The Python {python} that your config names for {spec.name} is not there.", remedy)
     if not os.access(python, os.X_OK):
         return Unavailable(f"The Python {python} that your config names for {spec.name} cannot be run.", remedy)

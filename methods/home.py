@@ -18,13 +18,18 @@ class HomeError(Exception):
 def home() -> Path:
     """`$KASOKU_HOME`, else the platform's data folder; not created yet."""
     named = os.environ.get("KASOKU_HOME")
-    return Path(named).expanduser().absolute() if named else platformdirs.user_data_path("kasoku")
+    return named_path(named).absolute() if named else platformdirs.user_data_path("kasoku")
 
 
 def config_folder() -> Path:
     """`$KASOKU_CONFIG`, else the platform's config folder; not created yet."""
     named = os.environ.get("KASOKU_CONFIG")
-    return Path(named).expanduser().absolute() if named else platformdirs.user_config_path("kasoku")
+    return named_path(named).absolute() if named else platformdirs.user_config_path("kasoku")
+
+
+def named_path(text: str | os.PathLike[str]) -> Path:
+    """The path that somebody wrote: `~` is the user's own folder, and a `~name` of nobody stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises where there is nobody of that name
 
 
 def private_folder(path: Path) -> Path:

@@ -62,7 +62,9 @@ def read(folder: Path) -> ManagedEnvironment | None:
         if fields["schema"] != MANIFEST_SCHEMA:
             return None
         manifest = Manifest(**{**fields, "notes": tuple(fields["notes"])})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not _sound(manifest):
         return None
     environment = ManagedEnvironment(folder, manifest, None)
     python = environment.python
@@ -71,6 +73,17 @@ def read(folder: Path) -> ManagedEnvironment | None:
     target = python.readlink() if python.is_symlink() else python
     fault = f"the Python of the environment {manifest.name} is gone ({target})"
     return ManagedEnvironment(folder, manifest, fault)
+
+
+def _sound(manifest: Manifest) -> bool:
+    """Whether every field is of its kind: a file that somebody changed may hold anything."""
+    texts = (manifest.name, manifest.spec_digest, manifest.backend, manifest.python_version, manifest.created)
+    return (
+        all(isinstance(text, str) for text in (*texts, *manifest.notes))
+        and isinstance(manifest.size_bytes, int)
+        and isinstance(manifest.versions, dict)
+        and all(isinstance(version, str) for version in manifest.versions.values())
+    )
 
 
 def managed(home: Path, name: str | None = None) -> list[ManagedEnvironment]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from methods.home import named_path
 
 SHAPES = Path(__file__).parent / "shapes.toml"
 SYNTHETIC = "synthetic:"
@@ -93,8 +96,8 @@ def source_of(spec: str) -> Source:
         raise ModelError(f"No shape is called {name!r}; {_nearest(name, shapes())}")
     if spec in PACKAGED:
         return PACKAGED[spec]
-    path = Path(spec).expanduser()
-    if spec.startswith(("/", "./", "../", "~")) or spec in (".", "..") or path.is_dir():
+    path = named_path(spec)
+    if spec.startswith(("/", "./", "../", "~")) or spec in (".", "..") or _is_folder(path):
         return InFolder(path.absolute())
     if (match := REPOSITORY.fullmatch(spec)) is not None:
         return OnHub(match["repository"], match["revision"] or "main")
@@ -103,6 +106,10 @@ def source_of(spec: str) -> Source:
         f"No model is called {spec!r}; {_nearest(spec, names)} A repository of the Hub is org/name, a folder has a "
         "slash in it (./folder)."
     )
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - pathlib raises where a name is too long to be one
 
 
 def _nearest(name: str, names: Mapping[str, object] | list[str]) -> str:

@@ -6,10 +6,10 @@ import hashlib
 import random
 from dataclasses import dataclass
 from itertools import cycle, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from methods.chat_template import TemplateError, chat_template, rendered, special_tokens
+from methods.home import named_path
 from methods.tokeniser import Tokeniser, TokeniserError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def read_prompt(argument: str, stdin: TextIO) -> str:
             raise PromptError("The prompt on standard input is no UTF-8 text.") from error
         where = "standard input"
     elif argument.startswith("@"):
-        path = Path(argument[1:]).expanduser()
+        path = named_path(argument[1:])
         try:
             if path.is_file() and path.stat().st_size > LARGEST_FILE:
                 raise PromptError(f"The prompt file {path} is larger than {LARGEST_FILE // 1_000_000} MB; shorten it.")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from methods.home import HomeError, write_atomically
+from methods.home import HomeError, named_path, write_atomically
 from sessions.comparison import Comparison
 from sessions.session_folder import FRAMES, SessionError, SessionFolder
 
@@ -76,14 +76,14 @@ def comparison_csv(comparison: Comparison) -> str:
 
 def write_comparison_csv(comparison: Comparison, path: Path, *, private: bool = False) -> Path:
     """Write the comparison; the absolute path it went to. `private` is for the home. Raises ExportError."""
-    target = path.expanduser().absolute()
+    target = named_path(path).absolute()
     _write(target, comparison_csv(comparison), private)
     return target
 
 
 def export_session(folder: SessionFolder, out: Path) -> list[Path]:
     """runs.csv, requests.csv, tokens.csv and telemetry.csv of a session below `out`; the paths. Raises ExportError."""
-    target = out.expanduser().absolute()
+    target = named_path(out).absolute()
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from methods.home import HomeError, write_atomically
+from methods.home import HomeError, named_path, write_atomically
 from sessions.comparison import ComparisonRow
 from sessions.report import Report, ReportedSession
 from tui import figures
@@ -37,7 +37,7 @@ class ReportError(Exception):
 def write_report(report: Report, path: Path) -> Path:
     """Write the page in the form that the file's suffix names; the absolute path it went to. Raises ReportError."""
     form = form_of(path)
-    target = path.expanduser().absolute()
+    target = named_path(path).absolute()
     try:
         write_atomically(target, page(report, form).encode("utf-8", errors="replace"), private=False)
     except HomeError:

@@ -37,7 +37,7 @@ def load_settings(config: Path) -> tuple[Settings, tuple[str, ...]]:
         read = tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
         return Settings(), ()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a ValueError also where a number is too long for Python
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return Settings(), (f"{path} was ignored: it cannot be read as TOML ({reason}).",)
     settings, problems = Settings(), []

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from methods import environments
-from methods.home import HomeError, config_folder, home
+from methods.home import HomeError, config_folder, home, named_path
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.figures import size
@@ -56,7 +56,7 @@ def use(options: argparse.Namespace) -> int:
         if not equals or not name:
             raise UsageError(f"--variable {pair} sets nothing: write NAME=VALUE.")
         variables[name] = value
-    paths = tuple(str(Path(path).expanduser().absolute()) for path in options.path)
+    paths = tuple(str(named_path(path).absolute()) for path in options.path)
     try:
         chosen = environments.use(
             options.name, Path(options.python), home(), config_folder(), paths=paths, variables=variables

@@ -1,0 +1,24 @@
+"""A TOML file that somebody wrote by hand: what it holds, or half a sentence on why it cannot be taken."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+
+class TomlError(Exception):
+    """The content is no TOML; the text is half a sentence that says why."""
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """The file's top table. Raises OSError where it cannot be read and TomlError where it is no TOML."""
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except tomllib.TOMLDecodeError as error:
+        raise TomlError(str(error)) from None
+    except UnicodeDecodeError:
+        raise TomlError("it is not UTF-8") from None
+    except RecursionError:
+        raise TomlError("it is nested too deeply") from None
+    except ValueError:  # Python converts no number of more than some thousand digits
+        raise TomlError("it has a number that is too long") from None
