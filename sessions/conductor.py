@@ -128,6 +128,8 @@ class Conductor:
         """What has to happen all the time: telemetry into the journal, viewers' requests heard."""
         for record in self._feed.records():
             self._append(record)
+        for sentence in self._feed.troubles():
+            self._append(Note(t=time.perf_counter_ns(), text=sentence))
         for action, method, block in self._steering.look():
             self._append(Asked(t=time.perf_counter_ns(), action=action, method=method, block=block))
 

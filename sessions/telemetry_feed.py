@@ -14,6 +14,8 @@ from probes.reading import Reading
 from probes.sampler import Sampler
 from sessions.records import Telemetry
 
+HANGS_S = 1.0
+MOST_TROUBLES = 20
 QUEUED_TICKS = 6_000  # ten minutes at 10 Hz: a conductor that was stopped for longer loses telemetry, not memory
 
 
@@ -25,6 +27,7 @@ class TelemetryFeed:
         self._ticks: queue.Queue[tuple[Reading, ...]] = queue.Queue(maxsize=QUEUED_TICKS)
         self._sampler = Sampler((nvml, Host(), ProcessTree()), self._put)
         self.lost_ticks = 0
+        self._told: set[str] = set()
 
     def _put(self, readings: tuple[Reading, ...]) -> None:
         try:
@@ -48,6 +51,18 @@ class TelemetryFeed:
     def missed_ticks(self) -> int:
         """Deadlines of the sampler that passed without a tick, and ticks that nobody took in time."""
         return self._sampler.health.missed + self.lost_ticks
+
+    def troubles(self) -> list[str]:
+        """What went wrong in the sampler and was not told before, a sentence each: a source that hangs or raises."""
+        health = self._sampler.health
+        said = []
+        if health.asking is not None and health.asking_s > HANGS_S:
+            said.append(f"Telemetry stands still: {health.asking} has not answered for over {HANGS_S:g} s.")
+        if health.trouble is not None:
+            said.append(f"Telemetry lacks a reading: {health.trouble}.")
+        new = [sentence for sentence in said if sentence not in self._told and len(self._told) < MOST_TROUBLES]
+        self._told.update(new)
+        return new
 
     def records(self) -> Iterator[Telemetry]:
         """A record for each tick that is waiting."""

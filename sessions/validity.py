@@ -25,6 +25,7 @@ THROTTLED: Final = 0.05  # share of the samples in the timed part
 BUSY_ON_CPU: Final = 0.10  # cores' worth of other work per core, where the CPU is what is measured
 BUSY_BESIDE_GPU: Final = 0.50
 GAP_S: Final = 1.0
+GPU_METRICS: Final = ("utilisation_percent", "memory_used_bytes", "power_w", "sm_clock_mhz", "throttle_reasons")
 ENERGY: Final = 0.05
 OUTLIER: Final = 0.10  # and OUTLIER_MADS median absolute deviations from the block's median
 OUTLIER_MADS: Final = 5.0
@@ -89,6 +90,7 @@ def block_flags(block: Block) -> list[Flag]:
         *gpu_shared(block),
         *cpu_shared(window, block.cores, on_cpu=not block.sources),
         *telemetry_gaps(window, timed),
+        *gpu_gaps(window, block.sources, timed),
         *energy_disagrees(block.run),
     ]
 
@@ -230,13 +232,34 @@ def cpu_shared(window: pl.DataFrame, cores: int | None, on_cpu: bool) -> Iterabl
 
 def telemetry_gaps(window: pl.DataFrame, timed: pl.DataFrame) -> Iterable[Flag]:
     """Nothing sampled for over a second within the timed part."""
-    if timed.is_empty():
-        return
-    edges = [timed["start_ns"].min(), *window["t_ns"].unique().sort().to_list(), timed["end_ns"].max()]
-    times = [int(edge) for edge in edges if edge is not None]
-    longest = max((later - earlier for earlier, later in itertools.pairwise(times)), default=0) / 1e9
+    longest = _longest_gap_s(window, timed)
     if longest > GAP_S:
         yield Flag("telemetry gaps", f"nothing was sampled for {longest:.1f} s of the timed part")
+
+
+def gpu_gaps(window: pl.DataFrame, sources: Sequence[str], timed: pl.DataFrame) -> Iterable[Flag]:
+    """What a GPU was asked at every tick and did not tell for over a second of the timed part, and why not."""
+    for source in sources:
+        longest, silent, reason = 0.0, [], ""
+        for metric in GPU_METRICS:
+            own = window.filter(pl.col("source") == source, pl.col("metric") == metric).sort("t_ns")
+            refused = own.filter(pl.col("value").is_null())
+            gap = _longest_gap_s(own.filter(pl.col("value").is_not_null()), timed)
+            if len(refused) and gap > GAP_S:
+                silent.append(metric)
+                longest, reason = max(longest, gap), reason or str(refused["status"][-1])
+        if silent:
+            cause = f"{source} gave no {', '.join(silent)} for up to {longest:.1f} s of the timed part: {reason}"
+            yield Flag("GPU telemetry gaps", cause)
+
+
+def _longest_gap_s(samples: pl.DataFrame, timed: pl.DataFrame) -> float:
+    """The longest time within the timed part, from its first moment to its last, without a sample; 0 without any."""
+    if timed.is_empty():
+        return 0.0
+    edges = [timed["start_ns"].min(), *samples["t_ns"].unique().sort().to_list(), timed["end_ns"].max()]
+    times = [int(edge) for edge in edges if edge is not None]
+    return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0) / 1e9
 
 
 def energy_disagrees(run: Mapping[str, Any]) -> Iterable[Flag]:
