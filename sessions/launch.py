@@ -50,7 +50,11 @@ def resume(folder: SessionFolder, home: Path, anyway: bool = False) -> bool:
     if lock is None:
         raise SessionError(f"{folder.id} is running already: `kasoku attach {folder.id}` shows it.")
     folder.take_asked()  # a stop of the last time is not meant for this one
-    folder.write(msgspec.structs.replace(session, status="preparing", error=""))
+    try:
+        folder.write(msgspec.structs.replace(folder.read(), status="preparing", error=""))
+    except (SessionError, HomeError) as error:
+        os.close(lock)
+        raise SessionError(str(error)) from None
     _spawn(folder, lock, home)
     return True
 

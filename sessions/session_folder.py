@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from datetime import UTC, datetime
@@ -220,6 +221,15 @@ def create(sessions: Path, plan: Plan, anchors: dict[str, Any]) -> tuple[Session
     """A new session's folder with its plan, status `preparing`, and its lock (an open file descriptor) already held."""
     private_folder(sessions)
     folder = SessionFolder(sessions / new_id())
+    try:
+        return folder, _filled(sessions, folder, plan, anchors)
+    except (HomeError, SessionError):
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+def _filled(sessions: Path, folder: SessionFolder, plan: Plan, anchors: dict[str, Any]) -> int:
+    """Put into a new session's folder all that belongs there; its lock."""
     private_folder(folder.path)
     private_folder(folder.path / "logs")
     lock = folder.try_lock()
@@ -237,4 +247,4 @@ def create(sessions: Path, plan: Plan, anchors: dict[str, Any]) -> tuple[Session
             clock_anchors=anchors,
         )
     )
-    return folder, lock
+    return lock
