@@ -213,19 +213,20 @@ def runs_of(folder: SessionFolder) -> list[dict[str, Any]]:
     return pl.read_parquet(folder.frame("runs")).to_dicts()
 
 
+def conductor_now(folder: SessionFolder) -> psutil.Process | None:
+    """The session's conductor, None where there is none."""
+    for process in psutil.process_iter():
+        try:
+            if "sessions.conductor" in process.cmdline() and str(folder.path) in process.cmdline():
+                return process
+        except psutil.Error:
+            continue
+    return None
+
+
 def conductor_of(folder: SessionFolder) -> psutil.Process:
     """The session's conductor, once it is there."""
-
-    def found() -> psutil.Process | None:
-        for process in psutil.process_iter():
-            try:
-                if "sessions.conductor" in process.cmdline() and str(folder.path) in process.cmdline():
-                    return process
-            except psutil.Error:
-                continue
-        return None
-
-    return until(found, f"{folder.id} has a conductor")
+    return until(lambda: conductor_now(folder), f"{folder.id} has a conductor")
 
 
 def warden_of(folder: SessionFolder, program: str = "methods/runner") -> psutil.Process | None:
