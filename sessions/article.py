@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sessions.comparison import Comparison, ComparisonRow
-from sessions.journal import JournalError, read_journal
-from sessions.records import Prepared
+from sessions.journal import prepared
 from sessions.session_folder import SessionFile, SessionFolder
 
 SPOKEN_S: Final = 60.0
@@ -79,13 +78,8 @@ def article_tables(session: SessionFile, comparison: Comparison, model: dict[str
 
 def prepared_model(folder: SessionFolder) -> dict[str, Any] | None:
     """What the preparation of a session found of its model; None where it never got so far."""
-    try:
-        for record in read_journal(folder.journal):
-            if isinstance(record, Prepared):
-                return record.model
-    except JournalError:
-        pass
-    return None
+    found = prepared(folder.journal)
+    return found.model if found is not None else None
 
 
 def _note(row: ComparisonRow) -> str:

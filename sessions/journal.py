@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from sessions.records import SCHEMA_VERSION, AnyRecord, Header
+from sessions.records import SCHEMA_VERSION, AnyRecord, Header, Prepared
 
 NAME: Final = "journal.ndjson"
 READ_BYTES: Final = 1 << 20
@@ -187,3 +187,11 @@ def read_journal(path: Path) -> Iterator[AnyRecord]:
         yield from records
         if not records and tail.offset == before:
             return
+
+
+def prepared(path: Path) -> Prepared | None:
+    """What the preparation found, from a session's journal; None where it never got so far."""
+    try:
+        return next((record for record in read_journal(path) if isinstance(record, Prepared)), None)
+    except JournalError:
+        return None

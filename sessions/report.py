@@ -12,18 +12,16 @@ from typing import Any
 import polars as pl
 
 from sessions.comparison import Comparison, compare
-from sessions.greedy import GreedyPass, greedy_pass
-from sessions.journal import JournalError, read_journal
+from sessions.greedy_text import Split, splits
+from sessions.journal import prepared
 from sessions.metrics import timed_requests
 from sessions.plan import Plan
-from sessions.records import Prepared
 from sessions.report_plots import curve_plot, order_plot, rates_plot, ratio_plot
 from sessions.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.store import Store
 
 CURVES = (("GPU power, W", "gpu", "power_w"), ("SM clock, MHz", "gpu", "sm_clock_mhz"),
           ("CPU of the machine, %", "host", "cpu_percent"))  # fmt: skip
-SHOWN_TOKENS = 48  # of a text on each side of the split
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +30,6 @@ class Plot:
 
     title: str
     svg: str
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Where a method's greedy text leaves its reference's: what both say, then each by itself. None: no tokeniser."""
-
-    method: str
-    reference: str
-    sentence: str
-    common: str | None
-    own: str | None
-    other: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,37 +137,27 @@ def _rates(frames: Mapping[str, pl.DataFrame]) -> dict[str, list[tuple[int, int,
 def _session(
     folder: SessionFolder, file: SessionFile, plan: Plan, frames: Mapping[str, pl.DataFrame]
 ) -> ReportedSession:
-    prepared = _prepared(folder)
+    found = prepared(folder.journal)
     try:
         rows = frames["runs"].to_dicts() if frames else []
         failures = tuple(
             (row["method"], row["block"], row["status"], row["error"] or "") for row in rows if row["status"] != "ok"
         )
         versions = {row["method"]: _versions(row["versions"]) for row in rows}
-        splits, plots = _splits(rows, prepared), _curves(frames)
+        own_splits, plots = splits(rows, found.model if found else None), _curves(frames)
     except (KeyError, TypeError, pl.exceptions.PolarsError):  # frames of another make
-        failures, versions, splits, plots = (), {}, (), ()
+        failures, versions, own_splits, plots = (), {}, (), ()
     return ReportedSession(
         session=file,
         command=command_of(plan),
-        prompt=prepared.prompt_text if prepared else plan.prompt,
-        prompt_tokens=len(prepared.prompts[0]) if prepared and prepared.prompts else plan.prompt_tokens,
+        prompt=found.prompt_text if found else plan.prompt,
+        prompt_tokens=len(found.prompts[0]) if found and found.prompts else plan.prompt_tokens,
         versions=versions,
         failures=failures,
         plots=plots,
-        splits=splits,
-        bandwidth=prepared.bandwidth if prepared else {},
+        splits=own_splits,
+        bandwidth=found.bandwidth if found else {},
     )
-
-
-def _prepared(folder: SessionFolder) -> Prepared | None:
-    try:
-        for record in read_journal(folder.journal):
-            if isinstance(record, Prepared):
-                return record
-    except JournalError:
-        pass
-    return None
 
 
 def _versions(text: object) -> dict[str, str]:
@@ -208,32 +184,3 @@ def _curves(frames: Mapping[str, pl.DataFrame]) -> tuple[Plot, ...]:
             if svg:
                 plots.append(Plot(f"{title} ({name})", svg))
     return tuple(plots)
-
-
-def _splits(rows: Sequence[Mapping[str, Any]], prepared: Prepared | None) -> tuple[Split, ...]:
-    from methods.tokeniser import Tokeniser, TokeniserError
-
-    passes: dict[str, GreedyPass] = {}
-    for row in rows:
-        made = greedy_pass(row["evidence"])
-        if made is not None and made.ids:
-            passes.setdefault(row["method"], made)
-    decode = None
-    if prepared is not None and prepared.model.get("folder"):
-        try:
-            decode = Tokeniser(Path(str(prepared.model["folder"]))).decode
-        except TokeniserError:
-            decode = None
-    splits: dict[str, Split] = {}
-    for row in rows:
-        own, reference = passes.get(row["method"]), passes.get(row["reference"] or "")
-        first = row.get("first_difference")
-        if own is None or reference is None or first is None:
-            continue
-        parts: list[str | None] = [None, None, None]
-        if decode is not None:
-            begin = max(0, first - SHOWN_TOKENS)
-            spans = (own.ids[begin:first], own.ids[first : first + SHOWN_TOKENS])
-            parts = [decode(span) for span in (*spans, reference.ids[first : first + SHOWN_TOKENS])]
-        splits.setdefault(row["method"], Split(row["method"], row["reference"], row.get("difference") or "", *parts))
-    return tuple(splits.values())
