@@ -264,7 +264,8 @@ def _row(frames: ComparisonFrames, session: str, method: str) -> ComparisonRow:
     statuses = sorted({run["status"] or "not told" for run in runs})
     last = runs[-1]
     same = [run["first_difference"] for run in runs if run["first_difference"] is not None]
-    said = next((run for run in runs if run["first_difference"] is not None), last)
+    passed = [run for run in runs if run["equal_tokens_share"] is not None] or [last]
+    said = next((run for run in passed if run["first_difference"] is not None), passed[0])
     decode = figures.get("decode_tok_s")
     bytes_each, bandwidth = _median(runs, "bytes_per_token"), _median(runs, "bandwidth_bytes_s")
     missing = _missing(last, figures)

@@ -139,13 +139,16 @@ class Script:
         ids: list[int] | None = None,
         start_ns: int = START_NS,
         speeds: Mapping[str, float] = SPEEDS,
+        greedy: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        """`greedy`: each method's greedy pass, as its first block leaves it in the evidence."""
         self.plan = plan
         self.session = session
         self.model_folder = model_folder
         self.ids = ids or list(range(500, 900))
         self.now = start_ns
         self._speeds = speeds
+        self._greedy = greedy or {}
         self._random = random.Random(3)  # noqa: S311 - a script, not a secret
         self._tick = start_ns
         self._energy = 1000.0
@@ -216,9 +219,10 @@ class Script:
         yield BlockPhase(t=self.now, phase="evidence", **at)
         yield from self._pass(200 * MS, 0.4)
         on = method != "torch-compile-wrapper"
+        said = {"greedy": dict(self._greedy[method])} if method in self._greedy and block == 0 else {}
         yield EvidenceTaken(
             t=self.now,
-            evidence={"attention_ops": ["aten::_scaled_dot_product_flash_attention"], "compiled_frames": 0},
+            evidence={"attention_ops": ["aten::_scaled_dot_product_flash_attention"], "compiled_frames": 0, **said},
             in_effect=on,
             reason="the flash kernel was seen" if on else "0 compiled frames",
             **at,

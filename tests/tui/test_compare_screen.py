@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from methods.tokeniser import Tokeniser
+from sessions.noise_floor import NoiseFloor, device_key, keep
 from tests.tui.conftest import FIRST, SECOND, workbench
-from tests.tui.journals import make_plan, write_session
+from tests.tui.journals import make_plan, make_tokeniser, write_session
 from tests.tui.screen_text import assert_as_kept, settled, until
 from tui import figures
+from tui.command_line import main
 from tui.screens.compare import CompareScreen
 
 
@@ -70,18 +74,116 @@ async def test_picks_are_ticked_in_the_list(saved: Path) -> None:
         await until(pilot, lambda text: "4 rows of 2 sessions" in text and SECOND in text, "a row of the other session")
 
 
-async def test_sessions_that_differ_are_refused_until_asked_for_and_marked(tmp_path: Path) -> None:
-    write_session(tmp_path, session=FIRST)
-    write_session(tmp_path, msgspec.structs.replace(make_plan(), dtype="float16"), session=SECOND)
-    async with workbench(tmp_path).run_test(size=(160, 60), notifications=True) as pilot:
+@pytest.fixture(scope="module")
+def differing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with two sessions that do not compare."""
+    folder = tmp_path_factory.mktemp("differing")
+    write_session(folder, session=FIRST)
+    write_session(folder, msgspec.structs.replace(make_plan(), dtype="float16"), session=SECOND)
+    return folder
+
+
+async def test_sessions_that_differ_are_refused_with_what_differs_until_asked_for(differing: Path) -> None:
+    async with workbench(differing).run_test(size=(160, 60), notifications=True) as pilot:
         await compare(pilot, [FIRST, SECOND])
-        text = await until(pilot, lambda text: "Press a" in text, "the refusal")
-        assert "differ in dtype" in text
+        different = f"≠ differs in dtype: {FIRST}: bfloat16, {SECOND}: float16"
+        text = await until(pilot, lambda text: different in text and re.search(r"a +anyway", text), "the refusal")
+        assert "differ in dtype, so their numbers do not compare. Press a" in text
+        assert "tok/s ±95 %" not in text
+        await pilot.press("e")
+        await until(pilot, lambda text: text.count("These sessions differ") == 2, "that there is nothing to export")
         await pilot.press("a")
-        screen = pilot.app.screen
-        assert isinstance(screen, CompareScreen)
+        text = await until(pilot, lambda text: "8 rows of 2 sessions" in text, "the comparison all the same")
+        assert "NOT COMPARABLE, shown anyway" in text.splitlines()[0]
+        assert "NOT COMPARABLE: these sessions differ in dtype." in text
+        await pilot.press("a")
+        await until(pilot, lambda text: "Press a" in text, "the refusal again")
+
+
+async def test_nothing_is_asked_for_where_nothing_is_refused(saved: Path) -> None:
+    async with workbench(saved).run_test(size=(160, 48), notifications=True) as pilot:
+        await compare(pilot, [FIRST])
+        text = await until(pilot, lambda text: "4 rows of 1 session" in text, "the rows")
+        assert "anyway" not in text
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 60)])
+async def test_greedy_texts_stand_side_by_side_at_their_split(tmp_path: Path, size: tuple[int, int]) -> None:
+    model = tmp_path / "models" / "small"
+    make_tokeniser(model)
+    tokeniser = Tokeniser(model)
+    same, one, other = (tokeniser.encode(text) for text in ("The river runs past ", "the old mill", "in no hurry; it"))
+    greedy = {
+        "baseline": {"ids": same + one, "margins": [1.0] * len(same) + [0.125] * len(one)},
+        "torch-compile-wrapper": {"ids": same + one},
+        "torch-compile": {"ids": same + other},
+    }
+    write_session(tmp_path, session=FIRST, model_folder=str(model), greedy=greedy)
+    async with workbench(tmp_path).run_test(size=size, notifications=True) as pilot:
+        screen = await compare(pilot, [FIRST])
         await until(pilot, lambda _: screen.comparison is not None, "the comparison")
-        assert [name for name, _ in screen.comparison.differences] == ["dtype"]  # type: ignore[union-attr]
+        screen.query_one("#splits").scroll_visible(animate=False, force=True)
+        text = await until(pilot, lambda text: "in no hurry; it" in text, "the split")
+        assert "… The river runs past" in text
+        assert re.search(r"baseline, the reference: +│ torch-compile:", text)
+        assert re.search(r"the old mill +│ in no hurry; it", text)
+        flat = " ".join(text.split())
+        assert f"the greedy text leaves the reference's at token {len(same)}" in flat
+        assert "0.125 apart, a near tie in bfloat16" in flat
+        screen.query_one("#table").scroll_visible(top=True, animate=False, force=True)
+        if size[1] > 24:
+            text = await until(pilot, lambda text: "1st difference" in text, "the table")
+            (line,) = [line for line in text.splitlines() if line.strip().startswith("1st difference")]
+            assert re.search(rf"– +none +– +token {len(same)}, \d+ % equal", line)
+
+
+async def test_where_texts_are_gone_the_place_of_the_split_is_said(tmp_path: Path) -> None:
+    greedy = {"baseline": {"ids": [1, 2, 3]}, "torch-compile": {"ids": [1, 2, 4]}}
+    write_session(tmp_path, session=FIRST, greedy=greedy)
+    async with workbench(tmp_path).run_test(size=(160, 60), notifications=True) as pilot:
+        await compare(pilot, [FIRST])
+        text = await until(pilot, lambda text: "texts cannot be shown" in text, "the sentence")
+        assert "leaves the reference's at token 2" in text
+
+
+async def test_the_devices_noise_floor_stands_beside_the_verdicts(tmp_path: Path) -> None:
+    folder = write_session(tmp_path, session=FIRST)
+    floor = NoiseFloor(difference=0.012, ratio=1.001, blocks=5, method="baseline", session="20260101-000000-abcdef")
+    session = folder.read()
+    keep(tmp_path, device_key(session.plan, session.machine), floor)
+    async with workbench(tmp_path).run_test(size=(160, 60), notifications=True) as pilot:
+        await compare(pilot, [FIRST])
+        text = await until(pilot, lambda text: "noise floor 1.2 %" in text, "the floor's line")
+        assert floor.sentence() in text
+        (line,) = [line for line in text.splitlines() if line.strip().startswith("noise floor  ")]
+        assert line.split("noise floor")[1].count("1.2 %") == 4
+
+
+async def test_the_csv_is_that_of_the_command_line(
+    differing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KASOKU_HOME", str(differing))
+    async with workbench(differing).run_test(size=(160, 60), notifications=True) as pilot:
+        screen = await compare(pilot, [FIRST, SECOND])
+        await until(pilot, lambda text: "Press a" in text, "the refusal")
+        await pilot.press("a")
+        await until(pilot, lambda text: "8 rows of 2 sessions" in text, "the comparison")
+        for keys, baseline in (("", None), ("bbb", "flash-attention-2")):
+            await pilot.press(*keys)
+            reference = baseline or "baseline"
+            await until(
+                pilot,
+                lambda _, wanted=reference: screen.comparison and screen.comparison.rows[1].reference == wanted,
+                "the ratios",
+            )
+            await pilot.press("e")
+            await until(pilot, lambda _: list(tmp_path.glob("kasoku-compare-*.csv")), "the file")
+            (file,) = tmp_path.glob("kasoku-compare-*.csv")
+            file.rename("screen.csv")
+            options = ["--baseline", baseline] if baseline else []
+            assert main(["compare", FIRST, SECOND, "--anyway", *options, "--csv", "command.csv"]) == 0
+            assert Path("screen.csv").read_text(encoding="utf-8") == Path("command.csv").read_text(encoding="utf-8")
 
 
 async def test_a_session_without_frames_is_a_row_that_says_so(tmp_path: Path) -> None:

@@ -23,17 +23,20 @@ from sessions.store import Listed
 from tui import figures
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.terminal_text import one_line
-from tui.widgets.comparison_table import ComparisonTable
+from tui.widgets.comparison_table import ComparisonTable, Differences
 from tui.widgets.distribution import Distribution, Sample
+from tui.widgets.greedy_splits import GreedySplits, SplitShown
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot, Series, series_style
 from tui.widgets.row_list import Cell, Column, RowList
 
 if TYPE_CHECKING:
     from sessions.comparison import Comparison
+    from sessions.greedy_text import Split
     from tui.comparison_series import Curve, PickSeries
 
 WIDE = 110
+REFUSED = "These sessions differ in {}, so their numbers do not compare. Press a to see them side by side all the same."
 NOTHING = "Nothing is picked: press p, tick methods with space, and p again."
 
 
@@ -81,11 +84,20 @@ class CompareScreen(WorkbenchScreen):
             self.picks = picks
 
     class Compared(Message):
-        """A comparison was made, or the sentence that says why not."""
+        """A comparison was made, or the sentence that says why not, with the settings that forbid it."""
 
-        def __init__(self, comparison: Comparison | None, series: Sequence[PickSeries], problem: str) -> None:
+        def __init__(
+            self,
+            comparison: Comparison | None,
+            problem: str = "",
+            *,
+            series: Sequence[PickSeries] = (),
+            splits: Mapping[tuple[str, str], Split] | None = None,
+            differences: Differences = (),
+        ) -> None:
             super().__init__()
-            self.comparison, self.series, self.problem = comparison, series, problem
+            self.comparison, self.problem, self.series = comparison, problem, series
+            self.splits, self.differences = splits or {}, differences
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,6 +105,7 @@ class CompareScreen(WorkbenchScreen):
         self.problem = ""
         self.baseline: str | None = None
         self.anyway = False
+        self.refused = False
         self._all: Sequence[Pick] = ()
         self._wanted: tuple[list[str], str | None] | None = None
         self._first = True
@@ -109,6 +122,7 @@ class CompareScreen(WorkbenchScreen):
                 yield RowList(columns, lambda pick: pick.key, markable=True, empty="Reading the sessions…", id="picks")
             with VerticalScroll(id="shown"):
                 yield ComparisonTable(id="table")
+                yield GreedySplits(id="splits")
                 with Container(id="plots"):
                     yield Distribution("tokens/s of each request", "tok/s", id="distribution")
                     yield Plot("tokens/s, request by request", "request", figures.rate, from_zero=False, id="over-time")
@@ -199,9 +213,10 @@ class CompareScreen(WorkbenchScreen):
 
     def _compare_now(self) -> None:
         picked = [tuple(key.split(":", 1)) for key in self.picks.marked]
-        if not picked:
+        if self.baseline not in {method for _, method in picked}:
             self.baseline = None
-            self.post_message(self.Compared(None, (), NOTHING))
+        if not picked:
+            self.post_message(self.Compared(None, NOTHING))
             return
         self._compare([(session, method) for session, method in picked], self.baseline, self.anyway)
 
@@ -209,6 +224,7 @@ class CompareScreen(WorkbenchScreen):
     def _compare(self, picked: list[tuple[str, str]], baseline: str | None, anyway: bool) -> None:
         from sessions.closing import recover
         from sessions.comparison import ComparisonError, compare
+        from sessions.greedy_text import read_splits
         from tui.comparison_series import pick_series
 
         worker = get_current_worker()
@@ -219,36 +235,59 @@ class CompareScreen(WorkbenchScreen):
                     recover(store.folder(session))
                 except SessionError:
                     continue  # its row says what is wrong with it
-            comparison = compare(store, picked, baseline, anyway)
+            comparison = compare(store, picked, baseline, anyway=True)
         except ComparisonError as error:
             if not worker.is_cancelled:
-                self.post_message(
-                    self.Compared(
-                        None, (), f"{error} Press a to do so here.".replace("add --anyway to see", "ask to see")
-                    )
-                )
+                self.post_message(self.Compared(None, str(error)))
+            return
+        if worker.is_cancelled:
+            return
+        if comparison.refused and not anyway:
+            said = REFUSED.format(", ".join(comparison.refused))
+            self.post_message(self.Compared(None, said, differences=comparison.differences))
             return
         series = [
             pick_series(store, row.session, row.method) for row in comparison.rows if not row.problem or row.blocks
         ]
+        apart = dict.fromkeys(row.session for row in comparison.rows if row.first_difference is not None)
+        splits = {(session, split.method): split for session in apart for split in read_splits(store.folder(session))}
         if not worker.is_cancelled:
-            self.post_message(self.Compared(comparison, series, ""))
+            self.post_message(self.Compared(comparison, series=series, splits=splits))
 
     @on(Compared)
     def show_compared(self, event: Compared) -> None:
         self.comparison, self.problem = event.comparison, event.problem
         comparison = event.comparison
-        self.table.show_comparison(comparison, event.problem)
+        self.refused = bool(event.differences)
+        self.table.show_comparison(comparison, event.problem, event.differences)
+        self._show_splits(comparison, event.splits)
         self.query_one("#plots").display = comparison is not None and bool(event.series)
         said = "compare"
         if comparison is not None:
             sessions = len({row.session for row in comparison.rows})
             said = f"compare · {len(comparison.rows)} rows of {sessions} session{'s' if sessions > 1 else ''}"
             said += f" · baseline {self.baseline}" if self.baseline else ""
+            said += " · NOT COMPARABLE, shown anyway" if comparison.refused else ""
         self.query_one("#head", Static).update(Content(said))
         if comparison is not None:
             self._plot(comparison, event.series)
         self.refresh_bindings()
+
+    def _show_splits(self, comparison: Comparison | None, splits: Mapping[tuple[str, str], Split]) -> None:
+        rows = comparison.rows if comparison is not None else ()
+        several = len({row.session for row in rows}) > 1
+        self.query_one("#splits", GreedySplits).show_splits(
+            [
+                SplitShown(
+                    f"{row.method} of {row.session}" if several else row.method,
+                    series_style(place),
+                    row.difference,
+                    splits.get((row.session, row.method)),
+                )
+                for place, row in enumerate(rows)
+                if row.first_difference is not None
+            ]
+        )
 
     def _plot(self, comparison: Comparison, series: Sequence[PickSeries]) -> None:
         from tui.comparison_series import longest
@@ -290,6 +329,10 @@ class CompareScreen(WorkbenchScreen):
             reason="No power was read in these blocks.",
         )
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        del parameters
+        return self.anyway or self.refused if action == "anyway" else True
+
     def action_baseline(self) -> None:
         """The next picked method becomes the baseline; after the last, each method's own reference again."""
         if self.comparison is None:
@@ -310,7 +353,7 @@ class CompareScreen(WorkbenchScreen):
 
     def action_export(self) -> None:
         if self.comparison is None:
-            self.workbench.notify(NOTHING, markup=False)
+            self.workbench.notify(self.problem or NOTHING, markup=False)
             return
         self._export(self.comparison)
 

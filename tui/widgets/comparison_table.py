@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tui import figures
 from tui.cells import cut, fit
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from sessions.comparison import Comparison, ComparisonRow
 
 LABEL_WIDTH = 15
+NOT_COMPARABLE = "NOT COMPARABLE: these sessions differ in {}. They are shown because a was pressed."
 COLUMN_LEAST, COLUMN_MOST = 22, 36
 Line = tuple[str, "Callable[[ComparisonRow], Piece]"]
+Differences = Sequence[tuple[str, Mapping[str, Any]]]
 
 
 class ComparisonTable(DrawnLines):
@@ -31,22 +33,27 @@ class ComparisonTable(DrawnLines):
         super().__init__(id=id)
         self._comparison: Comparison | None = None
         self._message = ""
+        self._differences: Differences = ()
 
-    def show_comparison(self, comparison: Comparison | None, message: str = "") -> None:
-        """Show these rows, or the message where there are none."""
-        self._comparison, self._message = comparison, message
+    def show_comparison(self, comparison: Comparison | None, message: str = "", differences: Differences = ()) -> None:
+        """Show these rows, or where there are none the message, with the settings that are the reason for it."""
+        self._comparison, self._message, self._differences = comparison, message, differences
         self.refresh(layout=True)
         self.show()
 
     def draw(self, width: int) -> list[list[Piece]]:
         comparison = self._comparison
         if comparison is None or not comparison.rows:
-            return [[(line, "dim")] for line in wrap("", self._message, width)] if self._message else []
+            style = "warning" if self._differences else "dim"
+            said = [[(line, style)] for line in wrap("", self._message, width)] if self._message else []
+            return [*said, [], *_settings(self._differences, (), width)] if self._differences else said
         rows = comparison.rows
         several = len({row.session for row in rows}) > 1
         figures_shown = [line for line in LINES if any(line[1](row)[0] != figures.UNKNOWN for row in rows)]
         across = max(1, (width - LABEL_WIDTH) // (COLUMN_LEAST + 2))
         lines: list[list[Piece]] = []
+        if comparison.refused:
+            lines += [[(line, "bad")] for line in wrap("", NOT_COMPARABLE.format(", ".join(comparison.refused)), width)]
         for first in range(0, len(rows), across):
             shown = rows[first : first + across]
             column = min(COLUMN_MOST, (width - LABEL_WIDTH) // len(shown) - 2)
@@ -54,8 +61,16 @@ class ComparisonTable(DrawnLines):
             if lines:
                 lines.append([])
             lines += self._group(shown, first, figures_shown, column, several)
-        lines += self._settings(comparison, width)
-        return lines
+        below = _settings(comparison.differences, comparison.refused, width)
+        below += [
+            [(line, "bad")] for problem in comparison.problems for line in wrap("", one_line(problem, 400), width)
+        ]
+        below += [
+            [(line, "dim")]
+            for said in (*comparison.noise_floors, *comparison.observer_effects)
+            for line in wrap("", one_line(said, 300), width)
+        ]
+        return [*lines, [], *below] if below else lines
 
     def _group(
         self, rows: tuple[ComparisonRow, ...], first: int, shown: list[Line], column: int, several: bool
@@ -78,14 +93,15 @@ class ComparisonTable(DrawnLines):
             lines += _long(label, [words_of(row) for row in rows], style, column)
         return lines
 
-    def _settings(self, comparison: Comparison, width: int) -> list[list[Piece]]:
-        lines: list[list[Piece]] = []
-        for name, values in comparison.differences:
-            shown = ", ".join(f"{session}: {one_line(str(value), 60)}" for session, value in values.items())
-            lines += [[(line, "warning")] for line in wrap("", f"≠ {name} differs: {shown}", width)]
-        for problem in comparison.problems:
-            lines += [[(line, "bad")] for line in wrap("", one_line(problem, 400), width)]
-        return [[], *lines] if lines else []
+
+def _settings(differences: Differences, refused: Sequence[str], width: int) -> list[list[Piece]]:
+    """A line for each setting in which the sessions differ."""
+    lines: list[list[Piece]] = []
+    for name, values in differences:
+        shown = ", ".join(f"{session}: {one_line(str(value), 60)}" for session, value in values.items())
+        label = "NOT COMPARABLE, differs" if name in refused else "differs"
+        lines += [[(line, "warning")] for line in wrap("", f"≠ {label} in {name}: {shown}", width)]
+    return lines
 
 
 def _long(label: str, texts: list[str], style: str, column: int) -> list[list[Piece]]:
@@ -129,8 +145,22 @@ def _effect(row: ComparisonRow) -> Piece:
     return (text, {True: "good", False: "bad", None: "dim"}[row.in_effect])
 
 
+def _first_difference(row: ComparisonRow) -> Piece:
+    """The token at which the greedy text leaves its reference's."""
+    if row.first_difference is not None:
+        share = "" if row.equal_tokens_share is None else f", {row.equal_tokens_share * 100:.0f} % equal"
+        return (f"token {row.first_difference}{share}", "warning")
+    return _plain("none" if row.equal_tokens_share == 1 else figures.UNKNOWN)
+
+
 def _share(value: float | None) -> str:
     return figures.UNKNOWN if value is None else f"{value * 100:.0f} %"
+
+
+def _floor(row: ComparisonRow) -> Piece:
+    from sessions.verdicts import percent
+
+    return _plain(figures.UNKNOWN if row.noise_floor is None else percent(row.noise_floor))
 
 
 LINES: tuple[Line, ...] = (
@@ -149,10 +179,8 @@ LINES: tuple[Line, ...] = (
     ("load", lambda row: _plain(figures.duration(row.load_s_median))),
     ("warm-up", lambda row: _plain(figures.duration(row.warmup_s_median))),
     ("requests", lambda row: _plain(f"{row.requests} in {row.blocks} blocks")),
-    (
-        "1st difference",
-        lambda row: _plain(figures.UNKNOWN if row.first_difference is None else f"token {row.first_difference}"),
-    ),
+    ("1st difference", _first_difference),
+    ("noise floor", _floor),
     ("in effect", _effect),
 )
 LONG_LINES: tuple[tuple[str, Callable[[ComparisonRow], str], str], ...] = (

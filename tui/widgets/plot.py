@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from textual.geometry import Size
 
 from tui.cells import cut, fit
@@ -80,13 +81,13 @@ class Plot(DrawnLines):
         height = max(4, self.content_size.height)
         if not self._series:
             return [[(cut(self._title, width), "title")], [(cut(self._reason or "Nothing to plot yet.", width), "dim")]]
-        rows, columns = height - 2, max(4, width - LABEL_WIDTH - 1)
+        lines = self._legend(width)
+        rows, columns = max(3, height - len(lines) - 1), max(4, width - LABEL_WIDTH - 1)
         low_x, high_x = self._x_range or _range([one.x for one in self._series], False)
         low_y, high_y = _range([one.y for one in self._series], self._from_zero)
         canvas = _Canvas(columns, rows, (low_x, high_x), (low_y, high_y))
         for one in self._series:
             canvas.draw(one)
-        lines: list[list[Piece]] = [self._legend(width)]
         for row in range(rows):
             label = ""
             if row == 0:
@@ -101,15 +102,20 @@ class Plot(DrawnLines):
         lines.append([(" " * (LABEL_WIDTH + 1) + left + gap + right, "dim")])
         return lines
 
-    def _legend(self, width: int) -> list[Piece]:
-        line: list[Piece] = [(self._title, "title")]
-        used = len(self._title)
+    def _legend(self, width: int) -> list[list[Piece]]:
+        """The title and the names of the series, on further lines where one does not hold them."""
+        lines: list[list[Piece]] = [[(self._title, "title")]]
+        used = cell_len(self._title)
         for one in self._series:
-            name = f"  ● {one.name}"
-            if one.name and used + len(name) <= width:
-                line.append((name, one.style))
-                used += len(name)
-        return line
+            if not one.name:
+                continue
+            name = cut(f"  ● {one.name}", width)
+            if used + cell_len(name) > width:
+                lines.append([])
+                used = 0
+            lines[-1].append((name, one.style))
+            used += cell_len(name)
+        return lines
 
 
 class _Canvas:
