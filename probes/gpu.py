@@ -6,10 +6,11 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from probes.co_tenants import NONE_OF_OURS, Strangers
 from probes.gpm import Gpm
 from probes.measured import Call, Metric, failed, take
 from probes.nvml_errors import GONE, NEVER, code, explain
-from probes.reading import Reading, printable
+from probes.reading import OK, Reading, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ MEMORY_CLOCK: Final = Metric("memory_clock_mhz", "megahertz", 0, 50_000)
 POWER_LIMIT: Final = Metric("power_limit_w", "watt", 1, 10_000)
 TEMPERATURE: Final = Metric("temperature_c", "celsius", -40, 150)
 PROCESSES: Final = Metric("processes", "count", 0, 100_000)
+FOREIGN: Final = "foreign_processes"
 ENERGY: Final = Metric("energy_j", "joule", 0, 2**63 / 1000)
 
 NOTE_MEMORY_V1: Final = "this driver counts memory it reserves for itself as used"
@@ -65,6 +67,8 @@ class Gpu:
         self._energy_before = 0.0
         self._energy_turn = threading.Lock()
         self._gpm: Gpm | None = None
+        self._strangers = Strangers()
+        self._listed: tuple[int, ...] = ()
 
     # What it can report
 
@@ -117,7 +121,7 @@ class Gpu:
             ),
             *first((Call((MEMORY_CLOCK,), lambda: (self._clock(nvml.NVML_CLOCK_MEM),)), None)),
             *first((Call((POWER_LIMIT,), lambda: (nvml.nvmlDeviceGetEnforcedPowerLimit(self.handle) / 1000,)), None)),
-            *first((Call((PROCESSES,), lambda: (len(self.compute_processes()),)), None)),
+            *first((Call((PROCESSES,), self._count_processes), None)),
         ]
         energy = first((Call((ENERGY,), lambda: (nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000,)), None))
         self._energy = energy[0] if energy else None
@@ -141,9 +145,11 @@ class Gpu:
         return [] if self.lost else self._take(self._fast)
 
     def slow(self) -> list[Reading]:
-        """Temperature, memory clock, power limit and process count. While it is lost: is it back?"""
+        """Temperature, memory clock, power limit, processes and how many are not ours. While it is lost: is it back?"""
         if self.lost is None:
-            return self._take(self._slow)
+            readings = self._take(self._slow)
+            counted = any(reading.metric == PROCESSES.name and reading.status == OK for reading in readings)
+            return [*readings, self._foreign()] if counted else readings
         self.lost = None
         return self._take(self._fast)
 
@@ -226,6 +232,17 @@ class Gpu:
 
     def _power_average(self) -> tuple[float]:
         return (self.library.nvmlDeviceGetPowerUsage(self.handle) / 1000,)
+
+    def _count_processes(self) -> tuple[float]:
+        self._listed = tuple(process.pid for process in self.compute_processes())
+        return (len(self._listed),)
+
+    def _foreign(self) -> Reading:
+        before = self.now_ns()
+        count = self._strangers.count(self._listed)
+        after = self.now_ns()
+        value, status = (None, NONE_OF_OURS) if count is None else (float(count), OK)
+        return Reading(self.source, FOREIGN, "count", value, (before + after) // 2, (after - before) / 1000, status)
 
     def _clock(self, kind: int) -> float:
         return float(self.library.nvmlDeviceGetClockInfo(self.handle, kind))

@@ -26,6 +26,7 @@ BUSY_ON_CPU: Final = 0.10  # cores' worth of other work per core, where the CPU 
 BUSY_BESIDE_GPU: Final = 0.50
 GAP_S: Final = 1.0
 GPU_METRICS: Final = ("utilisation_percent", "memory_used_bytes", "power_w", "sm_clock_mhz", "throttle_reasons")
+COUNTED_NS: Final = 1_500_000_000  # a GPU's processes are counted once a second
 ENERGY: Final = 0.05
 OUTLIER: Final = 0.10  # and OUTLIER_MADS median absolute deviations from the block's median
 OUTLIER_MADS: Final = 5.0
@@ -84,6 +85,7 @@ def block_flags(block: Block) -> list[Flag]:
         *prefix_cache(timed, block.evidence()),
         *recompiled(block.evidence()),
         *other_sampling(block.run, block.evidence(), block.plan.sampling),
+        *incomparable(block.evidence()),
         *unsettled(timed["e2e_tok_s"].to_list()),
         *drifted(timed["e2e_tok_s"].to_list()),
         *throttled(window, block.sources),
@@ -172,6 +174,14 @@ def _means_off(name: str, value: float, wanted: float) -> bool:
     return name == "top_k" and value <= 0 and wanted <= 0
 
 
+def incomparable(evidence: Mapping[str, Any]) -> Iterable[Flag]:
+    """In what a method was measured otherwise than the others, as its engine says it: the article's vLLM, say."""
+    said = evidence.get("incomparable")
+    causes = [cause for cause in said if isinstance(cause, str) and cause] if isinstance(said, list) else []
+    if causes:
+        yield Flag("incomparable", ", ".join(causes))
+
+
 def unsettled(rates: Sequence[float]) -> Iterable[Flag]:
     """The first timed request slower than every other one, and far from their median."""
     if len(rates) < 3:
@@ -207,17 +217,39 @@ def throttled(window: pl.DataFrame, sources: Sequence[str]) -> Iterable[Flag]:
 
 
 def gpu_shared(block: Block) -> Iterable[Flag]:
-    """Compute processes on the GPU before the block's own could be there: its first second goes into imports."""
+    """Compute processes that are not the block's: there before its own could be, whose first second goes into imports,
+    or come by the end of its timed part."""
     begun = block.run.get("started_ns")
-    if begun is None:
-        return
-    since = max(begun - 2_000_000_000, block.before_ns or 0)
-    around = block.telemetry.filter(pl.col("t_ns").is_between(since, begun + 500_000_000))
     for source in block.sources:
-        most = max(_values(around, source, "processes"), default=0.0)
-        if most >= 1:
-            cause = f"{most:.0f} compute process{'es' if most > 1 else ''} on {source} before the block's own"
+        most = 0.0
+        if begun is not None:
+            since = max(begun - 2_000_000_000, block.before_ns or 0)
+            around = block.telemetry.filter(pl.col("t_ns").is_between(since, begun + 500_000_000))
+            most = max(_values(around, source, "processes"), default=0.0)
+        cause = f"{_processes(most)} on {source} before the block's own" if most >= 1 else _came(block, source)
+        if cause:
             yield Flag("another process on the GPU", cause)
+
+
+def _came(block: Block, source: str) -> str:
+    """What came onto the GPU: processes known to be foreign, else more than there were as the timed part began."""
+    window = block.window()
+    if window.is_empty():
+        return ""
+    foreign = _values(window, source, "foreign_processes")
+    if foreign:
+        most = max(foreign)
+        return f"{_processes(most)} of others on {source} during the timed part" if most >= 1 else ""
+    begun: Any = window["t_ns"].min()
+    counts = _values(window, source, "processes")
+    before = _values(block.telemetry.filter(pl.col("t_ns").is_between(begun - COUNTED_NS, begun)), source, "processes")
+    first = (before[-1:] or counts[:1] or [0.0])[0]
+    more = max(counts, default=0.0) - first
+    return f"{_processes(more)} more on {source} than when the timed part began" if more >= 1 else ""
+
+
+def _processes(count: float) -> str:
+    return f"{count:.0f} compute process{'es' if count > 1 else ''}"
 
 
 def cpu_shared(window: pl.DataFrame, cores: int | None, on_cpu: bool) -> Iterable[Flag]:

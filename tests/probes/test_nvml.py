@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from probes.co_tenants import NONE_OF_OURS
 from probes.nvml import Nvml
 from probes.nvml_errors import NOT_FOUND, RETURNED_RUBBISH
 from probes.throttle import slows, throttle_words
@@ -25,7 +28,13 @@ FAST = {
     "sm_clock_mhz": 1980.0,
     "throttle_reasons": 4.0,
 }
-SLOW = {"temperature_c": 41.0, "memory_clock_mhz": 3201.0, "power_limit_w": 700.0, "processes": 1.0}
+SLOW = {
+    "temperature_c": 41.0,
+    "memory_clock_mhz": 3201.0,
+    "power_limit_w": 700.0,
+    "processes": 1.0,
+    "foreign_processes": None,  # the only one listed is not to be found here
+}
 
 
 def values(readings: Any) -> dict[str, float | None]:
@@ -344,3 +353,29 @@ def test_throttle_reasons_in_words() -> None:
     assert throttle_words(0x1 | 0x8000) == ("idle", "unknown reason 0x8000")
     assert slows(0x4)
     assert not slows(0x1 | 0x2)
+
+
+def test_processes_that_are_not_ours_are_counted_once_one_of_ours_is_seen() -> None:
+    library = FakeNvml()
+    nvml = Nvml(library)
+    nvml.open()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        for listed, foreign in (
+            ([], 0.0),
+            ([child.pid], 0.0),
+            ([child.pid, 1], 1.0),
+            ([child.pid, 1, 2**31 - 2], 1.0),  # the last has ended, or is nobody's
+            ([1], None),  # in a container: ids of another namespace
+        ):
+            library.give["nvmlDeviceGetComputeRunningProcesses"] = [
+                SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in listed
+            ]
+            read = ten_ticks(nvml)
+            assert values(read)["processes"] == len(listed)
+            assert values(read)["foreign_processes"] == foreign
+            assert statuses(read)["foreign_processes"] == ("ok" if foreign is not None else NONE_OF_OURS)
+    finally:
+        child.communicate()
+    library.fail["nvmlDeviceGetComputeRunningProcesses"] = 999
+    assert "foreign_processes" not in values(ten_ticks(nvml))

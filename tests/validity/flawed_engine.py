@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from kasoku_engine import Engine
 
 RATE = 200.0
+JOINED_IN = 4  # the request in which another process joins the GPU
+DEADLINE_S = 60
 
 
 class Flawed(Engine):
@@ -16,6 +19,9 @@ class Flawed(Engine):
 
     def load(self, job: dict) -> dict:
         self.flaw = job["options"].get("flaw")
+        self.signs = Path(job["options"].get("signs", "/nowhere"))
+        if self.flaw == "shared":
+            (self.signs / "context").touch()
         self.timed = sum(not entry["warmup"] for entry in job["requests"])
         sampling = {"do_sample": False, "repetition_penalty": 1.0}
         if self.flaw == "sampling":
@@ -29,6 +35,8 @@ class Flawed(Engine):
             count -= 3
         if self.flaw == "cold" and request.number == 0:
             pause *= 2
+        if self.flaw == "shared" and request.number == JOINED_IN:
+            self.let_another_join()
         if self.flaw == "drift":
             pause *= 1 + 0.5 * request.number / self.timed
         due = time.perf_counter()
@@ -38,6 +46,14 @@ class Flawed(Engine):
             emit([number + 1])
         return "length"
 
+    def let_another_join(self) -> None:
+        (self.signs / "other").touch()
+        end = time.monotonic() + DEADLINE_S
+        while not (self.signs / "listed").exists():
+            if time.monotonic() > end:
+                raise RuntimeError("the driver was never asked for its processes")
+            time.sleep(0.01)
+
     def cached_prompt_tokens(self) -> int:
         return 3 if self.flaw == "cache" else 0
 
@@ -46,11 +62,18 @@ class Flawed(Engine):
             "cache": "none" if self.flaw == "off" else "dynamic",
             "recompiles_timed": 2 if self.flaw == "recompiles" else 0,
             "sampling": {"choice": "greedy"},
+            "incomparable": ["float16 instead of bfloat16", "top_p 1, which is its default"]
+            if self.flaw == "incomparable"
+            else [],
         }
 
     def greedy(self, prompt_ids: list) -> dict:
         ids = [prompt_ids[-1], 5, 6, 7]
         return {"ids": [*ids[:2], 9, 7] if self.flaw == "words" else ids, "margins": [2.0, 1.0, 0.125, 3.0]}
+
+    def close(self) -> None:
+        if self.flaw == "shared":
+            (self.signs / "context").unlink()
 
 
 ENGINE = Flawed

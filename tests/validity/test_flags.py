@@ -88,6 +88,31 @@ def test_a_block_without_a_flaw_has_no_flag() -> None:
             ),
             "another process on the GPU: 1 compute process on gpu0 before the block's own",
         ),
+        (
+            block(
+                readings=telemetry(
+                    tenths(8, 40), gpu0__processes=[0] * 30 + [1] * 150 + [2] * 141, host__cpu_percent=5
+                ),
+                sources=["gpu0"],
+            ),
+            "another process on the GPU: 1 compute process more on gpu0 than when the timed part began",
+        ),
+        (
+            block(
+                readings=telemetry(
+                    tenths(8, 40),
+                    gpu0__processes=[0] * 30 + [1] * 20 + [3] * 271,
+                    gpu0__foreign_processes=[0] * 50 + [2] * 271,
+                    host__cpu_percent=5,
+                ),
+                sources=["gpu0"],
+            ),
+            "another process on the GPU: 2 compute processes of others on gpu0 during the timed part",
+        ),
+        (
+            block(run(evidence=evidence(incomparable=["float16 instead of bfloat16", "at most 16 new tokens"]))),
+            "incomparable: float16 instead of bfloat16, at most 16 new tokens",
+        ),
     ],
     ids=itertools.count(),
 )
@@ -104,6 +129,11 @@ def test_what_is_normal_is_not_flagged() -> None:
     assert flags(block(run(resolved=evidence(sampling=asked)), plan=SAMPLED)) == []
     own = telemetry(tenths(8, 40), gpu0__processes=[0] * 30 + [1] * 291)
     assert flags(block(readings=own, sources=["gpu0"])) == []
+    workers = telemetry(tenths(8, 40), gpu0__processes=[0] * 30 + [1] * 80 + [4] * 211)  # before the timed part
+    assert flags(block(readings=workers, sources=["gpu0"])) == []
+    late = telemetry(tenths(8, 40), gpu0__processes=[1] * 150 + [2] * 171, gpu0__foreign_processes=0)
+    assert flags(block(readings=late, sources=["gpu0"], before_ns=11_000_000_000)) == []
+    assert flags(block(run(evidence=evidence(incomparable=[])))) == []
 
 
 def test_a_process_of_the_block_before_is_no_stranger() -> None:
@@ -112,7 +142,15 @@ def test_a_process_of_the_block_before_is_no_stranger() -> None:
 
 
 def test_evidence_that_is_no_evidence_raises_nothing() -> None:
-    for text in (None, "", "{", "[1]", '{"recompiles_timed": "many", "sampling": 3, "cached_prompt_tokens": NaN}'):
+    for text in (
+        None,
+        "",
+        "{",
+        "[1]",
+        '{"recompiles_timed": "many", "sampling": 3, "cached_prompt_tokens": NaN}',
+        '{"incomparable": 3}',
+        '{"incomparable": [1, null, ""]}',
+    ):
         assert flags(block(run(evidence=text, resolved=text))) == []
 
 

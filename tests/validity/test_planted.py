@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from methods.home import private_folder
 from sessions.comparison import Comparison, ComparisonRow, compare
-from sessions.session_folder import SessionFolder
+from sessions.session_folder import SessionFolder, create
 from sessions.store import Store
+from tests.probes.fake_nvml import FakeNvml
 from tests.sessions.conftest import opened
+from tests.sessions.processes import DEADLINE_S
 from tests.sessions.workplace import Workplace, runs_of
 
+ROOT = Path(__file__).parents[2]
 ENGINE = Path(__file__).with_name("flawed_engine.py")
 REFERENCE = "flawless"
 EXPECTED = {
@@ -28,9 +33,10 @@ EXPECTED = {
     "recompiles": "recompilation in the timed part: 2 frames compiled anew",
     "sampling": "sampling resolved otherwise than asked: repetition_penalty is 1.3, not 1",
     "dtype": "other dtype: the weights were loaded as float16, not bfloat16",
+    "incomparable": "incomparable: float16 instead of bfloat16, top_p 1, which is its default",
     "words": "",
 }
-DETERMINED = ("method not", "output lengths", "prompt from", "recompilation", "sampling", "other dtype")
+DETERMINED = ("method not", "output lengths", "prompt from", "recompilation", "sampling", "other dtype", "incomparable")
 
 
 def add_methods(work: Workplace) -> list[str]:
@@ -88,3 +94,38 @@ def test_other_words_are_found_where_they_begin(session: SessionFolder, rows: di
     assert rows["cache"].first_difference is None
     evidence = [json.loads(run["evidence"]) for run in runs_of(session)]
     assert all("greedy" in facts for facts in evidence)
+
+
+def test_a_process_that_joins_the_gpu_in_mid_block_is_flagged_in_that_block(tmp_path: Path) -> None:
+    signs = private_folder(tmp_path / "signs")
+    for work in opened(tmp_path):
+        (private_folder(work.config / "methods") / "shared.toml").write_text(
+            f"[methods.shared]\nsummary = 'shared'\nengine = {json.dumps(str(ENGINE))}\n"
+            f"environments = {{ cpu = 'plain' }}\noptions = {{ flaw = 'shared', signs = {json.dumps(str(signs))} }}\n"
+        )
+        plan = msgspec.structs.replace(
+            work.plan("shared", requests=6, blocks=2),
+            device="0",
+            device_name="NVIDIA H200",
+            gpu_uuids=[FakeNvml().uuid(0)],
+            gpu_visible=[FakeNvml().uuid(0)],
+            gpu_sources=["gpu0"],
+        )
+        folder, lock = create(private_folder(work.home / "sessions"), plan, {})
+        command = [sys.executable, "-m", "tests.validity.shared_gpu_conductor", str(folder.path), str(lock), str(signs)]
+        try:
+            done = subprocess.run(
+                command, pass_fds=(lock,), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+            )
+        finally:
+            os.close(lock)
+        assert done.returncode == 0, done.stderr
+        shared = {
+            run["block"]: [flag for flag in run["flags"] if flag.startswith("another process")]
+            for run in runs_of(folder)
+            if run["status"] == "ok"
+        }
+        assert shared == {
+            0: [],
+            1: ["another process on the GPU: 1 compute process of others on gpu0 during the timed part"],
+        }
