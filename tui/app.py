@@ -15,7 +15,7 @@ from textual.screen import Screen
 from sessions.store import Store
 from tui.link import Link, PacedDriver
 from tui.screens.run import RunScreen
-from tui.settings import Settings, load_settings
+from tui.settings import Settings, load_settings, save_theme
 from tui.terminal_text import plain
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from textual import messages
     from textual.notifications import SeverityLevel
+    from textual.theme import Theme
 
     from sessions.session_folder import SessionFolder
 
@@ -93,6 +94,7 @@ class Workbench(App[None]):
         self.store = Store(home / "sessions")
         self.farewell = ""
         self._ask_after_display = False
+        self._kept_theme = self.theme
 
     def on_mount(self) -> None:
         problems = list(self.problems)
@@ -105,6 +107,16 @@ class Workbench(App[None]):
         if self.settings.keymap:
             self.set_keymap(dict(self.settings.keymap))
         for problem in problems:
+            self.notify(problem, severity="warning", timeout=12, markup=False)
+        self._kept_theme = self.theme
+        self.theme_changed_signal.subscribe(self, self._keep_theme)
+
+    def _keep_theme(self, theme: Theme) -> None:
+        """A theme that is chosen while the app runs is the user's, for the next time too."""
+        if theme.name == self._kept_theme:
+            return
+        self._kept_theme = theme.name
+        if problem := save_theme(self.config, theme.name):
             self.notify(problem, severity="warning", timeout=12, markup=False)
 
     # Between the screens

@@ -10,14 +10,21 @@ fps = 8            # live frames a second, 1 to 15
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from methods.home import HomeError, private_folder, write_atomically
+
 FILE: Final = "settings.toml"
 FPS_LEAST, FPS_MOST, FPS_USUAL = 1.0, 15.0, 12.0
+THEME_LINE: Final = re.compile(r"""^(?P<key>\s*(?:theme|"theme"|'theme')\s*=\s*)(?:"[^"]*"|'[^']*')(?P<rest>.*)$""")
+TABLE_LINE: Final = re.compile(r"^\s*\[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +71,51 @@ def load_settings(config: Path) -> tuple[Settings, tuple[str, ...]]:
             case _:
                 problems.append(f"In {path} {key!r} was ignored: it is no setting (theme, mouse, fps, keymap are).")
     return settings, tuple(problems)
+
+
+def save_theme(config: Path, theme: str) -> str:
+    """Write the theme into the file, all else in it left as it is; the sentence that says why not, or "".
+
+    A file that is broken, or that its user made read-only, is left alone.
+    """
+    path = (config / FILE).resolve()  # where it is a link, into someone's dotfiles say, that stays one
+    not_kept = f"The theme is not kept: {path}"
+    try:
+        before = path.read_bytes().decode()
+        kept = tomllib.loads(before)
+        writable = os.access(path, os.W_OK) and path.stat().st_mode & 0o222
+    except FileNotFoundError:
+        before, kept, writable = "", {}, True
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return f"{not_kept} cannot be read as TOML ({reason})."
+    if not writable:
+        return f"{not_kept} is read-only."
+    if kept.get("theme") == theme:
+        return ""
+    after = _with_theme(before, theme)
+    try:
+        sound = tomllib.loads(after) == {**kept, "theme": theme}
+    except tomllib.TOMLDecodeError:
+        sound = False
+    if not sound:
+        return f"{not_kept} has its theme where only you can change it: write theme = {json.dumps(theme)} there."
+    try:
+        private_folder(path.parent)
+        write_atomically(path, after.encode())
+    except HomeError as error:
+        return f"The theme is not kept. {error}"
+    return ""
+
+
+def _with_theme(text: str, theme: str) -> str:
+    """The file's text with this theme: in the line that has one already, else in a line of its own at the top."""
+    lines = text.splitlines(keepends=True)
+    for place, line in enumerate(lines):
+        if TABLE_LINE.match(line):
+            break
+        content = line.rstrip("\r\n")
+        if found := THEME_LINE.match(content):
+            lines[place] = f"{found['key']}{json.dumps(theme)}{found['rest']}{line[len(content) :]}"
+            return "".join(lines)
+    return "".join([f"theme = {json.dumps(theme)}\n", *lines])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.tui.conftest import workbench
 from tests.tui.screen_text import in_mid_run, screen_text, until
 from tui.app import Workbench
-from tui.settings import Settings, load_settings
+from tui.settings import Settings, load_settings, save_theme
 
 
 def test_settings_are_read_and_what_makes_no_sense_is_said_and_ignored(tmp_path: Path) -> None:
@@ -58,6 +59,74 @@ async def test_colours_follow_the_theme(running: Path, theme: str) -> None:
         light = app.export_screenshot()
         assert dark != light
         assert app.theme_variables["background"].lower() != ""
+
+
+async def test_a_theme_chosen_in_the_palette_is_kept(bare: Path) -> None:
+    app = workbench(bare)
+    async with app.run_test(size=(120, 30), notifications=True) as pilot:
+        await until(pilot, lambda text: "[✓] baseline" in text, "the catalogue")
+        assert not (bare / "config").exists()  # nothing was chosen
+        app.search_themes()
+        await until(pilot, lambda text: "Search for themes" in text, "the themes")
+        await pilot.press(*"nord")
+        await until(pilot, lambda text: re.search(r"^\W*nord\s*$", text, re.MULTILINE), "the one that was typed")
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda _: load_settings(bare / "config")[0].theme == "nord", "the theme in the file")
+    assert app.theme == "nord"
+
+
+async def test_a_theme_that_cannot_be_kept_holds_for_now_and_says_so(bare: Path) -> None:
+    (bare / "config").mkdir()
+    (bare / "config" / "settings.toml").write_text("theme = ", encoding="utf-8")
+    app = workbench(bare)
+    async with app.run_test(size=(120, 30), notifications=True) as pilot:
+        app.theme = "nord"
+        await until(pilot, lambda text: "The theme is not kept" in text, "the sentence")
+    assert (bare / "config" / "settings.toml").read_text(encoding="utf-8") == "theme = "
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", 'theme = "nord"\n'),
+        ('# mine\ntheme="gruvbox"   # warm\nfps = 8\n', '# mine\ntheme="nord"   # warm\nfps = 8\n'),
+        ("'theme' = 'gruvbox'\r\nmouse = false", "'theme' = \"nord\"\r\nmouse = false"),
+        (
+            'fps = 8 # few\n\n[keymap]\n"run.stop" = "x"\n',
+            'theme = "nord"\nfps = 8 # few\n\n[keymap]\n"run.stop" = "x"\n',
+        ),
+        ('[keymap]\ntheme = "t"\n', 'theme = "nord"\n[keymap]\ntheme = "t"\n'),
+    ],
+)
+def test_a_kept_theme_changes_one_line(tmp_path: Path, before: str, after: str) -> None:
+    file = tmp_path / "settings.toml"
+    if before:
+        file.write_bytes(before.encode())
+    assert save_theme(tmp_path, "nord") == ""
+    assert file.read_bytes().decode() == after
+    assert save_theme(tmp_path, "nord") == ""
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"theme = ", b'theme = """gruvbox"""\n', b'"theme" = "a\\"b"\n'])
+def test_a_settings_file_that_cannot_be_changed_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(content)
+    assert str(file) in save_theme(tmp_path, "nord")
+    assert file.read_bytes() == content
+
+
+def test_a_read_only_settings_file_is_left_alone_and_a_link_stays_one(tmp_path: Path) -> None:
+    dotfiles = tmp_path / "dotfiles.toml"
+    dotfiles.write_text('theme = "gruvbox"\n', encoding="utf-8")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "settings.toml").symlink_to(dotfiles)
+    dotfiles.chmod(0o444)
+    assert "read-only" in save_theme(tmp_path / "config", "nord")
+    assert dotfiles.read_text(encoding="utf-8") == 'theme = "gruvbox"\n'
+    dotfiles.chmod(0o644)
+    assert save_theme(tmp_path / "config", "nord") == ""
+    assert (tmp_path / "config" / "settings.toml").is_symlink()
+    assert dotfiles.read_text(encoding="utf-8") == 'theme = "nord"\n'
 
 
 async def test_every_binding_has_an_id_and_a_tooltip() -> None:
