@@ -14,6 +14,7 @@ from sessions.closing import recover
 from sessions.session_folder import SessionError, SessionFile, SessionFolder
 from tui import figures
 from tui.comparison_series import Curve, metric_curve
+from tui.plan_facts import plan_facts
 from tui.widgets.facts import Fact
 
 if TYPE_CHECKING:
@@ -113,11 +114,7 @@ def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterat
     yield Fact("folder", str(folder.path))
     yield Fact("", "")
     yield Fact("", "Plan")
-    for name, value in plan.items():
-        if name == "methods" and isinstance(value, list):
-            yield Fact(name, ", ".join(str(row.get("name", "?")) for row in value if isinstance(row, dict)))
-        elif name != "schema_version" and value not in (None, "", [], {}):
-            yield from _facts(name, value)
+    yield from plan_facts(plan)
     yield Fact("", "")
     yield Fact("", "Machine")
     missing = session.machine.get("missing")

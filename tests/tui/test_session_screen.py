@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from sessions.plan import Plan, Sampling
 from tests.tui.conftest import DEAD, FIRST, workbench
+from tests.tui.journals import make_plan, write_session
 from tests.tui.screen_text import assert_as_kept, settled, until
+from tui.plan_facts import plan_facts
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])
@@ -51,3 +56,27 @@ async def test_a_session_that_is_not_there_is_a_sentence(saved: Path) -> None:
     async with workbench(saved).run_test(size=(120, 40), notifications=True) as pilot:
         pilot.app.open_session("20200101-000000-000000")  # type: ignore[attr-defined]
         await until(pilot, lambda text: "There is no session" in text, "the sentence")
+
+
+async def test_the_plan_is_told_in_the_fields_terms_and_its_command_can_be_pasted(tmp_path: Path) -> None:
+    command = ["kasoku", "run", "--prompt", "How far is the park?", "--method", "baseline"]
+    plan = msgspec.structs.replace(make_plan(), command=command, gpu_visible=["GPU-0"], gpu_sources=["gpu0"])
+    write_session(tmp_path, plan, session=FIRST)
+    async with workbench(tmp_path).run_test(size=(160, 60), notifications=True) as pilot:
+        pilot.app.open_session(FIRST)  # type: ignore[attr-defined]
+        text = await until(pilot, lambda text: "Plan" in text and "command" in text, "the plan")
+    said = {line[:21].strip(): line[21:].strip() for line in text.splitlines()}
+    assert shlex.split(said["command"]) == command
+    assert said["requests"] == "6 a method in 3 blocks, each a fresh process"
+    assert said["sampling"] == "greedy"
+    assert said["new tokens"] == "64 a request, always: EOS ends none"
+    assert said["token deadline"] == "2 min without a token in a timed request"
+    for internal in ("gpu_visible", "gpu_sources", "lacking", "schema_version", "must_show", "prompt_given", "named"):
+        assert internal not in text
+
+
+@pytest.mark.parametrize("value", [None, [], {}, "x", 3, True, [3], {"load_s": []}, [{"name": []}]])
+def test_a_plan_that_is_none_is_told_as_far_as_it_goes(value: object) -> None:
+    names = [*Plan.__struct_fields__, *Sampling.__struct_fields__]
+    for plan in (dict.fromkeys(names, value), {"sampling": dict.fromkeys(names, value)}):
+        assert all(isinstance(fact.text, str) for fact in plan_facts(plan))
