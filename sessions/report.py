@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -117,8 +116,8 @@ def _frames(folder: SessionFolder) -> dict[str, pl.DataFrame]:
     frames = {}
     for name in ("runs", "requests", "telemetry"):
         try:
-            frames[name] = pl.read_parquet(folder.frame(name))
-        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            frames[name] = read_frame(folder.frame(name), name)
+        except FrameError:
             return {}  # one alone tells half a story
     return frames
 

@@ -149,7 +149,7 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--as",
         dest="tool",
         metavar="TOOL",
-        help="in the terms of vllm, guidellm, aiperf, llama-bench, optimum-benchmark",
+        help="in the terms of vllm, guidellm, aiperf, llama-bench, optimum-benchmark; or article: its tables",
     )
     show.add_argument("--json", action="store_true")
     show.set_defaults(command="tui.commands.saved:show")

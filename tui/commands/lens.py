@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
-import polars as pl
 from rich.table import Table
 from rich.text import Text
 
+from sessions.frames import FrameError, read_frame
 from sessions.lens import LENSES, LensError, Quantity, quote
-from sessions.session_folder import SessionFolder
+from sessions.session_folder import SessionError, SessionFolder
 from tui.command_line import EXIT_OK, UsageError
 from tui.console import console
 from tui.figures import UNKNOWN
 from tui.terminal_text import json_document, one_line
 
+ARTICLE: Final = "article"  # no formulas of its own, but tables of its own
+
 
 def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
     """Print the quotation; UsageError where the session cannot be quoted so."""
+    if tool == ARTICLE:
+        return _show_article(folder, as_json)
+    if tool not in LENSES:
+        raise UsageError(f"There is no lens {tool!r}: it is one of {', '.join((*LENSES, ARTICLE))}.")
     try:
-        frames = {name: pl.read_parquet(folder.frame(name)) for name in ("runs", "requests", "tokens")}
+        frames = {name: read_frame(folder.frame(name), name) for name in ("runs", "requests", "tokens")}
         quotations = quote(tool, frames["runs"], frames["requests"], frames["tokens"])
-    except (pl.exceptions.PolarsError, OSError):
+    except FrameError:
         raise UsageError(f"The frames of {folder.id} cannot be read: there is nothing to quote.") from None
     except LensError as error:
         raise UsageError(str(error)) from None
@@ -45,6 +51,28 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
     screen.print(Text(f"{folder.id} as {tool} would have it: {quotations[0].requests} requests a method"))
     screen.print(table)
     screen.print(Text(LENSES[tool].note, style="dim"))
+    return EXIT_OK
+
+
+def _show_article(folder: SessionFolder, as_json: bool) -> int:
+    """The tables that the article has, of any session."""
+    from sessions.article import article_tables, prepared_model
+    from sessions.comparison import ComparisonError, compare
+    from sessions.store import Store
+    from tui.article_view import print_article
+
+    try:
+        comparison = compare(Store(folder.path.parent), [(folder.id, None)])
+        tables = article_tables(folder.read(), comparison, prepared_model(folder))
+    except (ComparisonError, SessionError) as error:
+        raise UsageError(str(error)) from None
+    if not any(rate is not None for _, rate in tables.methods):
+        raise UsageError(f"No timed request of {folder.id} ended well, so there is nothing to quote.")
+    if as_json:
+        document = {"session": folder.id, "tool": ARTICLE} | asdict(tables)
+        sys.stdout.write(json_document(document))
+    else:
+        print_article(console(), tables)
     return EXIT_OK
 
 
