@@ -12,6 +12,7 @@ from rich.text import Text
 from sessions.comparison import Comparison, ComparisonRow
 from tui.figures import UNKNOWN, duration, joules_per_token, percent, rate, size, yes_no
 from tui.terminal_text import one_line
+from tui.verdict_text import said_of
 
 # Columns that are there only where some row has them.
 OPTIONAL: Final[tuple[tuple[str, Callable[[ComparisonRow], str]], ...]] = (
@@ -70,15 +71,5 @@ def _effect(row: ComparisonRow) -> Text:
 
 def _sentence(row: ComparisonRow, several: bool) -> Text:
     name = f"{row.session}:{row.method}".rstrip(":") if several or not row.method else row.method
-    parts = [row.verdict] if row.verdict else []
-    if row.status and row.status != "ok":
-        parts.insert(0, row.status)
-    if row.in_effect is False:
-        parts.append(f"NOT in effect: {row.in_effect_reason}")
-    if row.first_difference is not None:
-        parts.append(row.difference or f"the greedy text leaves the reference's at token {row.first_difference}")
-    if row.problem:
-        parts.append(row.problem)
-    parts += [f"flag: {flag}" for flag in row.flags if not flag.startswith("method not in effect")]
     style = "red" if row.in_effect is False or row.problem else ""
-    return Text(f"{one_line(name, 60)}: {one_line('; '.join(parts), 500)}", style=style)
+    return Text(f"{one_line(name, 60)}: {one_line('; '.join(said_of(row)), 500)}", style=style)

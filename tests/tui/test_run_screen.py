@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from sessions.comparison import compare
 from sessions.journal import JournalWriter
 from sessions.records import SessionEnded, Telemetry
 from sessions.session_folder import SessionFolder
-from tests.tui.conftest import DEAD, FIRST, workbench
+from sessions.store import Store
+from tests.tui.conftest import DEAD, FIRST, SECOND, workbench
 from tests.tui.journals import telemetry_rows, write_session
 from tests.tui.screen_text import assert_as_kept, in_mid_run, settled, until
+from tui import figures
 from tui.screens.ask import Confirm
 from tui.screens.run import RunScreen
 from tui.widgets.run_form import RunForm
@@ -101,6 +104,38 @@ async def test_the_end_is_said_when_the_frames_are_written_and_the_form_comes_ba
         await until(pilot, lambda text: "finished" in text.splitlines()[0], "the end")
         await pilot.press("n")
         await until(pilot, lambda text: "[✓] baseline" in text, "the form")
+
+
+@pytest.mark.parametrize(("size", "replay"), [((80, 24), False), ((160, 48), True)])
+async def test_at_its_end_the_screen_says_what_compare_says(saved: Path, size: tuple[int, int], replay: bool) -> None:
+    async with workbench(saved, watch=FIRST, replay=replay).run_test(size=size, notifications=True) as pilot:
+        if replay:
+            await until(pilot, lambda text: "replay" in text.splitlines()[0], "the replay")
+            await pilot.press(*["plus"] * 5)
+        text = await until(pilot, lambda text: "baseline: the reference" in text, "the verdicts", deadline_s=60)
+        flat = " ".join(text.split())
+        for row in compare(Store(saved / "sessions"), [(FIRST, None)]).rows:
+            shown = f" ✓ (?:{row.method}|{row.method[:18]}…) "
+            (line,) = [line for line in text.splitlines() if re.match(shown, line)]
+            assert row.tok_s_mean is not None
+            assert row.tok_s_low is not None
+            assert row.tok_s_high is not None
+            mean, half = figures.rate(row.tok_s_mean), figures.rate((row.tok_s_high - row.tok_s_low) / 2)
+            assert f"{mean} ±{half}" in line
+            assert figures.ratio(row.ratio) in line
+            assert figures.yes_no(row.in_effect) in line
+            if size[1] > 24:
+                assert f"{row.method}: {row.verdict}" in flat
+
+
+async def test_another_run_begins_without_the_verdicts_of_the_last(saved: Path) -> None:
+    async with workbench(saved, watch=FIRST).run_test(size=(160, 48), notifications=True) as pilot:
+        await until(pilot, lambda text: "baseline: the reference" in text, "the verdicts")
+        screen = pilot.app.screen
+        assert isinstance(screen, RunScreen)
+        screen.watch_session(Store(saved / "sessions").folder(SECOND), replay=True)
+        text = await until(pilot, lambda text: "replay" in text.splitlines()[0], "the replay")
+        assert "the reference" not in text
 
 
 async def test_a_conductor_that_died_is_a_sentence_in_the_view(saved: Path) -> None:

@@ -18,6 +18,7 @@ MARKS = (
     ("▶ ✓ ✗ ■ ·", "runs now, ran to its end, failed, was stopped, waits"),
     ("±", "half the width of the 95 % interval of the mean; there from three blocks on"),
     ("× ref", "tokens/s over those of the method's reference, paired by block"),
+    ("verdict", "at the end: until then each interval stands alone, without Holm"),
     ("in effect", "whether the method left the evidence that it must show; checked after its last timed request"),
     ("–", "not known, or not reported by this machine; never 0"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -18,6 +18,9 @@ from tui.session_watch import SessionWatch, View
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.live_view import LiveView
 from tui.widgets.run_form import RunForm
+
+if TYPE_CHECKING:
+    from sessions.comparison import Comparison
 
 STOP = "Stop the session? What was measured is saved, and it can be resumed."
 
@@ -49,6 +52,13 @@ class RunScreen(WorkbenchScreen):
         def __init__(self, watch: SessionWatch, what: View | str) -> None:
             super().__init__()
             self.watch, self.what = watch, what
+
+    class Settled(Message):
+        """The comparison of the session whose watching is over."""
+
+        def __init__(self, watch: SessionWatch, comparison: Comparison) -> None:
+            super().__init__()
+            self.watch, self.comparison = watch, comparison
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,6 +107,7 @@ class RunScreen(WorkbenchScreen):
         if self.watched is not None:
             self.watched.close()
         self._over = False
+        self.live.show_outcome(None)
         self.watched = SessionWatch(folder, self._deliver, replay)
         self.watched.start()
         self.switch.current = "live"
@@ -127,6 +138,25 @@ class RunScreen(WorkbenchScreen):
         if event.what.over != self._over:
             self._over = event.what.over
             self.refresh_bindings()
+            if self._over:
+                self._settle(watch)
+
+    @work(thread=True, exclusive=True, group="settle", exit_on_error=False, name="Comparing")
+    def _settle(self, watch: SessionWatch) -> None:
+        from sessions.closing import recover
+        from sessions.comparison import ComparisonError, compare
+
+        try:
+            recover(watch.folder)
+            comparison = compare(self.workbench.store, [(watch.folder.id, None)])
+        except (SessionError, ComparisonError):
+            return  # the view says already what is wrong with it
+        self.post_message(self.Settled(watch, comparison))
+
+    @on(Settled)
+    def show_settled(self, event: Settled) -> None:
+        if event.watch is self.watched:
+            self.live.show_outcome(event.comparison)
 
     @staticmethod
     def _mode(watch: SessionWatch) -> str:

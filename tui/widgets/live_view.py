@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from textual import events
 from textual.app import ComposeResult
@@ -12,14 +13,19 @@ from textual.widget import Widget
 
 from tui import figures
 from tui.session_watch import View
+from tui.settled import settled
 from tui.terminal_text import plain
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.gauges import Gauges
 from tui.widgets.live_text import LiveText
 from tui.widgets.methods_table import MethodsTable
+from tui.widgets.outcome import Outcome
 from tui.widgets.phases import Phases
 from tui.widgets.rate_curve import RateCurve
 from tui.widgets.session_line import SessionLine
+
+if TYPE_CHECKING:
+    from sessions.comparison import Comparison
 
 WIDE = 110
 TALL = 34
@@ -64,6 +70,8 @@ class LiveView(Widget):
         #problem.shown { display: block; }
         #phases { display: none; }
         &.preparing #phases { display: block; }
+        #outcome-pane { display: none; height: auto; max-height: 80%; scrollbar-size-vertical: 1; }
+        &.settled #outcome-pane { display: block; }
         #below { height: auto; max-height: 40%; display: none; border-top: solid $panel; }
         &.narrow #below { display: block; }
         &.narrow #gauge-pane { display: none; }
@@ -84,6 +92,7 @@ class LiveView(Widget):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self.shown: View | None = None
+        self.comparison: Comparison | None = None
         self._instruments_at = 0.0
         self._instruments_due = False
 
@@ -96,6 +105,8 @@ class LiveView(Widget):
             with Vertical(id="text-pane"):
                 yield Phases(id="phases")
                 yield TextTitle(id="title")
+                with VerticalScroll(id="outcome-pane"):
+                    yield Outcome(id="outcome")
                 yield LiveText(id="text")
                 yield RateCurve(id="curve")
             with VerticalScroll(id="gauge-pane", can_focus=False):
@@ -110,10 +121,18 @@ class LiveView(Widget):
         self.set_class(event.size.height >= TALL, "tall")
         self.gauges.curve_height = TALL_CURVE if event.size.height >= TALL else 1
 
+    def show_outcome(self, comparison: Comparison | None) -> None:
+        """Say how the session that is shown ended, its figures as compared; None: it has not."""
+        self.comparison = comparison
+        self.set_class(comparison is not None, "settled")
+        self.query_one("#outcome", Outcome).show_comparison(comparison)
+        if comparison is not None and self.shown is not None:
+            self.table.show_live(settled(self.shown.live, comparison))
+
     def show_view(self, view: View, mode: str = "") -> None:
         """Bring every part up to this moment; parts that did not change paint nothing."""
         before, self.shown = self.shown, view
-        live = view.live
+        live = view.live if self.comparison is None else settled(view.live, self.comparison)
         preparing = live.status == "preparing" or (live.method is None and not live.text and not view.over)
         self.set_class(preparing, "preparing")
         self.line.show_live(live, view.plan, mode, view.closing)

@@ -1,0 +1,48 @@
+"""How a session ended: its verdicts, a sentence a method, as the command line gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui.terminal_text import one_line
+from tui.verdict_text import said_of
+from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.live_text import wrap
+
+if TYPE_CHECKING:
+    from sessions.comparison import Comparison
+
+
+class Outcome(DrawnLines):
+    """Nothing until there is a comparison."""
+
+    DEFAULT_CSS = """
+    Outcome { padding: 0 1; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self._comparison: Comparison | None = None
+
+    def show_comparison(self, comparison: Comparison | None) -> None:
+        self._comparison = comparison
+        self.refresh(layout=True)
+        self.show()
+
+    def draw(self, width: int) -> list[list[Piece]]:
+        comparison = self._comparison
+        if comparison is None:
+            return []
+        lines: list[list[Piece]] = []
+        for row in comparison.rows:
+            name = f"{one_line(row.method or row.session, 60)}: "
+            style = "bad" if row.in_effect is False or row.problem else ""
+            first, *others = wrap(name, one_line("; ".join(said_of(row)), 500), width)
+            lines.append([(name, "strong"), (first[len(name) :], style)])
+            lines += [[(line, style)] for line in others]
+        lines += [
+            [(line, "dim")]
+            for said in (*comparison.noise_floors, *comparison.observer_effects)
+            for line in wrap("", one_line(said, 300), width)
+        ]
+        return lines
