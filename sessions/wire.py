@@ -260,8 +260,9 @@ class WireTranslator:
         if _too_much(fields):
             self.rejected += 1
             return None
-        if isinstance(said, LoadedSaid) and (said.load_s or 0.0) * 1e9 > said.t - self._started_ns:
-            raise WireLieError(f"it says that it loaded for {said.load_s:.3f} s, longer than it has been there")
+        load_s = said.load_s if isinstance(said, LoadedSaid) else None
+        if load_s is not None and load_s * 1e9 > max(0, said.t - self._started_ns):
+            raise WireLieError(f"it says that it loaded for {load_s:.3f} s, longer than it has been there")
         fields |= {"t": self._time(said.t, now_ns), "method": self._method, "block": self._block}
         return msgspec.convert(fields, kind)
 
