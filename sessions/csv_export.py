@@ -17,6 +17,7 @@ import polars as pl
 
 from methods.home import HomeError, named_path, write_atomically
 from sessions.comparison import Comparison
+from sessions.frames import FrameError, read_frame
 from sessions.session_folder import FRAMES, SessionError, SessionFolder
 
 COLUMNS: Final = (
@@ -91,8 +92,8 @@ def export_session(folder: SessionFolder, out: Path) -> list[Path]:
     written = []
     for name in FRAMES:
         try:
-            frame = pl.read_parquet(folder.frame(name))
-        except (OSError, pl.exceptions.PolarsError):
+            frame = read_frame(folder.frame(name), name)
+        except FrameError:
             raise SessionError(
                 f"{folder.id} has no readable frame of its {name}: `kasoku show {folder.id}` says more."
             ) from None

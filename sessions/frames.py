@@ -134,6 +134,34 @@ TELEMETRY: Final[Columns] = {
 SCHEMAS: Final = {"runs": RUNS, "requests": REQUESTS, "tokens": TOKENS, "telemetry": TELEMETRY}
 
 
+NEVER_NULL: Final = {
+    "runs": ("method", "block", "attempt", "status"),
+    "requests": ("method", "block", "attempt", "request", "warmup"),
+    "tokens": ("method", "block", "attempt", "request", "index", "t_ns", "token_id"),
+    "telemetry": ("t_ns", "source", "metric"),
+}
+
+
+class FrameError(Exception):
+    """The frame cannot be read; the text is half a sentence that says why."""
+
+
+def read_frame(path: Path, name: str) -> pl.DataFrame:
+    """A saved frame, `name` of SCHEMAS, with all its columns; those that an older Kasoku did not write are null.
+
+    Raises FrameError, whatever the file holds: of damaged ones polars' decoder panics at some, which is no Exception.
+    """
+    try:
+        frame = pl.scan_parquet(
+            path, schema=SCHEMAS[name], missing_columns="insert", extra_columns="ignore", glob=False
+        ).collect()
+    except (OSError, ValueError, TypeError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise FrameError(str(error).splitlines()[0][:160] if str(error) else type(error).__name__) from None
+    if lacking := [column for column in NEVER_NULL[name] if frame[column].has_nulls()]:
+        raise FrameError(f"it has rows without {', '.join(lacking)}")
+    return frame
+
+
 def schema_version(path: Path) -> int:
     """The schema that a frame's file says it was written by; 0 where it does not say, or cannot be read at all."""
     try:

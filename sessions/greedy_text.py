@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
-
+from sessions.frames import FrameError, read_frame
 from sessions.greedy import GreedyPass, greedy_pass
 from sessions.journal import prepared
 from sessions.session_folder import SessionFolder
@@ -63,8 +62,8 @@ def splits(rows: Sequence[Mapping[str, Any]], model: Mapping[str, Any] | None) -
 def read_splits(folder: SessionFolder) -> tuple[Split, ...]:
     """Those of a saved session; none where its runs cannot be read."""
     try:
-        rows = pl.read_parquet(folder.frame("runs"), columns=list(COLUMNS)).to_dicts()
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        rows = read_frame(folder.frame("runs"), "runs").select(COLUMNS).to_dicts()
+    except FrameError:
         return ()
     found = prepared(folder.journal)
     return splits(rows, found.model if found is not None else None)

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from sessions.comparison import Comparison, compare
+from sessions.frames import FrameError, read_frame
 from sessions.greedy_text import Split, splits
 from sessions.journal import prepared
 from sessions.metrics import timed_requests

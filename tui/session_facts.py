@@ -62,7 +62,7 @@ def _rows(store: Store, folder: SessionFolder, frame: str, order: str) -> tuple[
         return ()
     try:
         return tuple(scanned.sort(order, nulls_last=True, maintain_order=True).collect().to_dicts())
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise SessionError(f"The {frame} of {folder.id} cannot be read ({first}).") from None
 

@@ -143,6 +143,8 @@ def exit_code(folder: SessionFolder) -> int:
     """0 all ran; 1 a method asked for by name, or the session itself, did not run to its end; 130 stopped."""
     import polars as pl
 
+    from sessions.frames import FrameError, read_frame
+
     session = folder.read()
     if session.status in ("stopped", "interrupted", *UNFINISHED):
         return EXIT_INTERRUPTED
@@ -150,8 +152,8 @@ def exit_code(folder: SessionFolder) -> int:
         return EXIT_METHOD_FAILED
     try:
         named = {method.name for method in folder.plan().methods if method.named}
-        runs = pl.read_parquet(folder.frame("runs"))
-    except (SessionError, OSError, pl.exceptions.PolarsError):
+        runs = read_frame(folder.frame("runs"), "runs")
+    except (SessionError, FrameError):
         return EXIT_METHOD_FAILED  # what was measured cannot be read; the table said why
     last = runs.filter(pl.col("attempt") == pl.col("attempt").max().over("method", "block"))
     failed = last.filter(

@@ -179,11 +179,11 @@ def _plan_methods(folder: SessionFolder) -> list[Any]:
 
 
 def _runs(folder: SessionFolder) -> list[dict[str, Any]]:
-    import polars as pl
+    from sessions.frames import FrameError, read_frame
 
     try:
-        return pl.read_parquet(folder.frame("runs")).to_dicts()
-    except (OSError, pl.exceptions.PolarsError):
+        return read_frame(folder.frame("runs"), "runs").to_dicts()
+    except FrameError:
         return []
 
 
