@@ -12,7 +12,8 @@ files, not by name); `kasoku show` opens it; every whole line of the journal is 
 frames in the journal; it can be resumed to its end; and then all of that again. The session of one that failed is kept.
 
 The engine `scripted` needs nothing; the others need what `kasoku env create` makes, in KASOKU_HOME: its environments
-and models are used, its caches are not. Needs the development packages (`make setup`). Exits with 1 where one failed.
+and models are used, its caches are not. Needs the development packages (`make setup`). Exits with 1 where one failed;
+ctrl+c ends it early.
 """
 
 from __future__ import annotations
@@ -295,6 +296,9 @@ def main() -> int:
                 try:
                     hit = campaign.one(fault, number)
                     hits[fault, hit.victim, hit.stage] += 1
+                    print(f"{fault}-{number}: {hit.victim}, {hit.stage}")
+                except KeyboardInterrupt:
+                    break  # what was done until then is told
                 except Exception:
                     failed.append(f"{fault}-{number}")
                     traceback.print_exc()

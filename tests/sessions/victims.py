@@ -13,7 +13,7 @@ from sessions.records import BlockEnded, BlockPhase, BlockStarted, Header, Machi
 from sessions.session_folder import SessionFolder
 from tests.sessions.workplace import conductor_now, records_of, runner_of, warden_of
 
-PAUSE_S: Final = 0.005
+PAUSE_S: Final = 0.03  # looking for a process costs about as much
 Finder = Callable[[SessionFolder], psutil.Process | None]
 
 
