@@ -49,6 +49,7 @@ class Terminal:
         self.began = time.perf_counter()
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, as the tests may be, ignores it
             os.execvpe(command[0], list(command), dict(environment))
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))
         os.kill(self.pid, signal.SIGWINCH)
