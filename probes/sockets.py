@@ -1,15 +1,25 @@
-"""The sockets of some processes: where they listen, and which of those places other machines can reach."""
+"""The sockets of some processes: where they listen, and which of those places other machines can reach.
+
+From /proc, each table of the kernel's once: psutil reads all of them for every process, and the two of TCP, which the
+kernel walks its hash tables for, took 3.5 ms each.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-import socket
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-import psutil
+TABLES: Final = ("tcp", "tcp6", "udp", "udp6")
+ESTABLISHED, LISTENING = "01", "0A"  # include/net/tcp_states.h
+NOT_ALLOWED: Final = "the sockets of a process that belongs to another user are not told"
 
-NOT_ALLOWED = "the sockets of a process that belongs to another user are not told"
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,40 +38,69 @@ class Sockets:
 
 def sockets_of(pids: Iterable[int]) -> Sockets:
     """The sockets that these processes hold now. A process that has ended holds none."""
-    listening: set[str] = set()
-    beyond: set[str] = set()
-    connected: set[str] = set()
+    held: dict[str, tuple[int, set[str]]] = {}  # network namespace -> a process in it, the inodes of all sockets
     reason = ""
     for pid in pids:
         try:
-            found = psutil.Process(pid).net_connections("inet")
-        except psutil.AccessDenied:
+            inodes = _inodes(pid)
+            if inodes:
+                held.setdefault(os.readlink(f"/proc/{pid}/ns/net"), (pid, set()))[1].update(inodes)  # noqa: PTH115
+        except PermissionError:
             reason = NOT_ALLOWED
+        except OSError:
             continue
-        except (psutil.Error, OSError, ValueError, RuntimeError):  # it ended while /proc was read
-            continue
-        for one in found:
-            udp = one.type == socket.SOCK_DGRAM
-            if one.status == psutil.CONN_LISTEN or (udp and one.laddr and not one.raddr):
-                written = _written(one.laddr) + (" (UDP)" if udp else "")
-                listening.add(written)
-                if not is_loopback(one.laddr[0]):
-                    beyond.add(written)
-            elif not udp and one.raddr and not is_loopback(one.raddr[0]):
-                connected.add(_written(one.raddr))
+    listening: set[str] = set()
+    beyond: set[str] = set()
+    connected: set[str] = set()
+    for pid, inodes in held.values():
+        for table in TABLES:
+            udp = table.startswith("udp")
+            for local, remote, state in _rows(pid, table, inodes):
+                if state == LISTENING or (udp and state != ESTABLISHED):
+                    written = _written(*local) + (" (UDP)" if udp else "")
+                    listening.add(written)
+                    if not is_loopback(local[0]):
+                        beyond.add(written)
+                elif not udp and state == ESTABLISHED and not is_loopback(remote[0]):
+                    connected.add(_written(*remote))
     return Sockets(tuple(sorted(listening)), tuple(sorted(beyond)), tuple(sorted(connected)), reason)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address; False where it is no address at all."""
+def is_loopback(address: Address) -> bool:
+    """Whether only this machine can reach it; IPv4 in IPv6's clothes is what it is."""
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
+
+
+def _inodes(pid: int) -> set[str]:
+    found = set()
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - names, not paths
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            target = os.readlink(f"/proc/{pid}/fd/{descriptor}")  # noqa: PTH115
+            if target.startswith("socket:["):
+                found.add(target[len("socket:[") : -1])
+    return found
+
+
+def _rows(pid: int, table: str, inodes: set[str]) -> Iterator[tuple[tuple[Address, int], tuple[Address, int], str]]:
+    """(local, remote, state) of the sockets with these inodes, as the process's network namespace lists them."""
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:127.0.0.1 is loopback too
-    return bool((mapped or address).is_loopback)
+        lines = Path(f"/proc/{pid}/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+    except (OSError, ValueError):  # no IPv6 here, or the process has ended
+        return
+    for line in lines:
+        cells = line.split(None, 10)
+        if len(cells) > 9 and cells[9] in inodes:
+            yield _address(cells[1]), _address(cells[2]), cells[3]
 
 
-def _written(address: tuple[str, int]) -> str:
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _address(text: str) -> tuple[Address, int]:
+    """`0100007F:1F90` is 127.0.0.1:8080: 32-bit words in the byte order of the machine."""
+    host, _, port = text.partition(":")
+    raw = bytes.fromhex(host)
+    if sys.byteorder == "little":
+        raw = b"".join(raw[place : place + 4][::-1] for place in range(0, len(raw), 4))
+    return ipaddress.ip_address(raw), int(port, 16)
+
+
+def _written(address: Address, port: int) -> str:
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

@@ -251,7 +251,7 @@ class Conductor:
     def _append_of(self, block: PlannedBlock, record: AnyRecord) -> None:
         """A record of the block's runner; where its timed part begins or is over, the energy counters are read too.
 
-        Its sockets are looked at before and after the timed part, never in it.
+        Its sockets are looked at when it has loaded, and when the last timed request is over.
         """
         self._append(record)
         if isinstance(record, BlockPhase) and record.phase in TIMED_EDGES:
