@@ -227,30 +227,38 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def reported(home: Path, form: str, *sessions: str) -> str:
-    return page(make_report(Store(home / "sessions"), list(sessions)), form)
+@pytest.fixture(scope="module")
+def pages(made: Path) -> dict[str, str]:
+    """The hostile session's page, a harmless one's, and both in Markdown."""
+    store = Store(made / "sessions")
+    hostile_one = make_report(store, [ID])
+    return {
+        "html": page(hostile_one, "html"),
+        "usual": page(make_report(store, [HARMLESS]), "html"),
+        "md": page(hostile_one, "md"),
+    }
 
 
-def test_a_page_has_no_tag_that_a_harmless_one_has_not(home: Path) -> None:
-    seen, usual = Tags(reported(home, "html", ID)), Tags(reported(home, "html", HARMLESS))
+def test_a_page_has_no_tag_that_a_harmless_one_has_not(pages: dict[str, str]) -> None:
+    seen, usual = Tags(pages["html"]), Tags(pages["usual"])
     allowed = {tag for tag, _ in usual.tags} | {"div", "br", "tspan"}
     assert {tag for tag, _ in seen.tags} <= allowed
     assert not {tag for tag, _ in seen.tags} & {"script", "img", "iframe", "a", "object", "base", "link"}
     assert not [name for _, names in seen.tags for name in names if name.startswith("on")]
     assert seen.addresses == []
     assert "<script>alert(1)</script>" in seen.text, "it is shown"
-    assert not CONTROL.search(reported(home, "html", ID))
+    assert not CONTROL.search(pages["html"])
 
 
-def test_a_page_forbids_every_load(home: Path) -> None:
-    text = reported(home, "html", ID)
+def test_a_page_forbids_every_load(pages: dict[str, str]) -> None:
+    text = pages["html"]
     assert "Content-Security-Policy" in text
     assert "default-src 'none'" in text
     assert Counter(tag for tag, _ in Tags(text).tags)["meta"] == 3
 
 
-def test_markdown_has_no_html_no_link_and_no_picture_from_elsewhere(home: Path) -> None:
-    text = reported(home, "md", ID, HARMLESS)
+def test_markdown_has_no_html_no_link_and_no_picture_from_elsewhere(pages: dict[str, str]) -> None:
+    text = pages["md"]
     assert not CONTROL.search(text)
     parser = MarkdownIt("commonmark").enable("table")
     vars(parser)["validateLink"] = lambda _: True  # whatever a viewer may take

@@ -243,12 +243,6 @@ def test_a_session_whose_folder_is_a_link_is_not_opened_and_its_deletion_takes_t
     assert snapshot(elsewhere) == before
 
 
-def test_a_whole_session_is_not_mistaken_for_one_with_links(home: Path, work: Workplace) -> None:
-    Store(home / "sessions").folder(ID)
-    work.method("one")
-    Store(work.home / "sessions").folder(work.run("one").id)
-
-
 # What a plan says to run
 
 
@@ -300,6 +294,7 @@ def test_a_session_that_was_begun_here_is_resumed(work: Workplace) -> None:
     folder.ask("stop")
     work.finished(folder)
     assert own_plans.is_own(work.home, folder.id, (folder.path / "plan.json").read_bytes())
+    assert Store(work.home / "sessions").folder(folder.id).path == folder.path, "what is whole holds no link"
     assert resume(folder, work.home)
     folder.ask("stop")
     work.finished(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,7 @@ from methods.environments import CreationError, EnvironmentProblemError
 from methods.interpreter import Interpreter
 from methods.runner_job import JobError, run_job
 from methods.secret_variables import is_secret, without_secrets
-from sessions.session_folder import SessionFolder
-from tests.sessions.workplace import Workplace, environment_of, make_model, runs_of
+from tests.sessions.workplace import Workplace, runs_of
 
 ENGINE = Path(__file__).with_name("telling_engine.py")
 MARK = "5ecre7"  # in every secret, and in nothing else
@@ -90,9 +89,13 @@ def test_a_run_leaves_no_secret_in_any_file(work: Workplace, secrets: None) -> N
     assert MARK not in said.out + said.err
 
 
-def test_the_plan_keeps_the_command_and_no_variable(work: Workplace, secrets: None) -> None:
+def test_the_plan_keeps_the_command_and_the_job_what_it_needs_and_both_no_variable(
+    work: Workplace, secrets: None
+) -> None:
     work.method("one")
     folder = work.run("one")
+    job = json.loads((folder.path / "logs" / "one-0.json").read_bytes())
+    assert not set(job) & {"env", "environ", "variables", "token"}
     plan = (folder.path / "plan.json").read_text()
     session = (folder.path / "session.json").read_text()
     assert '"command"' in plan
@@ -138,8 +141,6 @@ def test_jobs_that_convert_get_no_secret_either(work: Workplace, secrets: None, 
 
 
 def test_a_secret_is_refused_as_an_environments_variable(work: Workplace) -> None:
-    import sys
-
     for name, value in (("HF_TOKEN", "x"), ("INNOCENT", f"hf_{MARK}aaaaaaaaaa")):
         with pytest.raises(EnvironmentProblemError, match=f"--variable {name} looks like a secret"):
             environments.use("mine", Path(sys.executable), work.home, work.config, variables={name: value})
@@ -178,15 +179,3 @@ def test_what_counts_as_a_secret(name: str) -> None:
 @pytest.mark.parametrize("name", KEPT)
 def test_what_does_not(name: str) -> None:
     assert not is_secret(name, KEPT[name])
-
-
-def test_the_models_folder_is_told_and_no_more(work: Workplace, secrets: None, tmp_path: Path) -> None:
-    """The job's file, which stays beside the log, holds nothing of the environment."""
-    work.method("one")
-    make_model(tmp_path / "model")
-    folder: SessionFolder = work.run("one")
-    job = json.loads((folder.path / "logs" / "one-0.json").read_bytes())
-    assert not set(job) & {"env", "environ", "variables", "token"}
-    done = subprocess.run(["grep", "-rl", MARK, str(work.home)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert environment_of(work)["KASOKU_HOME"] == str(work.home)
