@@ -105,11 +105,7 @@ class Campaign:
 
     def __init__(self, folder: Path, work: Workplace, engine: Engine, options: argparse.Namespace) -> None:
         self._folder, self._work, self._engine, self._options = folder, work, engine, options
-        self._usual = self._undisturbed()
-
-    @property
-    def usual(self) -> Usual:
-        return self._usual
+        self.usual = self._undisturbed()
 
     def _undisturbed(self) -> Usual:
         for _ in range(2):  # the first one fills caches
@@ -145,7 +141,7 @@ class Campaign:
         folder = again or self._launch()
         if again is not None:
             resume(again, self._work.home)
-        latest = self._usual.preparation_s if victim == "preparation" else self._usual.length_s
+        latest = self.usual.preparation_s if victim == "preparation" else self.usual.length_s
         time.sleep(share * latest)
         struck = struck_while_live(folder, victim, SIGNALS[fault])
         if struck is None:
@@ -161,7 +157,8 @@ class Campaign:
         command = ["resume", again.id] if again else self._work.options(*self._engine.methods, **changes)
         viewer = psutil.Popen([str(KASOKU), *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         folder = again or until(lambda: self._new(before), "the viewer makes a session", 60)
-        time.sleep(share * self._usual.length_s)
+        until(lambda: folder.is_live() or viewer.poll() is not None, "its conductor is at work", 60)
+        time.sleep(share * self.usual.length_s)
         if viewer.poll() is not None:
             return folder, None
         stage = stands_at(folder)
@@ -184,7 +181,7 @@ class Campaign:
 
     def full(self, drawn: random.Random) -> tuple[SessionFolder, Hit | None]:
         """No file of the conductor and what it starts may grow beyond a random byte."""
-        limit = drawn.randrange(int(self._usual.journal_bytes * LARGEST_FILES))
+        limit = drawn.randrange(int(self.usual.journal_bytes * LARGEST_FILES))
         folder = self._launch()
         conductor = conductor_of(folder)
         resource.prlimit(conductor.pid, resource.RLIMIT_FSIZE, (limit, limit))

@@ -36,25 +36,24 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "step"
 
 
-@pytest.mark.parametrize("seconds", [-3 * DAY_S, 3 * DAY_S])
-def test_a_clock_that_is_set_while_a_session_runs_changes_no_measurement(
-    work: Workplace, step: Path, seconds: int
+def test_a_clock_that_is_set_back_and_forth_while_a_session_runs_changes_no_measurement(
+    work: Workplace, step: Path
 ) -> None:
     step.write_text("0")
     work.method("one", rate=100.0)
     folder = work.launch("one", blocks=3, requests=3, max_new_tokens=60, token_deadline_s=10.0)
     before = time.perf_counter_ns()
     until(lambda: any(isinstance(record, Tokens) for record in records_of(folder)), "tokens flow")
-    step.write_text(str(seconds))
+    step.write_text(str(-3 * DAY_S))
     until(lambda: sum(isinstance(record, BlockStarted) for record in records_of(folder)) > 1, "another block begins")
-    step.write_text(str(-seconds))
+    step.write_text(str(3 * DAY_S))
     assert work.finished(folder) == "finished"
     after = time.perf_counter_ns()
 
     session = folder.read()
     assert session.ended_ns is not None
     off = (session.ended_ns - time.time_ns()) / 1e9
-    assert abs(off + seconds) < DAY_S, "the conductor's time of day was shifted: else this test shows nothing"
+    assert off > 2 * DAY_S, "the conductor's time of day was shifted: else this test shows nothing"
     assert [row["status"] for row in runs_of(folder)] == ["ok"] * 3
     times = pl.read_parquet(folder.frame("tokens"))["t_ns"].to_list()
     assert all(before < t < after for t in times)
@@ -64,7 +63,7 @@ def test_a_clock_that_is_set_while_a_session_runs_changes_no_measurement(
     assert_sound(folder)
 
 
-def test_a_session_that_began_in_the_future_can_be_resumed_shown_and_listed(work: Workplace, step: Path) -> None:
+def test_a_session_that_began_in_the_future_can_be_stopped_shown_and_listed(work: Workplace, step: Path) -> None:
     step.write_text(str(3 * DAY_S))
     work.method("one", rate=100.0)
     said = work.kasoku(*work.options("one", max_new_tokens=2_000), "--detach")
@@ -78,8 +77,6 @@ def test_a_session_that_began_in_the_future_can_be_resumed_shown_and_listed(work
         said = work.kasoku(*command)
         assert (said.code, said.err) == (0, "")
         assert folder.id in said.out
-    plan = folder.plan().methods[0].options
-    assert plan["rate"] == 100.0
     headers = [record for record in records_of(folder) if isinstance(record, Header)]
     assert headers[0].realtime_ns / 1e9 - time.time() > 2 * DAY_S
     assert_sound(folder)

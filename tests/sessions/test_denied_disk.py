@@ -43,7 +43,7 @@ def fill_but(disk: Path, left: int) -> Path:
 
 
 @only_root
-@pytest.mark.parametrize("number", range(int(os.environ.get("KASOKU_TEST_DISKS", "3"))))
+@pytest.mark.parametrize("number", range(int(os.environ.get("KASOKU_TEST_DISKS", "2"))))
 def test_a_disk_that_is_full_at_any_byte_leaves_a_session_that_opens_and_can_be_completed(
     disk_work: Workplace, small_disk: Path, number: int
 ) -> None:
