@@ -225,7 +225,8 @@ def gpu_shared(block: Block) -> Iterable[Flag]:
         if begun is not None:
             since = max(begun - 2_000_000_000, block.before_ns or 0)
             around = block.telemetry.filter(pl.col("t_ns").is_between(since, begun + 500_000_000))
-            most = max(_values(around, source, "processes"), default=0.0)
+            counts = _values(around, source, "foreign_processes") or _values(around, source, "processes")
+            most = max(counts, default=0.0)
         cause = f"{_processes(most)} on {source} before the block's own" if most >= 1 else _came(block, source)
         if cause:
             yield Flag("another process on the GPU", cause)
