@@ -6,6 +6,7 @@ The same reducer serves the command line, the workbench and a replay; it does no
 from __future__ import annotations
 
 import statistics
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -119,14 +120,24 @@ class Live:
     model_folder: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """What a method's timed requests come to: tokens/s and seconds; `block_means` of the blocks that ended well."""
+
+    requests: int
+    mean: float | None
+    ttft: float | None
+    block_means: dict[int, float]
+
+
 class _Tally:
     """What one method has shown until now."""
 
     def __init__(self) -> None:
         self.state = "waiting"
         self.statuses: dict[int, str] = {}
-        self.rates: dict[int, list[float]] = {}
-        self.ttfts: dict[int, list[float]] = {}
+        self.rates: dict[int, array[float]] = {}  # tokens/s of each timed request: eight bytes a request
+        self.ttfts: dict[int, array[float]] = {}
         self.history: deque[float] = deque(maxlen=HISTORY_POINTS)
         self.energy: dict[int, dict[str, float | None]] = {}
         self.block_tokens: dict[int, int] = {}  # timed ones
@@ -136,19 +147,43 @@ class _Tally:
         self.in_effect: bool | None = None
         self.reason = ""
         self.error = ""
+        self._timed: _Timed | None = None
 
-    def block_means(self) -> dict[int, float]:
-        """Mean e2e_tok_s of each block that ended well."""
-        return {
-            block: statistics.fmean(rates)
-            for block, rates in sorted(self.rates.items())
-            if rates and self.statuses.get(block) == "ok"
-        }
+    def add(self, block: int, rate: float, ttft: float, tokens: int) -> None:
+        """Take in a timed request that ended well."""
+        self.rates.setdefault(block, array("d")).append(rate)
+        self.ttfts.setdefault(block, array("d")).append(ttft)
+        self.history.append(rate)
+        self.block_tokens[block] = self.block_tokens.get(block, 0) + tokens
+        self._timed = None
+
+    def end(self, block: int, status: str) -> None:
+        """A block is over."""
+        self.state = self.statuses[block] = status
+        self._timed = None
+
+    def timed(self) -> _Timed:
+        """Worked out once until something is added: a viewer asks ten times a second."""
+        if self._timed is None:
+            rates = [rate for values in self.rates.values() for rate in values]
+            ttfts = [ttft for values in self.ttfts.values() for ttft in values]
+            self._timed = _Timed(
+                len(rates),
+                statistics.fmean(rates) if rates else None,
+                statistics.median(ttfts) if ttfts else None,
+                {
+                    block: statistics.fmean(values)
+                    for block, values in sorted(self.rates.items())
+                    if values and self.statuses.get(block) == "ok"
+                },
+            )
+        return self._timed
 
     def forget(self, block: int) -> None:
         """What a block gave that did not end well, or is begun again, counts for nothing."""
         for kept in (self.rates, self.ttfts, self.energy, self.block_tokens, self.statuses):
             kept.pop(block, None)
+        self._timed = None
 
     def joules_per_token(self) -> float | None:
         joules = tokens = 0.0
@@ -196,9 +231,10 @@ class LiveReducer:
         self._last_token: int | None = None
         self._count = 0
         self._text: list[str] = []
+        self._undecoded: list[int] = []
         self._recent: deque[tuple[int, int]] = deque()
         self._curve: deque[float] = deque(maxlen=CURVE_POINTS)
-        self._gauges: dict[tuple[str, str], Gauge] = {}
+        self._gauges: dict[tuple[str, str], tuple[str, float | None, str, int]] = {}  # unit, value, status, t_ns
         self._gauge_history: dict[tuple[str, str], deque[float]] = {}
         self._gpus: tuple[str, ...] = ()
         self._vram_before: float | None = None
@@ -279,6 +315,7 @@ class LiveReducer:
         self._first_token = self._last_token = None
         self._count = 0
         self._text.clear()
+        self._undecoded.clear()
         self._recent.clear()
         self._decode = self._new_decoder() if self._new_decoder else None
 
@@ -290,8 +327,7 @@ class LiveReducer:
         self._last_token = record.times[-1]
         self._now = max(self._now, record.times[-1])
         self._count += len(record.ids)
-        if self._decode is not None:
-            self._text.append(self._decode(record.ids))
+        self._undecoded += record.ids  # into text once somebody looks: of an old journal only the last request is seen
         self._recent.append((record.times[-1], len(record.ids)))
         while len(self._recent) > 1 and self._recent[0][0] < record.times[-1] - RATE_WINDOW_NS:
             self._recent.popleft()
@@ -316,17 +352,13 @@ class LiveReducer:
         if begun.warmup or self._last_token is None or self._first_token is None or self._last_token <= begun.t:
             return
         rate = self._count / ((self._last_token - begun.t) / 1e9)
-        tally.rates.setdefault(record.block, []).append(rate)
-        tally.ttfts.setdefault(record.block, []).append((self._first_token - begun.t) / 1e9)
-        tally.history.append(rate)
-        tally.block_tokens[record.block] = tally.block_tokens.get(record.block, 0) + self._count
+        tally.add(record.block, rate, (self._first_token - begun.t) / 1e9, self._count)
 
     def _end_block(self, record: BlockEnded) -> None:
         tally = self._tally(record.method)
         if record.status != "ok":
             tally.forget(record.block)
-        tally.statuses[record.block] = record.status
-        tally.state = record.status if record.status != "ok" else "ok"
+        tally.end(record.block, record.status)
         if record.error:
             tally.error = record.error
         if self._method == record.method and self._block == record.block:
@@ -337,10 +369,12 @@ class LiveReducer:
     def _take_telemetry(self, record: Telemetry) -> None:
         for source, metric, unit, value, t_ns, _call, status in record.rows:
             key = (source, metric)
-            past = self._gauge_history.setdefault(key, deque(maxlen=HISTORY_POINTS))
+            past = self._gauge_history.get(key)
+            if past is None:
+                past = self._gauge_history[key] = deque(maxlen=HISTORY_POINTS)
             if value is not None:
                 past.append(value)
-            self._gauges[key] = Gauge(source, metric, unit, value, status, t_ns, ())
+            self._gauges[key] = (unit, value, status, t_ns)
         used = self._vram_used()
         if self._method is None or used is None:
             return
@@ -351,7 +385,7 @@ class LiveReducer:
             tally.peak_vram_bytes = _larger(tally.peak_vram_bytes, int(max(0.0, used - self._vram_before)))
 
     def _vram_used(self) -> float | None:
-        values = [gauge.value for gpu in self._gpus if (gauge := self._gauges.get((gpu, "memory_used_bytes")))]
+        values = [gauge[1] for gpu in self._gpus if (gauge := self._gauges.get((gpu, "memory_used_bytes")))]
         known = [value for value in values if value is not None]
         return sum(known) if known and len(known) == len(self._gpus) else None
 
@@ -373,7 +407,10 @@ class LiveReducer:
 
     def snapshot(self) -> Live:
         """The session as of the last record."""
-        means = {name: tally.block_means() for name, tally in self._tallies.items()}
+        if self._decode is not None and self._undecoded:
+            self._text.append(self._decode(self._undecoded))
+        self._undecoded.clear()
+        means = {name: tally.timed().block_means for name, tally in self._tallies.items()}
         return Live(
             session=self._session,
             status=self._status,
@@ -395,8 +432,8 @@ class LiveReducer:
             tok_s_now=self._rate_now(),
             curve=tuple(self._curve),
             gauges={
-                key: Gauge(g.source, g.metric, g.unit, g.value, g.status, g.t_ns, tuple(self._gauge_history[key]))
-                for key, g in self._gauges.items()
+                key: Gauge(*key, unit, value, status, t_ns, tuple(self._gauge_history[key]))
+                for key, (unit, value, status, t_ns) in self._gauges.items()
             },
             gpus=self._gpus,
             left_s=self._left_s(),
@@ -407,8 +444,7 @@ class LiveReducer:
         tally = self._tally(name)
         own = means[name]
         interval = mean_interval(list(own.values()))
-        rates = [rate for values in tally.rates.values() for rate in values]
-        ttfts = [ttft for values in tally.ttfts.values() for ttft in values]
+        timed = tally.timed()
         ratio = spread = None
         base = means.get(reference or name, {})
         pairs = [(own[block], base[block]) for block in own if block in base]
@@ -421,14 +457,14 @@ class LiveReducer:
             state=tally.state,
             blocks_done=len(tally.statuses),
             blocks=self._plan.blocks,
-            requests_done=len(rates),
+            requests_done=timed.requests,
             requests=self._plan.requests,
             tok_s_now=self._rate_now() if name == self._method else None,
-            tok_s_mean=statistics.fmean(rates) if rates else None,
+            tok_s_mean=timed.mean,
             tok_s_interval=interval,
             ratio=ratio,
             ratio_interval=spread,
-            ttft_s=statistics.median(ttfts) if ttfts else None,
+            ttft_s=timed.ttft,
             peak_vram_bytes=tally.peak_vram_bytes,
             peak_rss_bytes=tally.peak_rss_bytes,
             energy_j_per_token=tally.joules_per_token(),

@@ -120,6 +120,8 @@ class LiveView(Widget):
         self.set_class(event.size.width < WIDE or event.size.height < 16, "narrow")
         self.set_class(event.size.height >= TALL, "tall")
         self.gauges.curve_height = TALL_CURVE if event.size.height >= TALL else 1
+        self._instruments_due = self.shown is not None  # other gauges may be in view now than were brought up to date
+        self.call_after_refresh(self.show_instruments, at_once=True)
 
     def show_outcome(self, comparison: Comparison | None) -> None:
         """Say how the session that is shown ended, its figures as compared; None: it has not."""
