@@ -141,9 +141,8 @@ def _block(
     own = requests.filter(
         pl.col("method") == row["method"], pl.col("block") == row["block"], pl.col("attempt") == row["attempt"]
     )
-    around = telemetry.filter(pl.col("t_ns") >= begin - 3_000_000_000)
-    if end is not None:
-        around = around.filter(pl.col("t_ns") <= end)
+    until = end if end is not None else 2**63 - 1
+    around = telemetry.filter(pl.col("t_ns").is_between(begin - 3_000_000_000, until))
     cores = context.machine.machine.get("cores_logical") if context.machine else None
     return validity.Block(
         run=row,

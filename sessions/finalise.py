@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from methods.home import fsync_folder
 from sessions.derived import Context, complete
-from sessions.frames import REQUESTS, RUNS, SCHEMA_KEY, SCHEMAS, TELEMETRY, TOKENS
+from sessions.frames import REQUESTS, RUNS, SCHEMA_KEY, SCHEMAS
 from sessions.metrics import REQUEST_KEY, per_request, rates
+from sessions.packed import PackedTelemetry, PackedTokens
 from sessions.plan import Plan
 from sessions.records import (
     SCHEMA_VERSION,
@@ -60,7 +59,7 @@ class _Run:
 
 
 class JournalFrames:
-    """Feeds on records in the journal's order, builds the frames. Tokens are kept packed, 16 bytes each."""
+    """Feeds on records in the journal's order, builds the frames. Tokens and readings are kept packed until then."""
 
     def __init__(self, session: str, plan: Plan) -> None:
         self._session, self._plan = session, plan
@@ -68,9 +67,7 @@ class JournalFrames:
         self._attempts: dict[tuple[str, int], int] = {}
         self._over: set[tuple[str, int, int]] = set()
         self._requests: dict[tuple[str, int, int, int], dict[str, Any]] = {}
-        self._spans: dict[str, list[Any]] = {name: [] for name in (*REQUEST_KEY, "first", "count")}
-        self._times, self._ids = array("q"), array("q")
-        self._telemetry: dict[str, list[Any]] = {name: [] for name in list(TELEMETRY)[1:]}
+        self._tokens, self._telemetry = PackedTokens(), PackedTelemetry()
         self.machine: MachineSeen | None = None
         self.prepared: Prepared | None = None
 
@@ -78,13 +75,9 @@ class JournalFrames:
         """Take one record in."""
         match record:
             case Tokens():
-                self._take_tokens(record)
+                self._tokens.add(record, self._attempts.get((record.method, record.block), 0))
             case Telemetry():
-                for source, metric, unit, value, t_ns, call_us, status in record.rows:
-                    for name, cell in zip(
-                        self._telemetry, (t_ns, source, metric, unit, value, call_us, status), strict=True
-                    ):
-                        self._telemetry[name].append(cell)
+                self._telemetry.add(record)
             case RequestStarted():
                 self._requests[(*self._key(record), record.request)] = {
                     "warmup": record.warmup,
@@ -187,37 +180,9 @@ class JournalFrames:
         if record.reason:
             run.missing["sockets"] = record.reason
 
-    def _take_tokens(self, record: Tokens) -> None:
-        method, block, attempt = self._key(record)
-        cells = (method, block, attempt, record.request, record.sequence, record.index, len(record.ids))
-        for name, cell in zip(self._spans, cells, strict=True):
-            self._spans[name].append(cell)
-        self._times.extend(record.times)
-        self._ids.extend(record.ids)
-
     def tokens(self) -> pl.DataFrame:
         """The tokens frame, in the journal's order."""
-        spans = pl.DataFrame(
-            self._spans,
-            schema=dict.fromkeys(REQUEST_KEY, pl.Int64)
-            | {"method": pl.String}
-            | {"first": pl.Int64, "count": pl.Int64},
-        )
-        counts = spans["count"].to_numpy()
-        starts = np.cumsum(counts) - counts
-        rows = np.repeat(np.arange(len(counts)), counts)
-        index = np.arange(len(rows)) - starts[rows] + spans["first"].to_numpy()[rows] if len(rows) else rows
-        return (
-            spans.select(REQUEST_KEY)[rows]
-            .with_columns(
-                pl.lit(self._session).alias("session"),
-                pl.Series("index", index, dtype=pl.Int64),
-                pl.Series("t_ns", np.frombuffer(self._times, dtype=np.int64), dtype=pl.Int64),
-                pl.Series("token_id", np.frombuffer(self._ids, dtype=np.int64), dtype=pl.Int64),
-            )
-            .select(list(TOKENS))
-            .cast(pl.Schema(TOKENS))
-        )
+        return self._tokens.frame(self._session)
 
     def requests(self, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None) -> pl.DataFrame:
         """The requests frame: what the journal tells of each request, and what follows from its tokens."""
@@ -262,31 +227,26 @@ class JournalFrames:
     def _texts(
         self, joined: pl.DataFrame, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None
     ) -> tuple[list[str | None], list[str]]:
-        grouped = tokens.group_by(REQUEST_KEY, maintain_order=True).agg("token_id")
-        ids = {tuple(key): values for *key, values in grouped.iter_rows()} if decode is not None else {}
+        said: dict[tuple[Any, ...], str] = {}
+        if decode is not None:  # a response at a time: as Python's integers, all ids together would take gigabytes
+            grouped = tokens.group_by(REQUEST_KEY, maintain_order=True).agg("token_id")
+            said = {tuple(key): decode(ids) for *key, ids in grouped.iter_rows()}
         energy = "energy is read per block; a request's own needs a GPU energy counter and 5 s or more"
         texts: list[str | None] = []
         reasons: list[str] = []
         for key_cells in joined.select(REQUEST_KEY).iter_rows():
             missing = {"energy_j": energy}
-            text = None
             if decode is None:
                 missing["text"] = "the model has no tokeniser that can be read"
-            elif key_cells in ids:
-                text = decode(ids[key_cells])
-            else:
+            elif key_cells not in said:
                 missing["text"] = "no token was generated"
-            texts.append(text)
+            texts.append(said.get(key_cells))
             reasons.append(json.dumps(missing))
         return texts, reasons
 
     def telemetry(self) -> pl.DataFrame:
         """The telemetry frame, in the order in which it was sampled."""
-        return (
-            pl.DataFrame(self._telemetry, schema={name: TELEMETRY[name] for name in self._telemetry}, strict=False)
-            .with_columns(pl.lit(self._session).alias("session"))
-            .select(list(TELEMETRY))
-        )
+        return self._telemetry.frame(self._session)
 
     def runs(self, telemetry: pl.DataFrame) -> pl.DataFrame:
         """The runs frame: a row per attempt at a block, in the order of their beginnings."""

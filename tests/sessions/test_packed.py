@@ -1,0 +1,60 @@
+"""Tokens and telemetry packed while the frames are built."""
+
+from __future__ import annotations
+
+import polars as pl
+from polars.testing import assert_frame_equal
+
+from sessions.frames import TELEMETRY, TOKENS
+from sessions.packed import PackedTelemetry, PackedTokens
+from sessions.records import Telemetry, Tokens
+
+Row = tuple[str, str, str, float | None, int, float, str]
+
+
+def tokens(method: str, request: int, index: int, times: list[int], sequence: int = 0) -> Tokens:
+    ids = [1000 + time for time in times]
+    return Tokens(t=0, method=method, block=3, request=request, index=index, times=times, ids=ids, sequence=sequence)
+
+
+def test_every_token_is_a_row_with_what_its_record_says() -> None:
+    packed = PackedTokens()
+    packed.add(tokens("a", 0, 0, [5, 6, 7]), 0)
+    packed.add(tokens("b", 0, 0, []), 0)
+    packed.add(tokens("b", -1, 4, [8], sequence=2), 1)
+    packed.add(tokens("a", 0, 3, [9, 10]), 0)
+    expected = [
+        ("s", "a", 3, 0, 0, 0, 0, 5, 1005),
+        ("s", "a", 3, 0, 0, 0, 1, 6, 1006),
+        ("s", "a", 3, 0, 0, 0, 2, 7, 1007),
+        ("s", "b", 3, 1, -1, 2, 4, 8, 1008),
+        ("s", "a", 3, 0, 0, 0, 3, 9, 1009),
+        ("s", "a", 3, 0, 0, 0, 4, 10, 1010),
+    ]
+    frame = packed.frame("s")
+    assert frame.schema == pl.Schema(TOKENS)
+    assert frame.rows() == expected
+
+
+def test_every_reading_is_a_row_and_what_was_not_read_is_null() -> None:
+    packed = PackedTelemetry()
+    rows: list[Row] = [
+        ("gpu0", "power_w", "watt", 312.5, 10, 5.0, "ok"),
+        ("gpu0", "energy_j", "joule", None, 11, 0.0, "the GPU has fallen off the bus"),
+        ("host", "power_w", "watt", 0.0, 12, 1.5, "ok"),
+    ]
+    packed.add(Telemetry(t=10, rows=rows[:2]))
+    packed.add(Telemetry(t=12, rows=rows[2:]))
+    frame = packed.frame("s")
+    expected = pl.DataFrame(
+        [("s", t, source, metric, unit, value, cost, status) for source, metric, unit, value, t, cost, status in rows],
+        schema=TELEMETRY,
+        orient="row",
+    )
+    assert_frame_equal(frame, expected)
+    assert frame["value"].null_count() == 1
+
+
+def test_a_journal_without_tokens_or_readings_gives_empty_frames() -> None:
+    assert_frame_equal(PackedTokens().frame("s"), pl.DataFrame(schema=TOKENS))
+    assert_frame_equal(PackedTelemetry().frame("s"), pl.DataFrame(schema=TELEMETRY))
