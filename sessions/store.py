@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from sessions import own_plans
+from sessions.listing import Listed, listed
 from sessions.records import SCHEMA_VERSION
 from sessions.session_folder import (
     ID_PATTERN,
-    UNFINISHED,
     NewerSessionError,
     SessionError,
     SessionFile,
@@ -27,25 +26,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A session as a listing shows it; `problem` is a sentence where it cannot be opened, else empty."""
-
-    id: str
-    status: str
-    created_ns: int
-    name: str
-    tags: tuple[str, ...]
-    model: str
-    device: str
-    methods: tuple[str, ...]
-    requests: int
-    blocks: int
-    best: str  # the method with the highest mean tokens/s
-    best_tok_s: float | None
-    problem: str
-
-
 class Store:
     """The folder `sessions/` of a home."""
 
@@ -55,7 +35,7 @@ class Store:
     def ids(self) -> list[str]:
         """Ids of all sessions, newest first."""
         try:
-            names = [entry.name for entry in self.path.iterdir()]
+            names = os.listdir(self.path)  # noqa: PTH208 - thousands of names
         except OSError:
             return []
         return sorted((name for name in names if ID_PATTERN.fullmatch(name)), reverse=True)
@@ -70,13 +50,13 @@ class Store:
         return found
 
     def _named(self, session: str) -> SessionFolder:
+        if ID_PATTERN.fullmatch(session) and (self.path / session).is_dir():
+            return SessionFolder(self.path / session)  # without a look at all the others
         ids = self.ids()
         if not ids:
             raise SessionError("There are no sessions yet: `kasoku run` makes one.")
         if session in ("last", "latest"):
             return SessionFolder(self.path / ids[0])
-        if session in ids:
-            return SessionFolder(self.path / session)
         found = [name for name in ids if session and (name.startswith(session) or name.endswith(session))]
         found = found or [row.id for row in self.listed() if row.name and row.name == session]
         if len(found) == 1:
@@ -91,22 +71,11 @@ class Store:
 
     def listed(self) -> list[Listed]:
         """A row for every session, newest first; one that cannot be read is a row that says why."""
-        return [self._row(name) for name in self.ids()]
-
-    def _row(self, name: str) -> Listed:
-        folder = SessionFolder(self.path / name)
-        try:
-            return listed_row(folder, folder.read())
-        except SessionError as error:
-            return Listed(name, "unreadable", 0, "", (), "", "", (), 0, 0, "", None, str(error))
+        return listed(self.path, self.ids())
 
     def live(self) -> list[str]:
         """Ids of the sessions that a conductor is working on now, newest first."""
-        return [
-            name
-            for name in self.ids()
-            if (self.path / name / "lock").exists() and SessionFolder(self.path / name).is_live()
-        ]
+        return [name for name in self.ids() if SessionFolder(self.path / name).is_live()]
 
     def scan(self, frame: str, sessions: Iterable[str] | None = None) -> pl.LazyFrame | None:
         """One of the four frames over the given sessions, else all, as one lazy frame; None where no session has it.
@@ -168,38 +137,3 @@ class Store:
             changed = msgspec.structs.replace(changed, tags=sorted({tag.strip()[:40] for tag in tags if tag.strip()}))
         folder.write(changed)
         return changed
-
-
-def listed_row(folder: SessionFolder, session: SessionFile) -> Listed:
-    """What a listing shows of a session. Unfinished and unlocked means interrupted."""
-    plan = session.plan
-    status = session.status
-    if status in UNFINISHED and not folder.is_live():
-        status = "interrupted"
-    rows = [row for row in session.summary if isinstance(row.get("tok_s_mean"), int | float)]
-    best = max(rows, key=lambda row: float(row["tok_s_mean"]), default=None)
-    methods = plan.get("methods")
-    names = (
-        tuple(str(row.get("name", "?")) for row in methods if isinstance(row, dict))
-        if isinstance(methods, list)
-        else ()
-    )
-    return Listed(
-        id=folder.id,
-        status=status,
-        created_ns=session.created_ns,
-        name=session.name,
-        tags=tuple(session.tags),
-        model=str(plan.get("model", "")),
-        device=str(plan.get("device", "")),
-        methods=names,
-        requests=_whole(plan.get("requests")),
-        blocks=_whole(plan.get("blocks")),
-        best=str(best.get("method") or "?") if best else "",
-        best_tok_s=float(best["tok_s_mean"]) if best else None,
-        problem=session.error,
-    )
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0

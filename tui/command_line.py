@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         description="Measures which way of running a local LLM is faster on this machine, by how much, and whether that"
         " is true. Without a command it opens the workbench.",
     )
-    root.add_argument("--version", action="version", version=f"kasoku {_version()}")
+    root.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     root.set_defaults(command="tui.commands.workbench:open_workbench")
     commands = root.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     _add_run(commands.add_parser("run", help="measure: run methods on a model and compare them"))
@@ -93,13 +93,18 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def _version() -> str:
-    from importlib import metadata
+class _Version(argparse.Action):
+    """Looks the version up only where it is asked for: that takes longer than all the rest of the parsing."""
 
-    try:
-        return metadata.version("kasoku")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("kasoku")
+        except metadata.PackageNotFoundError:
+            version = "(not installed)"
+        sys.stdout.write(f"kasoku {version}\n")
+        parser.exit()
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from methods.home import SESSIONS, home
 from sessions.article import article_tables, prepared_model
 from sessions.closing import recover
 from sessions.comparison import compare
@@ -18,9 +17,9 @@ from sessions.following import Follower
 from sessions.journal import JournalError
 from sessions.live import Live
 from sessions.session_folder import UNFINISHED, SessionError, SessionFolder
-from sessions.store import Store
 from tui.article_view import print_article
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.commands.finding import store
 from tui.console import console
 from tui.progress_view import ProgressView, follow
 from tui.result_table import print_comparison
@@ -28,19 +27,6 @@ from tui.terminal_text import json_document, one_line, plain
 
 INTERVAL_S = 0.1
 CSV_NAME = "comparison.csv"
-
-
-def store() -> Store:
-    """The saved sessions of this home."""
-    return Store(home() / SESSIONS)
-
-
-def find(session: str) -> SessionFolder:
-    """The folder of a session named on the command line, or UsageError."""
-    try:
-        return store().folder(session)
-    except SessionError as error:
-        raise UsageError(str(error)) from None
 
 
 def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:

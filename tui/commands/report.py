@@ -9,7 +9,7 @@ from pathlib import Path
 from sessions.closing import recover
 from sessions.session_folder import SessionError
 from tui.command_line import EXIT_OK, UsageError
-from tui.commands.following import find, store
+from tui.commands.finding import find, store
 from tui.terminal_text import plain
 
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
-from dataclasses import asdict
-from datetime import datetime
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-from rich.text import Text
-
-from sessions.closing import recover
 from sessions.session_folder import SessionError, SessionFolder
 from tui.command_line import EXIT_OK, UsageError
-from tui.commands.following import find, store
-from tui.console import console
+from tui.commands.finding import find, store
 from tui.figures import rate
+from tui.plain_table import table_lines
 from tui.terminal_text import json_document, one_line, plain
 
 if TYPE_CHECKING:
@@ -29,34 +25,35 @@ def sessions(options: argparse.Namespace) -> int:
     """A line for every session, newest first."""
     rows = store().listed()
     if options.json:
-        _document([asdict(row) for row in rows])
+        import msgspec
+
+        _document([msgspec.structs.asdict(row) for row in rows])
         return EXIT_OK
     if not rows:
         sys.stdout.write("No sessions yet: `kasoku run` makes one.\n")
         return EXIT_OK
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("session", no_wrap=True)
-    for name in ("when", "status", "model", "methods", "fastest", "name"):
-        table.add_column(name)
-    for row in rows:
-        when = datetime.fromtimestamp(row.created_ns / 1e9).astimezone() if row.created_ns else None
-        best = f"{row.best} {rate(row.best_tok_s)}" if row.best else ""
-        cells = (
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    cells = [
+        (
             row.id,
-            f"{when:%Y-%m-%d %H:%M}" if when else "",
-            row.status,
-            row.model,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created_ns // 10**9)) if row.created_ns else "",
+            one_line(row.status, 20),
+            one_line(row.model, 100),
             str(len(row.methods)),
-            best or row.problem,
-            row.name,
+            one_line(f"{row.best} {rate(row.best_tok_s)}" if row.best else row.problem, 100),
+            one_line(row.name, 100),
         )
-        table.add_row(*(Text(one_line(cell, 100)) for cell in cells))
-    console().print(table)
+        for row in rows
+    ]
+    head = ("session", "when", "status", "model", "methods", "fastest", "name")
+    sys.stdout.writelines(f"{line}\n" for line in table_lines(head, cells, width, whole=1))
     return EXIT_OK
 
 
 def _opened(session: str) -> SessionFolder:
     """A session that was finalised if it needed to be; UsageError where it cannot be opened."""
+    from sessions.closing import recover
+
     folder = find(session)
     try:
         if not folder.is_live():
@@ -81,6 +78,9 @@ def show(options: argparse.Namespace) -> int:
 
         _document({"session": _builtins(session), "runs": _runs(folder), "comparison": comparison_rows(comparison)})
         return EXIT_OK
+    from rich.text import Text
+
+    from tui.console import console
     from tui.result_table import print_comparison
 
     screen = console()
@@ -143,6 +143,7 @@ def compare(options: argparse.Namespace) -> int:
 
         _document(comparison_rows(comparison))
     else:
+        from tui.console import console
         from tui.result_table import print_comparison
 
         print_comparison(console(), comparison)

@@ -11,7 +11,8 @@ from sessions.closing import recover
 from sessions.launch import resume as launch_again
 from sessions.session_folder import SessionError
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
-from tui.commands.following import find, held_back, outcome, store, watch_own
+from tui.commands.finding import find, store
+from tui.commands.following import held_back, outcome, watch_own
 from tui.terminal_text import one_line
 
 PATIENCE_S = 60.0

@@ -12,7 +12,8 @@ from sessions.journal import JournalError
 from sessions.live import Live
 from sessions.session_folder import SessionError
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
-from tui.commands.following import find, outcome, store, watch
+from tui.commands.finding import find, store
+from tui.commands.following import outcome, watch
 from tui.console import console
 from tui.progress_view import ProgressView, follow
 

@@ -19,7 +19,7 @@ from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
 from sessions.session_folder import SessionError
-from sessions.store import Listed
+from sessions.listing import Listed
 from tui import figures
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.terminal_text import one_line

@@ -1,0 +1,421 @@
+"""How the workbench grows: with the number of saved sessions, and with the length of a session's journal.
+
+    python benchmarks/scale.py [sessions|journals|all] [--sessions 10,100,1000,10000] [--tokens 10000,…,10000000]
+                               [--folder FOLDER] [--keep]
+
+Sessions are real ones, written once by the product's own writers and then put into the store N times under other ids,
+names, models and dates. Journals are what a conductor would have written: four methods at 500 tokens/s in five blocks,
+responses of 250 tokens, telemetry of two GPUs and the host at 10 Hz. Each step is a process of its own; its time is
+without its imports, except where it says "process"; peak memory is all of it. The growth between two steps is the
+exponent k of N^k. 1 is returned where a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # and nothing of ours at the top: a step's peak memory would begin with it
+
+PATTERNS = 4
+TOKENS_EACH = 250
+METHOD_COUNT, BLOCKS = 4, 5
+SPEED = 500.0
+LISTED_BAR_S = 0.5
+GROWTH_BAR = 1.1
+FOLLOWER_BAR_MB = 32.0  # by which following the longest journal may take more memory than following the next shorter
+REPEATS, QUICK_S = 3, 2.0
+SHORT_S, SMALL_MB = 0.1, 50.0  # below these a step's growth is the noise's
+
+
+# What is measured
+
+
+def make_sessions(home: Path, count: int) -> None:
+    """A store of so many sessions; what is there already is kept."""
+    import msgspec
+
+    from tests.tui.journals import METHODS, make_plan, write_session
+
+    sessions = home / "sessions"
+    sessions.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        patterns = [
+            write_session(
+                Path(name),
+                make_plan(METHODS[: 2 + place], requests=6, blocks=3, tokens=32),
+                session=f"20250101-00000{place}-aaaaaa",
+            )
+            for place in range(PATTERNS)
+        ]
+        read = [(folder.path, folder.read(), folder.plan()) for folder in patterns]
+        for number in range(len(os.listdir(sessions)), count):  # noqa: PTH208
+            path, session, plan = read[number % PATTERNS]
+            moment = 1_750_000_000 + number * 733
+            day = time.strftime("%Y%m%d-%H%M%S", time.gmtime(moment))
+            target = sessions / f"{day}-{number:06x}"
+            target.mkdir(mode=0o700)
+            changed = msgspec.structs.replace(
+                session,
+                id=target.name,
+                created_ns=moment * 10**9,
+                name=f"try {number} of batch {number // 25}" if number % 3 == 0 else "",
+                tags=["nightly", f"week{number // 800}"] if number % 5 == 0 else [],
+                plan=session.plan | {"model": f"org{number % 7}/model-{number % 50}"},
+            )
+            (target / "session.json").write_bytes(msgspec.json.format(msgspec.json.encode(changed), indent=1))
+            (target / "plan.json").write_bytes(msgspec.json.encode(plan))
+            os.utime(target / "session.json", (moment, moment))
+            (target / "lock").touch(0o600)
+            for file in ("journal.ndjson", "runs.parquet", "requests.parquet", "tokens.parquet", "telemetry.parquet"):
+                shutil.copyfile(path / file, target / file)
+
+
+def step_list(home: Path) -> dict[str, float]:
+    """The rows of all sessions, as the Sessions screen and the command line read them."""
+    from sessions.store import Store
+
+    store = Store(home / "sessions")
+    began = time.perf_counter()
+    rows = store.listed()
+    seconds = time.perf_counter() - began
+    assert rows
+    assert all(not row.problem for row in rows)
+    return {"seconds": seconds, "rows": len(rows)}
+
+
+def step_list_first(home: Path) -> dict[str, float]:
+    """The same where no row is kept from an earlier time."""
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    return step_list(home)
+
+
+def step_compare_two(home: Path) -> dict[str, float]:
+    """Two sessions, the oldest and the newest, out of all."""
+    return _compared(home, lambda ids: [ids[0], ids[-1]])
+
+
+def step_compare_all(home: Path) -> dict[str, float]:
+    """All sessions in one table."""
+    return _compared(home, list)
+
+
+def _compared(home: Path, pick: Callable[[list[str]], list[str]]) -> dict[str, float]:
+    from sessions.comparison import compare
+    from sessions.store import Store
+
+    store = Store(home / "sessions")
+    picks = [(session, None) for session in pick(store.ids())]
+    began = time.perf_counter()
+    comparison = compare(store, picks, anyway=True)
+    seconds = time.perf_counter() - began
+    assert not comparison.problems
+    assert all(row.tok_s_mean for row in comparison.rows)
+    return {"seconds": seconds, "rows": len(comparison.rows)}
+
+
+def step_screen(home: Path) -> dict[str, float]:
+    """The Sessions screen, from its key to its rows."""
+    return _screen(home)[0]
+
+
+def step_filter(home: Path) -> dict[str, float]:
+    """A word typed into the filter of that screen, until the rows that match are shown."""
+    return _screen(home)[1]
+
+
+def _screen(home: Path) -> tuple[dict[str, float], dict[str, float]]:
+    import asyncio
+
+    from textual.widgets import Input
+
+    from tui.app import Workbench
+    from tui.screens.sessions import SessionsScreen
+
+    async def drive() -> tuple[float, float]:
+        app = Workbench(home, home / "config")
+        async with app.run_test(size=(160, 48)) as pilot:
+            await pilot.pause()
+            began = time.perf_counter()
+            await pilot.press("2")
+            screen = app.screen
+            assert isinstance(screen, SessionsScreen)
+            while not screen.rows.rows:
+                await asyncio.sleep(0.002)
+            await pilot.pause()
+            shown = time.perf_counter() - began
+            box = screen.query_one("#filter", Input)
+            total = len(screen.rows.rows)
+            began = time.perf_counter()
+            box.value = "week0"
+            while len(screen.rows.rows) == total:
+                await asyncio.sleep(0.001)
+            await pilot.pause()
+            return shown, time.perf_counter() - began
+
+    shown, filtered = asyncio.run(drive())
+    return {"seconds": shown}, {"seconds": filtered}
+
+
+def step_workbench(home: Path) -> dict[str, float]:
+    """The workbench as a process in a terminal, to its first picture."""
+    from tests.tui.terminal import Terminal
+
+    environment = {**os.environ, "KASOKU_HOME": str(home), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    terminal = Terminal(160, 48, live=False)
+    terminal.start([sys.executable, "-m", "tui.command_line"], environment)
+    assert terminal.wait_until_sent(b"sessions", 60)
+    time.sleep(0.5)
+    terminal.hang_up()
+    painted = next(frame.at for frame in terminal.frames() if any("sessions" in line for line in frame.lines))
+    return {"seconds": painted - terminal.began}
+
+
+def make_journal(home: Path, tokens: int) -> None:
+    """A session whose journal is written and whose frames are not."""
+    from sessions.journal import JournalWriter
+    from sessions.session_folder import create
+    from tests.tui.journals import METHODS, Script, make_plan, make_tokeniser
+
+    tokeniser = home / "models" / "small"
+    ids = make_tokeniser(tokeniser)
+    requests = tokens // (METHOD_COUNT * TOKENS_EACH) - BLOCKS  # a warm-up a block
+    plan = make_plan(METHODS[:METHOD_COUNT], requests=max(BLOCKS, requests), blocks=BLOCKS, tokens=TOKENS_EACH)
+    folder, lock = create(home / "sessions", plan, {})
+    journal = JournalWriter(folder.path)
+    for record in Script(plan, folder.id, str(tokeniser), ids, speeds=dict.fromkeys(METHODS, SPEED)).records():
+        journal.append(record)
+    journal.close()
+    os.close(lock)
+
+
+def step_follow(home: Path) -> dict[str, float]:
+    """A viewer that comes late: all of the journal, a snapshot ten times a second."""
+    from sessions.following import Follower
+    from sessions.store import Store
+
+    store = Store(home / "sessions")
+    began = last = time.perf_counter()
+    follower = Follower(store.folder("last"))
+    while follower.poll(128 << 10):
+        if (now := time.perf_counter()) - last >= 0.1:
+            last = now
+            follower.snapshot()
+    live = follower.snapshot()
+    seconds = time.perf_counter() - began
+    assert live.status == "finished"
+    assert not follower.rejected
+    return {"seconds": seconds, "requests": sum(method.requests_done for method in live.methods)}
+
+
+def step_finalise(home: Path) -> dict[str, float]:
+    """From the journal to the four frames and session.json, as whoever opens an interrupted session does it."""
+    import polars as pl
+
+    from sessions.closing import recover
+    from sessions.store import Store
+
+    folder = Store(home / "sessions").folder("last")
+    for frame in ("runs", "requests", "tokens", "telemetry"):
+        folder.frame(frame).unlink(missing_ok=True)
+    began = time.perf_counter()
+    recover(folder)
+    seconds = time.perf_counter() - began
+    assert folder.read().error == "", folder.read().error
+    return {"seconds": seconds, "tokens": pl.scan_parquet(folder.frame("tokens")).select(pl.len()).collect().item()}
+
+
+def step_open(home: Path) -> dict[str, float]:
+    """The session in full, as the Session screen reads it from the frames."""
+    from sessions.store import Store
+    from tui.session_facts import read_session
+
+    began = time.perf_counter()
+    facts = read_session(Store(home / "sessions"), "last")
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "requests": len(facts.requests)}
+
+
+STEPS: dict[str, Callable[[Path], dict[str, float]]] = {
+    name.removeprefix("step_").replace("_", "-"): step
+    for name, step in list(globals().items())
+    if name.startswith("step_")
+}
+
+
+# Each in a process of its own
+
+
+def measured(command: Sequence[str], home: Path) -> tuple[str, float, float]:
+    """What a process printed, how many seconds it took and its peak memory in MB."""
+    environment = {**os.environ, "KASOKU_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryFile("w+") as out:
+        began = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *command], stdout=out, env=environment, cwd=ROOT)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")
+        out.seek(0)
+        return out.read(), seconds, used.ru_maxrss / 1024
+
+
+def own(step: str, home: Path) -> dict[str, float]:
+    """One step in a process of its own: its figures and its peak memory. The quickest of three, where it is quick."""
+    found: list[dict[str, float]] = []
+    while not found or (len(found) < REPEATS and found[0]["seconds"] < QUICK_S):
+        said, _, megabytes = measured([__file__, "--step", step, "--folder", str(home)], home)
+        found.append(json.loads(said.splitlines()[-1]) | {"megabytes": megabytes})
+    return min(found, key=lambda figures: figures["seconds"])
+
+
+def kasoku(arguments: Sequence[str], home: Path) -> dict[str, float]:
+    """`kasoku …` as a process, with what it prints going into a file: the quickest of some, after a first one."""
+    found = []
+    for _ in range(1 + REPEATS):
+        _, seconds, megabytes = measured(["-m", "tui.command_line", *arguments], home)
+        found.append({"seconds": seconds, "megabytes": megabytes})
+    return min(found[1:], key=lambda figures: figures["seconds"])
+
+
+class Curve:
+    """One thing at several sizes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.points: list[tuple[int, dict[str, float]]] = []
+
+    def growth(self, figure: str, least: float) -> list[float]:
+        """The exponents between neighbouring sizes; not where the bigger is below `least`."""
+        return [
+            math.log(after[figure] / before[figure]) / math.log(size / smaller) if after[figure] >= least else 0.0
+            for (smaller, before), (size, after) in pairwise(self.points)
+        ]
+
+    def lines(self) -> list[str]:
+        """A line for each size."""
+        times, memories = [0.0, *self.growth("seconds", SHORT_S)], [0.0, *self.growth("megabytes", SMALL_MB)]
+        lines = []
+        for place, (size, figures) in enumerate(self.points):
+            name = self.name if place == 0 else ""
+            growth = "".join(
+                f"{f'{exponents[place]:.2f}' if exponents[place] else '':>8}" for exponents in (times, memories)
+            )
+            lines.append(f"{name:24}{size:>12,}{figures['seconds']:>11.3f} s{figures['megabytes']:>9.0f} MB{growth}")
+        return lines
+
+
+def sessions_curves(home: Path, counts: Sequence[int]) -> tuple[list[Curve], list[str]]:
+    """The curves over the number of sessions, and the bars that are missed."""
+    process = "kasoku sessions, process"
+    named: dict[str, Callable[[], dict[str, float]]] = {
+        "list, first": lambda: own("list-first", home),
+        "list, again": lambda: own("list", home),
+        process: lambda: kasoku(["sessions"], home),
+        "… --json, process": lambda: kasoku(["sessions", "--json"], home),
+        "workbench, process": lambda: own("workbench", home),
+        "Sessions screen": lambda: own("screen", home),
+        "filter": lambda: own("filter", home),
+        "compare two": lambda: own("compare-two", home),
+        "compare all": lambda: own("compare-all", home),
+    }
+    curves = {name: Curve(name) for name in named}
+    for count in counts:
+        measured([__file__, "--make-sessions", str(count), "--folder", str(home)], home)
+        for name, measure in named.items():
+            curves[name].points.append((count, measure()))
+            print(f"  {count:,} {name}: {curves[name].points[-1][1]}", file=sys.stderr)
+    missed = _too_steep(curves.values())
+    count, last = curves[process].points[-1]
+    if last["seconds"] >= LISTED_BAR_S:
+        missed.append(f"`kasoku sessions` on {count:,} sessions took {last['seconds']:.2f} s, not {LISTED_BAR_S:g} s")
+    return list(curves.values()), missed
+
+
+def journal_curves(folder: Path, sizes: Sequence[int]) -> tuple[list[Curve], list[str]]:
+    """The curves over the length of a journal, and the bars that are missed."""
+    curves = {name: Curve(name) for name in ("follow", "finalise", "open")}
+    for tokens in sizes:
+        home = folder / f"{tokens}-tokens"
+        if not home.is_dir():
+            measured([__file__, "--make-journal", str(tokens), "--folder", str(home)], home)
+        size = next(home.glob("sessions/*/journal.ndjson")).stat().st_size
+        for name, curve in curves.items():
+            curve.points.append((tokens, own(name, home)))
+            print(f"  {tokens:,} tokens, {size / 1e6:.0f} MB, {name}: {curve.points[-1][1]}", file=sys.stderr)
+    missed = _too_steep(curves.values())
+    if len(sizes) > 1:
+        before, after = (figures["megabytes"] for _, figures in curves["follow"].points[-2:])
+        if after - before > FOLLOWER_BAR_MB:
+            missed.append(f"following took {after - before:.0f} MB more for the longest journal")
+    return list(curves.values()), missed
+
+
+def _too_steep(curves: Any) -> list[str]:
+    missed = []
+    for curve in curves:
+        for figure, least in (("seconds", SHORT_S), ("megabytes", SMALL_MB)):
+            steepest = max(curve.growth(figure, least), default=0.0)
+            if steepest > GROWTH_BAR:
+                missed.append(f"{curve.name}: {figure} grow with N^{steepest:.2f}")
+    return missed
+
+
+def main() -> int:
+    """Parse the command line, measure, print; 1 where a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="all", choices=["sessions", "journals", "all"])
+    parser.add_argument("--sessions", default="10,100,1000,10000")
+    parser.add_argument("--tokens", default="10000,100000,1000000,10000000")
+    parser.add_argument("--folder", type=Path, help="where to put them (default: a temporary folder)")
+    parser.add_argument("--keep", action="store_true", help="leave them there for another time")
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--make-sessions", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--make-journal", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        print(json.dumps(STEPS[options.step](options.folder)))
+        return 0
+    if options.make_sessions:
+        make_sessions(options.folder, options.make_sessions)
+        return 0
+    if options.make_journal:
+        make_journal(options.folder, options.make_journal)
+        return 0
+    from benchmarks.machine_line import machine_line
+
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="kasoku-scale-"))
+    print(machine_line("polars", "msgspec", "textual"))
+    print(f"{'':24}{'N':>12}{'time':>13}{'peak':>12}{'growth of time, memory':>24}")
+    missed: list[str] = []
+    try:
+        for name, curves_of, sizes, place in (
+            ("sessions", sessions_curves, options.sessions, folder / "store"),
+            ("journals", journal_curves, options.tokens, folder),
+        ):
+            if options.what in (name, "all"):
+                curves, failed = curves_of(place, [int(size) for size in sizes.split(",")])
+                missed += failed
+                print("\n".join(line for curve in curves for line in curve.lines()), flush=True)
+    finally:
+        if not options.keep and options.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    print("\n".join(f"NOT met: {each}" for each in missed) or "all bars met")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

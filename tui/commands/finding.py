@@ -1,0 +1,21 @@
+"""The session that a command line names. Imports nothing that takes long: a list of thousands is there at once."""
+
+from __future__ import annotations
+
+from methods.home import SESSIONS, home
+from sessions.session_folder import SessionError, SessionFolder
+from sessions.store import Store
+from tui.command_line import UsageError
+
+
+def store() -> Store:
+    """The saved sessions of this home."""
+    return Store(home() / SESSIONS)
+
+
+def find(session: str) -> SessionFolder:
+    """The folder of a session named on the command line, or UsageError."""
+    try:
+        return store().folder(session)
+    except SessionError as error:
+        raise UsageError(str(error)) from None
