@@ -14,8 +14,8 @@ files, not by name); `kasoku show` opens it; every whole line of the journal is 
 frames in the journal; it can be resumed to its end; and then all of that again. The session of one that failed is kept.
 
 The engine `scripted` needs nothing; the others need what `kasoku env create` makes, in KASOKU_HOME: its environments
-and models are used, its caches are not. Needs the development packages (`make setup`). Exits with 1 where one failed;
-ctrl+c ends it early.
+and models are used, and copies of what it has compiled. Needs the development packages (`make setup`). Exits with 1
+where one failed; ctrl+c ends it early.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from methods.home import ENVIRONMENTS, MODELS, home, private_folder  # noqa: E402 - the checkout comes first
+from methods.home import CACHE, ENVIRONMENTS, MODELS, home, private_folder  # noqa: E402 - the checkout comes first
 from probes.machine import capture  # noqa: E402
 from probes.nvml import Nvml  # noqa: E402
 from sessions.launch import missing, resume  # noqa: E402
@@ -56,7 +56,7 @@ from tests.sessions.conftest import workplace_in  # noqa: E402
 from tests.sessions.processes import described, processes_of, until  # noqa: E402
 from tests.sessions.soundness import assert_completed, assert_sound  # noqa: E402
 from tests.sessions.victims import VICTIMS, stands_at, struck_while_live  # noqa: E402
-from tests.sessions.workplace import KASOKU, Workplace, conductor_of, records_of  # noqa: E402
+from tests.sessions.workplace import KASOKU, Workplace, conductor_of, records_of, runs_of  # noqa: E402
 
 SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "hangup": signal.SIGHUP}
 VIEWER: Final = "viewer"
@@ -114,8 +114,8 @@ class Campaign:
             folder = self._launch()
             status = self._ended(folder)
             length = time.monotonic() - began
-            if status != "finished":
-                raise SystemExit(f"An undisturbed session {status}: {folder.read().error} ({folder.path})")
+            if said := [*filter(None, [folder.read().error, *(row["error"] for row in runs_of(folder))])]:
+                raise SystemExit(f"An undisturbed session {status}: {' '.join(said)}")
             assert_completed(folder)
             assert_sound(folder)
             prepared = next(record.t for record in records_of(folder) if isinstance(record, MachineSeen))
@@ -255,6 +255,8 @@ def workplace(folder: Path, engine: str, model: str | None) -> Iterator[tuple[Wo
     else:
         for name in (ENVIRONMENTS, MODELS):
             (work.home / name).symlink_to(private_folder(shared / name))
+        if (compiled := shared / CACHE / "compiled").is_dir():
+            shutil.copytree(compiled, private_folder(work.home / CACHE) / "compiled")
         chosen = Engine(chosen.methods, {**chosen.changes, "model": model or "smollm2-135m"}, chosen.deadline_s)
     os.environ |= {"KASOKU_HOME": str(work.home), "KASOKU_CONFIG": str(work.config), "HF_HOME": str(folder / "hf")}
     try:
