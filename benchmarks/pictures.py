@@ -95,7 +95,11 @@ async def compare_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
 
 
 def self_contained(svg: str) -> str:
-    """The same picture without the addresses of web fonts: the reader's own monospaced font is used."""
+    """The same picture without the addresses of web fonts: the reader's own monospaced font is used.
+
+    Its blanks are kept by renderers too that else drop those at the ends of a text, such as librsvg.
+    """
+    svg = svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
     svg = re.sub(r"@font-face\s*\{[^}]*\}", "", svg)
     return re.sub(r"font-family: ?[^;]*Fira Code[^;]*;", "font-family: monospace;", svg)
 

@@ -17,3 +17,8 @@ def fit(text: str, width: int, right: bool = False) -> str:
     shown = cut(text, width)
     blank = " " * (max(0, width) - cell_len(shown))
     return blank + shown if right else shown + blank
+
+
+def unparted(text: str) -> str:
+    """The text with no place for a line break between a number and its percent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")

@@ -14,6 +14,7 @@ from sessions.closing import recover
 from sessions.session_folder import SessionError, SessionFile, SessionFolder
 from tui import figures
 from tui.comparison_series import Curve, metric_curve
+from tui.field_words import figure, label
 from tui.plan_facts import plan_facts
 from tui.widgets.facts import Fact
 
@@ -123,36 +124,29 @@ def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterat
             yield from _facts(name, value)
     if isinstance(missing, dict):
         for name, reason in missing.items():
-            yield Fact(name, f"– {reason}", "dim")
+            yield Fact(label(name), f"– {reason}", "dim")
     yield Fact("", "")
     yield Fact("", "Software")
-    for name, value in session.software.items():
-        yield from _facts(name, value)
+    for name, value in session.software.items():  # packages keep their names
+        yield Fact(name, figure("", value))
 
 
 def _facts(name: str, value: Any) -> Iterator[Fact]:
-    """A fact for a plain value, several for a table, one a row for a list of tables."""
+    """A fact for a plain value or a table, one a row for a list of tables."""
     if isinstance(value, dict):
-        said = ", ".join(f"{key} {_word(inner)}" for key, inner in value.items() if inner not in (None, {}, []))
-        yield Fact(name, said)
+        yield Fact(label(name), _table_in_words(value))
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for place, row in enumerate(value):
-            said = ", ".join(f"{key} {_word(inner)}" for key, inner in row.items() if inner not in (None, {}, []))
-            yield Fact(f"{name} {place}", said)
+            yield Fact(f"{label(name).removesuffix('s')} {place}", _table_in_words(row))
     else:
-        yield Fact(name, _said(name, value))
+        yield Fact(label(name), figure(name, value))
 
 
-def _word(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
-
-
-def _said(name: str, value: Any) -> str:
-    if name.endswith("_bytes") and isinstance(value, int | float):
-        return figures.size(value)
-    if isinstance(value, list):
-        return ", ".join(_word(item) for item in value)
-    return str(value)
+def _table_in_words(row: Any) -> str:
+    if not isinstance(row, dict):
+        return str(row)
+    told = [(name, value) for name, value in row.items() if value not in (None, {}, [])]
+    return ", ".join(f"{label(name)} {figure(name, value)}" for name, value in told)
 
 
 def run_facts(folder: SessionFolder, run: Mapping[str, Any]) -> list[Fact]:
@@ -169,30 +163,30 @@ def run_facts(folder: SessionFolder, run: Mapping[str, Any]) -> list[Fact]:
     for name, value in run.items():
         if value is None or name in SHOWN_APART:
             continue
-        facts.append(Fact(name, _figure(name, value)))
+        facts.append(Fact(label(name), figure(name, value)))
     for title, name in (("Evidence", "evidence"), ("As resolved", "resolved"), ("Not known", "missing")):
         table = _table(run.get(name))
         if table:
             facts += [Fact("", ""), Fact("", title)]
-            facts += [Fact(key, _word(value), "dim" if name == "missing" else "") for key, value in table.items()]
+            facts += [
+                Fact(label(key), _shown(key, value), "dim" if name == "missing" else "") for key, value in table.items()
+            ]
     facts += [Fact("", ""), Fact("", "Log")]
     lines = log_tail(folder, str(run["method"]), int(run["block"])) or list(run.get("log_tail") or ())
     facts += [Fact("", line or " ", "dim") for line in lines] or [Fact("", "(the log is empty)", "dim")]
     return facts
 
 
+def _shown(name: str, value: Any) -> str:
+    """A fact of the evidence; the ids of a greedy pass are for comparisons, and here only counted."""
+    ids = value.get("ids") if name == "greedy" and isinstance(value, dict) else None
+    return f"{len(ids)} tokens" if isinstance(ids, list) else figure(name, value)
+
+
 SHOWN_APART = {
     "session", "method", "block", "attempt", "error", "in_effect", "in_effect_reason", "flags", "evidence", "resolved",
     "versions", "missing", "log_tail", "started_ns", "ended_ns",
 }  # fmt: skip
-
-
-def _figure(name: str, value: Any) -> str:
-    if isinstance(value, float) and name.endswith("_s"):
-        return figures.duration(value)
-    if name.endswith("_bytes"):
-        return figures.size(value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _table(text: object) -> dict[str, Any]:

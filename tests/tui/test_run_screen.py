@@ -113,7 +113,7 @@ async def test_at_its_end_the_screen_says_what_compare_says(saved: Path, size: t
             await until(pilot, lambda text: "replay" in text.splitlines()[0], "the replay")
             await pilot.press(*["plus"] * 5)
         text = await until(pilot, lambda text: "baseline: the reference" in text, "the verdicts", deadline_s=60)
-        flat = " ".join(text.split())
+        flat = " ".join(text.split())  # no-break spaces too
         for row in compare(Store(saved / "sessions"), [(FIRST, None)]).rows:
             shown = f" ✓ (?:{row.method}|{row.method[:18]}…) "
             (line,) = [line for line in text.splitlines() if re.match(shown, line)]

@@ -11,7 +11,10 @@ from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.strip import Strip
 
+from tests.tui.screen_text import until
 from tui import figures
+from tui.cells import unparted
+from tui.field_words import figure, label
 from tui.link import Link
 from tui.widgets.drawn_lines import difference
 from tui.widgets.live_text import LiveText, wrap
@@ -181,3 +184,40 @@ async def test_a_plot_has_its_axes_and_says_why_it_is_empty() -> None:
         assert lines[9].split() == ["0", "2", "s"]
         rising = [len(line) - len(line.rstrip()) for line in lines[1:9]]
         assert rising == sorted(rising)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("peak_vram_bytes", 2_310_000_000, "peak VRAM: 2.31 GB"),
+        ("itl_s_p99", 0.00269, "ITL p99: 2.7 ms"),
+        ("bandwidth_bytes_s", 4.8e12, "bandwidth: 4.8 TB/s"),
+        ("bytes_per_token", 2.7e8, "bytes per token: 270 MB"),
+        ("timed_energy_j", 152.829, "timed energy: 152.829 J"),
+        ("idle_w", 88, "idle: 88 W"),
+        ("dram_active_percent", 24.5, "DRAM active: 24.5 %"),
+        ("gpus", ["a", {"b": 1}], 'GPUs: a, {"b": 1}'),
+        ("load_s", None, "load: None"),
+        ("s", True, "s: True"),
+    ],
+)
+def test_a_field_is_told_in_words_with_its_unit(name: str, value: object, said: str) -> None:
+    assert f"{label(name)}: {figure(name, value)}" == said
+
+
+def test_a_number_is_not_parted_from_its_percent_sign() -> None:
+    assert wrap("", "no difference larger than 2.6 %", 30)[-1] == "%"
+    assert wrap("", unparted("no difference larger than 2.6 %"), 30) == ["no difference larger than", unparted("2.6 %")]
+
+
+class Legends(App[None]):
+    def compose(self) -> ComposeResult:
+        yield Plot("tokens/s of each request", "s", str)
+
+
+async def test_a_legend_that_does_not_fit_goes_on_below() -> None:
+    names = ["baseline", "torch-compile-wrapper", "flash-attention-2", "torch-compile"]
+    async with Legends().run_test(size=(80, 24)) as pilot:
+        pilot.app.query_one(Plot).show_series([Series(name, [0.0, 1.0], [1.0, 2.0], "accent") for name in names])
+        text = await until(pilot, lambda text: names[-1] in text, "the last name")
+        assert all(f"● {name}" in text for name in names)

@@ -13,7 +13,9 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from tui.settings import FILE
+from tui.widgets.facts import Fact, Facts
 
+KEY_WIDTH = 12
 MARKS = (
     ("▶ ✓ ✗ ■ ·", "runs now, ran to its end, failed, was stopped, waits"),
     ("±", "half the width of the 95 % interval of the mean; there from three blocks on"),
@@ -49,9 +51,9 @@ class HelpScreen(ModalScreen[None]):
                 rows = [row for node in nodes for row in self._rows(node, seen)]
                 if rows:
                     yield Static(Content(title), classes="pane-title")
-                    yield Static(Content("\n".join(rows)))
+                    yield Facts(rows, label_width=KEY_WIDTH, label_style="accent")
             yield Static(Content("What the marks mean"), classes="pane-title")
-            yield Static(Content("\n".join(f"{mark.ljust(12)}{words}" for mark, words in MARKS)))
+            yield Facts([Fact(mark, words) for mark, words in MARKS], label_width=KEY_WIDTH)
             yield Static(Content("Settings"), classes="pane-title")
             yield Static(
                 Content(
@@ -59,14 +61,14 @@ class HelpScreen(ModalScreen[None]):
                 )
             )
 
-    def _rows(self, node: Any, seen: set[str]) -> Iterable[str]:
+    def _rows(self, node: Any, seen: set[str]) -> Iterable[Fact]:
         """A line for each named binding of a node as the user's keymap has it."""
         for _, binding in node._bindings:
             if binding.id is None or binding.id in seen:
                 continue
             seen.add(binding.id)
             key = self.app.get_key_display(binding)
-            yield f"{key.ljust(12)}{binding.tooltip or binding.description} [{binding.id}]"
+            yield Fact(key, f"{binding.tooltip or binding.description} [{binding.id}]")
 
     def action_close(self) -> None:
         self.dismiss()

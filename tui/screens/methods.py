@@ -87,9 +87,11 @@ class MethodsScreen(WorkbenchScreen):
         with TabbedContent(initial="methods"):
             with TabPane("methods", id="methods"), Container(classes="list-pane"):
                 columns: list[Column[Choice]] = [
-                    Column("method", 22, lambda choice: choice.method.name, sort=lambda choice: choice.method.name),
+                    Column(
+                        "method", 22, lambda choice: choice.method.name, grow=1, sort=lambda choice: choice.method.name
+                    ),
                     Column("here", 12, _here_cell),
-                    Column("differs from its reference in", 16, _differs_cell, grow=1),
+                    Column("differs in, or why not here", 16, _differs_cell, grow=4),
                 ]
                 yield RowList(
                     columns, lambda choice: choice.method.name, empty="Reading the catalogue…", id="method-list"
@@ -354,7 +356,7 @@ def _method_facts(choice: Choice) -> list[Fact]:
     facts.append(Fact("needs", ", ".join(ask for ask in asks if ask)))
     facts.append(Fact("environments", ", ".join(f"{kind}: {name}" for kind, name in method.environments.items())))
     facts.append(
-        Fact("must show", "; ".join(f"{name} {value}" for name, value in method.must_show.items()) or "nothing")
+        Fact("must show", "; ".join(f"{name} {_told(value)}" for name, value in method.must_show.items()) or "nothing")
     )
     facts.append(Fact("engine", method.engine))
     if method.presets:
@@ -362,3 +364,8 @@ def _method_facts(choice: Choice) -> list[Fact]:
     if method.origin:
         facts.append(Fact("origin", method.origin))
     return facts
+
+
+def _told(value: object) -> str:
+    """A condition's value: one of several is told as such."""
+    return " or ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -69,7 +69,7 @@ class SessionsScreen(WorkbenchScreen):
     def compose(self) -> ComposeResult:
         with Horizontal(id="bar"):
             yield Static(Content("sessions"))
-            yield Input(placeholder="/ to filter by name, tag, model, method, status, id", id="filter", compact=True)
+            yield Input(placeholder="/ to filter by name, tag, model…", id="filter", compact=True)
             yield Static("", id="count", markup=False)
         columns: list[Column[Listed]] = [
             Column("when", 16, _when, sort=lambda row: row.created_ns or None),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tui import figures
-from tui.cells import cut, fit
+from tui.cells import cut, fit, unparted
 from tui.terminal_text import one_line
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
@@ -51,6 +51,8 @@ class ComparisonTable(DrawnLines):
         several = len({row.session for row in rows}) > 1
         figures_shown = [line for line in LINES if any(line[1](row)[0] != figures.UNKNOWN for row in rows)]
         across = max(1, (width - LABEL_WIDTH) // (COLUMN_LEAST + 2))
+        groups = -(-len(rows) // across)
+        across = -(-len(rows) // groups)  # groups of one size, rather than one row left over
         lines: list[list[Piece]] = []
         if comparison.refused:
             lines += [[(line, "bad")] for line in wrap("", NOT_COMPARABLE.format(", ".join(comparison.refused)), width)]
@@ -89,6 +91,8 @@ class ComparisonTable(DrawnLines):
                 words, style = text(row)
                 line.append((fit(words, column) + "  ", style))
             lines.append(line)
+            if label == BEFORE_THE_VERDICT:
+                lines += _long("verdict", [row.verdict for row in rows], "accent", column)
         for label, words_of, style in LONG_LINES:
             lines += _long(label, [words_of(row) for row in rows], style, column)
         return lines
@@ -108,7 +112,7 @@ def _long(label: str, texts: list[str], style: str, column: int) -> list[list[Pi
     """Sentences wrapped within their columns; nothing where none has any."""
     if not any(texts):
         return []
-    wrapped = [wrap("", one_line(text, 400), column) if text else [] for text in texts]
+    wrapped = [wrap("", unparted(one_line(text, 400)), column) if text else [] for text in texts]
     lines: list[list[Piece]] = []
     for number in range(max(map(len, wrapped))):
         line: list[Piece] = [(fit(label if number == 0 else "", LABEL_WIDTH), "dim")]
@@ -134,10 +138,14 @@ def _rate(row: ComparisonRow) -> Piece:
 def _ratio(row: ComparisonRow) -> Piece:
     if row.ratio is None:
         return _plain(figures.UNKNOWN)
-    against = f" of {row.reference}" if row.reference and row.reference != row.method else ""
     if row.ratio_low is None or row.ratio_high is None:
-        return _plain(f"{row.ratio:.2f}{against}")
-    return _plain(f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f}){against}")
+        return _plain(f"{row.ratio:.2f}")
+    return _plain(f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f})")
+
+
+def _reference(row: ComparisonRow) -> Piece:
+    named = row.reference if row.reference and row.reference != row.method else None
+    return _plain(one_line(named, 60) if named else figures.UNKNOWN)
 
 
 def _effect(row: ComparisonRow) -> Piece:
@@ -163,9 +171,12 @@ def _floor(row: ComparisonRow) -> Piece:
     return _plain(figures.UNKNOWN if row.noise_floor is None else percent(row.noise_floor))
 
 
+BEFORE_THE_VERDICT = "in effect"
 LINES: tuple[Line, ...] = (
     ("tok/s ±95 %", _rate),
     ("× reference", _ratio),
+    ("reference", _reference),
+    ("in effect", _effect),
     ("median", lambda row: _plain(figures.rate(row.tok_s_median))),
     ("sd", lambda row: _plain(figures.rate(row.tok_s_sd))),
     ("decode tok/s", lambda row: _plain(figures.rate(row.decode_tok_s_median))),
@@ -181,10 +192,8 @@ LINES: tuple[Line, ...] = (
     ("requests", lambda row: _plain(f"{row.requests} in {row.blocks} blocks")),
     ("1st difference", _first_difference),
     ("noise floor", _floor),
-    ("in effect", _effect),
 )
 LONG_LINES: tuple[tuple[str, Callable[[ComparisonRow], str], str], ...] = (
-    ("verdict", lambda row: row.verdict, "accent"),
     ("evidence", lambda row: row.in_effect_reason, "dim"),
     ("flags", lambda row: "; ".join(row.flags), "warning"),
     ("problem", lambda row: row.problem, "bad"),

@@ -29,9 +29,17 @@ class Facts(DrawnLines):
     Facts { height: auto; padding: 0 1; }
     """
 
-    def __init__(self, facts: Sequence[Fact] = (), *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+    def __init__(
+        self,
+        facts: Sequence[Fact] = (),
+        *,
+        label_width: int = LABEL_WIDTH,
+        label_style: str = "dim",
+        id: str | None = None,  # noqa: A002 - Textual's name
+    ) -> None:
         super().__init__(id=id)
         self._facts = facts
+        self._label_width, self._label_style = label_width, label_style
 
     def show_facts(self, facts: Sequence[Fact]) -> None:
         self._facts = facts
@@ -44,8 +52,8 @@ class Facts(DrawnLines):
             if not fact.label:
                 lines += [[(line, fact.style or "title")] for line in wrap("", plain(fact.text), width)]
                 continue
-            room = max(10, width - LABEL_WIDTH)
+            room = max(10, width - self._label_width)
             for number, line in enumerate(wrap("", plain(fact.text), room)):
-                label = fit(plain(fact.label) if number == 0 else "", LABEL_WIDTH - 1) + " "
-                lines.append([(label, "dim"), (line, fact.style)])
+                label = fit(plain(fact.label) if number == 0 else "", self._label_width - 1) + " "
+                lines.append([(label, self._label_style), (line, fact.style)])
         return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui.cells import unparted
 from tui.terminal_text import one_line
 from tui.verdict_text import said_of
 from tui.widgets.drawn_lines import DrawnLines, Piece
@@ -37,7 +38,7 @@ class Outcome(DrawnLines):
         for row in comparison.rows:
             name = f"{one_line(row.method or row.session, 60)}: "
             style = "bad" if row.in_effect is False or row.problem else ""
-            first, *others = wrap(name, one_line("; ".join(said_of(row)), 500), width)
+            first, *others = wrap(name, unparted(one_line("; ".join(said_of(row)), 500)), width)
             lines.append([(name, "strong"), (first[len(name) :], style)])
             lines += [[(line, style)] for line in others]
         lines += [

@@ -131,8 +131,8 @@ class RunForm(Widget):
         with Widget(id="halves"):
             with Vertical(id="choose"):
                 columns: list[Column[Choice]] = [
-                    Column("method", 28, _name_cell),
-                    Column("what it is, or why it cannot run here", 20, _summary_cell, grow=1),
+                    Column("method", 28, _name_cell, grow=1),
+                    Column("what it is, or why it cannot run here", 20, _summary_cell, grow=9),
                 ]
                 yield RowList(
                     columns,
