@@ -18,8 +18,8 @@ from textual.message import Message
 from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
-from sessions.session_folder import SessionError
 from sessions.listing import Listed
+from sessions.session_folder import SessionError
 from tui import figures
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.terminal_text import one_line

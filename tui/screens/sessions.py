@@ -16,8 +16,8 @@ from textual.getters import query_one
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from sessions.listing import Listed
 from sessions.session_folder import SessionError
-from sessions.store import Listed
 from tui import figures
 from tui.screens.ask import AskText, Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
