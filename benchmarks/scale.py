@@ -36,7 +36,7 @@ SPEED = 500.0
 LISTED_BAR_S = 0.5
 GROWTH_BAR = 1.1
 FOLLOWER_BAR_MB = 32.0  # by which following the longest journal may take more memory than following the next shorter
-REPEATS, QUICK_S = 3, 2.0
+QUICK_S = 2.0
 SHORT_S, SMALL_MB = 0.1, 50.0  # below these a step's growth is the noise's
 
 
@@ -258,8 +258,8 @@ STEPS: dict[str, Callable[[Path], dict[str, float]]] = {
 # Each in a process of its own
 
 
-def measured(command: Sequence[str], home: Path) -> tuple[str, float, float]:
-    """What a process printed, how many seconds it took and its peak memory in MB."""
+def measured(command: Sequence[str], home: Path) -> tuple[str, dict[str, float]]:
+    """What a process printed; the seconds it took, its CPU seconds, and its peak memory in MB."""
     environment = {**os.environ, "KASOKU_HOME": str(home), "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile("w+") as out:
         began = time.perf_counter()
@@ -270,24 +270,22 @@ def measured(command: Sequence[str], home: Path) -> tuple[str, float, float]:
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")
         out.seek(0)
-        return out.read(), seconds, used.ru_maxrss / 1024
+        cpu = used.ru_utime + used.ru_stime
+        return out.read(), {"seconds": seconds, "cpu": cpu, "megabytes": used.ru_maxrss / 1024}
 
 
-def own(step: str, home: Path) -> dict[str, float]:
-    """One step in a process of its own: its figures and its peak memory. The quickest of three, where it is quick."""
+def own(step: str, home: Path, repeats: int = 3) -> dict[str, float]:
+    """One step in a process of its own, with the CPU time and memory of all of that: the quickest of some if quick."""
     found: list[dict[str, float]] = []
-    while not found or (len(found) < REPEATS and found[0]["seconds"] < QUICK_S):
-        said, _, megabytes = measured([__file__, "--step", step, "--folder", str(home)], home)
-        found.append(json.loads(said.splitlines()[-1]) | {"megabytes": megabytes})
+    while not found or (len(found) < repeats and found[0]["seconds"] < QUICK_S):
+        said, figures = measured([__file__, "--step", step, "--folder", str(home)], home)
+        found.append(figures | json.loads(said.splitlines()[-1]))
     return min(found, key=lambda figures: figures["seconds"])
 
 
-def kasoku(arguments: Sequence[str], home: Path) -> dict[str, float]:
+def kasoku(arguments: Sequence[str], home: Path, repeats: int) -> dict[str, float]:
     """`kasoku …` as a process, with what it prints going into a file: the quickest of some, after a first one."""
-    found = []
-    for _ in range(1 + REPEATS):
-        _, seconds, megabytes = measured(["-m", "tui.command_line", *arguments], home)
-        found.append({"seconds": seconds, "megabytes": megabytes})
+    found = [measured(["-m", "tui.command_line", *arguments], home)[1] for _ in range(1 + repeats)]
     return min(found[1:], key=lambda figures: figures["seconds"])
 
 
@@ -307,36 +305,36 @@ class Curve:
 
     def lines(self) -> list[str]:
         """A line for each size."""
-        times, memories = [0.0, *self.growth("seconds", SHORT_S)], [0.0, *self.growth("megabytes", SMALL_MB)]
+        times, memories = [0.0, *self.growth("cpu", SHORT_S)], [0.0, *self.growth("megabytes", SMALL_MB)]
         lines = []
         for place, (size, figures) in enumerate(self.points):
             name = self.name if place == 0 else ""
-            growth = "".join(
-                f"{f'{exponents[place]:.2f}' if exponents[place] else '':>8}" for exponents in (times, memories)
-            )
-            lines.append(f"{name:24}{size:>12,}{figures['seconds']:>11.3f} s{figures['megabytes']:>9.0f} MB{growth}")
+            growth = "".join(f"{f'{grown[place]:.2f}' if grown[place] else '':>8}" for grown in (times, memories))
+            took = f"{figures['seconds']:>11.3f} s{figures['cpu']:>11.3f} s{figures['megabytes']:>9.0f} MB"
+            lines.append(f"{name:24}{size:>12,}{took}{growth}")
         return lines
 
 
-def sessions_curves(home: Path, counts: Sequence[int]) -> tuple[list[Curve], list[str]]:
+def sessions_curves(folder: Path, counts: Sequence[int], repeats: int) -> tuple[list[Curve], list[str]]:
     """The curves over the number of sessions, and the bars that are missed."""
     process = "kasoku sessions, process"
-    named: dict[str, Callable[[], dict[str, float]]] = {
-        "list, first": lambda: own("list-first", home),
-        "list, again": lambda: own("list", home),
-        process: lambda: kasoku(["sessions"], home),
-        "… --json, process": lambda: kasoku(["sessions", "--json"], home),
-        "workbench, process": lambda: own("workbench", home),
-        "Sessions screen": lambda: own("screen", home),
-        "filter": lambda: own("filter", home),
-        "compare two": lambda: own("compare-two", home),
-        "compare all": lambda: own("compare-all", home),
+    named: dict[str, Callable[[Path], dict[str, float]]] = {
+        "list, first": lambda home: own("list-first", home, repeats),
+        "list, again": lambda home: own("list", home, repeats),
+        process: lambda home: kasoku(["sessions"], home, repeats),
+        "… --json, process": lambda home: kasoku(["sessions", "--json"], home, repeats),
+        "workbench, process": lambda home: own("workbench", home, repeats),
+        "Sessions screen": lambda home: own("screen", home, repeats),
+        "filter": lambda home: own("filter", home, repeats),
+        "compare two": lambda home: own("compare-two", home, repeats),
+        "compare all": lambda home: own("compare-all", home, repeats),
     }
     curves = {name: Curve(name) for name in named}
     for count in counts:
+        home = folder / f"{count}-sessions"
         measured([__file__, "--make-sessions", str(count), "--folder", str(home)], home)
         for name, measure in named.items():
-            curves[name].points.append((count, measure()))
+            curves[name].points.append((count, measure(home)))
             print(f"  {count:,} {name}: {curves[name].points[-1][1]}", file=sys.stderr)
     missed = _too_steep(curves.values())
     count, last = curves[process].points[-1]
@@ -345,7 +343,7 @@ def sessions_curves(home: Path, counts: Sequence[int]) -> tuple[list[Curve], lis
     return list(curves.values()), missed
 
 
-def journal_curves(folder: Path, sizes: Sequence[int]) -> tuple[list[Curve], list[str]]:
+def journal_curves(folder: Path, sizes: Sequence[int], repeats: int) -> tuple[list[Curve], list[str]]:
     """The curves over the length of a journal, and the bars that are missed."""
     curves = {name: Curve(name) for name in ("follow", "finalise", "open")}
     for tokens in sizes:
@@ -354,7 +352,7 @@ def journal_curves(folder: Path, sizes: Sequence[int]) -> tuple[list[Curve], lis
             measured([__file__, "--make-journal", str(tokens), "--folder", str(home)], home)
         size = next(home.glob("sessions/*/journal.ndjson")).stat().st_size
         for name, curve in curves.items():
-            curve.points.append((tokens, own(name, home)))
+            curve.points.append((tokens, own(name, home, repeats)))
             print(f"  {tokens:,} tokens, {size / 1e6:.0f} MB, {name}: {curve.points[-1][1]}", file=sys.stderr)
     missed = _too_steep(curves.values())
     if len(sizes) > 1:
@@ -367,7 +365,7 @@ def journal_curves(folder: Path, sizes: Sequence[int]) -> tuple[list[Curve], lis
 def _too_steep(curves: Any) -> list[str]:
     missed = []
     for curve in curves:
-        for figure, least in (("seconds", SHORT_S), ("megabytes", SMALL_MB)):
+        for figure, least in (("cpu", SHORT_S), ("megabytes", SMALL_MB)):
             steepest = max(curve.growth(figure, least), default=0.0)
             if steepest > GROWTH_BAR:
                 missed.append(f"{curve.name}: {figure} grow with N^{steepest:.2f}")
@@ -380,6 +378,7 @@ def main() -> int:
     parser.add_argument("what", nargs="?", default="all", choices=["sessions", "journals", "all"])
     parser.add_argument("--sessions", default="10,100,1000,10000")
     parser.add_argument("--tokens", default="10000,100000,1000000,10000000")
+    parser.add_argument("--repeats", type=int, default=3, help="of quick steps, of which the quickest counts")
     parser.add_argument("--folder", type=Path, help="where to put them (default: a temporary folder)")
     parser.add_argument("--keep", action="store_true", help="leave them there for another time")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
@@ -399,15 +398,15 @@ def main() -> int:
 
     folder = options.folder or Path(tempfile.mkdtemp(prefix="kasoku-scale-"))
     print(machine_line("polars", "msgspec", "textual"))
-    print(f"{'':24}{'N':>12}{'time':>13}{'peak':>12}{'growth of time, memory':>24}")
+    print(f"{'':24}{'N':>12}{'time':>13}{'process CPU':>13}{'peak':>12}{'growth of CPU, memory':>24}")
     missed: list[str] = []
     try:
-        for name, curves_of, sizes, place in (
-            ("sessions", sessions_curves, options.sessions, folder / "store"),
-            ("journals", journal_curves, options.tokens, folder),
+        for name, curves_of, sizes in (
+            ("sessions", sessions_curves, options.sessions),
+            ("journals", journal_curves, options.tokens),
         ):
             if options.what in (name, "all"):
-                curves, failed = curves_of(place, [int(size) for size in sizes.split(",")])
+                curves, failed = curves_of(folder, [int(size) for size in sizes.split(",")], options.repeats)
                 missed += failed
                 print("\n".join(line for curve in curves for line in curve.lines()), flush=True)
     finally:
