@@ -17,6 +17,7 @@ from sessions.planning import PlanError, Wanted, make_plan
 from sessions.session_folder import SessionError
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
+from tui.terminal_text import json_document, one_line, plain
 
 VIEWERS = {
     JOURNAL: (sys.executable, "-P", "-m", "tui.command_line", "attach", "{session}"),
@@ -55,10 +56,10 @@ def calibrate(options: argparse.Namespace) -> int:
         try:
             calibration = Calibrator(plan, home(), viewers, told).carry_out()
         except (CalibrationError, SessionError, HomeError) as error:
-            sys.stderr.write(f"kasoku: {error}\n")
+            sys.stderr.write(f"kasoku: {one_line(str(error), 600)}\n")
             return EXIT_METHOD_FAILED
     if options.json:
-        sys.stdout.write(msgspec.json.encode(calibration).decode() + "\n")
+        sys.stdout.write(json_document(msgspec.to_builtins(calibration)))
     else:
         sys.stdout.write("\n".join(table(calibration)) + "\n")
     return EXIT_OK
@@ -91,4 +92,4 @@ def table(calibration: Calibration) -> Sequence[str]:
         )
     if calibration.app_cpu_percent is not None:
         rows.append(f"the app itself used {calibration.app_cpu_percent:.1f} % of one core")
-    return rows
+    return [plain(row) for row in rows]
