@@ -74,7 +74,7 @@ def test_a_session_that_began_in_the_future_can_be_stopped_shown_and_listed(work
     folder.ask("stop")
     assert work.finished(folder) == "stopped"
     for command in (("sessions",), ("show", folder.id), ("show", "last")):
-        said = work.kasoku(*command)
+        said = work.command(*command)
         assert (said.code, said.err) == (0, "")
         assert folder.id in said.out
     headers = [record for record in records_of(folder) if isinstance(record, Header)]
