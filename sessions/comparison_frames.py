@@ -45,10 +45,14 @@ class ComparisonFrames:
     tokens: dict[Key, dict[int, int]] = field(default_factory=dict)
     figures: dict[Key, dict[str, Any]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    _by_session: dict[str, list[str]] = field(default_factory=dict)
 
     def methods(self, session: str) -> list[str]:
         """The methods that ran, in the order of their first blocks."""
-        return [method for own, method in self.runs if own == session]
+        if not self._by_session:  # once all are read: a look through all of them for each would grow with its square
+            for own, method in self.runs:
+                self._by_session.setdefault(own, []).append(method)
+        return self._by_session.get(session, [])
 
 
 def load(store: Store, sessions: Sequence[str]) -> ComparisonFrames:
