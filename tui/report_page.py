@@ -24,7 +24,7 @@ from tui.terminal_text import one_line, plain
 SUFFIXES: Final = {".html": "html", ".htm": "html", ".md": "md"}
 COLUMNS: Final = (
     "method", "tok/s", "±95 %", "median", "sd", "× ref", "95 %", "TTFT", "ITL p50", "ITL p99", "memory", "J/tok", "MBU",
-    "1st diff.", "in effect",
+    "DRAM", "1st diff.", "in effect",
 )  # fmt: skip
 MARKDOWN_SIGNS: Final = re.compile(r"[\\`*_{}\[\]#!|~<>&$@]|(?<=:)/(?=/)|(?<=www)\.|^[-+=.:]|(?<=\d)[.)](?= )")
 LONGEST: Final = 2000
@@ -125,6 +125,7 @@ def _cells(row: ComparisonRow, label: str) -> list[str]:
         figures.size(row.peak_vram_bytes if row.peak_vram_bytes is not None else row.peak_rss_bytes),
         figures.joules_per_token(row.energy_j_per_token),
         figures.UNKNOWN if row.mbu is None else figures.percent(row.mbu * 100),
+        figures.percent(row.dram_active_percent),
         figures.UNKNOWN if row.first_difference is None else str(row.first_difference),
         figures.yes_no(row.in_effect),
     ]

@@ -18,6 +18,7 @@ from tui.verdict_text import said_of
 OPTIONAL: Final[tuple[tuple[str, Callable[[ComparisonRow], str]], ...]] = (
     ("J/tok", lambda row: joules_per_token(row.energy_j_per_token)),
     ("MBU", lambda row: UNKNOWN if row.mbu is None else percent(row.mbu * 100)),
+    ("DRAM", lambda row: percent(row.dram_active_percent)),
     ("1st diff.", lambda row: UNKNOWN if row.first_difference is None else str(row.first_difference)),
 )
 

@@ -172,6 +172,14 @@ def _floor(row: ComparisonRow) -> Piece:
 
 
 BEFORE_THE_VERDICT = "in effect"
+
+
+def _of_bandwidth(row: ComparisonRow) -> str:
+    """The share worked out from bytes and tokens/s, and what the GPU's own counters say of its DRAM where they do."""
+    dram = row.dram_active_percent
+    return _share(row.mbu) + ("" if dram is None else f" · DRAM {figures.percent(dram)}")
+
+
 LINES: tuple[Line, ...] = (
     ("tok/s ±95 %", _rate),
     ("× reference", _ratio),
@@ -186,7 +194,7 @@ LINES: tuple[Line, ...] = (
     ("VRAM peak", lambda row: _plain(figures.size(row.peak_vram_bytes))),
     ("RSS peak", lambda row: _plain(figures.size(row.peak_rss_bytes))),
     ("J/token", lambda row: _plain(figures.joules_per_token(row.energy_j_per_token))),
-    ("of bandwidth", lambda row: _plain(_share(row.mbu))),
+    ("of bandwidth", lambda row: _plain(_of_bandwidth(row))),
     ("load", lambda row: _plain(figures.duration(row.load_s_median))),
     ("warm-up", lambda row: _plain(figures.duration(row.warmup_s_median))),
     ("requests", lambda row: _plain(f"{row.requests} in {row.blocks} blocks")),
