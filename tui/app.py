@@ -14,6 +14,7 @@ from textual.screen import Screen
 
 from sessions.store import Store
 from tui.link import Link, PacedDriver
+from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
 from tui.settings import Settings, load_settings, save_theme
 from tui.terminal_text import plain
@@ -164,6 +165,10 @@ class Workbench(App[None]):
 
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(self.screen))
+
+    def action_command_palette(self) -> None:
+        if self.use_command_palette and not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)

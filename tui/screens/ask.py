@@ -12,10 +12,11 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from tui.screens.dismissed_once import DismissedOnce
 from tui.terminal_text import plain, printable
 
 
-class Confirm(ModalScreen[bool]):
+class Confirm(DismissedOnce, ModalScreen[bool]):
     """Asks before something is done that cannot be taken back; escape is no."""
 
     CSS_PATH = "ask.tcss"
@@ -37,7 +38,7 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(yes)
 
 
-class AskText(ModalScreen[str | None]):
+class AskText(DismissedOnce, ModalScreen[str | None]):
     """Asks for a line of text; escape gives None."""
 
     CSS_PATH = "ask.tcss"

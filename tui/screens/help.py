@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from tui.screens.dismissed_once import DismissedOnce
 from tui.settings import FILE
 from tui.widgets.facts import Fact, Facts
 
@@ -26,7 +27,7 @@ MARKS = (
 )
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(DismissedOnce, ModalScreen[None]):
     """The keys of the screen below, then those that hold everywhere."""
 
     CSS_PATH = "help.tcss"
