@@ -50,7 +50,8 @@ async def test_a_command_is_carried_out_however_fast_enter_is_pressed(bare: Path
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_keys_at_random_do_not_end_it(seed: int, tmp_path: Path) -> None:
+async def test_keys_at_random_do_not_end_it(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where exports go
     drawn = random.Random(seed)  # noqa: S311 - keys, not secrets
     app = workbench(make_saved(tmp_path))
     async with app.run_test(size=(80, 24)) as pilot:
