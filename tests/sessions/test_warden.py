@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from sessions.warded_process import Verdict, WardedProcess
-from sessions.warden import become_subreaper, kill_descendants
+from sessions.warden import PR_SET_CHILD_SUBREAPER, become_subreaper, kill_descendants, prctl
 from tests.sessions.processes import described, end_all, processes_of, until
 
 LEAVES_OTHERS = """
@@ -176,8 +176,16 @@ def test_when_its_conductor_is_killed_nothing_lives_on(tmp_path: Path) -> None:
     assert_nothing_in(tmp_path)
 
 
+@pytest.fixture
+def subreaper() -> Iterator[None]:
+    """The tests' own process is one, as every conductor is; strays of later tests are not its children."""
+    become_subreaper()
+    yield
+    prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+@pytest.mark.usefixtures("subreaper")
 def test_when_it_is_killed_its_program_dies_and_the_conductor_reaps_the_strays(start: Start, tmp_path: Path) -> None:
-    become_subreaper()  # as every conductor is
     process = start(LEAVES_OTHERS + "\ntime.sleep(1000)")
     until(lambda: (tmp_path / "daemon").is_file() and (tmp_path / "child").is_file(), "both have started", 20)
     program = running(process)
