@@ -183,12 +183,13 @@ def test_the_articles_shape_is_known_before_it_is_made(tmp_path: Path) -> None:
 
 
 def test_a_stopped_preparation_leaves_nothing(tmp_path: Path, torch_interpreter: Interpreter) -> None:
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = set(listed.read_text().split())  # dead sessions of other tests, say
     children: set[str] = set()
 
     def stop(progress: Progress) -> None:
         if progress.detail.startswith("importing"):
-            me = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-            children.update(me)
+            children.update(set(listed.read_text().split()) - before)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
