@@ -31,12 +31,12 @@ from sessions.observer_effect import (
     AGAIN,
     APP,
     BARE,
-    CONDITIONS,
-    JOURNAL,
     SLOW_APP,
     TELEMETRY,
+    WATCHED,
     Calibration,
     Slot,
+    conditions_with,
     drawn_order,
     effects,
     keep,
@@ -62,8 +62,8 @@ from sessions.viewer_terminal import ViewerTerminal
 from sessions.warden import become_subreaper
 
 PAUSE_S: Final = 0.4
-WITH_TELEMETRY: Final = frozenset({TELEMETRY, JOURNAL, APP, SLOW_APP})
-WITH_JOURNAL: Final = frozenset({JOURNAL, APP, SLOW_APP})
+WITH_JOURNAL: Final = frozenset(WATCHED)
+WITH_TELEMETRY: Final = WITH_JOURNAL | {TELEMETRY}
 SLOW_LINK_BYTES_S: Final = 50_000.0
 
 
@@ -86,7 +86,7 @@ class Calibrator:
         told: Callable[[str, int, int], None],
     ) -> None:
         self._plan, self._home, self._commands, self._told = plan, home, viewers, told
-        self._conditions = [c for c in (*CONDITIONS, SLOW_APP) if c not in (JOURNAL, APP, SLOW_APP) or c in viewers]
+        self._conditions = conditions_with(viewers)
         self._slots: list[Slot] = []
         self._viewers: dict[str, ViewerTerminal] = {}
         self._feed: TelemetryFeed | None = None
@@ -103,7 +103,7 @@ class Calibrator:
     @staticmethod
     def requests_of(rounds: int, viewers: Mapping[str, Sequence[str]]) -> int:
         """Requests that a block of so many rounds makes."""
-        return rounds * 2 * (4 + len(viewers))
+        return rounds * 2 * len(conditions_with(viewers))
 
     def carry_out(self) -> Calibration:
         """Prepare, run every block, and keep the result. Raises CalibrationError, SessionError, HomeError."""
@@ -111,6 +111,9 @@ class Calibrator:
         keep_to(shared_out().workbench)
         cache = subfolder(self._home, CACHE)
         place = subfolder(cache, "calibrations")
+        for left in place.iterdir():  # by one that was killed
+            if not any(SessionFolder(path).is_live() for path in left.glob("sessions/*")):
+                shutil.rmtree(left, ignore_errors=True)
         folder, lock = create(place / str(os.getpid()) / "sessions", self._plan, asdict(clock_anchors()))
         devices = DeviceLock(self._plan.gpu_uuids or [self._plan.device], "a calibration")
         try:

@@ -25,10 +25,6 @@ class Cores:
     workbench: frozenset[int]
     runner: frozenset[int]
 
-    @property
-    def apart(self) -> bool:
-        return not self.workbench & self.runner
-
 
 def siblings_of(cpu: int) -> frozenset[int]:
     """The hardware threads of a CPU's physical core, itself among them; only itself where the kernel does not say."""

@@ -9,18 +9,18 @@ is estimated from the rounds' paired log ratios. `bare again` is the bare loop o
 
 from __future__ import annotations
 
-import math
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean, median
 from typing import Any, Final
 
 import msgspec
 
 from methods.home import CACHE, HomeError, private_folder, write_atomically
-from sessions.statistics import log_ratios, mean_interval, paired_ratio
+from sessions.statistics import paired_ratio
 
 BARE: Final = "bare"
 AGAIN: Final = "bare again"
@@ -29,7 +29,8 @@ TELEMETRY: Final = "+ telemetry"
 JOURNAL: Final = "+ journal, a viewer"
 APP: Final = "+ the full-screen app"
 SLOW_APP: Final = "+ the app, slow link"
-CONDITIONS: Final = (BARE, AGAIN, RUNNER, TELEMETRY, JOURNAL, APP)
+WATCHED: Final = (JOURNAL, APP, SLOW_APP)  # a viewer's each
+CONDITIONS: Final = (BARE, AGAIN, RUNNER, TELEMETRY, *WATCHED)
 FILE: Final = "observer-effects.json"
 BETWEEN: Final = " · "
 
@@ -94,6 +95,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def conditions_with(viewers: Collection[str]) -> list[str]:
+    """The conditions of a calibration with these viewers, in the order of what is there."""
+    return [condition for condition in CONDITIONS if condition not in WATCHED or condition in viewers]
+
+
 def drawn_order(conditions: Sequence[str], seed: int) -> list[str]:
     """One round: every condition once in an order that is drawn, then the same backwards."""
     order = list(conditions)
@@ -109,30 +115,26 @@ def effects(slots: Sequence[Slot]) -> list[Effect]:
     found = []
     for condition in dict.fromkeys(slot.condition for slot in slots):
         pairs = [
-            (_geometric(values[condition]), _geometric(values[BARE]))
+            (geometric_mean(values[condition]), geometric_mean(values[BARE]))
             for values in by_round.values()
             if len(values[condition]) == len(values[BARE]) == 2
         ]
-        if not pairs:
+        own = [pair[0] for pair in pairs]
+        ratio = paired_ratio(own, [pair[1] for pair in pairs])
+        if ratio is None:
             continue
-        own, bare = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        ratio = paired_ratio(own, bare)
-        interval = mean_interval(log_ratios(own, bare))
+        interval = ratio.interval()
         found.append(
             Effect(
                 condition=condition,
-                tok_s_median=sorted(own)[len(own) // 2],
+                tok_s_median=median(own),
                 rounds=len(pairs),
-                cost=1 - (ratio.ratio if ratio else 1.0),
-                cost_low=1 - math.exp(interval.high) if interval else None,
-                cost_high=1 - math.exp(interval.low) if interval else None,
+                cost=1 - ratio.ratio,
+                cost_low=1 - interval.high if interval else None,
+                cost_high=1 - interval.low if interval else None,
             )
         )
     return found
-
-
-def _geometric(values: Sequence[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def keep(home: Path, key: str, calibration: Calibration) -> None:

@@ -12,6 +12,7 @@ import pty
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -20,14 +21,24 @@ from typing import Final
 
 import psutil
 
+from sessions.warden import PR_SET_PDEATHSIG
+
 CHUNK: Final = 65_536
 SLOW_CHUNK: Final = 512
 LAST_BYTES: Final = 300
 END_S: Final = 5.0
+# Stopped as it may be, a viewer must not outlive who started it: PR_SET_PDEATHSIG holds through exec.
+DYING_WITH_PARENT: Final = (
+    "import ctypes, os, signal, sys;"
+    f" ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, signal.SIGKILL); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 class ViewerTerminal:
-    """Starts `command` on a terminal of `columns` × `rows` that takes `bytes_s` bytes a second (None: as they come)."""
+    """Starts `command`, its program by path, on a terminal of `columns` × `rows`.
+
+    `bytes_s` is how many bytes a second the terminal takes; None: as they come.
+    """
 
     def __init__(
         self,
@@ -43,7 +54,7 @@ class ViewerTerminal:
         os.set_inheritable(self._master, False)
         try:
             self._process = subprocess.Popen(
-                list(command),
+                [sys.executable, "-I", "-c", DYING_WITH_PARENT, *command],
                 stdin=slave,
                 stdout=slave,
                 stderr=slave,

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 
+import psutil
 import pytest
 
 from methods.home import CACHE
 from sessions import observer_effect
-from sessions.observer_effect import AGAIN, APP, BARE, CONDITIONS, JOURNAL, RUNNER, Slot, drawn_order, effects
-from tests.sessions.processes import processes_of
-from tests.sessions.workplace import Workplace
+from sessions.observer_effect import (
+    AGAIN,
+    APP,
+    BARE,
+    CONDITIONS,
+    JOURNAL,
+    RUNNER,
+    Slot,
+    conditions_with,
+    drawn_order,
+    effects,
+)
+from tests.sessions.processes import processes_of, until
+from tests.sessions.workplace import KASOKU, Workplace
 
 
 def rounds(cost: dict[str, float], drift: float, count: int) -> list[Slot]:
@@ -72,7 +85,7 @@ def test_calibrate_measures_every_condition_keeps_the_result_and_leaves_nothing_
     said = work.kasoku(*arguments, "--model", str(work.model), "--device", "cpu")
     assert said.code == 0, said.err
     told = json.loads(said.out)
-    assert {effect["condition"] for effect in told["effects"]} == set(CONDITIONS)
+    assert {effect["condition"] for effect in told["effects"]} == set(conditions_with({JOURNAL, APP}))
     for effect in told["effects"]:
         assert 100 < effect["tok_s_median"] <= 410
         assert effect["rounds"] == 4
@@ -94,6 +107,26 @@ def test_calibrate_measures_every_condition_keeps_the_result_and_leaves_nothing_
     assert not processes_of(work.home)
 
 
+def test_one_that_is_killed_leaves_no_viewer_and_the_next_takes_its_files_away(work: Workplace) -> None:
+    work.method("steady", rate=400.0)
+    arguments = ("calibrate", "steady", "--blocks", "1", "--max-new-tokens", "40", "--model", str(work.model))
+
+    def resting() -> list[psutil.Process]:
+        """The viewers that are stopped: those of conditions that are not the present one."""
+        return [each for each in processes_of(work.home) if each.status() == psutil.STATUS_STOPPED]
+
+    process = psutil.Popen([str(KASOKU), *arguments, "--rounds", "99"], stderr=subprocess.DEVNULL)
+    until(resting, "a viewer rests")
+    process.kill()
+    process.wait()
+    until(lambda: not processes_of(work.home), "nothing of it is left running", 20)
+    assert list((work.home / CACHE / "calibrations").iterdir())
+    said = work.kasoku(*arguments, "--rounds", "1")
+    assert said.code == 0, said.err
+    assert "too few rounds: 3 are needed" in said.out
+    assert not list((work.home / CACHE / "calibrations").iterdir())
+
+
 def test_a_method_that_fails_is_a_sentence(work: Workplace) -> None:
     work.method("broken", fault="exception", at="load")
     said = work.kasoku("calibrate", "broken", "--blocks", "1", "--rounds", "3", "--model", str(work.model))
@@ -107,3 +140,6 @@ def test_an_unknown_method_is_refused_before_anything_starts(work: Workplace) ->
     said = work.command("calibrate", "basline")
     assert said.code == 2
     assert "baseline" in said.err
+    said = work.command("calibrate", "baseline", "--rounds", "0")
+    assert said.code == 2
+    assert "--rounds 0 makes no calibration" in said.err

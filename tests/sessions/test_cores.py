@@ -22,14 +22,12 @@ def paired(distance: int) -> Callable[[int], frozenset[int]]:
 def test_two_cores_are_shared() -> None:
     cores = shared_out(frozenset({0, 1}), lambda cpu: frozenset({cpu}))
     assert cores.workbench == cores.runner == {0, 1}
-    assert not cores.apart
 
 
 def test_of_eight_hardware_threads_on_four_cores_the_workbench_gets_the_last_core_whole() -> None:
     cores = shared_out(frozenset(range(8)), paired(4))
     assert cores.workbench == {3, 7}
     assert cores.runner == {0, 1, 2, 4, 5, 6}
-    assert cores.apart
 
 
 def test_of_sixteen_cores_it_gets_two() -> None:

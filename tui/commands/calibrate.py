@@ -28,6 +28,10 @@ SLOW = {SLOW_APP: (sys.executable, "-P", "-m", "tui.command_line")}
 
 def calibrate(options: argparse.Namespace) -> int:
     """Measure, keep, and print the effect of each part."""
+    if options.rounds < 1:
+        raise UsageError(
+            f"--rounds {options.rounds} makes no calibration: ask for 3 or more, which is the least for an interval."
+        )
     viewers = VIEWERS | (SLOW if options.slow_link else {})
     per_block = Calibrator.requests_of(options.rounds, viewers)
     try:
