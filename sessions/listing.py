@@ -20,6 +20,7 @@ KEPT_NAME: Final = "listed-sessions.msgpack"
 KEPT_VERSION: Final = 1
 KEEP_FROM: Final = 200  # sessions; fewer are read faster than it is worth a file
 WRITE_FROM: Final = 32  # rows read anew; fewer are read faster again than the file is written
+UNREADABLE: Final = "unreadable"
 SETTLED_NS: Final = 2_000_000_000  # a file changed later than this could change again within one step of its clock
 
 
@@ -78,9 +79,6 @@ def listed(sessions: Path, ids: Sequence[str]) -> list[Listed]:
     if len(ids) >= KEEP_FROM and anew >= WRITE_FROM:
         _write(path, keep)
     return rows
-
-
-UNREADABLE: Final = "unreadable"
 
 
 def _look(path: str) -> tuple[int, int, int] | None:
