@@ -228,7 +228,8 @@ def key_took(shown: list[Frame], pressed: float) -> float:
 
 def watched_speed(method: str, model: str) -> list[str]:
     """What the workbench on either link costs a real method's tokens/s, as `kasoku calibrate` says it."""
-    command = [sys.executable, "-P", "-m", "tui.command_line", "calibrate", method, "--model", model, "--slow-link"]
+    command = [sys.executable, "-P", "-m", "tui.command_line", "calibrate", method, "--model", model]
+    command += ["--only", "app", "--only", "slow-link"]
     done = subprocess.run(
         [*command, "--threads", "1", "--max-new-tokens", "200"], capture_output=True, text=True, check=False
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -74,7 +74,8 @@ class CalibrationError(Exception):
 class Calibrator:
     """`plan` has one method, and `rounds` rounds of requests a block: see `requests_of`.
 
-    `viewers` maps JOURNAL, APP or SLOW_APP to the command that follows a session whose id is put in for "{session}".
+    `parts` are the conditions beside the two bare ones, each of WATCHED with the command of its viewer, in which
+    "{session}" stands for the id of the session that it follows; the others have none.
     `told` hears what goes on: the phase, how many requests are over, how many there are.
     """
 
@@ -82,11 +83,12 @@ class Calibrator:
         self,
         plan: Plan,
         home: Path,
-        viewers: Mapping[str, Sequence[str]],
+        parts: Mapping[str, Sequence[str]],
         told: Callable[[str, int, int], None],
     ) -> None:
-        self._plan, self._home, self._commands, self._told = plan, home, viewers, told
-        self._conditions = conditions_with(viewers)
+        self._plan, self._home, self._told = plan, home, told
+        self._commands = {condition: command for condition, command in parts.items() if command}
+        self._conditions = conditions_with(parts)
         self._slots: list[Slot] = []
         self._viewers: dict[str, ViewerTerminal] = {}
         self._feed: TelemetryFeed | None = None
@@ -101,9 +103,9 @@ class Calibrator:
         self._app_before = 0.0
 
     @staticmethod
-    def requests_of(rounds: int, viewers: Mapping[str, Sequence[str]]) -> int:
+    def requests_of(rounds: int, parts: Collection[str]) -> int:
         """Requests that a block of so many rounds makes."""
-        return rounds * 2 * len(conditions_with(viewers))
+        return rounds * 2 * len(conditions_with(parts))
 
     def carry_out(self) -> Calibration:
         """Prepare, run every block, and keep the result. Raises CalibrationError, SessionError, HomeError."""

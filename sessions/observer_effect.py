@@ -86,7 +86,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
     def sentence(self) -> str:
         """What it means, for people."""
-        effect = self.effect(JOURNAL)
+        effect = self.effect(JOURNAL) or self.effect(APP)
         if effect is None or effect.cost_low is None or effect.cost_high is None:
             return ""
         return (
@@ -95,9 +95,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def conditions_with(viewers: Collection[str]) -> list[str]:
-    """The conditions of a calibration with these viewers, in the order of what is there."""
-    return [condition for condition in CONDITIONS if condition not in WATCHED or condition in viewers]
+def conditions_with(parts: Collection[str]) -> list[str]:
+    """The conditions of a calibration of these parts, in the order of what is there; both bare ones always are."""
+    return [condition for condition in CONDITIONS if condition in (BARE, AGAIN) or condition in parts]
 
 
 def drawn_order(conditions: Sequence[str], seed: int) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 EXIT_OK, EXIT_METHOD_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+CALIBRATED_PARTS = ("runner", "telemetry", "viewer", "app", "slow-link")  # as `calibrate --only` calls them
 
 
 class UsageError(Exception):
@@ -216,7 +217,13 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     calibrate.add_argument("--model", metavar="M", help="as for run")
     calibrate.add_argument("--device", metavar="cpu|N", help="as for run")
     calibrate.add_argument("--threads", type=int, metavar="N", help="CPU threads, as for run")
-    calibrate.add_argument("--slow-link", action="store_true", help="the app on a link of 50 KB/s too")
+    calibrate.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        choices=CALIBRATED_PARTS,
+        help="spend the rounds on this part of the workbench (again for more; default: all but the slow link)",
+    )
     calibrate.add_argument("--json", action="store_true")
     calibrate.set_defaults(command="tui.commands.calibrate:calibrate")
     doctor = commands.add_parser("doctor", help="what on this machine stands in the way of good measurements")

@@ -18,8 +18,8 @@ from sessions.observer_effect import (
     CONDITIONS,
     JOURNAL,
     RUNNER,
+    SLOW_APP,
     Slot,
-    conditions_with,
     drawn_order,
     effects,
 )
@@ -85,7 +85,7 @@ def test_calibrate_measures_every_condition_keeps_the_result_and_leaves_nothing_
     said = work.kasoku(*arguments, "--model", str(work.model), "--device", "cpu")
     assert said.code == 0, said.err
     told = json.loads(said.out)
-    assert {effect["condition"] for effect in told["effects"]} == set(conditions_with({JOURNAL, APP}))
+    assert {effect["condition"] for effect in told["effects"]} == set(CONDITIONS) - {SLOW_APP}
     for effect in told["effects"]:
         assert 100 < effect["tok_s_median"] <= 410
         assert effect["rounds"] == 4
@@ -105,6 +105,19 @@ def test_calibrate_measures_every_condition_keeps_the_result_and_leaves_nothing_
     assert not list((work.home / CACHE / "calibrations").iterdir())
     assert not (work.home / "sessions").exists() or not list((work.home / "sessions").iterdir())
     assert not processes_of(work.home)
+
+
+def test_only_the_parts_that_were_asked_for_take_rounds(work: Workplace) -> None:
+    work.method("steady", rate=400.0)
+    arguments = ("calibrate", "steady", "--blocks", "1", "--rounds", "2", "--max-new-tokens", "20", "--json")
+    said = work.kasoku(*arguments, "--only", "app", "--only", "runner", "--model", str(work.model), "--device", "cpu")
+    assert said.code == 0, said.err
+    assert {effect["condition"] for effect in json.loads(said.out)["effects"]} == {BARE, AGAIN, RUNNER, APP}
+    (kept,) = observer_effect.known(work.home).values()
+    assert [len([slot for slot in kept.slots if slot.condition == each]) for each in (BARE, RUNNER, APP)] == [4, 4, 4]
+    refused = work.kasoku(*arguments, "--only", "everything")
+    assert refused.code == 2
+    assert "choose from" in refused.err
 
 
 def test_one_that_is_killed_leaves_no_viewer_and_the_next_takes_its_files_away(work: Workplace) -> None:

@@ -12,18 +12,22 @@ import msgspec
 from methods.home import HomeError, config_folder, home
 from methods.progress import Progress
 from sessions.calibration import CalibrationError, Calibrator
-from sessions.observer_effect import APP, JOURNAL, SLOW_APP, Calibration
+from sessions.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
 from sessions.planning import PlanError, Wanted, make_plan
 from sessions.session_folder import SessionError
-from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.command_line import CALIBRATED_PARTS, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.terminal_text import json_document, one_line, plain
 
-VIEWERS = {
-    JOURNAL: (sys.executable, "-P", "-m", "tui.command_line", "attach", "{session}"),
-    APP: (sys.executable, "-P", "-m", "tui.command_line"),
+KASOKU = (sys.executable, "-P", "-m", "tui.command_line")
+PARTS: dict[str, tuple[str, ...]] = {
+    RUNNER: (),
+    TELEMETRY: (),
+    JOURNAL: (*KASOKU, "attach", "{session}"),
+    APP: KASOKU,
+    SLOW_APP: KASOKU,
 }
-SLOW = {SLOW_APP: (sys.executable, "-P", "-m", "tui.command_line")}
+CALLED = dict(zip(CALIBRATED_PARTS, PARTS, strict=True))
 
 
 def calibrate(options: argparse.Namespace) -> int:
@@ -32,8 +36,9 @@ def calibrate(options: argparse.Namespace) -> int:
         raise UsageError(
             f"--rounds {options.rounds} makes no calibration: ask for 3 or more, which is the least for an interval."
         )
-    viewers = VIEWERS | (SLOW if options.slow_link else {})
-    per_block = Calibrator.requests_of(options.rounds, viewers)
+    wanted = {CALLED[name] for name in options.only} or set(PARTS) - {SLOW_APP}
+    parts = {part: command for part, command in PARTS.items() if part in wanted}
+    per_block = Calibrator.requests_of(options.rounds, parts)
     try:
         plan = make_plan(
             Wanted(
@@ -58,7 +63,7 @@ def calibrate(options: argparse.Namespace) -> int:
             lines.report(Progress("calibrate", phase, done, total))
 
         try:
-            calibration = Calibrator(plan, home(), viewers, told).carry_out()
+            calibration = Calibrator(plan, home(), parts, told).carry_out()
         except (CalibrationError, SessionError, HomeError) as error:
             sys.stderr.write(f"kasoku: {one_line(str(error), 600)}\n")
             return EXIT_METHOD_FAILED
