@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
@@ -207,6 +208,16 @@ class Workbench(App[None]):
     def _on_terminal_supports_synchronized_output(self, message: messages.TerminalSupportsSynchronizedOutput) -> None:
         super()._on_terminal_supports_synchronized_output(message)
         self.link.answered()
+
+    # What Textual does not see to
+
+    def clear_selection(self) -> None:
+        """As Textual's, but also before the first screen is on its stack.
+
+        From Python 3.12 on a screen's inputs are mounted before that (Textualize/textual#6444).
+        """
+        with contextlib.suppress(ScreenStackError):
+            super().clear_selection()
 
     # Failures
 
