@@ -63,12 +63,17 @@ class Nvml(Source):
         return [reading for gpu in self.gpus for reading in gpu.fast()]
 
     def slow(self, turn: int) -> Sequence[Reading]:
-        """One GPU's energy, another's slow readings, and the utilisation by GPM of every other GPU."""
+        """One GPU's energy, another's slow readings, and of every GPU in turn its occupancy or its utilisation by GPM.
+
+        NVML's utilisation is of the last 1/6 s at the least: it has nothing new at every tick.
+        """
         gpus = self.gpus
         readings: list[Reading] = []
         for gpu in gpus:
             if (turn + gpu.index) % 2 == 0:  # two ticks are 200 ms: GPM wants more than 100
                 readings += gpu.gpm()
+            else:
+                readings += gpu.occupancy()
         cycle = max(TICKS_A_SECOND, len(gpus))
         energy_of, rest_of = turn % cycle, (turn + cycle // 2) % cycle
         if energy_of < len(gpus):

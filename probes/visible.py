@@ -82,7 +82,7 @@ def idlest_gpu(nvml: Nvml, among: Iterable[VisibleGpu] | None = None) -> Visible
     by_index = {gpu.index: gpu for gpu in nvml.gpus}
 
     def load(candidate: VisibleGpu) -> tuple[bool, bool, float, float, int]:
-        read = {reading.metric: reading.value for reading in by_index[candidate.index].fast()}
+        read = {reading.metric: reading.value for reading in by_index[candidate.index].occupancy()}
         used, total = read.get("memory_used_bytes"), read.get("memory_total_bytes")
         busy = read.get("utilisation_percent")
         silent = used is None or total is None

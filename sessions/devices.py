@@ -88,7 +88,7 @@ def _gpus(nvml: Nvml, spec: str, chosen: list[VisibleGpu]) -> Device:
 
 
 def _free_bytes(gpu: Gpu) -> int | None:
-    read = {reading.metric: reading.value for reading in gpu.fast()}
+    read = {reading.metric: reading.value for reading in gpu.occupancy()}
     total, used = read.get("memory_total_bytes"), read.get("memory_used_bytes")
     return int(total - used) if total is not None and used is not None else None
 

@@ -19,11 +19,13 @@ from tests.probes.fake_nvml import GIB, FakeNvml
 if TYPE_CHECKING:
     from probes.reading import Reading
 
-FAST = {
+OCCUPANCY = {
     "utilisation_percent": 98.0,
     "memory_used_bytes": 3.0 * GIB,
     "memory_reserved_bytes": 0.5 * GIB,
     "memory_total_bytes": 140.0 * GIB,
+}
+FAST = {
     "power_w": 312.5,
     "sm_clock_mhz": 1980.0,
     "throttle_reasons": 4.0,
@@ -65,9 +67,13 @@ def test_every_metric_is_read_in_its_unit() -> None:
     opened = nvml.open()
     assert values(opened) == {"gpus": 1.0}
     assert values(nvml.fast()) == FAST
-    read = values(ten_ticks(nvml))
+    readings = ten_ticks(nvml)
+    assert sum(reading.metric == "power_w" for reading in readings) == 10
+    assert sum(reading.metric == "utilisation_percent" for reading in readings) == 5
+    assert sum(reading.metric == "memory_used_bytes" for reading in readings) == 5
+    read = values(readings)
     assert read.pop("energy_j") is not None
-    assert read == FAST | SLOW | {"sm_active_percent": 97.0, "dram_active_percent": 24.5}
+    assert read == FAST | OCCUPANCY | SLOW | {"sm_active_percent": 97.0, "dram_active_percent": 24.5}
 
 
 def test_costs_can_be_summed_and_times_are_midpoints() -> None:
@@ -79,7 +85,7 @@ def test_costs_can_be_summed_and_times_are_midpoints() -> None:
     nvml = Nvml(FakeNvml(spend=spend), lambda: now[0])
     nvml.open()
     before = now[0]
-    readings = nvml.fast()
+    readings = [*nvml.gpus[0].occupancy(), *nvml.fast()]
     assert sum(reading.call_us for reading in readings) * 1000 == now[0] - before == 18_000
     memory = [reading for reading in readings if reading.metric.startswith("memory_")]
     assert [reading.call_us for reading in memory] == [7.0, 0.0, 0.0]
@@ -184,7 +190,7 @@ def test_memory_without_version_2_says_that_reserved_memory_is_counted_in() -> N
     nvml = Nvml(Old())
     opened = statuses(nvml.open())
     assert "update the driver" in opened["memory_reserved_bytes"]
-    read = values(nvml.fast())
+    read = values(nvml.gpus[0].occupancy())
     assert read["memory_used_bytes"] == 3.5 * GIB
     assert "memory_reserved_bytes" not in read
     assert nvml.gpus[0].notes["memory_used_bytes"]
@@ -280,13 +286,14 @@ def test_a_lost_gpu_says_so_for_every_metric_and_is_asked_again_once_a_second(er
     nvml = Nvml(library)
     nvml.open()
     library.fail["nvmlDeviceGetFieldValues", 0] = error
-    at_loss = [reading for reading in nvml.fast() if reading.source == "gpu0"]
-    assert {reading.metric for reading in at_loss} == set(FAST)
-    after_power = statuses(at_loss)
-    assert all(says in after_power[name] for name in ("power_w", "sm_clock_mhz", "throttle_reasons"))
+    at_loss = statuses(reading for reading in nvml.fast() if reading.source == "gpu0")
+    assert set(at_loss) == set(FAST)
+    assert all(says in status for status in at_loss.values())
     library.calls.clear()
     later = ten_ticks(nvml)
     assert library.calls.count(("nvmlDeviceGetFieldValues", 0)) == 1
+    of_the_lost = [reading for reading in later if reading.source == "gpu0" and reading.value is None]
+    assert {reading.metric for reading in of_the_lost} == set(FAST)
     assert sum(reading.source == "gpu1" and reading.metric == "power_w" for reading in later) == 10
     energies = {reading.source: reading for reading in nvml.energy_now()}
     assert energies["gpu0"].value is None
@@ -294,7 +301,7 @@ def test_a_lost_gpu_says_so_for_every_metric_and_is_asked_again_once_a_second(er
     assert energies["gpu1"].value is not None
     library.fail.clear()
     back = [reading for reading in ten_ticks(nvml, 10) if reading.source == "gpu0" and reading.value is not None]
-    assert {reading.metric for reading in back} >= set(FAST)
+    assert {reading.metric for reading in back} >= set(FAST | OCCUPANCY)
 
 
 def test_a_passing_fault_is_noted_and_the_next_reading_counts_again() -> None:
@@ -303,12 +310,12 @@ def test_a_passing_fault_is_noted_and_the_next_reading_counts_again() -> None:
     nvml = Nvml(library)
     nvml.open()
     assert "utilisation_percent" not in nvml.gpus[0].missing
-    (reading,) = (one for one in nvml.fast() if one.metric == "utilisation_percent")
+    (reading,) = (one for one in nvml.gpus[0].occupancy() if one.metric == "utilisation_percent")
     assert reading.value is None
     assert "NVML error 999" in reading.status
     assert "\x1b" not in reading.status
     library.fail.clear()
-    assert values(nvml.fast())["utilisation_percent"] == 98.0
+    assert values(nvml.gpus[0].occupancy())["utilisation_percent"] == 98.0
 
 
 def test_energy_now_asks_only_the_gpus_wanted() -> None:

@@ -181,13 +181,19 @@ def test_ticking_goes_on_after_a_source_hung() -> None:
     assert sampler.health.ticks >= 5
 
 
-def test_stopping_does_not_wait_for_the_next_tick() -> None:
+def test_it_stops_at_the_next_tick_without_taking_it_and_starts_once() -> None:
+    taken: list[object] = []
     first = threading.Event()
-    clock_source = Spending(FakeClock())
-    sampler = Sampler([clock_source], lambda readings: first.set(), interval_ns=3600 * SECOND)
+
+    def take(readings: object) -> None:
+        taken.append(readings)
+        first.set()
+
+    sampler = Sampler([Spending(FakeClock())], take)
     sampler.start()
     assert first.wait(30)
     assert sampler.stop(timeout_s=30)
+    assert len(taken) == sampler.health.ticks
     with pytest.raises(RuntimeError, match="make a new one"):
         sampler.start()
 

@@ -10,6 +10,8 @@ request    in which request (default 0, the first timed one)
 after      after how many tokens of it (default 2)
 once       a file: the fault happens only while it is not there, and makes it
 pids       a file that gets the ids of processes this engine leaves behind, one a line
+
+The variable SCRIPTED_IMPORT_S says how long importing it takes, in seconds (default 0).
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import time
 from pathlib import Path
 
 from kasoku_engine import Engine, UnsupportedError
+
+time.sleep(float(os.environ.get("SCRIPTED_IMPORT_S", "0")))
 
 VOCABULARY = 64
 # A title, the alternate screen, a question that the terminal answers, one-byte CSI, and rich's markup.

@@ -67,6 +67,7 @@ def folder(work: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Session
     )
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", str(as_pynvml(place / "module", faults)))
+        patched.setenv("SCRIPTED_IMPORT_S", "0.5")  # as real packages take, so that memory is read meanwhile
         folder = launch(work.home, plan)
     planned = {**FAULTS, "hangs": HANGS}
     for name in (block.method for block in plan.order()):
