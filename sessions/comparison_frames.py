@@ -195,6 +195,8 @@ def _refuse_lacking(frame: str, rows: pl.DataFrame, files: Mapping[str, str], pr
         for row in counts.iter_rows(named=True):
             if lacking := [name for name in needed if row[name] == 0]:
                 problems.setdefault(row["session"], f"its {frame} lack {', '.join(lacking)}")
-    for session in files.values():
-        if frame == "runs" and session not in problems and not (rows["session"] == session).any():
-            problems.setdefault(session, "nothing was measured in it")
+    if frame == "runs":
+        measured = set(rows["session"].unique())
+        for session in files.values():
+            if session not in measured:
+                problems.setdefault(session, "nothing was measured in it")

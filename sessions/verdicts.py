@@ -7,6 +7,7 @@ comparison. What is not decided says how many more blocks would probably decide 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -91,10 +92,13 @@ def blocks_to_decide(ratio: LogRatio, level: float) -> int | None:
     if ratio.error is None:
         return None
     spread = ratio.error * math.sqrt(ratio.blocks)
-    for blocks in range(max(LEAST_BLOCKS, ratio.blocks + 1), ratio.blocks + MOST_MORE + 1):
+
+    def decides(blocks: int) -> bool:
         degrees = ratio.degrees * (blocks - 1) / max(1, ratio.blocks - 1)
         half = t_quantile(1 - level, degrees) * spread / math.sqrt(blocks)
         low, high = math.exp(ratio.mean - half), math.exp(ratio.mean + half)
-        if low > 1 + THRESHOLD or high < 1 - THRESHOLD or largest_difference(Interval(1, low, high)) <= SMALL:
-            return blocks - ratio.blocks
-    return None
+        return low > 1 + THRESHOLD or high < 1 - THRESHOLD or largest_difference(Interval(1, low, high)) <= SMALL
+
+    numbers = range(max(LEAST_BLOCKS, ratio.blocks + 1), ratio.blocks + MOST_MORE + 1)
+    place = bisect_left(numbers, True, key=decides)  # more blocks narrow the interval: once decided, ever decided
+    return numbers[place] - ratio.blocks if place < len(numbers) else None

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.coverage import WORLDS, simulate
 from sessions.statistics import LogRatio, paired_ratio
-from sessions.verdicts import blocks_to_decide, judge
+from sessions.verdicts import blocks_to_decide, judge, largest_difference
 
 
 def ratio_of(*ratios: float) -> LogRatio:
@@ -71,3 +72,20 @@ def test_intervals_hold_the_truth_and_equals_are_seldom_told_apart(world: object
     assert rates.false_positives <= 0.05
     assert rates.family <= 0.05
     assert rates.power >= 0.85
+
+
+@pytest.mark.parametrize("spread", [0.003, 0.01, 0.03, 0.08, 0.2])
+@pytest.mark.parametrize("mean", [0.0, 0.02, 0.1])
+def test_the_number_of_blocks_that_would_decide_is_the_least_one(mean: float, spread: float) -> None:
+    ratio = paired_ratio([math.exp(mean + spread * step) for step in (-1, 0, 1, 0.5)], [1.0] * 4)
+    assert ratio is not None
+    more = blocks_to_decide(ratio, 0.05)
+
+    def decided(blocks: int) -> bool:
+        error = (ratio.error or 0) * math.sqrt(ratio.blocks / blocks)
+        verdict = replace(ratio, blocks=blocks, degrees=blocks - 1, error=error).interval(0.95)
+        assert verdict is not None
+        return verdict.low > 1.01 or verdict.high < 0.99 or largest_difference(verdict) <= 0.05
+
+    counted = next((blocks for blocks in range(5, 105) if decided(blocks)), None)
+    assert more == (None if counted is None else counted - 4)
