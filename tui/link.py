@@ -8,6 +8,7 @@ A terminal that has never answered is judged by what its pty has taken.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -108,7 +109,9 @@ class PacedDriver(LinuxDriver):
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self.link: Link = getattr(app, "link", None) or Link()
-        self._file = _CountedFile(cast("IO[str]", self._file), self.link)  # type: ignore[assignment]
+        shown = self._file is not None and self._file.isatty()  # not with `kasoku 2>log`: Textual draws on stderr
+        drawn_on = self._file if shown else sys.__stdout__
+        self._file = _CountedFile(cast("IO[str]", drawn_on), self.link)  # type: ignore[assignment]
 
     def write(self, data: str) -> None:
         self.link.queued(len(data))
