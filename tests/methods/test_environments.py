@@ -337,7 +337,9 @@ def test_the_build_of_torch_follows_the_driver_unless_it_is_named() -> None:
 
 
 def test_the_torch_environment_has_the_build_for_this_machine(assets: Path, config: Path) -> None:
-    newest, *_ = managed_environments.managed(assets, "torch")
+    own = f"{sys.version_info[0]}.{sys.version_info[1]}."  # the store is kept, and other Pythons may have used it
+    environments = managed_environments.managed(assets, "torch")
+    newest = next(each for each in environments if each.manifest.python_version.startswith(own))
     assert newest.manifest.backend == torch_builds.chosen_backend("auto", torch_builds.has_nvidia_driver())
     links = PackageInstaller(assets, "", lambda _: None, os.environ).find_links
     local = torch_builds.local_wheels(links, sys.version_info[:2], ["torch>=2.11,<3"])
