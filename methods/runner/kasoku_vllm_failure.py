@@ -1,4 +1,4 @@
-"""Why vLLM did not start: its core and workers fail in processes of their own, whose reasons are only in the log."""
+"""Why vLLM failed: its core and workers do so in processes of their own, whose reasons are only in the log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from kasoku_failure import UnsupportedError
 
 FAULT = re.compile(r"(?:^|[\s\]])((?:\w+\.)*\w*(?:Error|Exception|Interrupt)): (.+)$")
-NOT_THE_CAUSE = ("Engine core initialization failed", "WorkerProc initialization failed")
+NOT_STARTED = ("Engine core initialization failed", "WorkerProc initialization failed")
+NOT_THE_CAUSE = (*NOT_STARTED, "EngineCore encountered an issue")
 UNSUPPORTED_WORDS = (
     "does not recognize",
     "not supported",
@@ -28,7 +29,7 @@ def own_log_size() -> int | None:
 
 
 def explained(error: BaseException, log_began: int | None) -> BaseException:
-    """The error that stopped vLLM from starting. What happened in a child is only in the log: its first fault there."""
+    """The error that stopped vLLM. What happened in a child is only in the log: its first fault there since then."""
     text = str(error)
     if any(words in text for words in NOT_THE_CAUSE):
         fault = first_fault(log_began)
@@ -36,7 +37,8 @@ def explained(error: BaseException, log_began: int | None) -> BaseException:
             text = "%s: %s" % fault
             if any(words in text.lower() for words in UNSUPPORTED_WORDS):
                 return UnsupportedError("vLLM cannot run this here: %s" % fault[1])
-            return RuntimeError("vLLM's engine did not start: %s" % text)
+            begun = "did not start" if any(words in str(error) for words in NOT_STARTED) else "failed"
+            return RuntimeError("vLLM's engine %s: %s" % (begun, text))
         return error
     value_error = re.search(r"Value error, (.+?)(?: \[type=|$)", text, re.MULTILINE)
     cause = value_error.group(1) if value_error else text.split("\n")[0]

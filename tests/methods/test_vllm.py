@@ -12,7 +12,7 @@ import pytest
 from methods import evidence
 from methods.catalogue import Catalogue, load_catalogue
 from methods.interpreter import Interpreter
-from methods.models import Model
+from methods.models import Model, prepare
 from tests.methods.made_environment import made_environment
 from tests.methods.runner_process import Outcome, measure_job, run_in
 
@@ -200,3 +200,13 @@ def test_a_cause_that_only_a_child_knows_is_found_in_the_log(runs: Runs) -> None
 
     assert "vLLM's engine did not start: " in str(error["message"])
     assert "kv cache" in str(error["message"])
+
+
+def test_an_engine_that_fails_while_it_generates_says_why(
+    runs: Runs, assets: Path, torch_interpreter: Interpreter
+) -> None:
+    tiny = prepare("synthetic:tiny-llama", assets, torch_interpreter)  # heads of 16, which it has not on a CPU
+    error = runs.failing(EAGER, model_folder=str(tiny.folder))
+
+    assert error["kind"] == "unsupported"
+    assert "head_dim=16" in str(error["message"])
