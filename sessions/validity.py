@@ -271,7 +271,7 @@ def telemetry_gaps(window: pl.DataFrame, timed: pl.DataFrame) -> Iterable[Flag]:
 
 
 def gpu_gaps(window: pl.DataFrame, sources: Sequence[str], timed: pl.DataFrame) -> Iterable[Flag]:
-    """What a GPU was asked at every tick and did not tell for over a second of the timed part, and why not."""
+    """What a GPU was asked several times a second and did not tell for over a second of the timed part, and why not."""
     for source in sources:
         longest, silent, reason = 0.0, [], ""
         for metric in GPU_METRICS:

@@ -51,10 +51,9 @@ def kasoku(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-def test_every_screen_opens(kasoku: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "TERM": "xterm-256color", "KASOKU_HOME": str(tmp_path / "home")}
+def test_every_screen_opens(kasoku: str, home: Path) -> None:
     terminal = Terminal(100, 30)
-    terminal.start([kasoku], environment)
+    terminal.start([kasoku], {**os.environ, "TERM": "xterm-256color"})
     try:
         terminal.wait_for(lambda text: "max new tokens" in text and "Start" in text, 60, "the form")
         terminal.press(b"2")
@@ -64,11 +63,11 @@ def test_every_screen_opens(kasoku: str, tmp_path: Path) -> None:
         terminal.press(b"3")
         terminal.wait_for(lambda text: "b baseline" in text, 30, "the comparison")
         terminal.press(b"?")
-        terminal.wait_for(lambda text: "escape" in text, 30, "the help")
+        terminal.wait_for(lambda text: "Help: escape" in text, 30, "the help")
         terminal.press_each(b"\x1b", b"1")
         terminal.wait_for(lambda text: "max new tokens" in text, 30, "the form again")
         terminal.press(b"q")
         assert terminal.wait_until_ended(30) == 0
     finally:
         terminal.hang_up()
-    assert not (tmp_path / "home" / "workbench-failure.log").exists()
+    assert not (home / "workbench-failure.log").exists()

@@ -15,19 +15,18 @@ from sessions.calibration import CalibrationError, Calibrator
 from sessions.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
 from sessions.planning import PlanError, Wanted, make_plan
 from sessions.session_folder import SessionError
-from tui.command_line import CALIBRATED_PARTS, EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.terminal_text import json_document, one_line, plain
 
 KASOKU = (sys.executable, "-P", "-m", "tui.command_line")
-PARTS: dict[str, tuple[str, ...]] = {
-    RUNNER: (),
-    TELEMETRY: (),
-    JOURNAL: (*KASOKU, "attach", "{session}"),
-    APP: KASOKU,
-    SLOW_APP: KASOKU,
+PARTS: dict[str, tuple[str, tuple[str, ...]]] = {  # as --only calls it: its condition, and its viewer's command
+    "runner": (RUNNER, ()),
+    "telemetry": (TELEMETRY, ()),
+    "viewer": (JOURNAL, (*KASOKU, "attach", "{session}")),
+    "app": (APP, KASOKU),
+    "slow-link": (SLOW_APP, KASOKU),
 }
-CALLED = dict(zip(CALIBRATED_PARTS, PARTS, strict=True))
 
 
 def calibrate(options: argparse.Namespace) -> int:
@@ -36,8 +35,7 @@ def calibrate(options: argparse.Namespace) -> int:
         raise UsageError(
             f"--rounds {options.rounds} makes no calibration: ask for 3 or more, which is the least for an interval."
         )
-    wanted = {CALLED[name] for name in options.only} or set(PARTS) - {SLOW_APP}
-    parts = {part: command for part, command in PARTS.items() if part in wanted}
+    parts = dict(PARTS[name] for name in options.only or PARTS if options.only or name != "slow-link")
     per_block = Calibrator.requests_of(options.rounds, parts)
     try:
         plan = make_plan(

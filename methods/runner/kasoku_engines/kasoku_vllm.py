@@ -79,7 +79,7 @@ class VllmEngine(Engine):
         self._check_gpus(job)
         self.loop = asyncio.new_event_loop()
         self.log_began = own_log_size()
-        self.engine = self._done(self._start(job))
+        self.engine = self._completed(self._start(job))
         self.workers = self._ask("kasoku_loaded")
         self.log_began = own_log_size()
         first = self.workers[0]
@@ -106,7 +106,7 @@ class VllmEngine(Engine):
 
     def generate(self, request: Request, emit: object) -> str | None:
         parameters = self._sampling_parameters(request.max_new_tokens, request.stop_token_ids)
-        finish = self._done(self._stream(request.prompt_ids, parameters, emit))
+        finish = self._completed(self._stream(request.prompt_ids, parameters, emit))
         if not request.warmup:
             self.cached_of_timed.append(self.cached_of_last)
         return finish
@@ -117,7 +117,7 @@ class VllmEngine(Engine):
         parameters = self._sampling_parameters(request.max_new_tokens, request.stop_token_ids)
         parameters.output_kind = RequestOutputKind.FINAL_ONLY
         ids: list = []
-        self._done(self._stream(request.prompt_ids, parameters, ids.extend))
+        self._completed(self._stream(request.prompt_ids, parameters, ids.extend))
         return ids
 
     def cached_prompt_tokens(self) -> int | None:
@@ -151,7 +151,7 @@ class VllmEngine(Engine):
         try:
             self._ask("kasoku_profile_begins")
             parameters = self._sampling_parameters(PROFILED_TOKENS, ())
-            self._done(self._stream(self.job["prompts"][0], parameters, unheard))
+            self._completed(self._stream(self.job["prompts"][0], parameters, unheard))
             calls = self._ask("kasoku_profile_ends")[0]
         except Exception as error:  # the measurement is over and sound: what cannot be shown is said, and no more
             reason = "The profiled step failed: %s: %s" % (type(error).__name__, str(error).split("\n")[0])
@@ -178,7 +178,7 @@ class VllmEngine(Engine):
         )
         ids: list = []
         margins: list = []
-        self._done(self._stream(prompt_ids, parameters, ids.extend, margins))
+        self._completed(self._stream(prompt_ids, parameters, ids.extend, margins))
         return {"ids": ids, "margins": margins}
 
     def memory(self) -> dict:
@@ -355,9 +355,9 @@ class VllmEngine(Engine):
 
     def _ask(self, name: str) -> list:
         """Call a method of `WorkerFacts` in every worker."""
-        return self._done(self.engine.collective_rpc(name))
+        return self._completed(self.engine.collective_rpc(name))
 
-    def _done(self, awaitable: object) -> object:
+    def _completed(self, awaitable: object) -> object:
         """What it gives; where vLLM fails, the reason that its processes have left in the log."""
         try:
             return self.loop.run_until_complete(awaitable)
