@@ -101,6 +101,7 @@ class Calibrator:
         self._newest: tuple[int, int] = (0, 0)  # tokens of the request, and the last one's time
         self._app_cpu: list[tuple[float, float]] = []  # CPU seconds and seconds of the app's requests
         self._app_before = 0.0
+        self.stopped = False  # by ctrl+c, after whole rounds that are kept
 
     @staticmethod
     def requests_of(rounds: int, parts: Collection[str]) -> int:
@@ -108,7 +109,10 @@ class Calibrator:
         return rounds * 2 * len(conditions_with(parts))
 
     def carry_out(self) -> Calibration:
-        """Prepare, run every block, and keep the result. Raises CalibrationError, SessionError, HomeError."""
+        """Prepare, run every block, and keep the result. Raises CalibrationError, SessionError, HomeError.
+
+        Ctrl+c (KeyboardInterrupt) ends it with the rounds that are whole by then; it passes through if there are none.
+        """
         become_subreaper()
         keep_to(shared_out().workbench)
         cache = subfolder(self._home, CACHE)
@@ -142,8 +146,14 @@ class Calibrator:
         )
         prepared = self._prepared(folder)
         order = self._plan.order()
-        for position, block in enumerate(order, start=1):
-            self._block(folder, block, position, len(order), prepared, cache)
+        position = 0
+        try:
+            for position, block in enumerate(order, start=1):
+                self._block(folder, block, position, len(order), prepared, cache)
+        except KeyboardInterrupt:
+            if not effects(self._slots):
+                raise
+            self.stopped = True
         self._journal.close()
         machine = capture(self._nvml).as_json()
         cpu_s, seconds = (sum(column) for column in zip(*self._app_cpu, strict=True)) if self._app_cpu else (0.0, 0.0)
@@ -153,7 +163,7 @@ class Calibrator:
             device=self._plan.device,
             t_realtime_ns=time.time_ns(),
             tokens_per_request=self._plan.sampling.max_new_tokens,
-            processes=len(order),
+            processes=position,
             app_cpu_percent=100 * cpu_s / seconds if seconds else None,
             machine=machine,
             software=software(),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 
+import msgspec
 import psutil
 import pytest
 
 from methods.home import CACHE
 from sessions import observer_effect
+from sessions.journal import read_journal
 from sessions.observer_effect import (
     AGAIN,
     APP,
@@ -23,6 +26,7 @@ from sessions.observer_effect import (
     drawn_order,
     effects,
 )
+from sessions.records import RequestEnded
 from tests.sessions.processes import processes_of, until
 from tests.sessions.workplace import KASOKU, Workplace
 
@@ -137,6 +141,33 @@ def test_one_that_is_killed_leaves_no_viewer_and_the_next_takes_its_files_away(w
     said = work.kasoku(*arguments, "--rounds", "1")
     assert said.code == 0, said.err
     assert "too few rounds: 3 are needed" in said.out
+    assert not list((work.home / CACHE / "calibrations").iterdir())
+
+
+def test_one_that_is_interrupted_keeps_its_whole_rounds(work: Workplace) -> None:
+    work.method("steady", rate=400.0)
+    arguments = ["calibrate", "steady", "--blocks", "1", "--rounds", "99", "--max-new-tokens", "20", "--only", "viewer"]
+
+    def two_rounds_are_over() -> bool:
+        """A round is six requests, and the journal has those with a viewer."""
+        journals = (work.home / CACHE / "calibrations").rglob("journal.ndjson")
+        ended = [each for path in journals for each in read_journal(path) if isinstance(each, RequestEnded)]
+        return any(each.request >= 12 for each in ended)
+
+    command = [str(KASOKU), *arguments, "--model", str(work.model), "--json"]
+    with psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until(two_rounds_are_over, "two rounds are over")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Stopped before all 99 rounds; the whole ones are kept." in err
+    assert b"Traceback" not in err
+    (kept,) = observer_effect.known(work.home).values()
+    assert msgspec.to_builtins(kept) == json.loads(out)
+    assert {effect.condition for effect in kept.effects} == {BARE, AGAIN, JOURNAL}
+    assert {effect.rounds for effect in kept.effects} <= {2, 3}
+    assert kept.processes == 1
+    assert not processes_of(work.home)
     assert not list((work.home / CACHE / "calibrations").iterdir())
 
 

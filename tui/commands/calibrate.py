@@ -15,7 +15,7 @@ from sessions.calibration import CalibrationError, Calibrator
 from sessions.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
 from sessions.planning import PlanError, Wanted, make_plan
 from sessions.session_folder import SessionError
-from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.terminal_text import json_document, one_line, plain
 
@@ -61,7 +61,8 @@ def calibrate(options: argparse.Namespace) -> int:
             lines.report(Progress("calibrate", phase, done, total))
 
         try:
-            calibration = Calibrator(plan, home(), parts, told).carry_out()
+            calibrator = Calibrator(plan, home(), parts, told)
+            calibration = calibrator.carry_out()
         except (CalibrationError, SessionError, HomeError) as error:
             sys.stderr.write(f"kasoku: {one_line(str(error), 600)}\n")
             return EXIT_METHOD_FAILED
@@ -69,6 +70,10 @@ def calibrate(options: argparse.Namespace) -> int:
         sys.stdout.write(json_document(msgspec.to_builtins(calibration)))
     else:
         sys.stdout.write("\n".join(table(calibration)) + "\n")
+    if calibrator.stopped:
+        planned = options.blocks * options.rounds
+        sys.stderr.write(f"kasoku: Stopped before all {planned} rounds; the whole ones are kept.\n")
+        return EXIT_INTERRUPTED
     return EXIT_OK
 
 
