@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+
+from kasoku_engine import UnsupportedError
+
 PROCESSOR_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "penalty")
 
 
-def streamer_for(emit: object) -> object:
-    """A streamer that hands on each token's id as it comes; the first `put` is the prompt."""
-    from transformers.generation.streamers import BaseStreamer
+class Arrivals:
+    """Hands each id of a `generate` to `emit` when it has reached the host, without a wait of its own.
 
-    class TokenStreamer(BaseStreamer):
-        prompt_is_next = True
+    transformers gives a streamer an id after waiting for the device, in the middle of a step: what the host does from
+    there to the step's end then finds the device idle, 2.7 % of the tokens/s of a compiled decode step on an H200. Here
+    a stopping criterion only starts the copy. The loop itself waits at the end of each step, and `model` is asked for
+    the next inputs right after that: there the id is taken.
+    """
 
-        def put(self, value: object) -> None:
-            if self.prompt_is_next:
-                self.prompt_is_next = False
-                return
-            emit(value.tolist())
+    def __init__(self, model: object) -> None:
+        import torch
 
-        def end(self) -> None:
-            pass
+        on_cuda = model.device.type == "cuda"
+        self._newest = torch.zeros(1, dtype=torch.long, pin_memory=on_cuda)
+        self._copied = torch.cuda.Event() if on_cuda else None
+        self._emit: object = None
+        self._awaited = False
+        inputs_of = model.prepare_inputs_for_generation
 
-    return TokenStreamer()
+        @functools.wraps(inputs_of)  # transformers reads its signature
+        def inputs_after_taking(*arguments: object, **named: object) -> object:
+            if self._awaited:
+                self._take()
+            return inputs_of(*arguments, **named)
+
+        model.prepare_inputs_for_generation = inputs_after_taking
+
+    @contextlib.contextmanager
+    def to(self, emit: object) -> object:
+        """For one `generate`: the criteria to give it. The last id is handed out at the end."""
+        from transformers import StoppingCriteria, StoppingCriteriaList
+
+        arrivals = self
+
+        class Copying(StoppingCriteria):
+            def __call__(self, input_ids: object, scores: object, **more: object) -> bool:  # noqa: ARG002
+                arrivals._copy(input_ids)
+                return False  # and no tensor: before 4.39 that would be waited for
+
+        self._emit, self._awaited = emit, False
+        yield StoppingCriteriaList([Copying()])
+        if self._awaited:
+            self._take()
+
+    def _copy(self, input_ids: object) -> None:
+        if self._awaited:  # its time was missed, and a time of now would be wrong by a step
+            raise UnsupportedError("This model's `generate` does not ask the model for its inputs at every step.")
+        self._newest.copy_(input_ids[0, -1:], non_blocking=True)
+        if self._copied is not None:
+            self._copied.record()
+        self._awaited = True
+
+    def _take(self) -> None:
+        if self._copied is not None:
+            self._copied.synchronize()  # nothing to wait for, but where a loop does not wait itself
+        self._awaited = False
+        self._emit(self._newest.tolist())
 
 
 def stopping_at(length: int) -> object:

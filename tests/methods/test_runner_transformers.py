@@ -10,7 +10,7 @@ import pytest
 
 from methods.interpreter import Interpreter
 from methods.models import Model
-from tests.methods.runner_process import Outcome, measure_job, run_in
+from tests.methods.runner_process import RUNNER, Outcome, measure_job, run_in
 
 pytestmark = pytest.mark.model
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
@@ -52,6 +52,49 @@ print(json.dumps(model.generate(ids, do_sample=False, max_new_tokens=5, eos_toke
 
     assert plain.tokens(1)[1] == alone
     assert plain.tokens(3)[1] == alone
+
+
+def test_an_id_is_taken_when_its_step_is_over_and_nothing_waits_for_it_before(
+    torch_interpreter: Interpreter, default_model: Model
+) -> None:
+    """A streamer would get it before the loop looks whether to stop, which on CUDA costs a wait of its own."""
+    script = """
+import json, sys, torch
+sys.path.insert(0, sys.argv[2])
+from kasoku_transformers_hooks import Arrivals, UnsupportedError
+from transformers import AutoModelForCausalLM
+from transformers.generation import utils
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
+arrivals, events = Arrivals(model), []
+model.register_forward_pre_hook(lambda *_: events.append("step"))
+check = utils.StopCheck.__call__
+def checked(*arguments):
+    stop = check(*arguments)
+    events.append("stop?")
+    return stop
+utils.StopCheck.__call__ = checked
+ids = torch.tensor([[504, 3575, 282, 4649, 314]])
+with arrivals.to(events.append) as criteria:
+    out = model.generate(ids, do_sample=False, max_new_tokens=4, eos_token_id=None, stopping_criteria=criteria)
+heard = len(events)
+model.generate(ids, do_sample=False, max_new_tokens=1, eos_token_id=None)
+unheard = [event for event in events[heard:] if not isinstance(event, str)]
+said = ""
+try:
+    with arrivals.to(events.append) as (copying,):
+        copying(ids, None), copying(ids, None)
+except UnsupportedError as error:
+    said = str(error)
+print(json.dumps([out[0, 5:].tolist(), events[:heard], unheard, said]))
+"""
+    command = [str(torch_interpreter.python), "-I", "-c", script, str(default_model.folder), str(RUNNER)]
+    ran = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    assert ran.returncode == 0, ran.stderr.decode()
+    ids, events, unheard, said = json.loads(ran.stdout)
+    assert len(ids) == 4
+    assert events == [event for each in ids for event in ("step", "stop?", [each])]
+    assert unheard == []
+    assert "does not ask the model for its inputs at every step" in said
 
 
 def test_the_prompt_is_not_among_the_tokens(plain: Outcome) -> None:

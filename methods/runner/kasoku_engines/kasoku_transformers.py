@@ -20,7 +20,7 @@ from pathlib import Path
 import kasoku_children
 import kasoku_torch_facts as torch_facts
 from kasoku_engine import Engine, Request, UnsupportedError, peak_rss_bytes
-from kasoku_transformers_hooks import noting_margins, observed_processors, stopping_at, streamer_for
+from kasoku_transformers_hooks import Arrivals, noting_margins, observed_processors, stopping_at
 
 OPTIONS = (
     "attn_implementation",
@@ -36,7 +36,7 @@ UNKNOWN_MODEL = ("does not recognize this architecture", "Unrecognized configura
 
 
 class TransformersEngine(Engine):
-    """One model and `model.generate`; ids come out through a streamer that stamps and keeps them."""
+    """One model and `model.generate`; `Arrivals` has each id stamped as it comes."""
 
     def import_packages(self, job: dict) -> None:
         import torch
@@ -76,6 +76,7 @@ class TransformersEngine(Engine):
         if options.get("bettertransformer"):
             self._convert(model)
         self.bare_model = model
+        self.arrivals = Arrivals(model)
         self.generation_config = self._generation_config(job, model)
         model.generation_config = self.generation_config  # or transformers fills our gaps with the model's defaults
         self.model = torch.compile(model) if self.compile == "wrapper" else model
@@ -102,7 +103,8 @@ class TransformersEngine(Engine):
         self.torch.manual_seed(request.seed)
 
     def generate(self, request: Request, emit: object) -> str | None:
-        self._generate(request.prompt_ids, self.generation_config, streamer=streamer_for(emit))
+        with self.arrivals.to(emit) as criteria:
+            self._generate(request.prompt_ids, self.generation_config, stopping_criteria=criteria)
         return None
 
     def generate_bare(self, request: Request) -> list:
@@ -185,7 +187,7 @@ class TransformersEngine(Engine):
         return {**columns, "missing": missing}
 
     def close(self) -> None:
-        del self.model, self.bare_model
+        del self.model, self.bare_model, self.arrivals
         kasoku_children.end_descendants()  # torch's compiler keeps a pool of processes
 
     def _gpus(self, job: dict) -> dict:
