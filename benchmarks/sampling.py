@@ -9,7 +9,8 @@ then each NVML call spins for what it costs, `found` at ten calls a second on an
 
 First the whole sampler runs for so many minutes: the share of one core that its thread used by the kernel's count, how
 late its ticks came (p50, p99, the latest), how late the first and the last of them came (drift), and the ticks missed.
-Then, for a quarter of that time, each source is timed by itself.
+Then, for a quarter of that time, each source is timed by itself, and for another quarter a thread that only wakes up:
+that part is the machine's.
 """
 
 from __future__ import annotations
@@ -176,6 +177,23 @@ def sample(sources: Sequence[Source], seconds: float, pid: int, folder: Path) ->
     return sampler, clock, share
 
 
+def waking(seconds: float) -> float:
+    """Seconds of CPU that a thread takes for nothing but waking up at the sampler's deadlines: the machine's part."""
+    clock, used = MonotonicClock(), [0.0]
+
+    def wake() -> None:
+        deadline, never = clock.now_ns(), threading.Event()
+        for _ in range(int(seconds * 1e9 / INTERVAL_NS)):
+            deadline += INTERVAL_NS
+            clock.wait_until(deadline, never)
+        used[0] = time.thread_time()
+
+    thread = threading.Thread(target=wake)
+    thread.start()
+    thread.join()
+    return used[0]
+
+
 def quantile(values: Sequence[int], share: float) -> float:
     ordered = sorted(values)
     return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
@@ -204,6 +222,7 @@ def main() -> int:
         sampler, clock, share = sample([found, Host(), ProcessTree()], options.minutes * 60, pid, Path(name))
         timed = [TimedSource(source) for source in (gpus(), Host(), ProcessTree())]
         sample(timed, options.minutes * 15, pid, Path(name))
+    woken = waking(options.minutes * 15) / (options.minutes * 15)
     late = clock.late
     spread = f"p50 {quantile(late, 0.5) / 1e6:.3f} ms, p99 {quantile(late, 0.99) / 1e6:.3f} ms"
     edge = min(100, len(late) // 2)
@@ -221,6 +240,7 @@ def main() -> int:
             f"{source.name:14} {(fast + slow) / 1e3:.2f} % of one core: {fast:.0f} µs a tick at 10 Hz and {slow:.0f} µs"
             f" for what is slower, at most {source.longest_ns / 1e6:.1f} ms at once"
         )
+    print(f"waking up      {100 * woken:.2f} % of one core: {woken / 10 * 1e6:.0f} µs a tick that does nothing")
     bars = {
         f"under {SHARE_BAR:g} % of one core": 100 * share < SHARE_BAR or simulated > 1,
         f"p99 within {LATE_BAR_MS:g} ms": quantile(late, 0.99) <= LATE_BAR_MS * 1e6,
