@@ -325,6 +325,24 @@ def test_energy_now_asks_only_the_gpus_wanted() -> None:
     assert [reading.source for reading in nvml.energy_now()] == ["gpu0", "gpu1", "gpu2"]
 
 
+def test_energy_now_leaves_the_driver_to_the_sampler_after_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = FakeNvml(count=3)
+    nvml = Nvml(library)
+    nvml.open()
+    breaths: list[float] = []
+
+    def breathe(seconds: float) -> None:
+        breaths.append(seconds)
+        library.calls.append(("the sampler's turn", None))
+
+    monkeypatch.setattr("probes.nvml.time.sleep", breathe)
+    library.calls.clear()
+    nvml.energy_now()
+    energy, turn = "nvmlDeviceGetTotalEnergyConsumption", ("the sampler's turn", None)
+    assert library.calls == [(energy, 0), turn, (energy, 1), turn, (energy, 2)]
+    assert min(breaths) >= 0.01
+
+
 def test_energy_now_does_not_hang_with_the_driver() -> None:
     library = FakeNvml()
     nvml = Nvml(library)
