@@ -225,6 +225,7 @@ class LiveReducer:
         self._block_phase = ""
         self._position, self._of = 0, len(plan.methods) * plan.blocks
         self._block_started = 0
+        self._timed_since: int | None = None
         self._durations: dict[str, list[float]] = {}
         self._request: RequestStarted | None = None
         self._first_token: int | None = None
@@ -260,6 +261,8 @@ class LiveReducer:
                 self._start_block(record)
             case BlockPhase():
                 self._block_phase = record.phase
+                if record.phase == "timed":
+                    self._timed_since = record.t
                 self._tally(record.method).state = record.phase
             case Loaded():
                 self._tally(record.method).load_s = record.load_s
@@ -304,6 +307,7 @@ class LiveReducer:
         self._method, self._block = record.method, record.block
         self._position, self._of = record.position, record.of
         self._block_started = record.t
+        self._timed_since = None
         self._block_phase = "import"
         self._request = None
         self._tally(record.method).forget(record.block)
@@ -362,7 +366,8 @@ class LiveReducer:
         if record.error:
             tally.error = record.error
         if self._method == record.method and self._block == record.block:
-            self._durations.setdefault(record.method, []).append((record.t - self._block_started) / 1e9)
+            if record.status == "ok":  # one that failed says nothing about the others
+                self._durations.setdefault(record.method, []).append((record.t - self._block_started) / 1e9)
             self._method = self._block = self._request = None
             self._block_phase = ""
 
@@ -390,20 +395,33 @@ class LiveReducer:
         return sum(known) if known and len(known) == len(self._gpus) else None
 
     def _left_s(self) -> float | None:
-        """Blocks that are missing times what each method's blocks took until now (or the mean of all)."""
-        if self._status != "running" or not self._durations:
+        """What the blocks that are missing will take, each as long as those of its method (or the mean of all).
+
+        None while nothing is known: no block is over, or the present one takes longer than it should and is not timed.
+        """
+        if self._status != "running":
             return None
-        mean_all = statistics.fmean(value for values in self._durations.values() for value in values)
+        known = [value for values in self._durations.values() for value in values]
         left = 0.0
         for block in self._plan.order():
             if block.block in self._tally(block.method).statuses:
                 continue
-            known = self._durations.get(block.method)
-            expected = statistics.fmean(known) if known else mean_all
+            durations = self._durations.get(block.method) or known
+            expected = statistics.fmean(durations) if durations else None
             if (block.method, block.block) == (self._method, self._block):
-                expected = max(0.0, expected - (self._now - self._block_started) / 1e9)
+                expected = self._block_left_s(block.method, block.block, len(block.requests), expected)
+            if expected is None:
+                return None
             left += expected
-        return left
+        return left or None
+
+    def _block_left_s(self, method: str, block: int, requests: int, expected: float | None) -> float | None:
+        """Of the present block: at the pace of its own timed requests, else what is left of the time expected."""
+        done = len(self._tally(method).rates.get(block, ()))
+        if done and self._timed_since is not None:
+            return (self._now - self._timed_since) / 1e9 / done * max(0, requests - done)
+        left = 0.0 if expected is None else expected - (self._now - self._block_started) / 1e9
+        return left if left > 0 else None
 
     def snapshot(self) -> Live:
         """The session as of the last record."""

@@ -31,7 +31,7 @@ class RateCurve(DrawnLines):
         height = max(1, self.content_size.height)
         room = max(1, width - LABEL_WIDTH - 1)
         labels = [""] * height
-        labels[0] = f"{max(self._values[-room:], default=0):.0f}" if self._values else ""
+        labels[0] = figures.rate(max(self._values[-room:])) if self._values else ""
         labels[-1] = "tok/s"
         if height == 1:
             labels[0] = f"{figures.rate(self._now)}/s"

@@ -1,0 +1,100 @@
+"""What a viewer is told of a running session, from the journal's records alone: the time that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from sessions.live import LiveReducer
+from sessions.plan import Plan, PlannedMethod
+from sessions.records import (
+    AnyRecord,
+    BlockEnded,
+    BlockPhase,
+    BlockStarted,
+    Prepared,
+    RequestEnded,
+    RequestStarted,
+    Tokens,
+)
+
+SECOND = 10**9
+METHODS = [PlannedMethod(name=name, engine="e", environment="plain", reference=None) for name in ("one", "two")]
+
+
+def reducer(blocks: int = 1) -> LiveReducer:
+    """A session of two methods, four timed requests a block, that has been prepared."""
+    live = LiveReducer(Plan(methods=METHODS, blocks=blocks, requests=4 * blocks), "session")
+    live.feed(
+        Prepared(
+            t=0,
+            model={},
+            prompts=[[1]],
+            prompt_text=None,
+            prompt_template=False,
+            stop_token_ids=[],
+            interpreters={},
+            unavailable={},
+        )
+    )
+    return live
+
+
+def begun(method: str, at: int, block: int = 0) -> Iterable[AnyRecord]:
+    yield BlockStarted(t=at, method=method, block=block, position=1, of=2)
+
+
+def ended(method: str, at: int, status: str = "ok", block: int = 0) -> Iterable[AnyRecord]:
+    yield BlockEnded(t=at, method=method, block=block, status=status)
+
+
+def phase(method: str, name: str, at: int) -> Iterable[AnyRecord]:
+    yield BlockPhase(t=at, method=method, block=0, phase=name)
+
+
+def request(method: str, number: int, start: int, end: int) -> Iterable[AnyRecord]:
+    yield RequestStarted(t=start, method=method, block=0, request=number)
+    yield Tokens(t=end, method=method, block=0, request=number, index=0, times=[end - 1, end], ids=[1, 2])
+    yield RequestEnded(t=end, method=method, block=0, request=number, finish="length", output_tokens=2)
+
+
+def left(live: LiveReducer, *happened: Iterable[AnyRecord]) -> float | None:
+    for records in happened:
+        for record in records:
+            live.feed(record)
+    return live.snapshot().left_s
+
+
+def test_nothing_is_said_before_anything_is_known() -> None:
+    assert left(reducer(), begun("one", 0), phase("one", "load", 5 * SECOND)) is None
+
+
+def test_a_block_that_is_missing_takes_as_long_as_the_others() -> None:
+    live = reducer()
+    assert left(live, begun("one", 0), ended("one", 10 * SECOND)) == pytest.approx(10)
+    assert left(live, begun("two", 10 * SECOND), phase("two", "load", 13 * SECOND)) == pytest.approx(7)
+
+
+def test_a_block_that_takes_longer_than_the_others_is_not_said_to_be_over() -> None:
+    live = reducer()
+    left(live, begun("one", 0), ended("one", 10 * SECOND), begun("two", 10 * SECOND))
+    assert left(live, phase("two", "load", 40 * SECOND)) is None
+    assert left(live, phase("two", "timed", 50 * SECOND), request("two", 0, 50 * SECOND, 53 * SECOND)) == pytest.approx(
+        9
+    )
+    assert left(live, request("two", 1, 53 * SECOND, 54 * SECOND)) == pytest.approx(4)
+    last = (*request("two", 2, 54 * SECOND, 55 * SECOND), *request("two", 3, 55 * SECOND, 56 * SECOND))
+    assert left(live, last, phase("two", "evidence", 57 * SECOND)) is None
+
+
+def test_the_only_block_is_judged_by_its_own_requests() -> None:
+    live = reducer()
+    left(live, ended("one", SECOND, "unavailable"), begun("two", 2 * SECOND), phase("two", "timed", 10 * SECOND))
+    assert left(live, request("two", 0, 10 * SECOND, 12 * SECOND)) == pytest.approx(6)
+
+
+def test_a_block_that_failed_does_not_shorten_the_others() -> None:
+    live = reducer(blocks=2)
+    assert left(live, begun("one", 0), ended("one", SECOND, "failed")) is None
+    assert left(live, begun("two", SECOND), ended("two", 21 * SECOND)) == pytest.approx(40)
