@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 
 from kasoku_engine import UnsupportedError
@@ -26,7 +25,7 @@ class Arrivals:
         self._newest = torch.zeros(1, dtype=torch.long, pin_memory=on_cuda)
         self._copied = torch.cuda.Event() if on_cuda else None
         self._emit: object = None
-        self._awaited = False
+        self._awaited, self._taken = False, 0
         inputs_of = model.prepare_inputs_for_generation
 
         @functools.wraps(inputs_of)  # transformers reads its signature
@@ -37,9 +36,8 @@ class Arrivals:
 
         model.prepare_inputs_for_generation = inputs_after_taking
 
-    @contextlib.contextmanager
-    def to(self, emit: object) -> object:
-        """For one `generate`: the criteria to give it. The last id is handed out at the end."""
+    def criteria(self, emit: object) -> object:
+        """For the next `generate`, whose ids go to `emit`: the stopping criteria to give it."""
         from transformers import StoppingCriteria, StoppingCriteriaList
 
         arrivals = self
@@ -49,10 +47,18 @@ class Arrivals:
                 arrivals._copy(input_ids)
                 return False  # and no tensor: before 4.39 that would be waited for
 
-        self._emit, self._awaited = emit, False
-        yield StoppingCriteriaList([Copying()])
+        self._emit, self._awaited, self._taken = emit, False, 0
+        return StoppingCriteriaList([Copying()])
+
+    def finish(self, ids: object) -> None:
+        """`generate` has come back, with these new ids: hand out the last. Raises UnsupportedError."""
         if self._awaited:
             self._take()
+        rest = ids[self._taken :].tolist()  # before 4.39 other criteria are not asked once one ends the response
+        if len(rest) > 1:
+            raise UnsupportedError("This model's `generate` does not tell of every token when it has chosen it.")
+        if rest:
+            self._emit(rest)
 
     def _copy(self, input_ids: object) -> None:
         if self._awaited:  # its time was missed, and a time of now would be wrong by a step
@@ -66,6 +72,7 @@ class Arrivals:
         if self._copied is not None:
             self._copied.synchronize()  # nothing to wait for, but where a loop does not wait itself
         self._awaited = False
+        self._taken += 1
         self._emit(self._newest.tolist())
 
 

@@ -103,8 +103,9 @@ class TransformersEngine(Engine):
         self.torch.manual_seed(request.seed)
 
     def generate(self, request: Request, emit: object) -> str | None:
-        with self.arrivals.to(emit) as criteria:
-            self._generate(request.prompt_ids, self.generation_config, stopping_criteria=criteria)
+        criteria = self.arrivals.criteria(emit)
+        output = self._generate(request.prompt_ids, self.generation_config, stopping_criteria=criteria)
+        self.arrivals.finish(output[0, len(request.prompt_ids) :])
         return None
 
     def generate_bare(self, request: Request) -> list:
