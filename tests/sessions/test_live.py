@@ -13,7 +13,6 @@ from sessions.records import (
     BlockEnded,
     BlockPhase,
     BlockStarted,
-    Prepared,
     RequestEnded,
     RequestStarted,
     Tokens,
@@ -24,21 +23,8 @@ METHODS = [PlannedMethod(name=name, engine="e", environment="plain", reference=N
 
 
 def reducer(blocks: int = 1) -> LiveReducer:
-    """A session of two methods, four timed requests a block, that has been prepared."""
-    live = LiveReducer(Plan(methods=METHODS, blocks=blocks, requests=4 * blocks), "session")
-    live.feed(
-        Prepared(
-            t=0,
-            model={},
-            prompts=[[1]],
-            prompt_text=None,
-            prompt_template=False,
-            stop_token_ids=[],
-            interpreters={},
-            unavailable={},
-        )
-    )
-    return live
+    """A session of two methods, four timed requests a block."""
+    return LiveReducer(Plan(methods=METHODS, blocks=blocks, requests=4 * blocks), "session")
 
 
 def begun(method: str, at: int, block: int = 0) -> Iterable[AnyRecord]:
