@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from methods.catalogue import load_catalogue
@@ -55,6 +56,13 @@ def test_every_method_generates_with_the_default_model(rows: dict[str, dict[str,
 def test_each_is_in_effect_but_those_that_compile_nothing(rows: dict[str, dict[str, Any]]) -> None:
     assert {name for name, row in rows.items() if row["in_effect"] is not True} == NEVER_IN_EFFECT
     assert {rows[name]["in_effect"] for name in NEVER_IN_EFFECT} == {False}
+
+
+def test_no_response_lacks_a_token(session: SessionFolder) -> None:
+    """Greedy, and nowhere near an end of the text: all have the 8 tokens that were asked for, timed or warming up."""
+    requests = pl.read_parquet(session.path / "requests.parquet")
+    counts = {(method, tokens) for method, tokens in requests.select("method", "output_tokens").iter_rows()}
+    assert counts == {(name, 8) for name in load_catalogue(session.path).methods}
 
 
 def test_all_had_the_same_number_of_threads(rows: dict[str, dict[str, Any]]) -> None:
