@@ -187,7 +187,8 @@ def sample(sources: Sequence[TimedSource], seconds: float, pid: int, folder: Pat
 
     def take(readings: tuple[Reading, ...]) -> None:
         clock.lasted.append(clock.now_ns() - clock.woken[-1])
-        clock.read.append(max((each.t_ns for each in readings if each.metric in FAST), default=0) - clock.deadline)
+        if fast := [each.t_ns for each in readings if each.metric in FAST]:
+            clock.read.append(max(fast) - clock.deadline)
         ticks.put(readings)
 
     sampler = Sampler(sources, take, clock)
@@ -267,6 +268,8 @@ def main() -> int:
     between = [later - earlier - INTERVAL_NS for earlier, later in zip(clock.woken, clock.woken[1:], strict=False)]
     print(f"CPU            {100 * share:.2f} % of one core over {len(late)} ticks, {share / 10 * 1e6:.0f} µs a tick")
     for what, values in (("late by", late), ("10 Hz read by", clock.read)):
+        if not values:  # without a GPU nothing is read at 10 Hz
+            continue
         p50, p99 = quantile(values, 0.5) / 1e6, quantile(values, 0.99) / 1e6
         print(f"{what:14} p50 {p50:.3f} ms, p99 {p99:.3f} ms, at most {max(values) / 1e6:.3f} ms")
     print(f"a tick lasts   p50 {quantile(clock.lasted, 0.5) / 1e6:.3f} ms, at most {max(clock.lasted) / 1e6:.3f} ms")

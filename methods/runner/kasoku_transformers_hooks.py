@@ -13,9 +13,9 @@ class Arrivals:
     """Hands each id of a `generate` to `emit` when it has reached the host, without a wait of its own.
 
     transformers gives a streamer an id after waiting for the device, in the middle of a step: what the host does from
-    there to the step's end then finds the device idle, 2.7 % of the tokens/s of a compiled decode step on an H200. Here
-    a stopping criterion only starts the copy. The loop itself waits at the end of each step, and `model` is asked for
-    the next inputs right after that: there the id is taken.
+    there to the step's end then finds the device idle (docs/observer-effect.md). Here a stopping criterion only starts
+    the copy. The loop itself waits at the end of each step, and `model` is asked for the next inputs right after that:
+    there the id is taken.
     """
 
     def __init__(self, model: object) -> None:

@@ -29,6 +29,8 @@ from sessions.observer_effect import (
 from sessions.records import RequestEnded
 from tests.sessions.processes import processes_of, until
 from tests.sessions.workplace import KASOKU, Workplace
+from tui.command_line import CALIBRATED_PARTS
+from tui.commands.calibrate import PARTS
 
 
 def rounds(cost: dict[str, float], drift: float, count: int) -> list[Slot]:
@@ -119,6 +121,7 @@ def test_only_the_parts_that_were_asked_for_take_rounds(work: Workplace) -> None
     assert {effect["condition"] for effect in json.loads(said.out)["effects"]} == {BARE, AGAIN, RUNNER, APP}
     (kept,) = observer_effect.known(work.home).values()
     assert [len([slot for slot in kept.slots if slot.condition == each]) for each in (BARE, RUNNER, APP)] == [4, 4, 4]
+    assert tuple(PARTS) == CALIBRATED_PARTS
     refused = work.kasoku(*arguments, "--only", "everything")
     assert refused.code == 2
     assert "choose from" in refused.err

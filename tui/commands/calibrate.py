@@ -35,7 +35,8 @@ def calibrate(options: argparse.Namespace) -> int:
         raise UsageError(
             f"--rounds {options.rounds} makes no calibration: ask for 3 or more, which is the least for an interval."
         )
-    parts = dict(PARTS[name] for name in options.only or PARTS if options.only or name != "slow-link")
+    wanted = options.only or [name for name in PARTS if name != "slow-link"]
+    parts = dict(PARTS[name] for name in wanted)
     per_block = Calibrator.requests_of(options.rounds, parts)
     try:
         plan = make_plan(
