@@ -3,8 +3,9 @@
     kasoku calibrate METHOD
 
 A round runs every condition twice in one process, in an order that is drawn and then mirrored (ABBA), so that a drift
-falls on all alike. A condition's value in a round is the geometric mean of its two requests; its ratio to the bare loop
-is estimated from the rounds' paired log ratios. `bare again` is the bare loop once more: the noise floor of the method.
+falls on all alike. A condition's value in a round is the geometric mean of its two requests. Its ratio to the bare
+loop, which each round has four times, is estimated from the rounds' paired log ratios. `bare again` is two of those
+four, held against the other two: the noise floor of the method.
 """
 
 from __future__ import annotations
@@ -108,16 +109,20 @@ def drawn_order(conditions: Sequence[str], seed: int) -> list[str]:
 
 
 def effects(slots: Sequence[Slot]) -> list[Effect]:
-    """Each condition's effect, from the rounds that have both of its requests and both bare ones."""
+    """Each condition's effect against every bare request of a round, from the rounds that have all that it takes.
+
+    `bare` and `bare again` are held against each other alone.
+    """
     by_round: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for slot in slots:
         by_round[slot.round][slot.condition].append(slot.tok_s)
     found = []
     for condition in dict.fromkeys(slot.condition for slot in slots):
+        against = {BARE: (BARE,), AGAIN: (BARE,)}.get(condition, (BARE, AGAIN))
         pairs = [
-            (geometric_mean(values[condition]), geometric_mean(values[BARE]))
+            (geometric_mean(values[condition]), geometric_mean([each for name in against for each in values[name]]))
             for values in by_round.values()
-            if len(values[condition]) == len(values[BARE]) == 2
+            if all(len(values[name]) == 2 for name in (condition, *against))
         ]
         own = [pair[0] for pair in pairs]
         ratio = paired_ratio(own, [pair[1] for pair in pairs])

@@ -61,8 +61,9 @@ def test_a_steady_drift_does_not_reach_the_estimate() -> None:
 
 def test_the_interval_is_students_t_on_the_rounds_log_ratios() -> None:
     values = [98.0, 97.0, 99.5]
-    slots = [Slot(n, c, v) for n, value in enumerate(values) for c, v in ((BARE, 100.0), (RUNNER, value)) for _ in "ab"]
-    effect = effects(slots)[1]
+    alone = (BARE, 100.0), (AGAIN, 100.0)
+    slots = [Slot(n, c, v) for n, value in enumerate(values) for c, v in (*alone, (RUNNER, value)) for _ in "ab"]
+    effect = effects(slots)[2]
     logs = [math.log(value / 100) for value in values]
     mean = sum(logs) / 3
     error = math.sqrt(sum((log - mean) ** 2 for log in logs) / 2 / 3)
@@ -71,8 +72,15 @@ def test_the_interval_is_students_t_on_the_rounds_log_ratios() -> None:
     assert effect.cost_high == pytest.approx(1 - math.exp(mean - 4.302653 * error), rel=1e-6)
 
 
+def test_a_condition_is_held_against_all_bare_requests_and_the_bare_ones_against_each_other() -> None:
+    values = [(BARE, 100.0), (AGAIN, 104.0), (RUNNER, 101.0)]
+    slots = [Slot(number, condition, value) for number in range(3) for condition, value in values for _ in "ab"]
+    cost = {effect.condition: effect.cost for effect in effects(slots)}
+    assert cost == pytest.approx({BARE: 0.0, AGAIN: -0.04, RUNNER: 1 - 101 / math.sqrt(100 * 104)})
+
+
 def test_a_round_that_lacks_a_request_does_not_count() -> None:
-    slots = rounds({BARE: 0.0, RUNNER: 0.1}, 0.0, 4)
+    slots = rounds({BARE: 0.0, AGAIN: 0.0, RUNNER: 0.1}, 0.0, 4)
     whole = effects(slots)[-1]
     torn = effects([slot for place, slot in enumerate(slots) if place != 0])
     assert whole.rounds == 4
