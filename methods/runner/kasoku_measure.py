@@ -89,13 +89,18 @@ def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire
             finish = "length" if tokens >= request.max_new_tokens else "eos"
     finally:
         ended = wire.clock()
-        emit.flush()
-        cached = engine.cached_prompt_tokens()
-        wire.send(
-            "request_end",
-            t=ended,
-            request=request.number,
-            finish=finish,
-            output_tokens=sum(emit.counts().values()),
-            **({} if cached is None else {"cached_prompt_tokens": cached}),
-        )
+        try:
+            emit.flush()
+        except Exception:  # a device that has failed does not hand out its ids either
+            finish = "error"
+            raise
+        finally:
+            cached = engine.cached_prompt_tokens()
+            wire.send(
+                "request_end",
+                t=ended,
+                request=request.number,
+                finish=finish,
+                output_tokens=sum(emit.counts().values()),
+                **({} if cached is None else {"cached_prompt_tokens": cached}),
+            )

@@ -10,70 +10,59 @@ PROCESSOR_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "penalty")
 
 
 class Arrivals:
-    """Hands each id of a `generate` to `emit` when it has reached the host, without a wait of its own.
+    """Marks each token of a `generate` when its step is over, with nothing on the device for it and no wait of its own.
 
-    transformers gives a streamer an id after waiting for the device, in the middle of a step: what the host does from
-    there to the step's end then finds the device idle (docs/observer-effect.md). Here a stopping criterion only starts
-    the copy. The loop itself waits at the end of each step, and `model` is asked for the next inputs right after that:
-    there the id is taken.
+    transformers gives a streamer an id after waiting for the device in the middle of a step, and another stopping
+    criterion means another kernel in each: both slow the step down (docs/observer-effect.md). The loop itself waits at
+    the end of each step, to see whether to stop, and then asks `model` for the next inputs, with the ids so far: there
+    the token is marked. The ids stay on the device until a flush asks for them.
     """
 
     def __init__(self, model: object) -> None:
-        import torch
-
-        on_cuda = model.device.type == "cuda"
-        self._newest = torch.zeros(1, dtype=torch.long, pin_memory=on_cuda)
-        self._copied = torch.cuda.Event() if on_cuda else None
+        self._device = model.device
         self._emit: object = None
-        self._awaited, self._taken = False, 0
+        self._stream: object = None
+        self._ids: object = None  # prompt and tokens as of the last mark
+        self._length = self._fetched = 0
         inputs_of = model.prepare_inputs_for_generation
 
         @functools.wraps(inputs_of)  # transformers reads its signature
-        def inputs_after_taking(*arguments: object, **named: object) -> object:
-            if self._awaited:
-                self._take()
-            return inputs_of(*arguments, **named)
+        def inputs_after_marking(input_ids: object, *arguments: object, **named: object) -> object:
+            if self._emit is not None and input_ids.shape[1] != self._length:
+                self._mark(input_ids)
+            return inputs_of(input_ids, *arguments, **named)
 
-        model.prepare_inputs_for_generation = inputs_after_taking
+        model.prepare_inputs_for_generation = inputs_after_marking
 
-    def criteria(self, emit: object) -> object:
-        """For the next `generate`, whose ids go to `emit`: the stopping criteria to give it."""
-        from transformers import StoppingCriteria, StoppingCriteriaList
+    def begin(self, emit: object, prompt_tokens: int) -> None:
+        """The next `generate` is one whose tokens go to `emit`."""
+        if self._device.type == "cuda":
+            import torch
 
-        arrivals = self
-
-        class Copying(StoppingCriteria):
-            def __call__(self, input_ids: object, scores: object, **more: object) -> bool:  # noqa: ARG002
-                arrivals._copy(input_ids)
-                return False  # and no tensor: before 4.39 that would be waited for
-
-        self._emit, self._awaited, self._taken = emit, False, 0
-        return StoppingCriteriaList([Copying()])
+            self._stream = torch.cuda.current_stream(self._device)
+        self._emit, self._length, self._fetched = emit, prompt_tokens, prompt_tokens
 
     def finish(self, ids: object) -> None:
-        """`generate` has come back, with these new ids: hand out the last. Raises UnsupportedError."""
-        if self._awaited:
-            self._take()
-        rest = ids[self._taken :].tolist()  # before 4.39 other criteria are not asked once one ends the response
+        """`generate` has come back with these ids, the prompt's too: hand out the last. Raises UnsupportedError."""
+        rest = ids[self._length :].tolist()
         if len(rest) > 1:
-            raise UnsupportedError("This model's `generate` does not tell of every token when it has chosen it.")
+            raise UnsupportedError("This model's `generate` does not ask the model for its inputs at every step.")
         if rest:
             self._emit(rest)
+        self._emit = None  # what is generated from now on, for evidence, is nobody's token
 
-    def _copy(self, input_ids: object) -> None:
-        if self._awaited:  # its time was missed, and a time of now would be wrong by a step
-            raise UnsupportedError("This model's `generate` does not ask the model for its inputs at every step.")
-        self._newest.copy_(input_ids[0, -1:], non_blocking=True)
-        if self._copied is not None:
-            self._copied.record()
-        self._awaited = True
+    def _mark(self, input_ids: object) -> None:
+        if input_ids.shape[1] != self._length + 1:
+            raise UnsupportedError("This model's `generate` makes more than one token in a step.")
+        if self._stream is not None and not self._stream.query():
+            self._stream.synchronize()  # a loop that does not wait itself: without it the time would be too early
+        self._ids, self._length = input_ids, self._length + 1
+        self._emit.mark(self._fetch)
 
-    def _take(self) -> None:
-        if self._copied is not None:
-            self._copied.synchronize()  # nothing to wait for, but where a loop does not wait itself
-        self._awaited = False
-        self._taken += 1
-        self._emit(self._newest.tolist())
+    def _fetch(self, count: int) -> list:
+        first = self._fetched
+        self._fetched += count
+        return self._ids[0, first : self._fetched].tolist()
 
 
 def stopping_at(length: int) -> object:

@@ -94,13 +94,15 @@ class TokenStream:
     """The tokens of one request: stamped as they arrive, sent as arrays at most every 50 ms.
 
     Called by an engine with the ids that have just reached the host: `emit([id, ...])`; all of one call share its time.
+    An engine for which taking an id is dear says `emit.mark(fetch)` instead when there is one more.
     """
 
     def __init__(self, wire: Wire, request: int) -> None:
         self._wire = wire
         self._clock = wire.clock
         self._request = request
-        self._arrived: list = []  # (time, sequence, ids), not sent yet
+        self._arrived: list = []  # (time, sequence, ids), not sent yet; ids of a mark: None
+        self._fetch: object = None
         self._sent: dict = {}
         self._next_flush = 0
 
@@ -116,14 +118,25 @@ class TokenStream:
         if now >= self._next_flush:
             self.flush()
 
+    def mark(self, fetch: object) -> None:
+        """There is one more token of sequence 0 as of now; a flush gets the ids of those n since by `fetch(n)`."""
+        now = self._clock()
+        self._arrived.append((now, 0, None))
+        self._fetch = fetch
+        if now >= self._next_flush:
+            self.flush()
+
     def flush(self) -> None:
-        """Send what has not been sent."""
+        """Send what has not been sent. What a `fetch` raises goes through, and its tokens are not sent."""
+        arrived, self._arrived = self._arrived, []
+        marks = sum(ids is None for _, _, ids in arrived)
+        fetched = iter(self._fetch(marks) if marks else ())
         times: dict = {}
         tokens: dict = {}
-        for moment, sequence, ids in self._arrived:
+        for moment, sequence, ids in arrived:
+            ids = [next(fetched)] if ids is None else ids  # noqa: PLW2901
             times.setdefault(sequence, []).extend([moment] * len(ids))
             tokens.setdefault(sequence, []).extend(ids)
-        self._arrived.clear()
         for sequence, ids in tokens.items():
             sent = self._sent.setdefault(sequence, 0)
             if ids:
@@ -138,5 +151,5 @@ class TokenStream:
         """{sequence: number of tokens so far}."""
         counts = dict(self._sent)
         for _, sequence, ids in self._arrived:
-            counts[sequence] = counts.get(sequence, 0) + len(ids)
+            counts[sequence] = counts.get(sequence, 0) + (1 if ids is None else len(ids))
         return counts

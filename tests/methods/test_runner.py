@@ -145,6 +145,52 @@ def test_tokens_are_sent_in_few_lines(tmp_path: Path) -> None:
         assert 1 < len(lines) <= 0.3 / 0.05 + 1
 
 
+MARKS = """
+def generate(self, request, emit):
+    made, asked = [], []
+    def fetch(count):
+        asked.append(count)
+        if self.options.get("fails_after", 9) < len(asked):
+            raise RuntimeError("the device is gone")
+        first = sum(asked) - count
+        return made[first : first + count]
+    until = time.perf_counter() + 0.3
+    while time.perf_counter() < until:
+        made.append(len(made))
+        emit.mark(fetch)
+    emit([-1])
+    self.asked = len(asked)
+    self.made = len(made)
+
+def evidence(self):
+    return {"asked": self.asked, "made": self.made}
+"""
+
+
+def test_ids_of_marked_tokens_are_fetched_once_a_line(tmp_path: Path) -> None:
+    outcome = run(PYTHON, measure_job(user_engine(tmp_path, MARKS)), tmp_path)
+
+    assert outcome.status == 0, outcome.log
+    evidence = outcome.one("evidence")["evidence"]
+    times, ids = outcome.tokens(2)
+    assert ids == [*range(evidence["made"]), -1]  # type: ignore[index]
+    assert times == sorted(times)
+    assert len(set(times)) > len(times) / 2
+    assert 1 < evidence["asked"] <= 0.3 / 0.05 + 1  # type: ignore[index]
+
+
+def test_tokens_whose_ids_cannot_be_fetched_are_not_reported(tmp_path: Path) -> None:
+    job = measure_job(user_engine(tmp_path, MARKS), options={"fails_after": 2})
+    outcome = run(PYTHON, job, tmp_path)
+
+    (end,) = outcome.of("request_end")
+    _, ids = outcome.tokens(int(str(end["request"])))
+    assert end["finish"] == "error"
+    assert end["output_tokens"] == len(ids) > 0
+    assert ids == list(range(len(ids)))
+    assert "the device is gone" in str(outcome.one("error")["message"])
+
+
 def test_a_runner_whose_reader_is_gone_ends_quietly(tmp_path: Path) -> None:
     engine = user_engine(
         tmp_path,

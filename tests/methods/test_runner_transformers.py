@@ -54,14 +54,15 @@ print(json.dumps(model.generate(ids, do_sample=False, max_new_tokens=5, eos_toke
     assert plain.tokens(3)[1] == alone
 
 
-def test_an_id_is_taken_when_its_step_is_over_and_nothing_waits_for_it_before(
+def test_a_token_is_marked_when_its_step_is_over_and_costs_the_device_nothing(
     torch_interpreter: Interpreter, default_model: Model
 ) -> None:
-    """A streamer would get it before the loop looks whether to stop, which on CUDA costs a wait of its own."""
+    """A streamer takes it before the loop looks whether to stop: a wait. Our own criterion would be another kernel."""
     script = """
 import json, sys, torch
 sys.path.insert(0, sys.argv[2])
 from kasoku_transformers_hooks import Arrivals, UnsupportedError
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 from transformers.generation import utils
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
@@ -73,33 +74,52 @@ def checked(*arguments):
     events.append("stop?")
     return stop
 utils.StopCheck.__call__ = checked
-ids = torch.tensor([[504, 3575, 282, 4649, 314]])
-greedy = {"do_sample": False, "eos_token_id": None}
-out = model.generate(ids, max_new_tokens=4, stopping_criteria=arrivals.criteria(events.append), **greedy)
-arrivals.finish(out[0, 5:])
-heard = len(events)
-model.generate(ids, max_new_tokens=1, **greedy)
-unheard = [event for event in events[heard:] if not isinstance(event, str)]
+class Emit:
+    def __call__(self, ids):
+        events.append(ids)
+    def mark(self, fetch):
+        events.append("token")
+        self.fetch = fetch
+class Ops(TorchDispatchMode):
+    count = 0
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        self.count += 1
+        return function(*arguments, **(named or {}))
+def generated(tokens):
+    with Ops() as ops:
+        out = model.generate(ids, max_new_tokens=tokens, do_sample=False, eos_token_id=None)
+    return out[0], ops.count
 def refusal(work):
     try:
         work()
     except UnsupportedError as error:
         return str(error)
-(copying,) = arrivals.criteria(events.append)
-said = [refusal(lambda: [copying(ids, None) for _ in "ab"])]
-arrivals.criteria(events.append)
-said.append(refusal(lambda: arrivals.finish(out[0, 5:])))
-print(json.dumps([out[0, 5:].tolist(), events[:heard], unheard, said]))
+ids, emit = torch.tensor([[504, 3575, 282, 4649, 314]]), Emit()
+_, alone = generated(4)
+unheard = [event for event in events if event not in ("step", "stop?")]
+events.clear()
+arrivals.begin(emit, 5)
+out, watched = generated(4)
+arrivals.finish(out)
+heard = list(events)
+fetched = [emit.fetch(1), emit.fetch(2)]
+arrivals.begin(emit, 5)
+said = [refusal(lambda: arrivals.finish(out))]
+arrivals.begin(emit, 3)
+said.append(refusal(lambda: generated(2)))
+print(json.dumps([out[5:].tolist(), heard, fetched, unheard, said, [alone, watched]]))
 """
     command = [str(torch_interpreter.python), "-I", "-c", script, str(default_model.folder), str(RUNNER)]
     ran = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert ran.returncode == 0, ran.stderr.decode()
-    ids, events, unheard, said = json.loads(ran.stdout)
+    ids, events, fetched, unheard, said, (alone, watched) = json.loads(ran.stdout)
     assert len(ids) == 4
-    assert events == [event for each in ids for event in ("step", "stop?", [each])]
+    assert events == [*(["step", "stop?", "token"] * 3), "step", "stop?", ids[3:]]
+    assert fetched == [ids[:1], ids[1:3]]
     assert unheard == []
     assert "does not ask the model for its inputs at every step" in said[0]
-    assert "does not tell of every token" in said[1]
+    assert "more than one token in a step" in said[1]
+    assert watched == alone > 0
 
 
 def test_the_prompt_is_not_among_the_tokens(plain: Outcome) -> None:

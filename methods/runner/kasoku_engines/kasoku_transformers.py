@@ -36,7 +36,7 @@ UNKNOWN_MODEL = ("does not recognize this architecture", "Unrecognized configura
 
 
 class TransformersEngine(Engine):
-    """One model and `model.generate`; `Arrivals` has each id stamped as it comes."""
+    """One model and `model.generate`; `Arrivals` has each token stamped as it comes."""
 
     def import_packages(self, job: dict) -> None:
         import torch
@@ -103,9 +103,9 @@ class TransformersEngine(Engine):
         self.torch.manual_seed(request.seed)
 
     def generate(self, request: Request, emit: object) -> str | None:
-        criteria = self.arrivals.criteria(emit)
-        output = self._generate(request.prompt_ids, self.generation_config, stopping_criteria=criteria)
-        self.arrivals.finish(output[0, len(request.prompt_ids) :])
+        self.arrivals.begin(emit, len(request.prompt_ids))
+        output = self._generate(request.prompt_ids, self.generation_config)
+        self.arrivals.finish(output[0])
         return None
 
     def generate_bare(self, request: Request) -> list:
