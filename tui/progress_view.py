@@ -20,7 +20,8 @@ class ProgressView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = RichLive(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        # drawn where it is shown: rich's own thread would draw the same once more
+        self._live = RichLive(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._said: set[str] = set()
         self.footer = ""
 
@@ -36,7 +37,7 @@ class ProgressView:
     def show(self, live: Live) -> None:
         """Show one snapshot."""
         if self._live is not None:
-            self._live.update(picture(live, self._console.width, self.footer))
+            self._live.update(picture(live, self._console.width, self.footer), refresh=True)
             return
         for line in milestones(live):
             if line not in self._said:

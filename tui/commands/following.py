@@ -25,7 +25,7 @@ from tui.progress_view import ProgressView, follow
 from tui.result_table import print_comparison
 from tui.terminal_text import json_document, one_line, plain
 
-INTERVAL_S = 0.1
+FRAME_S = 0.2
 CSV_NAME = "comparison.csv"
 
 
@@ -45,14 +45,15 @@ def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
     with ProgressView(screen) as view:
 
         def poll() -> Live | None:
+            time.sleep(FRAME_S)  # whatever there is to read: on a machine without a core to spare each frame is dear
+            until, moved = time.monotonic() + FRAME_S, False
             try:
-                moved = follower.poll()
+                while time.monotonic() < until and follower.poll():
+                    moved = True
             except JournalError as error:
                 raise UsageError(str(error)) from None
-            if not moved:
-                if (follower.ended and not folder.is_live()) or follower.abandoned:
-                    return None
-                time.sleep(INTERVAL_S)
+            if not moved and ((follower.ended and not folder.is_live()) or follower.abandoned):
+                return None
             return follower.snapshot()
 
         def interrupted() -> bool:
