@@ -9,10 +9,10 @@ then each NVML call spins for what it costs, `found` at ten calls a second on an
 at a time as in the driver. With --edges another thread reads the energy of all GPUs once a second, as at a block's
 edges.
 
-The sampler runs for so many minutes: the share of one core that its thread used by the kernel's count, and how much of
-that each source took; how late its ticks came, and the last of their 10 Hz readings (p50, p99, the latest), how late
-the first and the last of them came (drift), and the ticks missed. Then, for a quarter of that time, a thread only wakes
-up: that part is the machine's.
+The sampler runs for so many minutes: the share of one core that its thread used by the kernel's count; how late its
+ticks came, and the last of their 10 Hz readings (p50, p99, the latest), how late the first and the last of them came
+(drift), and the ticks missed. Then, for a quarter of that time, it runs again with each source timed, which is some of
+its cost: what each took, and the sum. And for another quarter a thread only wakes up: that part is the machine's.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def edges(nvml: Nvml) -> Iterator[None]:
         thread.join()
 
 
-def sample(sources: Sequence[TimedSource], seconds: float, pid: int, folder: Path) -> tuple[Sampler, TimedClock, float]:
+def sample(sources: Sequence[Source], seconds: float, pid: int, folder: Path) -> tuple[Sampler, TimedClock, float]:
     """Run a sampler as the conductor does, its ticks journalled by another thread; with its share of a core."""
     ticks: queue.Queue[tuple[Reading, ...]] = queue.Queue()
     clock = TimedClock()
@@ -200,7 +200,8 @@ def sample(sources: Sequence[TimedSource], seconds: float, pid: int, folder: Pat
         time.sleep(0.05)
     cpu_clock = time.pthread_getcpuclockid(thread.ident or 0)
     for source in sources:
-        source.forget()
+        if isinstance(source, TimedSource):
+            source.forget()
     first, began, before = len(clock.late), time.perf_counter(), time.clock_gettime(cpu_clock)
     while time.perf_counter() - began < seconds:
         time.sleep(0.1)
@@ -254,13 +255,15 @@ def main() -> int:
     found = Nvml(SpinningNvml(simulated, costs)) if simulated else Nvml()
     what = f"{simulated} simulated GPUs ({options.costs} costs)" if simulated else f"{len(found.gpus)} GPUs"
     print(f"{what}, host, a process of {options.threads} threads and {options.megabytes} MB")
-    sources = [TimedSource(source) for source in (found, Host(), ProcessTree())]
+    plain = (found, Host(), ProcessTree())
+    timed = [TimedSource(source) for source in (found, Host(), ProcessTree())]
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         pid = stack.enter_context(watched_process(options.threads, options.megabytes))
         if options.edges:
             stack.enter_context(edges(found))
-        sampler, clock, share = sample(sources, options.minutes * 60, pid, folder)
+        sampler, clock, share = sample(plain, options.minutes * 60, pid, folder)
+        *_, timed_share = sample(timed, options.minutes * 15, pid, folder)
     woken = waking(options.minutes * 15) / (options.minutes * 15)
     late = clock.late
     edge = min(100, len(late) // 2)
@@ -276,7 +279,8 @@ def main() -> int:
     print(f"interval off   p99 {quantile([abs(each) for each in between], 0.99) / 1e6:.3f} ms")
     print(f"drift          {drift:+.3f} ms between the first and the last {edge} ticks")
     print(f"missed ticks   {sampler.health.missed}" + (f", {sampler.health.trouble}" if sampler.health.trouble else ""))
-    for source in sources:
+    print(f"each timed     {100 * timed_share:.2f} % of one core with what times the sources:")
+    for source in timed:
         fast, slow = (source.cpu_ns[part] / source.calls / 1e3 for part in ("fast", "slow"))
         print(
             f"{source.name:14} {(fast + slow) / 1e3:.2f} % of one core: {fast:.0f} µs a tick at 10 Hz and {slow:.0f} µs"

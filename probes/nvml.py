@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NO_GPU: Final = "the NVIDIA driver lists no GPU: look at `nvidia-smi` (a container has to be started with its GPUs)"
 TICKS_A_SECOND: Final = 10
+GPM_TICKS: Final = 4
 BREATH_S: Final = 0.01
 
 
@@ -66,15 +67,16 @@ class Nvml(Source):
     def slow(self, turn: int) -> Sequence[Reading]:
         """One GPU's energy, another's slow readings, and of every GPU in turn its occupancy or its utilisation by GPM.
 
-        NVML's utilisation is of the last 1/6 s at the least: it has nothing new at every tick.
+        NVML's utilisation is of the last 1/6 s at the least: it has nothing new at every tick. GPM's is of all the time
+        since it was last asked, so that seldom loses nothing.
         """
         gpus = self.gpus
         readings: list[Reading] = []
         for gpu in gpus:
-            if (turn + gpu.index) % 2 == 0:  # two ticks are 200 ms: GPM wants more than 100
-                readings += gpu.gpm()
-            else:
+            if (turn + gpu.index) % 2:
                 readings += gpu.occupancy()
+            elif (turn + gpu.index) % GPM_TICKS == 0:
+                readings += gpu.gpm()
         cycle = max(TICKS_A_SECOND, len(gpus))
         energy_of, rest_of = turn % cycle, (turn + cycle // 2) % cycle
         if energy_of < len(gpus):

@@ -176,8 +176,9 @@ def _limit(row: dict[str, Any], block: validity.Block, context: Context) -> None
         missing["bandwidth_bytes_s"] = str(measured.get("reason") or NO_BANDWIDTH)
     active = block.window().filter(
         pl.col("source").is_in(list(block.sources)), pl.col("metric") == "dram_active_percent"
-    )["value"]
-    row["dram_active_percent"] = active.mean()
+    )
+    whole = active.filter(pl.int_range(pl.len()).over("source") > 0)  # the first one is of the time before as well
+    row["dram_active_percent"] = whole["value"].mean()
     if row["dram_active_percent"] is None:
         missing["dram_active_percent"] = (
             "no GPU was used" if not block.sources else "this GPU does not tell it, or not often enough for this block"

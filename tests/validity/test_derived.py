@@ -123,6 +123,21 @@ def test_what_could_not_be_derived_says_why(tmp_path: Path) -> None:
     assert {"bytes_per_token", "bandwidth_bytes_s", "dram_active_percent", "power_integral_j"} <= set(missing)
 
 
+def test_dram_activity_is_that_of_intervals_within_the_timed_part(tmp_path: Path) -> None:
+    made = frames()
+    before, within = telemetry([19.9, 20.3], gpu0__dram_active_percent=90), [20.7, 21.1, 21.5]
+    machine = MachineSeen(t=0, machine={"cores_logical": 2}, software={}, gpus=["gpu0"])
+
+    def found(*counted: pl.DataFrame) -> dict[str, Any]:
+        made["telemetry"] = pl.concat([frames()["telemetry"], *counted])
+        return complete(made, Context(PLAN, prepared(tmp_path), machine))["runs"].row(0, named=True)
+
+    assert found(before, telemetry(within, gpu0__dram_active_percent=30))["dram_active_percent"] == pytest.approx(30)
+    alone = found(before)
+    assert alone["dram_active_percent"] is None
+    assert "not often enough" in json.loads(alone["missing"])["dram_active_percent"]
+
+
 def test_deriving_twice_changes_nothing(completed: dict[str, pl.DataFrame], tmp_path: Path) -> None:
     machine = MachineSeen(t=0, machine={"cores_logical": 2}, software={}, gpus=["gpu0"])
     again = complete(completed, Context(PLAN, prepared(tmp_path), machine))
