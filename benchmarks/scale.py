@@ -171,11 +171,12 @@ def _screen(home: Path) -> tuple[dict[str, float], dict[str, float]]:
 
 def step_workbench(home: Path) -> dict[str, float]:
     """The workbench as a process in a terminal, to its first picture."""
+    from sessions.own_process import own_process
     from tests.tui.terminal import Terminal
 
     environment = {**os.environ, "KASOKU_HOME": str(home), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
     terminal = Terminal(160, 48, live=False)
-    terminal.start([sys.executable, "-m", "tui.command_line"], environment)
+    terminal.start(own_process("tui.command_line"), environment)
     assert terminal.wait_until_sent(b"sessions", 60)
     time.sleep(0.5)
     terminal.hang_up()
@@ -285,7 +286,9 @@ def own(step: str, home: Path, repeats: int = 3) -> dict[str, float]:
 
 def kasoku(arguments: Sequence[str], home: Path, repeats: int) -> dict[str, float]:
     """`kasoku …` as a process, with what it prints going into a file: the quickest of some, after a first one."""
-    found = [measured(["-m", "tui.command_line", *arguments], home)[1] for _ in range(1 + repeats)]
+    from sessions.own_process import own_process
+
+    found = [measured(own_process("tui.command_line", *arguments)[1:], home)[1] for _ in range(1 + repeats)]
     return min(found[1:], key=lambda figures: figures["seconds"])
 
 

@@ -34,6 +34,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from sessions.own_process import own_process  # noqa: E402 - the checkout is put on the path first
 from tests.tui.terminal import Frame, Terminal  # noqa: E402 - the checkout is put on the path first
 
 SLOW_BYTES_S = 50_000
@@ -228,7 +229,7 @@ def key_took(shown: list[Frame], pressed: float) -> float:
 
 def watched_speed(method: str, model: str) -> list[str]:
     """What the workbench on either link costs a real method's tokens/s, as `kasoku calibrate` says it."""
-    command = [sys.executable, "-P", "-m", "tui.command_line", "calibrate", method, "--model", model]
+    command = own_process("tui.command_line", "calibrate", method, "--model", model)
     command += ["--only", "app", "--only", "slow-link"]
     done = subprocess.run(
         [*command, "--threads", "1", "--max-new-tokens", "200"], capture_output=True, text=True, check=False

@@ -1,6 +1,6 @@
 """The conductor: a process of its own that carries out one session's plan and is the only writer of its journal.
 
-    python -m sessions.conductor SESSION_FOLDER LOCK_FD
+    python kasoku.py sessions.conductor SESSION_FOLDER LOCK_FD
 
 Detached from any terminal. The session's lock comes in by inheritance and is held for life; viewers steer by request
 files. What goes wrong with a method is that method's row; what goes wrong here ends the session with a sentence.
@@ -9,7 +9,6 @@ files. What goes wrong with a method is that method's row; what goes wrong here 
 from __future__ import annotations
 
 import os
-import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -337,8 +336,8 @@ def _remedy(lacking: dict[str, str]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    folder = SessionFolder(Path(arguments[1]))
-    os.set_inheritable(int(arguments[2]), False)
+    folder = SessionFolder(Path(arguments[0]))
+    os.set_inheritable(int(arguments[1]), False)
     try:
         conductor = Conductor(folder, home())
     except Exception as error:  # before there is a journal to say it in
@@ -346,7 +345,3 @@ def main(arguments: list[str]) -> int:
         close_session(folder, "failed", str(error))
         return 1
     return 0 if conductor.run() in ("finished", "stopped") else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -16,10 +15,12 @@ from probes.clock import clock_anchors
 from sessions import own_plans
 from sessions.cores import ALLOWED, starting_on
 from sessions.journal import JournalError, read_journal
+from sessions.own_process import own_process
 from sessions.plan import Plan
 from sessions.records import BlockEnded
 from sessions.session_folder import SessionError, SessionFolder, create
 
+CONDUCTOR: Final = "sessions.conductor"
 LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -86,7 +87,7 @@ def _spawn(folder: SessionFolder, lock: int, home: Path) -> None:
         try:
             with starting_on(ALLOWED):  # not only where this viewer keeps itself to
                 subprocess.Popen(
-                    [sys.executable, "-P", "-m", "sessions.conductor", str(folder.path), str(lock)],
+                    own_process(CONDUCTOR, str(folder.path), str(lock)),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -1,6 +1,6 @@
 """The preparation of a session, in a process of its own: environments, the model, the prompt's ids.
 
-    python -m sessions.preparation SESSION_FOLDER WIRE_FD
+    python kasoku.py sessions.preparation SESSION_FOLDER WIRE_FD
 
 Says what it does as journal records on the wire (phases with progress, then `prepared`), for the conductor to keep.
 """
@@ -8,7 +8,6 @@ Says what it does as journal records on the wire (phases with progress, then `pr
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -187,7 +186,7 @@ def _plain(value: Any) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    folder, wire = SessionFolder(Path(arguments[1])), int(arguments[2])
+    folder, wire = SessionFolder(Path(arguments[0])), int(arguments[1])
     os.set_inheritable(wire, False)
     preparation = Preparation(folder.plan(), home(), config_folder(), wire)
     try:
@@ -196,7 +195,3 @@ def main(arguments: list[str]) -> int:
         preparation.fail(str(error))
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

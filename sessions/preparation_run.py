@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -14,11 +13,13 @@ import msgspec
 from sessions.block_run import TICK_S, log_tail
 from sessions.cores import ALLOWED, starting_on
 from sessions.journal import LINE_LIMIT_BYTES
+from sessions.own_process import own_process
 from sessions.records import AnyRecord, Phase, Prepared
 from sessions.session_folder import SessionFolder
 from sessions.warded_process import WardedProcess
 from sessions.warden import kill_descendants
 
+PREPARATION: Final = "sessions.preparation"
 END_S: Final = 10.0
 PAUSE_S: Final = 0.01
 
@@ -39,7 +40,7 @@ class PreparationRun:
         log = self._folder.path / "logs" / "preparation.log"
         with starting_on(ALLOWED):  # nothing is measured yet
             process = WardedProcess(
-                [sys.executable, "-P", "-m", "sessions.preparation", str(self._folder.path), WardedProcess.WIRE],
+                own_process(PREPARATION, str(self._folder.path), WardedProcess.WIRE),
                 log,
                 os.environ,
                 cwd=self._folder.path,

@@ -229,9 +229,3 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     doctor = commands.add_parser("doctor", help="what on this machine stands in the way of good measurements")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(command="tui.commands.doctor:doctor")
-
-
-if __name__ == "__main__":
-    from tui.command_line import main as run  # the commands raise that module's errors, not this one's
-
-    sys.exit(run())

@@ -19,6 +19,7 @@ from sessions.conductor import Conductor
 from sessions.following import Follower
 from sessions.journal import JournalFullError, JournalWriter
 from sessions.launch import launch, missing, resume
+from sessions.preparation_run import PREPARATION
 from sessions.records import (
     AnyRecord,
     Asked,
@@ -311,7 +312,7 @@ def test_a_preparation_that_is_killed_is_a_failed_session(work: Workplace) -> No
 
 def preparation_of(conductor: int) -> psutil.Process | None:
     for process in psutil.Process(conductor).children(recursive=True):
-        if "sessions.preparation" in process.cmdline() and "warden.py" not in " ".join(process.cmdline()):
+        if PREPARATION in process.cmdline() and "warden.py" not in " ".join(process.cmdline()):
             return process
     return None
 

@@ -1,4 +1,4 @@
-"""Sessions that version 0.1.0 wrote: whatever moved since, they are listed, shown, compared, exported, replayed, resumed.
+"""Sessions that version 0.1.0 wrote are still listed, shown, compared, exported, replayed and resumed.
 
 `written_by_0_1_0/` holds a finished session and one that was stopped in its last block, both of the default model on a
 CPU, and under `said/` what that version printed and exported of them.
@@ -102,5 +102,7 @@ def test_one_that_was_stopped_is_resumed(old_home: Path) -> None:
     new = said("show", STOPPED, "--json")
     assert new["session"]["status"] == "finished"
     counted = [(run["method"], run["block"], run["status"]) for run in new["runs"] if run["status"] == "ok"]
-    assert sorted(counted) == [(name, block, "ok") for name in ("baseline", "torch-compile-wrapper") for block in (0, 1)]
+    assert sorted(counted) == [
+        (name, block, "ok") for name in ("baseline", "torch-compile-wrapper") for block in (0, 1)
+    ]
     assert {row["method"]: row["blocks"] for row in new["comparison"]} == {"baseline": 2, "torch-compile-wrapper": 2}

@@ -9,6 +9,7 @@ from typing import Final
 
 import psutil
 
+from sessions.preparation_run import PREPARATION
 from sessions.records import BlockEnded, BlockPhase, BlockStarted, Header, MachineSeen, Phase, SessionEnded
 from sessions.session_folder import SessionFolder
 from tests.sessions.workplace import conductor_now, records_of, runner_of, warden_of
@@ -18,7 +19,7 @@ Finder = Callable[[SessionFolder], psutil.Process | None]
 
 
 def preparation_warden_of(folder: SessionFolder) -> psutil.Process | None:
-    return warden_of(folder, "sessions.preparation")
+    return warden_of(folder, PREPARATION)
 
 
 def preparation_of(folder: SessionFolder) -> psutil.Process | None:

@@ -24,7 +24,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from methods.home import private_folder
 from sessions.closing import recover
 from sessions.journal import read_journal
-from sessions.launch import launch, resume
+from sessions.launch import CONDUCTOR, launch, resume
 from sessions.plan import Plan
 from sessions.planning import Wanted, make_plan
 from sessions.records import AnyRecord
@@ -217,7 +217,7 @@ def conductor_now(folder: SessionFolder) -> psutil.Process | None:
     """The session's conductor, None where there is none."""
     for process in psutil.process_iter():
         try:
-            if "sessions.conductor" in process.cmdline() and str(folder.path) in process.cmdline():
+            if CONDUCTOR in process.cmdline() and str(folder.path) in process.cmdline():
                 return process
         except psutil.Error:
             continue
@@ -230,7 +230,7 @@ def conductor_of(folder: SessionFolder) -> psutil.Process:
 
 
 def warden_of(folder: SessionFolder, program: str = "methods/runner") -> psutil.Process | None:
-    """The warden of the runner at work (or of the preparation: `sessions.preparation`), None where there is none."""
+    """The warden of the runner at work (or of the preparation: PREPARATION), None where there is none."""
     for process in processes_of(folder.path):
         try:
             line = process.cmdline()

@@ -50,4 +50,4 @@ def _is_runner(process: psutil.Process) -> bool:
 
 if __name__ == "__main__":
     sys.modules["pynvml"] = JoinedGpu(Path(sys.argv[3]))  # type: ignore[assignment]
-    sys.exit(conductor.main(sys.argv[:3]))
+    sys.exit(conductor.main(sys.argv[1:3]))

@@ -13,13 +13,14 @@ from methods.home import HomeError, config_folder, home
 from methods.progress import Progress
 from sessions.calibration import CalibrationError, Calibrator
 from sessions.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
+from sessions.own_process import own_process
 from sessions.planning import PlanError, Wanted, make_plan
 from sessions.session_folder import SessionError
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.terminal_text import json_document, one_line, plain
 
-KASOKU = (sys.executable, "-P", "-m", "tui.command_line")
+KASOKU = tuple(own_process("tui.command_line"))
 PARTS: dict[str, tuple[str, tuple[str, ...]]] = {  # as --only calls it: its condition, and its viewer's command
     "runner": (RUNNER, ()),
     "telemetry": (TELEMETRY, ()),

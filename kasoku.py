@@ -1,0 +1,51 @@
+"""The way in: the console script, and every process that Kasoku starts of itself.
+
+    python kasoku.py MODULE [ARGUMENT]…        what `own_process` has the workbench start
+
+Folders called `methods/` or `sessions/` are common, and one on PYTHONPATH or in the current folder would be imported
+instead of ours. So the four rooms are bound to the folder of this file before anything of them is imported: a package
+that is loaded already finds its submodules in its own folder, whatever is on the path.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+ROOMS = ("tui", "probes", "methods", "sessions")
+
+
+def bind_rooms(folder: Path) -> None:
+    """Load the rooms' packages, which are empty, from `folder`; one that is loaded from there already is kept."""
+    for room in ROOMS:
+        place = folder / room
+        loaded = sys.modules.get(room)
+        if loaded is not None and str(place) in getattr(loaded, "__path__", ()):
+            continue
+        spec = importlib.util.spec_from_file_location(
+            room, place / "__init__.py", submodule_search_locations=[str(place)]
+        )
+        if spec is None or spec.loader is None:
+            raise ImportError(f"Kasoku is not whole: {place} is missing; install it again.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[room] = module
+        spec.loader.exec_module(module)
+
+
+def main() -> int:
+    """The command line."""
+    bind_rooms(Path(__file__).resolve().parent)
+    return int(importlib.import_module("tui.command_line").main())
+
+
+def run_module(arguments: list[str]) -> int:
+    """Run `main(arguments)` of one of our modules; the first argument is its name, the others are what it is told."""
+    bind_rooms(Path(__file__).resolve().parent)
+    sys.argv = arguments
+    return int(importlib.import_module(arguments[0]).main(arguments[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(run_module(sys.argv[1:]))
