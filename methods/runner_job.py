@@ -8,13 +8,14 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+import methods
 from methods import child_process
 from methods.home import write_atomically
 from methods.interpreter import Interpreter
 from methods.progress import Progress, Report
 from methods.secret_variables import without_secrets
 
-RUNNER = Path(__file__).parent / "runner"
+RUNNER = Path(methods.__file__).parent / "runner"
 TAIL_LINES = 20
 # A runner gets no secret, and nothing that would change which packages its Python finds.
 KEPT_FROM_RUNNERS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
