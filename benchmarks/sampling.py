@@ -36,13 +36,13 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine_line import machine_line  # noqa: E402 - the checkout is put on the path first
-from probes.gpu import POWER, SM_CLOCK, THROTTLE  # noqa: E402
-from probes.host import Host  # noqa: E402
-from probes.nvml import Nvml  # noqa: E402
-from probes.process_tree import ProcessTree  # noqa: E402
-from probes.reading import Reading  # noqa: E402
+from probes.base.reading import Reading  # noqa: E402
+from probes.base.source import Source  # noqa: E402
+from probes.gpu.gpu import POWER, SM_CLOCK, THROTTLE  # noqa: E402
+from probes.gpu.nvml import Nvml  # noqa: E402
+from probes.host.host import Host  # noqa: E402
+from probes.host.process_tree import ProcessTree  # noqa: E402
 from probes.sampler import INTERVAL_NS, MonotonicClock, Sampler  # noqa: E402
-from probes.source import Source  # noqa: E402
 from sessions.journal import JournalWriter  # noqa: E402
 from sessions.telemetry_feed import telemetry_record  # noqa: E402
 from tests.probes import fake_nvml  # noqa: E402

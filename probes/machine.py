@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-from probes.cgroup import cgroup_limits
-from probes.clock import boot_id
-from probes.gpu_facts import GpuFacts, gpu_facts
-from probes.reading import printable
+from probes.base.clock import boot_id
+from probes.base.reading import printable
+from probes.gpu.facts import GpuFacts, gpu_facts
+from probes.host.cgroup import cgroup_limits
 
 if TYPE_CHECKING:
-    from probes.nvml import Nvml
+    from probes.gpu.nvml import Nvml
 
 NOT_TOLD: Final = "this system does not tell it"
 CONTAINER_FILES: Final = {".dockerenv": "docker", "run/.containerenv": "podman"}

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from probes.reading import Reading, printable
-from probes.source import Source
+from probes.base.reading import Reading, printable
+from probes.base.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

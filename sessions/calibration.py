@@ -19,9 +19,9 @@ from typing import Final
 import msgspec
 
 from methods.home import CACHE, subfolder
-from probes.clock import boot_id, clock_anchors
+from probes.base.clock import boot_id, clock_anchors
+from probes.gpu.nvml import Nvml
 from probes.machine import capture
-from probes.nvml import Nvml
 from sessions.block_run import BlockRun
 from sessions.cores import keep_to, shared_out
 from sessions.device_lock import DeviceLock

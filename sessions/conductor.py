@@ -17,10 +17,10 @@ from pathlib import Path
 import msgspec
 
 from methods.home import CACHE, HomeError, home, subfolder
-from probes.clock import boot_id
+from probes.base.clock import boot_id
+from probes.gpu.nvml import Nvml
+from probes.host.sockets import sockets_of
 from probes.machine import capture
-from probes.nvml import Nvml
-from probes.sockets import sockets_of
 from sessions.block_run import BlockRun, Outcome, log_tail
 from sessions.closing import close_session
 from sessions.cores import keep_to, shared_out

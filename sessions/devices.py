@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import psutil
 
 from methods.availability import DeviceFacts
-from probes.gpu import Gpu
-from probes.gpu_facts import gpu_facts
-from probes.nvml import Nvml
-from probes.visible import VisibleGpu, idlest_gpu, visible_gpus
+from probes.gpu.facts import gpu_facts
+from probes.gpu.gpu import Gpu
+from probes.gpu.nvml import Nvml
+from probes.gpu.visible_gpus import VisibleGpu, idlest_gpu, visible_gpus
 from sessions.cores import shared_out, siblings_of
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from methods.home import HomeError, config_folder, subfolder
-from probes.clock import clock_anchors
+from probes.base.clock import clock_anchors
 from sessions import own_plans
 from sessions.cores import ALLOWED, starting_on
 from sessions.journal import JournalError, read_journal

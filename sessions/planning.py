@@ -29,7 +29,7 @@ from sessions.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
     from methods.models import Model, Prospect
-    from probes.nvml import Nvml
+    from probes.gpu.nvml import Nvml
     from sessions.store import Store
 
 DTYPES: Final = ("bfloat16", "float16", "float32")
@@ -201,7 +201,7 @@ def _check_home(home: Path) -> None:
 
 
 def _device(wanted: Wanted, nvml: Nvml | None) -> Device:
-    from probes.nvml import Nvml
+    from probes.gpu.nvml import Nvml
 
     try:
         return choose(wanted.device, nvml or Nvml())

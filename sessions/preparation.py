@@ -24,8 +24,8 @@ from methods.home import HomeError, config_folder, home
 from methods.interpreter import Interpreter, Unavailable
 from methods.progress import Progress
 from methods.secret_variables import without_secrets
+from probes.gpu.nvml import Nvml
 from probes.machine import capture
-from probes.nvml import Nvml
 from sessions.noise_floor import device_key
 from sessions.plan import Plan, PlannedMethod
 from sessions.plan_prompt import prompt_of

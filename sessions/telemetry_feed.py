@@ -7,10 +7,10 @@ import statistics
 import time
 from collections.abc import Iterator
 
-from probes.host import Host
-from probes.nvml import Nvml
-from probes.process_tree import ProcessTree
-from probes.reading import Reading
+from probes.base.reading import Reading
+from probes.gpu.nvml import Nvml
+from probes.host.host import Host
+from probes.host.process_tree import ProcessTree
 from probes.sampler import Sampler
 from sessions.records import Telemetry
 

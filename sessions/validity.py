@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from probes.throttle import slows, throttle_words
+from probes.gpu.throttle import slows, throttle_words
 from sessions.plan import Plan, Sampling
 
 DRIFT: Final = 0.03  # between the first and the last third of a block's requests

@@ -11,10 +11,10 @@ from typing import Literal
 from methods import environments, models
 from methods.catalogue import load_catalogue
 from methods.home import HomeError, private_folder
-from probes.co_tenants import busy_processes, gpu_tenants
-from probes.logout import ending_at_logout
+from probes.gpu.co_tenants import busy_processes, gpu_tenants
+from probes.gpu.nvml import Nvml
+from probes.host.logout import ending_at_logout
 from probes.machine import Machine, capture
-from probes.nvml import Nvml
 
 Level = Literal["ok", "note", "warning", "problem"]
 LEAST_FREE_BYTES = 5_000_000_000

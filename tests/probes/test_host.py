@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from probes.cgroup import CgroupLimits, cgroup_limits
-from probes.host import Host
-from probes.pace import Pace
+from probes.base.call_budget import Pace
+from probes.host.cgroup import CgroupLimits, cgroup_limits
+from probes.host.host import Host
 
 if TYPE_CHECKING:
     from pathlib import Path

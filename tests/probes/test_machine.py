@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from probes.clock import clock_anchors
-from probes.co_tenants import busy_processes, gpu_tenants
+from probes.base.clock import clock_anchors
+from probes.gpu.co_tenants import busy_processes, gpu_tenants
+from probes.gpu.nvml import Nvml
 from probes.machine import Cache, Machine, capture
-from probes.nvml import Nvml
 from tests.probes.fake_nvml import GIB, FakeNvml
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from probes.co_tenants import NONE_OF_OURS
-from probes.nvml import Nvml
-from probes.nvml_errors import NOT_FOUND, RETURNED_RUBBISH
-from probes.throttle import slows, throttle_words
+from probes.gpu.co_tenants import NONE_OF_OURS
+from probes.gpu.nvml import Nvml
+from probes.gpu.nvml_errors import NOT_FOUND, RETURNED_RUBBISH
+from probes.gpu.throttle import slows, throttle_words
 from tests.probes.fake_nvml import GIB, FakeNvml
 
 if TYPE_CHECKING:
-    from probes.reading import Reading
+    from probes.base.reading import Reading
 
 OCCUPANCY = {
     "utilisation_percent": 98.0,
@@ -336,7 +336,7 @@ def test_energy_now_leaves_the_driver_to_the_sampler_after_each_gpu(monkeypatch:
         breaths.append(seconds)
         library.calls.append(("the sampler's turn", None))
 
-    monkeypatch.setattr("probes.nvml.time.sleep", breathe)
+    monkeypatch.setattr("probes.gpu.nvml.time.sleep", breathe)
     library.calls.clear()
     nvml.energy_now()
     energy, turn = "nvmlDeviceGetTotalEnergyConsumption", ("the sampler's turn", None)

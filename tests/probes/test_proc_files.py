@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from probes.proc_files import CpuTimes, NewestPid, ProcessFile, parse_stat
+from probes.host.proc_files import CpuTimes, NewestPid, ProcessFile, parse_stat
 
 if TYPE_CHECKING:
     from pathlib import Path

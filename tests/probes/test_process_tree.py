@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from probes import process_tree
-from probes.descendants import descendants, listed_children, scanned_children
-from probes.process_tree import WALK_AT_LEAST_NS, ProcessTree
+from probes.host import process_tree
+from probes.host.descendants import descendants, listed_children, scanned_children
+from probes.host.process_tree import WALK_AT_LEAST_NS, ProcessTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

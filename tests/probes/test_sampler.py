@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from probes.nvml import Nvml
-from probes.reading import OK, Reading
+from probes.base.reading import OK, Reading
+from probes.base.source import Source
+from probes.gpu.nvml import Nvml
 from probes.sampler import INTERVAL_NS, Sampler
-from probes.source import Source
 from tests.probes.fake_clock import SECOND, FakeClock
 from tests.probes.fake_nvml import FakeNvml
 

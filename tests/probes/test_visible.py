@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from probes.nvml import Nvml
-from probes.visible import idlest_gpu, visible_gpus
+from probes.gpu.nvml import Nvml
+from probes.gpu.visible_gpus import idlest_gpu, visible_gpus
 from tests.probes.fake_nvml import GIB, FakeNvml
 
 FOUR = FakeNvml(4)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.logout import ending_at_logout
+from probes.host.logout import ending_at_logout
 from tui import doctor
 
 LOGIN = "0::/user.slice/user-1000.slice/session-3.scope\n"

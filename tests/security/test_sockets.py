@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from probes.sockets import is_loopback, sockets_of
+from probes.host.sockets import is_loopback, sockets_of
 from sessions.records import BlockPhase, Note, SocketsSeen, Tokens
 from sessions.session_folder import SessionFolder
 from tests.sessions.processes import until

@@ -13,7 +13,7 @@ import polars as pl
 import psutil
 import pytest
 
-from probes.clock import boot_id
+from probes.base.clock import boot_id
 from sessions import own_plans
 from sessions.conductor import Conductor
 from sessions.following import Follower

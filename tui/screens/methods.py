@@ -129,7 +129,7 @@ class MethodsScreen(WorkbenchScreen):
     def load(self) -> None:
         from methods.catalogue import load_catalogue
         from methods.environments import listed
-        from probes.nvml import Nvml
+        from probes.gpu.nvml import Nvml
         from sessions.devices import choose
         from sessions.planning import choices
 

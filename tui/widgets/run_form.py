@@ -26,7 +26,7 @@ from tui.widgets.field import ChoiceField, TextField
 from tui.widgets.row_list import Cell, Column, RowList
 
 if TYPE_CHECKING:
-    from probes.nvml import Nvml
+    from probes.gpu.nvml import Nvml
     from sessions.plan import Plan
     from sessions.planning import Choice, Wanted
     from tui.app import Workbench
@@ -294,7 +294,7 @@ class RunForm(Widget):
             self.post_message(self.Validated(Checked(plan, problem, rows, estimate, devices)))
 
     def _open_nvml(self) -> Nvml:
-        from probes.nvml import Nvml
+        from probes.gpu.nvml import Nvml
 
         self._nvml = self._nvml or Nvml()
         return self._nvml
@@ -408,7 +408,7 @@ def _in_the_forms_words(sentence: str) -> str:
 
 def _devices(nvml: Nvml) -> tuple[tuple[str, str], ...]:
     """What the device field offers: words and value."""
-    from probes.visible import visible_gpus
+    from probes.gpu.visible_gpus import visible_gpus
 
     gpus = [(f"GPU {gpu.position} {plain(gpu.name)}", str(gpu.position)) for gpu in visible_gpus(nvml).gpus]
     several = [("all GPUs", ",".join(value for _, value in gpus))] if len(gpus) > 1 else []

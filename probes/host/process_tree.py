@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from probes.descendants import descendants
-from probes.pace import Pace
-from probes.proc_files import NewestPid, ProcessFile
-from probes.reading import OK, Reading
-from probes.source import Source
+from probes.base.call_budget import Pace
+from probes.base.reading import OK, Reading
+from probes.base.source import Source
+from probes.host.descendants import descendants
+from probes.host.proc_files import NewestPid, ProcessFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,11 +6,11 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from probes.co_tenants import NONE_OF_OURS, Strangers
-from probes.gpm import Gpm
-from probes.measured import Call, Metric, failed, take
-from probes.nvml_errors import GONE, NEVER, code, explain
-from probes.reading import OK, Reading, printable
+from probes.base.reading import OK, Reading, printable
+from probes.base.timed_call import Call, Metric, failed, take
+from probes.gpu.co_tenants import NONE_OF_OURS, Strangers
+from probes.gpu.gpm import Gpm
+from probes.gpu.nvml_errors import GONE, NEVER, code, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probes.nvml_errors import RETURNED_RUBBISH
-from probes.reading import OK, Reading
+from probes.base.reading import OK, Reading
+from probes.gpu.nvml_errors import RETURNED_RUBBISH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,10 +6,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from probes.gpu import ENERGY, Gpu
-from probes.nvml_errors import explain
-from probes.reading import OK, Reading, printable
-from probes.source import Source
+from probes.base.reading import OK, Reading, printable
+from probes.base.source import Source
+from probes.gpu.gpu import ENERGY, Gpu
+from probes.gpu.nvml_errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from probes.reading import Reading
+    from probes.base.reading import Reading
 
 
 class Source:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from probes.nvml_errors import explain
-from probes.reading import printable
+from probes.base.reading import printable
+from probes.gpu.nvml_errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from probes.gpu import Gpu
+    from probes.gpu.gpu import Gpu
 
 T = TypeVar("T")
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from probes.cgroup import cgroup_limits
-from probes.measured import Call, Metric, failed, take
-from probes.pace import Pace
-from probes.proc_files import CpuTimes
-from probes.reading import printable
-from probes.source import Source
+from probes.base.call_budget import Pace
+from probes.base.reading import printable
+from probes.base.source import Source
+from probes.base.timed_call import Call, Metric, failed, take
+from probes.host.cgroup import cgroup_limits
+from probes.host.proc_files import CpuTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from probes.cgroup import CgroupLimits
-    from probes.reading import Reading
+    from probes.base.reading import Reading
+    from probes.host.cgroup import CgroupLimits
 
 EXBIBYTE: Final = 2**60
 CLOCK_SHARE: Final = 0.0001  # of the time; psutil reads a file a core for it

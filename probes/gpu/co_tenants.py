@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from probes.nvml_errors import explain
-from probes.reading import printable
+from probes.base.reading import printable
+from probes.gpu.nvml_errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from probes.nvml import Nvml
+    from probes.gpu.nvml import Nvml
 
 NONE_OF_OURS: Final = "no process here is known to be ours, as in a container: whose they are cannot be told"
 

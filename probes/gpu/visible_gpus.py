@@ -6,14 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probes.nvml_errors import explain
-from probes.reading import printable
+from probes.base.reading import printable
+from probes.gpu.nvml_errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from probes.gpu import Gpu
-    from probes.nvml import Nvml
+    from probes.gpu.gpu import Gpu
+    from probes.gpu.nvml import Nvml
 
 
 @dataclass(frozen=True, slots=True)

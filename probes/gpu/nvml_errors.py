@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from probes.reading import printable
+from probes.base.reading import printable
 
 NOT_FOUND: Final = "no NVIDIA driver on this machine: GPU metrics are absent"
 RETURNED_RUBBISH: Final = "the driver returned a value that cannot be"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from probes.measured import Call, Metric
-from probes.nvml_errors import explain
+from probes.base.timed_call import Call, Metric
+from probes.gpu.nvml_errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
-from probes.proc_files import parse_stat
+from probes.host.proc_files import parse_stat
 
 LONGEST_BYTES: Final = 1 << 16
 
