@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+import methods
 from methods import evidence
 from methods.home import named_path
 from methods.toml_file import TomlError, read_toml
 
 BUILT_IN = Path(__file__).with_name("catalogue.toml")
-ENGINES = Path(__file__).parent / "runner" / "kasoku_engines"
+ENGINES = Path(methods.__file__).parent / "runner" / "kasoku_engines"
 DEVICES = ("cuda", "cpu")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 COMPUTE_CAPABILITY = re.compile(r"\d+\.\d+")
