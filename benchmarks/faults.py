@@ -45,7 +45,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from methods.home import CACHE, ENVIRONMENTS, MODELS, home, private_folder  # noqa: E402 - the checkout comes first
+from methods.base.home import CACHE, ENVIRONMENTS, MODELS, home, private_folder  # noqa: E402 - the checkout comes first
 from probes.gpu.nvml import Nvml  # noqa: E402
 from probes.machine import capture  # noqa: E402
 from sessions.launch import missing, resume  # noqa: E402

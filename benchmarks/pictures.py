@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from methods.home import config_folder, home  # noqa: E402 - the checkout is put on the path first
+from methods.base.home import config_folder, home  # noqa: E402 - the checkout is put on the path first
 from sessions.session_folder import SessionError, SessionFolder  # noqa: E402
 from sessions.store import Store  # noqa: E402
 from tui.app import Workbench  # noqa: E402

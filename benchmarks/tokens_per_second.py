@@ -23,11 +23,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from methods import environments, models
-from methods.catalogue import Method, load_catalogue
-from methods.home import config_folder, home
-from methods.interpreter import Interpreter, Unavailable
-from methods.progress import Progress
+from methods.base.home import config_folder, home
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.base.progress import Progress
+from methods.catalogue.catalogue import Method, load_catalogue
+from methods.environments import environments
+from methods.models import models
 
 METHODS = ("baseline", "flash-attention-2", "torch-compile")
 BARE = Path(__file__).with_name("bare_generate.py")

@@ -95,7 +95,7 @@ def _closing(rows: tuple[ComparisonRow, ...], model: dict[str, Any] | None) -> C
 
 def reference_tokens(model: dict[str, Any] | None) -> tuple[int, str]:
     """How many tokens the reference text is, and by whom that was counted."""
-    from methods.tokeniser import Tokeniser, TokeniserError
+    from methods.text.tokeniser import Tokeniser, TokeniserError
 
     if model and model.get("has_tokeniser"):
         try:

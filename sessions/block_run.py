@@ -16,9 +16,9 @@ from typing import Any, Final
 import msgspec
 
 import methods
-from methods.evidence import judge
-from methods.home import private_folder, write_atomically
-from methods.secret_variables import without_secrets
+from methods.base.home import private_folder, write_atomically
+from methods.base.secret_variables import without_secrets
+from methods.catalogue.evidence import judge
 from sessions.cores import shared_out, starting_on
 from sessions.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
 from sessions.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared

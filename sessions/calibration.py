@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from methods.home import CACHE, subfolder
+from methods.base.home import CACHE, subfolder
 from probes.base.clock import boot_id, clock_anchors
 from probes.gpu.nvml import Nvml
 from probes.machine import capture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from methods.home import HomeError
+from methods.base.home import HomeError
 from sessions.journal import JournalError, NewerJournalError, read_journal
 from sessions.plan import Plan
 from sessions.records import SessionEnded

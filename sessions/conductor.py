@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from methods.home import CACHE, HomeError, home, subfolder
+from methods.base.home import CACHE, HomeError, home, subfolder
 from probes.base.clock import boot_id
 from probes.gpu.nvml import Nvml
 from probes.host.sockets import sockets_of

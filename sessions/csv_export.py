@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from methods.home import HomeError, named_path, write_atomically
+from methods.base.home import HomeError, named_path, write_atomically
 from sessions.comparison import Comparison
 from sessions.frames import FrameError, read_frame
 from sessions.session_folder import FRAMES, SessionError, SessionFolder

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from methods.model_config import ConfigError, read_json
+from methods.models.config import ConfigError, read_json
 from sessions import energy, greedy, limits, validity
 from sessions.frames import REQUESTS, RUNS
 from sessions.metrics import REQUEST_KEY, RUN_KEY, counted_runs, latency_percentiles

@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from methods.home import private_folder
+from methods.base.home import private_folder
 from sessions.session_folder import SessionError
 
 

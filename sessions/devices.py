@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from methods.availability import DeviceFacts
+from methods.catalogue.availability import DeviceFacts
 from probes.gpu.facts import gpu_facts
 from probes.gpu.gpu import Gpu
 from probes.gpu.nvml import Nvml

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from methods.home import fsync_folder
+from methods.base.home import fsync_folder
 from sessions.derived import Context, complete
 from sessions.frames import REQUESTS, RUNS, SCHEMA_KEY, SCHEMAS
 from sessions.metrics import REQUEST_KEY, per_request, rates
@@ -323,7 +323,7 @@ def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRe
 
 
 def _decoder(prepared: Prepared | None) -> Callable[[Sequence[int]], str] | None:
-    from methods.tokeniser import Tokeniser, TokeniserError
+    from methods.text.tokeniser import Tokeniser, TokeniserError
 
     if prepared is None or not prepared.model.get("folder"):
         return None

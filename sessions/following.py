@@ -17,7 +17,7 @@ Decoder = Callable[[Sequence[int]], str]
 
 def open_decoder(model_folder: str) -> Callable[[], Decoder] | None:
     """A maker of incremental decoders for a prepared model's folder; None where no tokeniser can be read."""
-    from methods.tokeniser import Tokeniser, TokeniserError
+    from methods.text.tokeniser import Tokeniser, TokeniserError
 
     try:
         tokeniser = Tokeniser(Path(model_folder))

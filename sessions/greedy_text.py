@@ -31,7 +31,7 @@ class Split:
 
 def splits(rows: Sequence[Mapping[str, Any]], model: Mapping[str, Any] | None) -> tuple[Split, ...]:
     """A split for each method whose rows of the runs frame tell of one; `model` is what the preparation found."""
-    from methods.tokeniser import Tokeniser, TokeniserError
+    from methods.text.tokeniser import Tokeniser, TokeniserError
 
     passes: dict[str, GreedyPass] = {}
     for row in rows:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from methods.home import HomeError, config_folder, subfolder
+from methods.base.home import HomeError, config_folder, subfolder
 from probes.base.clock import clock_anchors
 from sessions import own_plans
 from sessions.cores import ALLOWED, starting_on

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from methods.home import CACHE, HomeError, private_folder, write_atomically
+from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from sessions.records import SCHEMA_VERSION
 from sessions.session_folder import UNFINISHED, SessionError, SessionFile, SessionFolder
 

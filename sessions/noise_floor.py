@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from methods.home import CACHE, HomeError, private_folder, write_atomically
+from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from sessions.plan import Plan, PlannedMethod
 from sessions.statistics import paired_ratio
 from sessions.verdicts import largest_difference, percent

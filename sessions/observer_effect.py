@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from methods.home import CACHE, HomeError, private_folder, write_atomically
+from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from sessions.statistics import paired_ratio
 
 BARE: Final = "bare"

@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from methods.home import private_folder, write_atomically
+from methods.base.home import private_folder, write_atomically
 
 FOLDER: Final = "plans"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from methods.models import Model
-from methods.prompts import Mode, Prompt, make
+from methods.models.models import Model
+from methods.models.prompts import Mode, Prompt, make
 from sessions.plan import Plan
 
 

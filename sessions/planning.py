@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from methods.availability import interpreter_for, lacking
-from methods.catalogue import Catalogue, Method, load_catalogue, nearest
-from methods.home import SESSIONS, HomeError, subfolder
-from methods.interpreter import Interpreter, Unavailable
+from methods.base.home import SESSIONS, HomeError, subfolder
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.catalogue.availability import interpreter_for, lacking
+from methods.catalogue.catalogue import Catalogue, Method, load_catalogue, nearest
 from sessions.devices import Device, DeviceError, choose, default_threads
 from sessions.noise_floor import twice
 from sessions.plan import (
@@ -28,7 +28,7 @@ from sessions.plan import (
 from sessions.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
-    from methods.models import Model, Prospect
+    from methods.models.models import Model, Prospect
     from probes.gpu.nvml import Nvml
     from sessions.store import Store
 
@@ -269,8 +269,8 @@ def _thawed(value: Any) -> Any:
 
 
 def _check_model(plan: Plan, home: Path) -> None:
-    from methods import models
-    from methods.prompts import PromptError
+    from methods.models import models
+    from methods.models.prompts import PromptError
     from sessions.plan_prompt import prompt_of
 
     try:
@@ -290,10 +290,10 @@ def _check_model(plan: Plan, home: Path) -> None:
 
 def _in_folder(spec: str, prospect: Prospect) -> Model | None:
     """A model in a folder as far as its prompt goes, before anything of its weights is read; else None."""
-    from methods.chat_template import TemplateError, chat_template
-    from methods.model_sources import InFolder, source_of
-    from methods.models import Model
-    from methods.tokeniser import FILE
+    from methods.models.models import Model
+    from methods.models.sources import InFolder, source_of
+    from methods.text.chat_template import TemplateError, chat_template
+    from methods.text.tokeniser import FILE
 
     source = source_of(spec)
     if not isinstance(source, InFolder) or prospect.needs_environment:

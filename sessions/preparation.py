@@ -16,14 +16,15 @@ from typing import Any
 
 import msgspec
 
-from methods import environments, models, prompts
-from methods.availability import DeviceFacts, interpreter_for
-from methods.bandwidth import bandwidth
-from methods.catalogue import Needs
-from methods.home import HomeError, config_folder, home
-from methods.interpreter import Interpreter, Unavailable
-from methods.progress import Progress
-from methods.secret_variables import without_secrets
+from methods.base.home import HomeError, config_folder, home
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.base.progress import Progress
+from methods.base.secret_variables import without_secrets
+from methods.catalogue.availability import DeviceFacts, interpreter_for
+from methods.catalogue.catalogue import Needs
+from methods.environments import environments
+from methods.jobs.bandwidth import bandwidth
+from methods.models import models, prompts
 from probes.gpu.nvml import Nvml
 from probes.machine import capture
 from sessions.noise_floor import device_key

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from methods.home import HomeError, private_folder, write_atomically
+from methods.base.home import HomeError, private_folder, write_atomically
 from sessions import own_plans
 from sessions.plan import METHOD_NAME, Plan
 from sessions.records import SCHEMA_VERSION, Int64

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from methods import environments, file_lock, models
-from methods.home import ENVIRONMENTS, MODELS, private_folder
-from methods.interpreter import Interpreter
-from methods.progress import Progress
+from methods.base import file_lock
+from methods.base.home import ENVIRONMENTS, MODELS, private_folder
+from methods.base.interpreter import Interpreter
+from methods.base.progress import Progress
+from methods.environments import environments
+from methods.models import models
 
 # Runners of several tests, or anything else on the machine, would otherwise spin at each other's barriers: on two cores
 # beside another load that made generating about ten times slower. Nothing here measures speed.

@@ -244,7 +244,7 @@ class Workbench(App[None]):
     def _write_failure(self, error: BaseException) -> Path | None:
         path = self.home / FAILURE_LOG
         try:
-            from methods.home import HomeError, private_folder, write_atomically
+            from methods.base.home import HomeError, private_folder, write_atomically
 
             private_folder(self.home)
             text = "".join(traceback.format_exception(error))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from methods import environments, models
-from methods.catalogue import load_catalogue
-from methods.home import HomeError, private_folder
+from methods.base.home import HomeError, private_folder
+from methods.catalogue.catalogue import load_catalogue
+from methods.environments import environments
+from methods.models import models
 from probes.gpu.co_tenants import busy_processes, gpu_tenants
 from probes.gpu.nvml import Nvml
 from probes.host.logout import ending_at_logout

@@ -15,7 +15,7 @@ from typing import Any, Final
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from methods.home import HomeError, named_path, write_atomically
+from methods.base.home import HomeError, named_path, write_atomically
 from sessions.comparison import ComparisonRow
 from sessions.report import Report, ReportedSession
 from tui import figures

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from methods.home import HomeError, private_folder, write_atomically
+from methods.base.home import HomeError, private_folder, write_atomically
 
 FILE: Final = "settings.toml"
 FPS_LEAST, FPS_MOST, FPS_USUAL = 1.0, 15.0, 12.0

@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from methods.models import Model
-from methods.tokeniser import Tokeniser
+from methods.models.models import Model
+from methods.text.tokeniser import Tokeniser
 from sessions.records import Tokens
 from sessions.session_folder import SessionFolder
 from tests.cli.test_import_hygiene import ENGINES, mapped

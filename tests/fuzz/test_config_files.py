@@ -10,13 +10,14 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from methods import environments, evidence, managed_environments
-from methods.availability import DeviceFacts, interpreter_for
-from methods.catalogue import BUILT_IN as METHODS
-from methods.catalogue import load_catalogue
-from methods.environment_specs import BUILT_IN as ENVIRONMENTS
-from methods.environment_specs import load_specs
-from methods.interpreter import Interpreter, Unavailable
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.catalogue import evidence
+from methods.catalogue.availability import DeviceFacts, interpreter_for
+from methods.catalogue.catalogue import BUILT_IN as METHODS
+from methods.catalogue.catalogue import load_catalogue
+from methods.environments import environments, managed
+from methods.environments.specs import BUILT_IN as ENVIRONMENTS
+from methods.environments.specs import load_specs
 from tests.fuzz.anything import ANY_JSON, TEXT, damaged
 from tests.fuzz.profile import fuzzed
 from tui.settings import load_settings
@@ -186,6 +187,6 @@ def test_any_manifest_of_an_environment_is_an_environment_or_none(content: bytes
             made = home / "environments" / name
             (made / "bin").mkdir(parents=True)
             (made / "bin" / "python").symlink_to("/bin/true")
-            (made / managed_environments.MANIFEST).write_bytes(written)
+            (made / managed.MANIFEST).write_bytes(written)
         assert isinstance(environments.resolve("torch", home, home), Interpreter | Unavailable)
         assert environments.listed(home, home)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from methods import environments, file_lock
-from methods.interpreter import Interpreter
+from methods.base import file_lock
+from methods.base.interpreter import Interpreter
+from methods.environments import environments
 from tests.conftest import told
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import methods
-from methods.interpreter import Interpreter
+from methods.base.interpreter import Interpreter
 
 RUNNER = Path(methods.__file__).parent / "runner"
 DEADLINE_S = 300.0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from methods.bandwidth import FILE, bandwidth
-from methods.home import CACHE
-from methods.interpreter import Interpreter
+from methods.base.home import CACHE
+from methods.base.interpreter import Interpreter
+from methods.jobs.bandwidth import FILE, bandwidth
 
 
 def test_a_cpus_bandwidth_is_measured_and_remembered(tmp_path: Path, torch_interpreter: Interpreter) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from methods.catalogue import Catalogue, load_catalogue, nearest
-from methods.environment_specs import load_specs
-from methods.evidence import CONDITIONS
+from methods.catalogue.catalogue import Catalogue, load_catalogue, nearest
+from methods.catalogue.evidence import CONDITIONS
+from methods.environments.specs import load_specs
 
 OURS = [
     "baseline",
@@ -200,7 +200,7 @@ def test_listing_imports_nothing_heavy() -> None:
     script = """
 import sys
 from pathlib import Path
-from methods.catalogue import load_catalogue
+from methods.catalogue.catalogue import load_catalogue
 load_catalogue(Path("/nowhere"))
 heavy = {"torch", "numpy", "tokenizers", "huggingface_hub", "jinja2", "safetensors", "polars", "textual"}
 sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)

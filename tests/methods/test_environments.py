@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from methods import environments, managed_environments, pip_settings, torch_builds, whole_folder
-from methods.environment_specs import load_specs
-from methods.environments import CreationError, EnvironmentProblemError, Interpreter, Unavailable
-from methods.package_installer import PackageInstaller
-from methods.progress import Progress
+from methods.base import pip_settings, whole_folder
+from methods.base.package_installer import PackageInstaller
+from methods.base.progress import Progress
+from methods.environments import environments, managed, torch_builds
+from methods.environments.environments import CreationError, EnvironmentProblemError, Interpreter, Unavailable
+from methods.environments.specs import load_specs
 
 DEADLINE = 60
 OWN = {"here": ">=3", "old": "<2"}
@@ -338,14 +339,14 @@ def test_the_build_of_torch_follows_the_driver_unless_it_is_named() -> None:
 
 def test_the_torch_environment_has_the_build_for_this_machine(assets: Path, config: Path) -> None:
     own = f"{sys.version_info[0]}.{sys.version_info[1]}."  # the store is kept, and other Pythons may have used it
-    environments = managed_environments.managed(assets, "torch")
+    environments = managed.managed(assets, "torch")
     newest = next(each for each in environments if each.manifest.python_version.startswith(own))
     assert newest.manifest.backend == torch_builds.chosen_backend("auto", torch_builds.has_nvidia_driver())
     links = PackageInstaller(assets, "", lambda _: None, os.environ).find_links
     local = torch_builds.local_wheels(links, sys.version_info[:2], ["torch>=2.11,<3"])
     if local and newest.manifest.backend == "cpu":
         assert newest.manifest.versions["torch"] == torch_builds.newest(local)
-    manifest = json.loads((newest.folder / managed_environments.MANIFEST).read_text())
+    manifest = json.loads((newest.folder / managed.MANIFEST).read_text())
     assert manifest["versions"]["transformers"] == newest.manifest.versions["transformers"]
 
 

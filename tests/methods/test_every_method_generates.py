@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from methods.catalogue import load_catalogue
-from methods.home import CACHE, ENVIRONMENTS, MODELS, private_folder
+from methods.base.home import CACHE, ENVIRONMENTS, MODELS, private_folder
+from methods.catalogue.catalogue import load_catalogue
 from sessions.records import BlockEnded
 from sessions.session_folder import SessionFolder
 from tests.methods.made_environment import made_environment

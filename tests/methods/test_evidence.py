@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from methods.evidence import CONDITIONS, judge, problem_of
+from methods.catalogue.evidence import CONDITIONS, judge, problem_of
 
 SEEN: dict[str, object] = {
     "attention_ops": ["aten::_scaled_dot_product_flash_attention_for_cpu"],

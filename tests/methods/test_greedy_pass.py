@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from methods.interpreter import Interpreter
-from methods.models import Model
+from methods.base.interpreter import Interpreter
+from methods.models.models import Model
 from tests.methods.runner_process import measure_job, run_in
 
 SAMPLING = {"max_new_tokens": 8, "stop_token_ids": [], "top_p": 0.95, "top_k": 50}

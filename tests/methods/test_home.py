@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from methods import home
+from methods.base import home
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from methods import model_config, model_sources, models, safetensors_folder, whole_folder
-from methods.interpreter import Interpreter, Unavailable
-from methods.models import Model, ModelError
-from methods.progress import Progress
-from methods.tokeniser import Tokeniser
+from methods.base import whole_folder
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.base.progress import Progress
+from methods.models import config, models, safetensors_folder, sources
+from methods.models.models import Model, ModelError
+from methods.text.tokeniser import Tokeniser
 from tests.methods.hub_server import COMMIT, HubServer, serving
 
 Ask = Callable[..., dict[str, object]]
@@ -34,7 +35,8 @@ MISSING = Unavailable("There is no environment torch yet.", "kasoku env create t
 PREPARE = """
 import dataclasses, json, sys
 from pathlib import Path
-from methods import environments, models
+from methods.environments import environments
+from methods.models import models
 spec, home, torch = sys.argv[1:4]
 try:
     found = models.check(spec, Path(home)) if "check" in sys.argv else models.prepare(
@@ -103,7 +105,7 @@ def test_the_default_model_is_known_in_every_fact(default_model: Model) -> None:
     assert default_model.eos_token_ids == (2,)
     assert default_model.has_tokeniser
     assert default_model.has_chat_template
-    packaged = model_sources.PACKAGED[default_model.name]
+    packaged = sources.PACKAGED[default_model.name]
     assert (packaged.context_length, packaged.vocab_size) == (8192, 49152)
 
 
@@ -111,7 +113,7 @@ def test_the_default_models_config_is_read_by_old_and_new_transformers(default_m
     config = json.loads((default_model.folder / "config.json").read_text())
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 100_000
     assert config["torch_dtype"] == config["dtype"] == "bfloat16"
-    assert not model_config.misread_by_old(config)
+    assert not config.misread_by_old(config)
 
 
 def test_the_default_models_digest_is_that_of_its_weights(default_model: Model) -> None:
@@ -158,8 +160,8 @@ def test_what_is_not_prepared_needs_the_environment_and_says_so(tmp_path: Path) 
 def test_a_package_with_another_file_in_it_is_refused(
     tmp_path: Path, torch_interpreter: Interpreter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = replace(model_sources.PACKAGED["smollm2-135m"], sha256="0" * 64)
-    monkeypatch.setattr(model_sources, "PACKAGED", {"smollm2-135m": wrong})
+    wrong = replace(sources.PACKAGED["smollm2-135m"], sha256="0" * 64)
+    monkeypatch.setattr(sources, "PACKAGED", {"smollm2-135m": wrong})
     with pytest.raises(ModelError, match="SHA-256 differs"):
         models.prepare("smollm2-135m", tmp_path, torch_interpreter)
     assert whole_folder.leftovers(tmp_path / "models") == []
@@ -178,7 +180,7 @@ def test_random_weights_are_the_same_wherever_they_are_made(
 def test_the_articles_shape_is_known_before_it_is_made(tmp_path: Path) -> None:
     prospect = models.check("synthetic:llm-jp-1.3b", tmp_path)
     assert (prospect.context_length, prospect.vocab_size) == (2048, 50688)
-    known = model_config.facts(model_sources.shapes()["llm-jp-1.3b"].config)
+    known = config.facts(sources.shapes()["llm-jp-1.3b"].config)
     assert (known.layers, known.kv_heads, known.head_dim, known.hidden_size) == (24, 16, 128, 2048)
 
 
@@ -276,14 +278,14 @@ def test_a_config_that_old_transformers_would_misread_is_mended_beside_links(tmp
 
 def test_an_old_config_keeps_what_it_says_when_it_gets_the_new_keys() -> None:
     old = {"rope_theta": 7.0, "rope_scaling": {"type": "linear", "factor": 4.0}, "torch_dtype": "float16"}
-    assert model_config.for_old_and_new(old) == {
+    assert config.for_old_and_new(old) == {
         **old,
         "dtype": "float16",
         "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 7.0},
     }
-    assert not model_config.misread_by_old(old)
+    assert not config.misread_by_old(old)
     layered = {"rope_parameters": {"full_attention": {"rope_theta": 1.0, "rope_type": "default"}}}
-    assert model_config.for_old_and_new(layered) == layered
+    assert config.for_old_and_new(layered) == layered
 
 
 def test_the_runner_reads_the_mended_config_as_it_was_meant(
@@ -489,7 +491,7 @@ def test_the_headers_say_what_the_library_says(default_model: Model) -> None:
 
 
 def test_a_home_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    from methods.home import HomeError
+    from methods.base.home import HomeError
 
     (tmp_path / "home").touch()
     with pytest.raises(HomeError, match="KASOKU_HOME"):

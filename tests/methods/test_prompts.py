@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from methods import chat_template, prompts
-from methods.chat_template import TemplateError
-from methods.models import Model
-from methods.prompts import ARTICLE, DEFAULT, PromptError, make, read_prompt
-from methods.tokeniser import Tokeniser
+from methods.models import prompts
+from methods.models.models import Model
+from methods.models.prompts import ARTICLE, DEFAULT, PromptError, make, read_prompt
+from methods.text import chat_template
+from methods.text.chat_template import TemplateError
+from methods.text.tokeniser import Tokeniser
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 

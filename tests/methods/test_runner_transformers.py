@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from methods.interpreter import Interpreter
-from methods.models import Model
+from methods.base.interpreter import Interpreter
+from methods.models.models import Model
 from tests.methods.runner_process import RUNNER, Outcome, measure_job, run_in
 
 pytestmark = pytest.mark.model

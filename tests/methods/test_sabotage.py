@@ -8,10 +8,10 @@ from typing import Protocol
 
 import pytest
 
-from methods import evidence
-from methods.catalogue import Catalogue, load_catalogue
-from methods.interpreter import Interpreter
-from methods.models import Model
+from methods.base.interpreter import Interpreter
+from methods.catalogue import evidence
+from methods.catalogue.catalogue import Catalogue, load_catalogue
+from methods.models.models import Model
 from tests.methods.runner_process import measure_job, run_in
 
 pytestmark = pytest.mark.model

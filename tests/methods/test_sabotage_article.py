@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from methods import evidence
-from methods.catalogue import Catalogue, load_catalogue
-from methods.models import Model
+from methods.catalogue import evidence
+from methods.catalogue.catalogue import Catalogue, load_catalogue
+from methods.models.models import Model
 from tests.methods.made_environment import made_environment
 from tests.methods.runner_process import Outcome, measure_job, run_in
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from methods.models import Model
-from methods.tokeniser import UNDECIDED, Tokeniser, TokeniserError
+from methods.models.models import Model
+from methods.text.tokeniser import UNDECIDED, Tokeniser, TokeniserError
 
 TEXTS = (
     "The ferry leaves at six.  Two   spaces, a\ttab,\r\n and a line.\n\n",

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from methods import evidence
-from methods.catalogue import Catalogue, load_catalogue
-from methods.interpreter import Interpreter
-from methods.models import Model, prepare
+from methods.base.interpreter import Interpreter
+from methods.catalogue import evidence
+from methods.catalogue.catalogue import Catalogue, load_catalogue
+from methods.models.models import Model, prepare
 from tests.methods.made_environment import made_environment
 from tests.methods.runner_process import Outcome, measure_job, run_in
 

@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from methods.models import Model
+from methods.models.models import Model
 from sessions.journal import JournalWriter
 from sessions.plan import Plan, PlannedMethod, Sampling
 from sessions.records import Prepared
@@ -94,7 +94,7 @@ def test_signs_of_markdown_are_written_as_references(text: str) -> None:
 
 def test_texts_part_side_by_side(tmp_path: Path, default_model: Model) -> None:
     """The greedy passes are decoded with the model's own tokeniser, up to the split and after it."""
-    from methods.tokeniser import Tokeniser
+    from methods.text.tokeniser import Tokeniser
 
     encode = Tokeniser(default_model.folder).encode
     ids = {"base": encode("The park is near the river"), "fast": encode("The park is near the <b>")}

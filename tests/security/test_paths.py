@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from methods.tokeniser import Tokeniser, TokeniserError
+from methods.text.tokeniser import Tokeniser, TokeniserError
 from sessions import own_plans
 from sessions.closing import recover
 from sessions.following import Follower, Replayer

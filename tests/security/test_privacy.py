@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from methods import environments, models
-from methods.home import write_atomically
-from methods.interpreter import Interpreter
+from methods.base.home import write_atomically
+from methods.base.interpreter import Interpreter
+from methods.environments import environments
+from methods.models import models
 from tests.sessions.processes import until
 from tests.sessions.workplace import Workplace, environment_of, make_model, records_of
 
@@ -169,7 +170,7 @@ def test_a_file_is_never_open_to_others_not_even_while_it_is_written(tmp_path: P
         real(descriptor)
 
     with umask(0o000), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("methods.home.os.fsync", look)
+        patch.setattr("methods.base.home.os.fsync", look)
         write_atomically(tmp_path / "private", b"x")
         assert seen == {0o600}
         write_atomically(tmp_path / "public", b"x", private=False)

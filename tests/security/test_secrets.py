@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from methods import environments
-from methods.environments import CreationError, EnvironmentProblemError
-from methods.interpreter import Interpreter
-from methods.runner_job import JobError, run_job
-from methods.secret_variables import is_secret, without_secrets
+from methods.base.interpreter import Interpreter
+from methods.base.secret_variables import is_secret, without_secrets
+from methods.environments import environments
+from methods.environments.environments import CreationError, EnvironmentProblemError
+from methods.jobs.runner_job import JobError, run_job
 from tests.sessions.workplace import Workplace, runs_of
 
 ENGINE = Path(__file__).with_name("telling_engine.py")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from methods import hub
-from methods.model_sources import ModelError, OnHub
-from methods.safetensors_folder import WeightsError, weight_files
+from methods.models import hub
+from methods.models.safetensors_folder import WeightsError, weight_files
+from methods.models.sources import ModelError, OnHub
 from tests.sessions.workplace import Workplace, make_model
 
 ROOT = Path(__file__).parents[2]

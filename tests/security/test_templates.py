@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from methods.chat_template import TemplateError, rendered
-from methods.template_sandbox import CPU_SECONDS, LARGEST_RESULT, MEMORY_BYTES
+from methods.text.chat_template import TemplateError, rendered
+from methods.text.template_sandbox import CPU_SECONDS, LARGEST_RESULT, MEMORY_BYTES
 from tests.sessions.workplace import Workplace, make_model
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +105,7 @@ def test_a_template_without_end_is_ended(name: str) -> None:
 
 LARGEST_CHILD = """
 import json, resource, sys
-from methods.chat_template import TemplateError, rendered
+from methods.text.chat_template import TemplateError, rendered
 try:
     rendered(sys.argv[1], [{"role": "user", "content": "Hi"}], {})
 except TemplateError as error:
@@ -150,7 +150,7 @@ def test_the_process_that_renders_gets_no_variable_and_no_file(tmp_path: Path, m
         " and os.path.exists(f'/proc/self/fd/{d}')]\n"
         "print(json.dumps({'text': json.dumps([sorted(os.environ), os.getcwd(), held])}))\n"
     )
-    monkeypatch.setattr("methods.chat_template.SANDBOX", spy)
+    monkeypatch.setattr("methods.text.chat_template.SANDBOX", spy)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     with (tmp_path / "open").open("w") as file:
         os.set_inheritable(file.fileno(), True)

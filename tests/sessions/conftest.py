@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from methods.home import private_folder
+from methods.base.home import private_folder
 from tests.sessions.processes import end_all
 from tests.sessions.workplace import Workplace, make_model
 

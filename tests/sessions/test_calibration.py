@@ -11,7 +11,7 @@ import msgspec
 import psutil
 import pytest
 
-from methods.home import CACHE
+from methods.base.home import CACHE
 from sessions import observer_effect
 from sessions.journal import read_journal
 from sessions.observer_effect import (

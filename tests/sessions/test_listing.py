@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from methods.home import CACHE
+from methods.base.home import CACHE
 from sessions import listing
 from sessions.listing import KEPT_NAME, SETTLED_NS, Listed
 from sessions.session_folder import SessionFolder, create

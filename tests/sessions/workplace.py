@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from methods.home import private_folder
+from methods.base.home import private_folder
 from sessions.closing import recover
 from sessions.journal import read_journal
 from sessions.launch import CONDUCTOR, launch, resume

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from methods.tokeniser import Tokeniser
+from methods.text.tokeniser import Tokeniser
 from sessions.noise_floor import NoiseFloor, device_key, keep
 from tests.tui.conftest import FIRST, SECOND, workbench
 from tests.tui.journals import make_plan, make_tokeniser, write_session

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from methods.home import private_folder
+from methods.base.home import private_folder
 from sessions.comparison import Comparison, ComparisonRow, compare
 from sessions.session_folder import SessionFolder, create
 from sessions.store import Store

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from methods.home import HomeError, config_folder, home
-from methods.progress import Progress
+from methods.base.home import HomeError, config_folder, home
+from methods.base.progress import Progress
 from sessions.calibration import CalibrationError, Calibrator
 from sessions.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
 from sessions.own_process import own_process

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from methods.availability import DeviceFacts, interpreter_for
-from methods.catalogue import load_catalogue
-from methods.home import config_folder, home
-from methods.interpreter import Unavailable
+from methods.base.home import config_folder, home
+from methods.base.interpreter import Unavailable
+from methods.catalogue.availability import DeviceFacts, interpreter_for
+from methods.catalogue.catalogue import load_catalogue
 from tui.command_line import EXIT_OK
 from tui.terminal_text import json_document, one_line
 
@@ -53,6 +53,6 @@ def methods(options: argparse.Namespace) -> int:
 
 def _device() -> DeviceFacts:
     """A GPU where its driver is there, else the CPU; NVML is not started for a listing."""
-    from methods.torch_builds import has_nvidia_driver
+    from methods.environments.torch_builds import has_nvidia_driver
 
     return DeviceFacts("cuda", "this GPU") if has_nvidia_driver() else DeviceFacts("cpu")

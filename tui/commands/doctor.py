@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import asdict
 
-from methods.home import config_folder, home
+from methods.base.home import config_folder, home
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK
 from tui.doctor import findings
 from tui.terminal_text import json_document, one_line

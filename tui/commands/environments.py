@@ -7,8 +7,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from methods import environments
-from methods.home import HomeError, config_folder, home, named_path
+from methods.base.home import HomeError, config_folder, home, named_path
+from methods.environments import environments
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.figures import size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from methods.home import SESSIONS, home
+from methods.base.home import SESSIONS, home
 from sessions.session_folder import SessionError, SessionFolder
 from sessions.store import Store
 from tui.command_line import UsageError

@@ -6,8 +6,9 @@ import argparse
 import sys
 from dataclasses import asdict
 
-from methods import environments, models
-from methods.home import HomeError, config_folder, home
+from methods.base.home import HomeError, config_folder, home
+from methods.environments import environments
+from methods.models import models
 from tui.command_line import EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.figures import size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from methods.progress import Progress
+from methods.base.progress import Progress
 from tui.figures import size
 from tui.terminal_text import one_line
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from methods.home import config_folder, home
-from methods.prompts import PromptError, read_prompt
+from methods.base.home import config_folder, home
+from methods.models.prompts import PromptError, read_prompt
 from sessions.launch import launch
 from sessions.planning import PlanError, Wanted, make_plan
 from sessions.session_folder import SessionError

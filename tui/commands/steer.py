@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from methods.home import home
+from methods.base.home import home
 from sessions.closing import recover
 from sessions.launch import resume as launch_again
 from sessions.session_folder import SessionError

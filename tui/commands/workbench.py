@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from methods.home import config_folder, home
+from methods.base.home import config_folder, home
 from tui.command_line import UsageError
 
 

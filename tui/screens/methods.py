@@ -14,7 +14,7 @@ from textual.containers import Container, VerticalScroll
 from textual.message import Message
 from textual.widgets import TabbedContent, TabPane
 
-from methods.home import HomeError
+from methods.base.home import HomeError
 from tui import figures
 from tui.screens.ask import AskText, Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
@@ -25,8 +25,8 @@ from tui.widgets.live_text import LiveText
 from tui.widgets.row_list import Cell, Column, RowList
 
 if TYPE_CHECKING:
-    from methods.environments import Listed
-    from methods.progress import Progress
+    from methods.base.progress import Progress
+    from methods.environments.environments import Listed
     from sessions.planning import Choice
     from tui.doctor import Finding
 
@@ -127,8 +127,8 @@ class MethodsScreen(WorkbenchScreen):
 
     @work(thread=True, exclusive=True, group="catalogue", exit_on_error=False, name="Reading the catalogue")
     def load(self) -> None:
-        from methods.catalogue import load_catalogue
-        from methods.environments import listed
+        from methods.catalogue.catalogue import load_catalogue
+        from methods.environments.environments import listed
         from probes.gpu.nvml import Nvml
         from sessions.devices import choose
         from sessions.planning import choices
@@ -234,7 +234,7 @@ class MethodsScreen(WorkbenchScreen):
 
     @work(thread=True, group="environment", exit_on_error=False, name="Creating the environment")
     def _create(self, name: str) -> None:
-        from methods.environments import CreationError, EnvironmentProblemError, create
+        from methods.environments.environments import CreationError, EnvironmentProblemError, create
 
         def report(progress: Progress) -> None:
             if self._cancel.is_set():
@@ -279,7 +279,7 @@ class MethodsScreen(WorkbenchScreen):
 
     @work(thread=True, group="environment", exit_on_error=False, name="Trying the Python")
     def _use(self, name: str, python: str) -> None:
-        from methods.environments import EnvironmentProblemError, use
+        from methods.environments.environments import EnvironmentProblemError, use
 
         app = self.workbench
         self.post_message(self.Said(f"Trying {python}…"))
@@ -298,7 +298,7 @@ class MethodsScreen(WorkbenchScreen):
 
     @work(thread=True, group="environment", exit_on_error=False, name="Removing the environment")
     def _remove(self, name: str) -> None:
-        from methods.environments import EnvironmentProblemError, remove
+        from methods.environments.environments import EnvironmentProblemError, remove
 
         app = self.workbench
         try:

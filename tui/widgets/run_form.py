@@ -264,7 +264,7 @@ class RunForm(Widget):
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False, name="Checking the plan")
     def _check(self, wanted: Wanted, device: str | None) -> None:
-        from methods.catalogue import load_catalogue
+        from methods.catalogue.catalogue import load_catalogue
         from sessions.devices import DeviceError, choose, cpu
         from sessions.planning import PlanError, choices, estimate_s, make_plan
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from methods import whole_folder
-from methods.environment_specs import EnvironmentSpec
-from methods.home import ENVIRONMENTS, write_atomically
+from methods.base import whole_folder
+from methods.base.home import ENVIRONMENTS, write_atomically
+from methods.environments.specs import EnvironmentSpec
 
 MANIFEST = "kasoku-environment.json"
 MANIFEST_SCHEMA = 1

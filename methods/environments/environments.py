@@ -15,14 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from methods import file_lock, managed_environments, torch_builds, whole_folder
-from methods.environment_creation import CreationError, make, normalised, site_packages, versions_in
-from methods.environment_specs import EnvironmentSpec, EnvironmentSpecs, load_specs
-from methods.home import CACHE, ENVIRONMENTS, named_path, private_folder, subfolder, write_atomically
-from methods.interpreter import Interpreter, Unavailable
-from methods.progress import Report, silent
-from methods.runner_job import JobError, run_job
-from methods.secret_variables import is_secret
+from methods.base import file_lock, whole_folder
+from methods.base.home import CACHE, ENVIRONMENTS, named_path, private_folder, subfolder, write_atomically
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.base.progress import Report, silent
+from methods.base.secret_variables import is_secret
+from methods.environments import managed, torch_builds
+from methods.environments.creation import CreationError, make, normalised, site_packages, versions_in
+from methods.environments.specs import EnvironmentSpec, EnvironmentSpecs, load_specs
+from methods.jobs.runner_job import JobError, run_job
 
 __all__ = [
     "CreationError",
@@ -71,7 +72,7 @@ def resolve(name: str, home: Path, config_folder: Path) -> Interpreter | Unavail
     if spec.interpreter is not None:
         return _configured(spec, spec.interpreter)
     remedy = f"kasoku env create {name}"
-    all_of_name = managed_environments.managed(home, name)
+    all_of_name = managed.managed(home, name)
     current = [each for each in all_of_name if each.manifest.spec_digest == spec.digest]
     ready = [each for each in current if each.fault is None]
     wanted = torch_builds.chosen_backend(spec.backend, torch_builds.has_nvidia_driver()) if len(ready) > 1 else ""
@@ -179,7 +180,7 @@ def remove(name: str, home: Path, config_folder: Path, report: Report = silent) 
     if os.path.isfile(pointer):  # noqa: PTH113
         _deleted(pointer, pointer.unlink)
         gone.append(pointer)
-    folders = [each.folder for each in managed_environments.managed(home, name)]
+    folders = [each.folder for each in managed.managed(home, name)]
     folders += [
         leftover
         for leftover in whole_folder.leftovers(home / ENVIRONMENTS)
@@ -204,7 +205,7 @@ def listed(home: Path, config_folder: Path) -> list[Listed]:
     rows: list[Listed] = []
     for name, spec in specs.by_name.items():
         found = resolve(name, home, config_folder)
-        made = managed_environments.managed(home, name)
+        made = managed.managed(home, name)
         for each in made:
             manifest = each.manifest
             state: State = "broken" if each.fault else "ready" if manifest.spec_digest == spec.digest else "outdated"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from methods.chat_template import TemplateError, chat_template, rendered, special_tokens
-from methods.home import named_path
-from methods.tokeniser import Tokeniser, TokeniserError
+from methods.base.home import named_path
+from methods.text.chat_template import TemplateError, chat_template, rendered, special_tokens
+from methods.text.tokeniser import Tokeniser, TokeniserError
 
 if TYPE_CHECKING:
-    from methods.models import Model
+    from methods.models.models import Model
 
 Mode = Literal["raw", "chat"]
 

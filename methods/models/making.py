@@ -8,15 +8,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from methods.home import CACHE, subfolder, write_atomically
-from methods.interpreter import Interpreter
-from methods.model_config import for_old_and_new, read_json
-from methods.model_sources import ModelError, Packaged, Synthetic
-from methods.package_installer import PackageInstaller, cause
-from methods.progress import Report
-from methods.runner_job import JobError, run_job
-from methods.safetensors_folder import sha256_of
-from methods.tokeniser import FILE as TOKENISER_FILE
+from methods.base.home import CACHE, subfolder, write_atomically
+from methods.base.interpreter import Interpreter
+from methods.base.package_installer import PackageInstaller, cause
+from methods.base.progress import Report
+from methods.jobs.runner_job import JobError, run_job
+from methods.models.config import for_old_and_new, read_json
+from methods.models.safetensors_folder import sha256_of
+from methods.models.sources import ModelError, Packaged, Synthetic
+from methods.text.tokeniser import FILE as TOKENISER_FILE
 
 DTYPE = "bfloat16"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from methods.progress import Progress, Report
+from methods.base.progress import Progress, Report
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

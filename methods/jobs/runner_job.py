@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import methods
-from methods import child_process
-from methods.home import write_atomically
-from methods.interpreter import Interpreter
-from methods.progress import Progress, Report
-from methods.secret_variables import without_secrets
+from methods.base import child_process
+from methods.base.home import write_atomically
+from methods.base.interpreter import Interpreter
+from methods.base.progress import Progress, Report
+from methods.base.secret_variables import without_secrets
 
 RUNNER = Path(methods.__file__).parent / "runner"
 TAIL_LINES = 20

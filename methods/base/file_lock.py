@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from methods.home import HomeError
-from methods.progress import Progress, Report
+from methods.base.home import HomeError
+from methods.base.progress import Progress, Report
 
 POLL_SECONDS = 0.2
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from methods.home import CACHE, HomeError, private_folder, write_atomically
-from methods.interpreter import Interpreter
-from methods.progress import Report, silent
-from methods.runner_job import JobError, run_job
+from methods.base.home import CACHE, HomeError, private_folder, write_atomically
+from methods.base.interpreter import Interpreter
+from methods.base.progress import Report, silent
+from methods.jobs.runner_job import JobError, run_job
 
 FILE: Final = "bandwidth.json"
 RATES: Final = ("read_bytes_s", "copy_bytes_s")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from methods import file_lock
-from methods.home import fsync_folder, private_folder
+from methods.base import file_lock
+from methods.base.home import fsync_folder, private_folder
 
 MAKING, REMOVING = ".making-", ".removing-"
 

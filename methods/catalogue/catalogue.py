@@ -11,9 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 import methods
-from methods import evidence
-from methods.home import named_path
-from methods.toml_file import TomlError, read_toml
+from methods.base.home import named_path
+from methods.base.toml_file import TomlError, read_toml
+from methods.catalogue import evidence
 
 BUILT_IN = Path(__file__).with_name("catalogue.toml")
 ENGINES = Path(methods.__file__).parent / "runner" / "kasoku_engines"

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from methods.catalogue import Needs
-from methods.environments import resolve
-from methods.interpreter import Interpreter, Unavailable
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.catalogue.catalogue import Needs
+from methods.environments.environments import resolve
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from methods.home import named_path
+from methods.base.home import named_path
 
 SHAPES = Path(__file__).parent / "shapes.toml"
 SYNTHETIC = "synthetic:"

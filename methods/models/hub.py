@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from methods.model_sources import ModelError, OnHub
-from methods.progress import Progress, Report
-from methods.safetensors_folder import INDEX, SINGLE, WeightsError, refusal, shard_names, weight_files
+from methods.base.progress import Progress, Report
+from methods.models.safetensors_folder import INDEX, SINGLE, WeightsError, refusal, shard_names, weight_files
+from methods.models.sources import ModelError, OnHub
 
 SMALL_FILES = (
     "config.json",

@@ -16,13 +16,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from methods import file_lock, hub, whole_folder
-from methods.chat_template import chat_template
-from methods.home import MODELS, subfolder, write_atomically
-from methods.interpreter import Interpreter, Unavailable
-from methods.model_config import ConfigError, ConfigFacts, facts, misread_by_old, read_json
-from methods.model_making import make_packaged, make_readable, make_synthetic
-from methods.model_sources import (
+from methods.base import file_lock, whole_folder
+from methods.base.home import MODELS, subfolder, write_atomically
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.base.progress import Progress, Report, silent
+from methods.models import hub
+from methods.models.config import ConfigError, ConfigFacts, facts, misread_by_old, read_json
+from methods.models.making import make_packaged, make_readable, make_synthetic
+from methods.models.safetensors_folder import WeightsError, digest_of, identity, read_weights, sha256_of
+from methods.models.sources import (
     DEFAULT,
     PACKAGED,
     SYNTHETIC,
@@ -34,10 +36,9 @@ from methods.model_sources import (
     shapes,
     source_of,
 )
-from methods.progress import Progress, Report, silent
-from methods.safetensors_folder import WeightsError, digest_of, identity, read_weights, sha256_of
-from methods.tokeniser import FILE as TOKENISER_FILE
-from methods.tokeniser import Tokeniser, TokeniserError
+from methods.text.chat_template import chat_template
+from methods.text.tokeniser import FILE as TOKENISER_FILE
+from methods.text.tokeniser import Tokeniser, TokeniserError
 
 __all__ = ["DEFAULT", "ListedModel", "Model", "ModelError", "Prospect", "check", "listed", "prepare"]
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from methods.template_sandbox import CPU_SECONDS
+from methods.text.template_sandbox import CPU_SECONDS
 
 SANDBOX: Final = Path(__file__).with_name("template_sandbox.py")
 PATIENCE_S: Final = 60  # on the clock on the wall: other work may hold the process up

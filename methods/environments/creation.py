@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from methods import file_lock, managed_environments, torch_builds, whole_folder
-from methods.environment_specs import EnvironmentSpec
-from methods.home import ENVIRONMENTS, subfolder, write_atomically
-from methods.interpreter import Interpreter
-from methods.managed_environments import ManagedEnvironment, Manifest
-from methods.package_installer import PackageInstaller, cause
-from methods.progress import Report
-from methods.runner_job import JobError, run_job
+from methods.base import file_lock, whole_folder
+from methods.base.home import ENVIRONMENTS, subfolder, write_atomically
+from methods.base.interpreter import Interpreter
+from methods.base.package_installer import PackageInstaller, cause
+from methods.base.progress import Report
+from methods.environments import managed, torch_builds
+from methods.environments.managed import ManagedEnvironment, Manifest
+from methods.environments.specs import EnvironmentSpec
+from methods.jobs.runner_job import JobError, run_job
 
 NETWORK_WORDS = (
     "dns error",
@@ -53,19 +54,19 @@ def make(
     python = base_python(spec.python)
     root = subfolder(home, ENVIRONMENTS)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}" if python.startswith("/") else python
-    final = root / managed_environments.folder_name(spec, chosen, version)
+    final = root / managed.folder_name(spec, chosen, version)
     with file_lock.held(whole_folder.lock_of(root, final.name), phase, report):
-        there = managed_environments.read(final)
+        there = managed.read(final)
         if there is not None and there.fault is None:
             return there
         try:
             with whole_folder.made(root, final.name) as making:
                 manifest = _fill(making, spec, chosen, python, PackageInstaller(root, phase, report, environ))
-                managed_environments.write_manifest(making, manifest)
+                managed.write_manifest(making, manifest)
         except OSError as error:
             reason = error.strerror or str(error)
             raise CreationError(f"The environment {spec.name} cannot be written to {root}: {reason}.") from error
-    made = managed_environments.read(final)
+    made = managed.read(final)
     if made is None or made.fault is not None:
         raise CreationError(f"The environment {spec.name} was made and cannot be read again: {made and made.fault}.")
     return made
@@ -136,13 +137,13 @@ def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: Pa
     log.with_suffix(".job.json").unlink(missing_ok=True)
     log.unlink(missing_ok=True)
     return Manifest(
-        schema=managed_environments.MANIFEST_SCHEMA,
+        schema=managed.MANIFEST_SCHEMA,
         name=spec.name,
         spec_digest=spec.digest,
         backend=backend if "torch" in spec.imports or torch_builds.wants_torch(spec.requirements) else "",
         python_version=python_version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        size_bytes=managed_environments.size_of(making),
+        size_bytes=managed.size_of(making),
         versions=versions_in(site_packages(interpreter.python)),
         notes=notes,
     )

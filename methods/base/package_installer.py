@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from methods import child_process, pip_settings
-from methods.progress import Progress, Report
+from methods.base import child_process, pip_settings
+from methods.base.progress import Progress, Report
 
 TAIL_LINES = 12
 LONGEST_CAUSE = 400
