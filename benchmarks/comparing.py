@@ -17,19 +17,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from sessions.derived import Context, complete
-from sessions.frames import REQUESTS, RUNS, TELEMETRY, TOKENS
-from sessions.metrics import per_request, rates
-from sessions.plan import Plan, PlannedMethod, Sampling
-from sessions.session_folder import SessionFile, create
+from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY, TOKENS
+from sessions.disk.plan import Plan, PlannedMethod, Sampling
+from sessions.disk.session_folder import SessionFile, create
+from sessions.frames.derived import Context, complete
+from sessions.frames.metrics import per_request, rates
 
 METHODS = ("baseline", "library-default", "flash-attention-2", "torch-compile", "torch-compile-wrapper", "vllm")
 REQUESTS_EACH, BLOCKS, OUTPUT_TOKENS = 500, 5, 32
 TIMED = """
 import sys, time
 from pathlib import Path
-from sessions.comparison import compare
-from sessions.store import Store
+from sessions.verdict.comparison import compare
+from sessions.disk.store import Store
 store = Store(Path(sys.argv[1]))
 picks = [(session, None) for session in store.ids()[:int(sys.argv[2])]]
 began = time.perf_counter()

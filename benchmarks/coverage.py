@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sessions.statistics import LogRatio, paired_ratio
-from sessions.verdicts import judge
+from sessions.verdict.statistics import LogRatio, paired_ratio
+from sessions.verdict.verdicts import judge
 
 METHODS = 6  # the reference and five others: the family that Holm's procedure is for
 REQUESTS = 100  # per method, spread over its blocks

@@ -48,10 +48,10 @@ sys.path.insert(0, str(ROOT))
 from methods.base.home import CACHE, ENVIRONMENTS, MODELS, home, private_folder  # noqa: E402 - the checkout comes first
 from probes.gpu.nvml import Nvml  # noqa: E402
 from probes.machine import capture  # noqa: E402
-from sessions.launch import missing, resume  # noqa: E402
-from sessions.records import MachineSeen  # noqa: E402
-from sessions.session_folder import SessionFolder  # noqa: E402
-from sessions.software import software  # noqa: E402
+from sessions.disk.records import MachineSeen  # noqa: E402
+from sessions.disk.session_folder import SessionFolder  # noqa: E402
+from sessions.run.launch import missing, resume  # noqa: E402
+from sessions.run.software import software  # noqa: E402
 from tests.sessions.conftest import workplace_in  # noqa: E402
 from tests.sessions.processes import described, processes_of, until  # noqa: E402
 from tests.sessions.soundness import assert_completed, assert_sound  # noqa: E402

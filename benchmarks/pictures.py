@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from methods.base.home import config_folder, home  # noqa: E402 - the checkout is put on the path first
-from sessions.session_folder import SessionError, SessionFolder  # noqa: E402
-from sessions.store import Store  # noqa: E402
+from sessions.disk.session_folder import SessionError, SessionFolder  # noqa: E402
+from sessions.disk.store import Store  # noqa: E402
 from tui.app import Workbench  # noqa: E402
 from tui.screens.compare import CompareScreen  # noqa: E402
 from tui.screens.run import RunScreen  # noqa: E402

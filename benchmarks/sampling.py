@@ -43,8 +43,8 @@ from probes.gpu.nvml import Nvml  # noqa: E402
 from probes.host.host import Host  # noqa: E402
 from probes.host.process_tree import ProcessTree  # noqa: E402
 from probes.sampler import INTERVAL_NS, MonotonicClock, Sampler  # noqa: E402
-from sessions.journal import JournalWriter  # noqa: E402
-from sessions.telemetry_feed import telemetry_record  # noqa: E402
+from sessions.disk.journal import JournalWriter  # noqa: E402
+from sessions.run.telemetry_feed import telemetry_record  # noqa: E402
 from tests.probes import fake_nvml  # noqa: E402
 
 LONG_CALL_NS, WORK = 1_000_000, bytes(16_384)

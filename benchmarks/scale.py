@@ -85,7 +85,7 @@ def make_sessions(home: Path, count: int) -> None:
 
 def step_list(home: Path) -> dict[str, float]:
     """The rows of all sessions, as the Sessions screen and the command line read them."""
-    from sessions.store import Store
+    from sessions.disk.store import Store
 
     store = Store(home / "sessions")
     began = time.perf_counter()
@@ -113,8 +113,8 @@ def step_compare_all(home: Path) -> dict[str, float]:
 
 
 def _compared(home: Path, pick: Callable[[list[str]], list[str]]) -> dict[str, float]:
-    from sessions.comparison import compare
-    from sessions.store import Store
+    from sessions.disk.store import Store
+    from sessions.verdict.comparison import compare
 
     store = Store(home / "sessions")
     picks = [(session, None) for session in pick(store.ids())]
@@ -171,7 +171,7 @@ def _screen(home: Path) -> tuple[dict[str, float], dict[str, float]]:
 
 def step_workbench(home: Path) -> dict[str, float]:
     """The workbench as a process in a terminal, to its first picture."""
-    from sessions.own_process import own_process
+    from sessions.run.own_process import own_process
     from tests.tui.terminal import Terminal
 
     environment = {**os.environ, "KASOKU_HOME": str(home), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
@@ -186,8 +186,8 @@ def step_workbench(home: Path) -> dict[str, float]:
 
 def make_journal(home: Path, tokens: int) -> None:
     """A session whose journal is written and whose frames are not."""
-    from sessions.journal import JournalWriter
-    from sessions.session_folder import create
+    from sessions.disk.journal import JournalWriter
+    from sessions.disk.session_folder import create
     from tests.tui.journals import METHODS, Script, make_plan, make_tokeniser
 
     tokeniser = home / "models" / "small"
@@ -204,8 +204,8 @@ def make_journal(home: Path, tokens: int) -> None:
 
 def step_follow(home: Path) -> dict[str, float]:
     """A viewer that comes late: all of the journal, a snapshot ten times a second."""
-    from sessions.following import Follower
-    from sessions.store import Store
+    from sessions.disk.store import Store
+    from sessions.watch.following import Follower
 
     store = Store(home / "sessions")
     began = last = time.perf_counter()
@@ -225,8 +225,8 @@ def step_finalise(home: Path) -> dict[str, float]:
     """From the journal to the four frames and session.json, as whoever opens an interrupted session does it."""
     import polars as pl
 
-    from sessions.closing import recover
-    from sessions.store import Store
+    from sessions.close.session_end import recover
+    from sessions.disk.store import Store
 
     folder = Store(home / "sessions").folder("last")
     for frame in ("runs", "requests", "tokens", "telemetry"):
@@ -240,7 +240,7 @@ def step_finalise(home: Path) -> dict[str, float]:
 
 def step_open(home: Path) -> dict[str, float]:
     """The session in full, as the Session screen reads it from the frames."""
-    from sessions.store import Store
+    from sessions.disk.store import Store
     from tui.session_facts import read_session
 
     began = time.perf_counter()
@@ -286,7 +286,7 @@ def own(step: str, home: Path, repeats: int = 3) -> dict[str, float]:
 
 def kasoku(arguments: Sequence[str], home: Path, repeats: int) -> dict[str, float]:
     """`kasoku …` as a process, with what it prints going into a file: the quickest of some, after a first one."""
-    from sessions.own_process import own_process
+    from sessions.run.own_process import own_process
 
     found = [measured(own_process("tui.command_line", *arguments)[1:], home)[1] for _ in range(1 + repeats)]
     return min(found[1:], key=lambda figures: figures["seconds"])

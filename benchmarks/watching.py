@@ -34,7 +34,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sessions.own_process import own_process  # noqa: E402 - the checkout is put on the path first
+from sessions.run.own_process import own_process  # noqa: E402 - the checkout is put on the path first
 from tests.tui.terminal import Frame, Terminal  # noqa: E402 - the checkout is put on the path first
 
 SLOW_BYTES_S = 50_000
@@ -47,8 +47,8 @@ BUDGET = {"first_paint_s": 1.0, "lag_ms": 20.0, "cpu": 15.0, "kb_s": 150.0, "key
 
 def feed(home: Path, seconds: float) -> None:
     """Write a session's journal as its records fall due, holding its lock, until it was long enough."""
-    from sessions.journal import JournalWriter
-    from sessions.session_folder import create
+    from sessions.disk.journal import JournalWriter
+    from sessions.disk.session_folder import create
     from tests.tui.journals import METHODS, Script, make_plan, make_tokeniser
 
     tokeniser = home / "models" / "small"
@@ -107,8 +107,8 @@ TITLE = re.compile(r"(\S+) · (?:request (\d+)|(warm-up)) · (\d+) tokens")
 
 def token_times(journal: Path) -> tuple[dict[tuple[str, int, int], float], list[float]]:
     """When each state "method, request, tokens until now" was in the journal, and those moments in order."""
-    from sessions.journal import read_journal
-    from sessions.records import RequestStarted, Tokens
+    from sessions.disk.journal import read_journal
+    from sessions.disk.records import RequestStarted, Tokens
 
     times: dict[tuple[str, int, int], float] = {}
     count = 0

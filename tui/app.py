@@ -13,7 +13,7 @@ from textual.app import App, ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from sessions.store import Store
+from sessions.disk.store import Store
 from tui.link import Link, PacedDriver
 from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
     from textual.theme import Theme
 
-    from sessions.session_folder import SessionFolder
+    from sessions.disk.session_folder import SessionFolder
 
 FAILURE_LOG = "workbench-failure.log"
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sessions.article import CHARACTERS, SPOKEN_S, ArticleTables
+from sessions.export.article import CHARACTERS, SPOKEN_S, ArticleTables
 from tui.figures import UNKNOWN, duration
 from tui.terminal_text import one_line
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
-    from sessions.store import Store
+    from sessions.disk.store import Store
 
 MOST_POINTS = 2000
 GPU_POWER, GPU_MEMORY = "power_w", "memory_used_bytes"

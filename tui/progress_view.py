@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
 from rich.text import Text
 
-from sessions.live import Gauge, Live, MethodLive
+from sessions.watch.live import Gauge, Live, MethodLive
 from tui.figures import UNKNOWN, duration, of_total, percent, rate, size, trend
 from tui.terminal_text import one_line
 

@@ -16,8 +16,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from methods.base.home import HomeError, named_path, write_atomically
-from sessions.comparison import ComparisonRow
-from sessions.report import Report, ReportedSession
+from sessions.export.report import Report, ReportedSession
+from sessions.verdict.comparison import ComparisonRow
 from tui import figures
 from tui.terminal_text import one_line, plain
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sessions.comparison import Comparison, ComparisonRow
+from sessions.verdict.comparison import Comparison, ComparisonRow
 from tui.figures import UNKNOWN, duration, joules_per_token, percent, rate, size, yes_no
 from tui.terminal_text import one_line
 from tui.verdict_text import said_of

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from sessions.closing import recover
-from sessions.session_folder import SessionError, SessionFile, SessionFolder
+from sessions.close.session_end import recover
+from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from tui import figures
 from tui.comparison_series import Curve, metric_curve
 from tui.field_words import figure, label
@@ -19,7 +19,7 @@ from tui.plan_facts import plan_facts
 from tui.widgets.facts import Fact
 
 if TYPE_CHECKING:
-    from sessions.store import Store
+    from sessions.disk.store import Store
 
 LOG_TAIL_LINES = 60
 

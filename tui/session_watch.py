@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sessions.following import Follower, Replayer
-from sessions.journal import JournalError
-from sessions.session_folder import SessionError, SessionFolder
+from sessions.disk.journal import JournalError
+from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.watch.following import Follower, Replayer
 
 if TYPE_CHECKING:
-    from sessions.live import Live
-    from sessions.plan import Plan
+    from sessions.disk.plan import Plan
+    from sessions.watch.live import Live
 
 POLL_BYTES = 128 << 10
 POLL_S = 0.05

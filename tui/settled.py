@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sessions.statistics import Interval
+from sessions.verdict.statistics import Interval
 
 if TYPE_CHECKING:
-    from sessions.comparison import Comparison, ComparisonRow
-    from sessions.live import Live, MethodLive
+    from sessions.verdict.comparison import Comparison, ComparisonRow
+    from sessions.watch.live import Live, MethodLive
 
 
 def settled(live: Live, comparison: Comparison) -> Live:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sessions.comparison import ComparisonRow
+    from sessions.verdict.comparison import ComparisonRow
 
 
 def said_of(row: ComparisonRow) -> list[str]:

@@ -14,8 +14,8 @@ import pytest
 
 from methods.models.models import Model
 from methods.text.tokeniser import Tokeniser
-from sessions.records import Tokens
-from sessions.session_folder import SessionFolder
+from sessions.disk.records import Tokens
+from sessions.disk.session_folder import SessionFolder
 from tests.cli.test_import_hygiene import ENGINES, mapped
 from tests.sessions.processes import until
 from tests.sessions.workplace import KASOKU, assert_nothing_left, conductor_of, records_of, runner_of

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sessions.following import Follower
-from sessions.journal import JournalWriter
-from sessions.live import Live
-from sessions.session_folder import create
+from sessions.disk.journal import JournalWriter
+from sessions.disk.session_folder import create
+from sessions.watch.following import Follower
+from sessions.watch.live import Live
 from tests.tui.journals import Script, make_plan
 from tui.commands import following
 from tui.progress_view import ProgressView

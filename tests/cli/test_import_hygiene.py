@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 import methods
-from sessions.records import Loaded, Tokens
-from sessions.session_folder import SessionFolder
+from sessions.disk.records import Loaded, Tokens
+from sessions.disk.session_folder import SessionFolder
 from tests.sessions.conftest import opened
 from tests.sessions.processes import until
 from tests.sessions.workplace import Workplace, assert_nothing_left, conductor_of, records_of, runner_of

@@ -16,10 +16,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sessions.launch import missing
-from sessions.records import BlockEnded, Tokens
-from sessions.session_folder import SessionFolder
-from sessions.store import Store
+from sessions.disk.records import BlockEnded, Tokens
+from sessions.disk.session_folder import SessionFolder
+from sessions.disk.store import Store
+from sessions.run.launch import missing
 from tests.sessions.conftest import opened
 from tests.sessions.processes import until
 from tests.sessions.workplace import (

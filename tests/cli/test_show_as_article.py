@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessions.article import ARTICLE_TOKENS
+from sessions.export.article import ARTICLE_TOKENS
 from tests.sessions.workplace import Workplace
 from tests.verdicts.made_store import make_session
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sessions.launch import launch
-from sessions.plan import Plan
-from sessions.records import Phase, Tokens
-from sessions.session_folder import SessionFolder
+from sessions.disk.plan import Plan
+from sessions.disk.records import Phase, Tokens
+from sessions.disk.session_folder import SessionFolder
+from sessions.run.launch import launch
 from tests.sessions.processes import until
 from tests.sessions.workplace import (
     KASOKU,

@@ -10,13 +10,13 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sessions import records
-from sessions.finalise import write_frames
-from sessions.frames import SCHEMAS
-from sessions.journal import JournalTail, NewerJournalError, read_journal
-from sessions.live import LiveReducer
-from sessions.plan import Plan, PlannedMethod
-from sessions.records import AnyRecord, Tokens
+from sessions.disk import records
+from sessions.disk.frame_schema import SCHEMAS
+from sessions.disk.journal import JournalTail, NewerJournalError, read_journal
+from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.records import AnyRecord, Tokens
+from sessions.frames.build import write_frames
+from sessions.watch.live import LiveReducer
 from tests.fuzz.anything import damaged, fields_of
 from tests.fuzz.profile import fuzzed
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions.closing import close_session
-from sessions.session_folder import FRAMES, SessionFolder
+from sessions.close.session_end import close_session
+from sessions.disk.session_folder import FRAMES, SessionFolder
 from tests.fuzz.anything import damaged
 from tests.fuzz.profile import fuzzed
 from tests.sessions.conftest import opened

@@ -11,10 +11,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions import wire
-from sessions.journal import LINE_LIMIT_BYTES as JOURNAL_LINE_BYTES
-from sessions.records import AnyRecord, RequestEnded, Tokens
-from sessions.wire import READ_BYTES, LineReader, WireLieError, WireTranslator
+from sessions.disk.journal import LINE_LIMIT_BYTES as JOURNAL_LINE_BYTES
+from sessions.disk.records import AnyRecord, RequestEnded, Tokens
+from sessions.run import wire
+from sessions.run.wire import READ_BYTES, LineReader, WireLieError, WireTranslator
 from tests.fuzz.anything import fields_of
 from tests.fuzz.profile import fuzzed
 

@@ -11,8 +11,8 @@ import pytest
 
 from methods.base.home import CACHE, ENVIRONMENTS, MODELS, private_folder
 from methods.catalogue.catalogue import load_catalogue
-from sessions.records import BlockEnded
-from sessions.session_folder import SessionFolder
+from sessions.disk.records import BlockEnded
+from sessions.disk.session_folder import SessionFolder
 from tests.methods.made_environment import made_environment
 from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
 

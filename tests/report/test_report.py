@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 
 from methods.models.models import Model
-from sessions.journal import JournalWriter
-from sessions.plan import Plan, PlannedMethod, Sampling
-from sessions.records import Prepared
-from sessions.report import command_of, make_report
-from sessions.session_folder import SessionFolder
-from sessions.store import Store
+from sessions.disk.journal import JournalWriter
+from sessions.disk.plan import Plan, PlannedMethod, Sampling
+from sessions.disk.records import Prepared
+from sessions.disk.session_folder import SessionFolder
+from sessions.disk.store import Store
+from sessions.export.report import command_of, make_report
 from tests.verdicts.made_store import make_session
 from tui.command_line import main, parser
 from tui.report_page import ReportError, form_of, markdown, page

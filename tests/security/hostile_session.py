@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from sessions import own_plans
-from sessions.journal import JournalWriter, read_journal
-from sessions.records import (
+from sessions.disk import own_plans
+from sessions.disk.journal import JournalWriter, read_journal
+from sessions.disk.records import (
     AnyRecord,
     Asked,
     BlockEnded,
@@ -32,7 +32,7 @@ from sessions.records import (
     Telemetry,
     Tokens,
 )
-from sessions.session_folder import FRAMES, SessionFolder
+from sessions.disk.session_folder import FRAMES, SessionFolder
 from tests.sessions.workplace import make_model
 from tests.tui.journals import write_session
 

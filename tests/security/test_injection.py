@@ -18,10 +18,10 @@ import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
-from sessions.csv_export import SHIELDED
-from sessions.report import make_report
-from sessions.session_folder import FRAMES, SessionFolder
-from sessions.store import Store
+from sessions.disk.session_folder import FRAMES, SessionFolder
+from sessions.disk.store import Store
+from sessions.export.csv_export import SHIELDED
+from sessions.export.report import make_report
 from tests.security.hostile_session import FORMULAS, HOSTILE, MARKUP, hostile
 from tests.sessions.workplace import KASOKU, Workplace
 from tests.tui.conftest import workbench

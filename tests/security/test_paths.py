@@ -14,13 +14,13 @@ import polars as pl
 import pytest
 
 from methods.text.tokeniser import Tokeniser, TokeniserError
-from sessions import own_plans
-from sessions.closing import recover
-from sessions.following import Follower, Replayer
-from sessions.launch import resume
-from sessions.records import Prepared
-from sessions.session_folder import FRAMES, SessionError, SessionFolder
-from sessions.store import Store
+from sessions.close.session_end import recover
+from sessions.disk import own_plans
+from sessions.disk.records import Prepared
+from sessions.disk.session_folder import FRAMES, SessionError, SessionFolder
+from sessions.disk.store import Store
+from sessions.run.launch import resume
+from sessions.watch.following import Follower, Replayer
 from tests.sessions.workplace import Workplace, records_of, runs_of
 from tests.tui.journals import write_session
 from tui.session_facts import log_tail, read_session, run_facts

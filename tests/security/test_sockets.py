@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from probes.host.sockets import is_loopback, sockets_of
-from sessions.records import BlockPhase, Note, SocketsSeen, Tokens
-from sessions.session_folder import SessionFolder
+from sessions.disk.records import BlockPhase, Note, SocketsSeen, Tokens
+from sessions.disk.session_folder import SessionFolder
 from tests.sessions.processes import until
 from tests.sessions.workplace import (
     KASOKU,

@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from sessions.launch import missing
-from sessions.session_folder import FRAMES, SessionFolder
+from sessions.disk.session_folder import FRAMES, SessionFolder
+from sessions.run.launch import missing
 
 Line = dict[str, Any]
 FACTS = {

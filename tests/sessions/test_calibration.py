@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from methods.base.home import CACHE
-from sessions import observer_effect
-from sessions.journal import read_journal
-from sessions.observer_effect import (
+from sessions.disk.journal import read_journal
+from sessions.disk.records import RequestEnded
+from sessions.verdict import observer_effect
+from sessions.verdict.observer_effect import (
     AGAIN,
     APP,
     BARE,
@@ -26,7 +27,6 @@ from sessions.observer_effect import (
     drawn_order,
     effects,
 )
-from sessions.records import RequestEnded
 from tests.sessions.processes import processes_of, until
 from tests.sessions.workplace import KASOKU, Workplace
 from tui.command_line import CALIBRATED_PARTS

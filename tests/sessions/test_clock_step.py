@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sessions.records import BlockStarted, Header, Tokens
+from sessions.disk.records import BlockStarted, Header, Tokens
 from tests.sessions.processes import until
 from tests.sessions.soundness import assert_completed, assert_sound
 from tests.sessions.workplace import Workplace, records_of, runs_of

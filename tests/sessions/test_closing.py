@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sessions.closing import close_session, recover
-from sessions.following import Follower
-from sessions.journal import JournalError, JournalWriter, read_journal
-from sessions.records import SCHEMA_VERSION, BlockEnded, Note, SessionEnded, Tokens
-from sessions.session_folder import FRAMES, SessionError, SessionFolder
-from sessions.store import Store
+from sessions.close.session_end import close_session, recover
+from sessions.disk.journal import JournalError, JournalWriter, read_journal
+from sessions.disk.records import SCHEMA_VERSION, BlockEnded, Note, SessionEnded, Tokens
+from sessions.disk.session_folder import FRAMES, SessionError, SessionFolder
+from sessions.disk.store import Store
+from sessions.watch.following import Follower
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import Workplace
 
@@ -366,7 +366,7 @@ def test_closing_says_what_the_disk_denies(copied: SessionFolder, monkeypatch: p
     def denied(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sessions.finalise._write_parquet", denied)
+    monkeypatch.setattr("sessions.frames.build._write_parquet", denied)
     close_session(copied, "stopped")
     session = copied.read()
     assert session.status == "stopped"
@@ -377,7 +377,7 @@ def test_closing_survives_our_own_mistakes(copied: SessionFolder, monkeypatch: p
     def broken(*_: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("sessions.finalise.write_frames", broken)
+    monkeypatch.setattr("sessions.frames.build.write_frames", broken)
     close_session(copied, "finished")
     assert copied.read().status == "finished"
     assert "ZeroDivisionError: ours" in copied.read().error

@@ -14,13 +14,9 @@ import psutil
 import pytest
 
 from probes.base.clock import boot_id
-from sessions import own_plans
-from sessions.conductor import Conductor
-from sessions.following import Follower
-from sessions.journal import JournalFullError, JournalWriter
-from sessions.launch import launch, missing, resume
-from sessions.preparation_run import PREPARATION
-from sessions.records import (
+from sessions.disk import own_plans
+from sessions.disk.journal import JournalFullError, JournalWriter
+from sessions.disk.records import (
     AnyRecord,
     Asked,
     BlockEnded,
@@ -31,8 +27,12 @@ from sessions.records import (
     SessionEnded,
     Tokens,
 )
-from sessions.session_folder import FRAMES, SessionError, SessionFolder, create
-from sessions.wire import READ_BYTES
+from sessions.disk.session_folder import FRAMES, SessionError, SessionFolder, create
+from sessions.run.conductor import Conductor
+from sessions.run.launch import launch, missing, resume
+from sessions.run.preparation_run import PREPARATION
+from sessions.run.wire import READ_BYTES
+from sessions.watch.following import Follower
 from tests.sessions.conftest import workplace_in
 from tests.sessions.processes import until
 from tests.sessions.workplace import (

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import psutil
 
-from sessions.cores import ALLOWED, keep_to, shared_out, siblings_of, starting_on
+from sessions.device.affinity import ALLOWED, keep_to, shared_out, siblings_of, starting_on
 from tests.sessions.processes import until
 from tests.sessions.workplace import Workplace, conductor_of, runner_of
 

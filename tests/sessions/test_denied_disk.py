@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sessions.launch import launch
-from sessions.session_folder import SessionError, SessionFolder, create
+from sessions.disk.session_folder import SessionError, SessionFolder, create
+from sessions.run.launch import launch
 from tests.sessions.conftest import workplace_in
 from tests.sessions.processes import end_all, until
 from tests.sessions.soundness import assert_completed, assert_sound

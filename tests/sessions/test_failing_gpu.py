@@ -14,9 +14,9 @@ import msgspec
 import polars as pl
 import pytest
 
-from sessions.launch import launch
-from sessions.records import BlockEnded, BlockPhase, Note, Tokens
-from sessions.session_folder import SessionFolder
+from sessions.disk.records import BlockEnded, BlockPhase, Note, Tokens
+from sessions.disk.session_folder import SessionFolder
+from sessions.run.launch import launch
 from tests.probes.fake_nvml import FakeNvml
 from tests.probes.scripted_driver import as_pynvml
 from tests.sessions.conftest import opened

@@ -11,13 +11,13 @@ import polars as pl
 import psutil
 import pytest
 
-from sessions.block_run import BlockRun
-from sessions.launch import launch
-from sessions.plan import Plan, PlannedMethod
-from sessions.records import Prepared
-from sessions.session_folder import SessionFolder
-from sessions.warded_process import Verdict, WardedProcess
-from sessions.wire import WireTranslator
+from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.records import Prepared
+from sessions.disk.session_folder import SessionFolder
+from sessions.run.block_run import BlockRun
+from sessions.run.launch import launch
+from sessions.run.warded_process import Verdict, WardedProcess
+from sessions.run.wire import WireTranslator
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
 from tui.terminal_text import one_line

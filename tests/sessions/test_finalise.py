@@ -14,13 +14,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sessions.closing import recover
-from sessions.comparison import compare
-from sessions.finalise import write_frames
-from sessions.following import Follower
-from sessions.frames import SCHEMAS
-from sessions.journal import read_journal
-from sessions.records import (
+from sessions.close.session_end import recover
+from sessions.disk.frame_schema import SCHEMAS
+from sessions.disk.journal import read_journal
+from sessions.disk.records import (
     AnyRecord,
     BlockEnded,
     BlockPhase,
@@ -31,8 +28,11 @@ from sessions.records import (
     Telemetry,
     Tokens,
 )
-from sessions.session_folder import FRAMES, SessionFolder
-from sessions.store import Store
+from sessions.disk.session_folder import FRAMES, SessionFolder
+from sessions.disk.store import Store
+from sessions.frames.build import write_frames
+from sessions.verdict.comparison import compare
+from sessions.watch.following import Follower
 from tests.sessions.conftest import opened
 from tests.sessions.processes import until
 from tests.sessions.workplace import Workplace, conductor_of, make_model, records_of

@@ -6,9 +6,9 @@ import gc
 import tracemalloc
 from pathlib import Path
 
-from sessions.following import Follower
-from sessions.journal import JournalWriter
-from sessions.session_folder import create
+from sessions.disk.journal import JournalWriter
+from sessions.disk.session_folder import create
+from sessions.watch.following import Follower
 from tests.tui.journals import METHODS, Script, make_plan
 
 FIRST, TIMES = 400, 8  # records before the first look, and how many times as many in the end

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessions.journal import JournalError, JournalFullError, JournalTail, JournalWriter, read_journal
-from sessions.records import SCHEMA_VERSION, AnyRecord, BlockStarted, Header, Note, Phase, Tokens
+from sessions.disk.journal import JournalError, JournalFullError, JournalTail, JournalWriter, read_journal
+from sessions.disk.records import SCHEMA_VERSION, AnyRecord, BlockStarted, Header, Note, Phase, Tokens
 
 HEADER = Header(t=1, schema_version=SCHEMA_VERSION, session="s", realtime_ns=5)
 RECORDS: list[AnyRecord] = [
@@ -127,7 +127,7 @@ def test_a_journal_that_is_not_there_or_is_none_has_no_records(tmp_path: Path) -
 MEASURE_READING = """
 import resource, sys
 from pathlib import Path
-from sessions.journal import read_journal
+from sessions.disk.journal import read_journal
 list(read_journal(Path(sys.argv[1])))  # every import and every first allocation is behind us
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 count = sum(1 for _ in read_journal(Path(sys.argv[2])))

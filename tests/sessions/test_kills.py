@@ -17,9 +17,9 @@ import polars as pl
 import psutil
 import pytest
 
-from sessions.launch import missing
-from sessions.records import BlockPhase, Tokens
-from sessions.session_folder import SessionFolder
+from sessions.disk.records import BlockPhase, Tokens
+from sessions.disk.session_folder import SessionFolder
+from sessions.run.launch import missing
 from tests.sessions.processes import processes_of, until
 from tests.sessions.soundness import assert_completed, assert_sound
 from tests.sessions.victims import VICTIMS, struck_while_live

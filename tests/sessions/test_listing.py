@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from methods.base.home import CACHE
-from sessions import listing
-from sessions.listing import KEPT_NAME, SETTLED_NS, Listed
-from sessions.session_folder import SessionFolder, create
-from sessions.store import Store
+from sessions.disk import listing
+from sessions.disk.listing import KEPT_NAME, SETTLED_NS, Listed
+from sessions.disk.session_folder import SessionFolder, create
+from sessions.disk.store import Store
 from tests.tui.journals import make_plan
 
 COUNT = 5

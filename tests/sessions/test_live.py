@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from sessions.live import LiveReducer
-from sessions.plan import Plan, PlannedMethod
-from sessions.records import (
+from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.records import (
     AnyRecord,
     BlockEnded,
     BlockPhase,
@@ -17,6 +16,7 @@ from sessions.records import (
     RequestStarted,
     Tokens,
 )
+from sessions.watch.live import LiveReducer
 
 SECOND = 10**9
 METHODS = [PlannedMethod(name=name, engine="e", environment="plain", reference=None) for name in ("one", "two")]

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from sessions.following import Replayer
-from sessions.session_folder import SessionFolder
+from sessions.disk.session_folder import SessionFolder
+from sessions.watch.following import Replayer
 from tests.sessions.workplace import Workplace
 
 KEPT = Path(__file__).with_name("written_by_0_1_0")

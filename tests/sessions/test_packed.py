@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from sessions.frames import TELEMETRY, TOKENS
-from sessions.packed import PackedTelemetry, PackedTokens
-from sessions.records import Telemetry, Tokens
+from sessions.disk.frame_schema import TELEMETRY, TOKENS
+from sessions.disk.records import Telemetry, Tokens
+from sessions.frames.packed_columns import PackedTelemetry, PackedTokens
 
 Row = tuple[str, str, str, float | None, int, float, str]
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions.block_run import job_of
-from sessions.plan import Plan, PlannedMethod, warmup_numbers
-from sessions.records import Prepared
+from sessions.disk.plan import Plan, PlannedMethod, warmup_numbers
+from sessions.disk.records import Prepared
+from sessions.run.block_run import job_of
 from tests.sessions.workplace import Workplace, runs_of
 
 NAMES = ["a", "b", "c", "d"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from itertools import pairwise
 
-from sessions.launch import resume
-from sessions.records import BlockEnded, BlockStarted, Header
-from sessions.session_folder import SessionError, SessionFolder
+from sessions.disk.records import BlockEnded, BlockStarted, Header
+from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.run.launch import resume
 from tests.sessions.processes import until
 from tests.sessions.soundness import assert_completed, assert_sound
 from tests.sessions.workplace import Workplace, assert_nothing_left, conductor_of, records_of, runner_of

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sessions.device_lock import DeviceLock
-from sessions.session_folder import ID_PATTERN, SessionError, SessionFolder, create, new_id
-from sessions.steering import Steering
-from sessions.store import Store
+from sessions.device.device_lock import DeviceLock
+from sessions.disk.session_folder import ID_PATTERN, SessionError, SessionFolder, create, new_id
+from sessions.disk.store import Store
+from sessions.run.steering import Steering
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import Workplace
 

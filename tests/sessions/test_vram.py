@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from sessions.frames import TELEMETRY
-from sessions.vram import SOURCE, peak_vram
+from sessions.disk.frame_schema import TELEMETRY
+from sessions.frames.vram import SOURCE, peak_vram
 
 SECOND = 1_000_000_000
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sessions.warded_process import Verdict, WardedProcess
-from sessions.warden import PR_SET_CHILD_SUBREAPER, become_subreaper, kill_descendants, prctl
+from sessions.run.warded_process import Verdict, WardedProcess
+from sessions.run.warden import PR_SET_CHILD_SUBREAPER, become_subreaper, kill_descendants, prctl
 from tests.sessions.processes import described, end_all, processes_of, until
 
 LEAVES_OTHERS = """
@@ -156,8 +156,8 @@ def test_a_program_that_forks_faster_than_it_is_killed_is_ended_too(start: Start
 CONDUCTOR = """
 import os, sys, time
 from pathlib import Path
-from sessions.warded_process import WardedProcess
-from sessions.warden import become_subreaper
+from sessions.run.warded_process import WardedProcess
+from sessions.run.warden import become_subreaper
 become_subreaper()
 folder = Path(sys.argv[1])
 process = WardedProcess([sys.executable, "-I", "-c", sys.argv[2], WardedProcess.WIRE], folder / "log", {}, folder)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessions.records import AnyRecord, Loaded, RequestEnded, RequestStarted, Tokens
-from sessions.wire import LINE_LIMIT_BYTES, LineReader, WireLieError, WireTranslator
+from sessions.disk.records import AnyRecord, Loaded, RequestEnded, RequestStarted, Tokens
+from sessions.run.wire import LINE_LIMIT_BYTES, LineReader, WireLieError, WireTranslator
 
 START, NOW = 1_000, 1_000_000
 MAX_TOKENS = 4

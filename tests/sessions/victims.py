@@ -9,9 +9,9 @@ from typing import Final
 
 import psutil
 
-from sessions.preparation_run import PREPARATION
-from sessions.records import BlockEnded, BlockPhase, BlockStarted, Header, MachineSeen, Phase, SessionEnded
-from sessions.session_folder import SessionFolder
+from sessions.disk.records import BlockEnded, BlockPhase, BlockStarted, Header, MachineSeen, Phase, SessionEnded
+from sessions.disk.session_folder import SessionFolder
+from sessions.run.preparation_run import PREPARATION
 from tests.sessions.workplace import conductor_now, records_of, runner_of, warden_of
 
 PAUSE_S: Final = 0.03  # looking for a process costs about as much

@@ -22,13 +22,13 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from methods.base.home import private_folder
-from sessions.closing import recover
-from sessions.journal import read_journal
-from sessions.launch import CONDUCTOR, launch, resume
-from sessions.plan import Plan
-from sessions.planning import Wanted, make_plan
-from sessions.records import AnyRecord
-from sessions.session_folder import SessionFolder
+from sessions.close.session_end import recover
+from sessions.disk.journal import read_journal
+from sessions.disk.plan import Plan
+from sessions.disk.records import AnyRecord
+from sessions.disk.session_folder import SessionFolder
+from sessions.planning.make import Wanted, make_plan
+from sessions.run.launch import CONDUCTOR, launch, resume
 from tests.sessions.processes import DEADLINE_S, child_of, described, processes_of, until
 
 ENGINE = Path(__file__).with_name("scripted_engine.py")

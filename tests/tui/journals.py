@@ -17,10 +17,10 @@ from unittest.mock import patch
 
 import msgspec
 
-from sessions.closing import close_session
-from sessions.journal import JournalWriter
-from sessions.plan import Plan, PlannedMethod, Sampling
-from sessions.records import (
+from sessions.close.session_end import close_session
+from sessions.disk.journal import JournalWriter
+from sessions.disk.plan import Plan, PlannedMethod, Sampling
+from sessions.disk.records import (
     AnyRecord,
     BlockEnded,
     BlockPhase,
@@ -39,7 +39,7 @@ from sessions.records import (
     Telemetry,
     Tokens,
 )
-from sessions.session_folder import SessionFolder, create, new_id
+from sessions.disk.session_folder import SessionFolder, create, new_id
 
 MS = 1_000_000
 START_NS = 1_000_000_000_000
@@ -262,7 +262,7 @@ def write_session(
 ) -> SessionFolder:
     """A session's folder under `home` with its journal, as if its conductor had ended (or died, where not `ended`)."""
     plan = plan or make_plan()
-    with patch("sessions.session_folder.new_id", return_value=session or new_id()):
+    with patch("sessions.disk.session_folder.new_id", return_value=session or new_id()):
         folder, lock = create(home / "sessions", plan, {})
     journal = JournalWriter(folder.path)
     for record in Script(plan, folder.id, **script).records(ended):

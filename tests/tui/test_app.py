@@ -161,7 +161,7 @@ async def test_help_names_the_keys_of_the_screen_below(bare: Path) -> None:
 async def test_a_worker_that_fails_is_a_sentence_and_the_app_goes_on(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sessions.store import Store
+    from sessions.disk.store import Store
 
     def broken(self: Store) -> list[object]:
         raise RuntimeError("planted")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sessions.store import Store
+from sessions.disk.store import Store
 from tests.tui.terminal import Terminal
 from tui import figures
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sessions.comparison import compare
-from sessions.journal import JournalWriter
-from sessions.records import SessionEnded, Telemetry
-from sessions.session_folder import SessionFolder
-from sessions.store import Store
+from sessions.disk.journal import JournalWriter
+from sessions.disk.records import SessionEnded, Telemetry
+from sessions.disk.session_folder import SessionFolder
+from sessions.disk.store import Store
+from sessions.verdict.comparison import compare
 from tests.tui.conftest import DEAD, FIRST, SECOND, workbench
 from tests.tui.journals import telemetry_rows, write_session
 from tests.tui.screen_text import assert_as_kept, in_mid_run, settled, until

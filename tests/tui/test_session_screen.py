@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sessions.plan import Plan, Sampling
+from sessions.disk.plan import Plan, Sampling
 from tests.tui.conftest import DEAD, FIRST, workbench
 from tests.tui.journals import make_plan, write_session
 from tests.tui.screen_text import assert_as_kept, settled, until

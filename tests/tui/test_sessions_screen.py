@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessions.store import Store
+from sessions.disk.store import Store
 from tests.tui.conftest import DEAD, FIRST, SECOND, make_saved, workbench
 from tests.tui.screen_text import assert_as_kept, settled, until
 from tui.screens.ask import AskText, Confirm

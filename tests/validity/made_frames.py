@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from sessions.frames import REQUESTS, RUNS, TELEMETRY
-from sessions.plan import Plan, Sampling
-from sessions.validity import Block
+from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY
+from sessions.disk.plan import Plan, Sampling
+from sessions.frames.flags import Block
 
 SECOND = 1_000_000_000
 TOKENS = 64

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from sessions import conductor
+from sessions.run import conductor
 from tests.probes.fake_nvml import GIB, FakeNvml
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sessions.derived import Context, complete, prompt_digest
-from sessions.frames import RUNS, TOKENS
-from sessions.records import MachineSeen, Prepared
+from sessions.disk.frame_schema import RUNS, TOKENS
+from sessions.disk.records import MachineSeen, Prepared
+from sessions.frames.derived import Context, complete, prompt_digest
 from tests.validity.made_frames import PLAN, SECOND, evidence, requests, run, telemetry, tenths
 
 GAPS = {"base": 0.010, "fast": 0.005}

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from sessions.plan import Plan, Sampling
-from sessions.validity import Block, block_flags, lengths_beside, merged, outliers, several
+from sessions.disk.plan import Plan, Sampling
+from sessions.frames.flags import Block, block_flags, lengths_beside, merged, outliers, several
 from tests.validity.made_frames import PLAN, TOKENS, block, evidence, requests, run, telemetry, tenths
 
 SAMPLED = Plan(

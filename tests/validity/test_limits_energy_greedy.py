@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from sessions.energy import counter_difference, power_integral
-from sessions.greedy import GreedyPass, difference, greedy_pass
-from sessions.limits import bytes_per_token, mbu
+from sessions.frames.bandwidth_limit import bytes_per_token, mbu
+from sessions.frames.energy import counter_difference, power_integral
+from sessions.frames.greedy import GreedyPass, difference, greedy_pass
 from tests.validity.made_frames import SECOND, evidence, telemetry, tenths
 
 LLAMA = {

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from methods.base.home import private_folder
-from sessions.comparison import Comparison, ComparisonRow, compare
-from sessions.session_folder import SessionFolder, create
-from sessions.store import Store
+from sessions.disk.session_folder import SessionFolder, create
+from sessions.disk.store import Store
+from sessions.verdict.comparison import Comparison, ComparisonRow, compare
 from tests.probes.fake_nvml import FakeNvml
 from tests.sessions.conftest import opened
 from tests.sessions.processes import DEADLINE_S

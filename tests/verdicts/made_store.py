@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from sessions.derived import Context, complete
-from sessions.frames import REQUESTS, RUNS, TELEMETRY, TOKENS
-from sessions.metrics import per_request, rates
-from sessions.plan import Plan, PlannedMethod, Sampling
-from sessions.records import Prepared
-from sessions.session_folder import SessionFolder, create
+from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY, TOKENS
+from sessions.disk.plan import Plan, PlannedMethod, Sampling
+from sessions.disk.records import Prepared
+from sessions.disk.session_folder import SessionFolder, create
+from sessions.frames.derived import Context, complete
+from sessions.frames.metrics import per_request, rates
 
 TOKENS_EACH = 16
 Rates = Mapping[str, Sequence[float]]  # method -> tokens/s of its blocks; the first method is the reference

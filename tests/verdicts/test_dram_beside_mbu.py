@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from sessions.comparison import Comparison, ComparisonRow
+from sessions.verdict.comparison import Comparison, ComparisonRow
 from tui.result_table import print_comparison
 
 COUNTED = ComparisonRow("s", "counted", tok_s_mean=500.0, mbu=0.325, dram_active_percent=28.3)

@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sessions.frames import REQUESTS, RUNS, TOKENS
-from sessions.lens import LENSES, LensError, quote
-from sessions.metrics import per_request, rates
+from sessions.disk.frame_schema import REQUESTS, RUNS, TOKENS
+from sessions.export.other_tools import LENSES, LensError, quote
+from sessions.frames.metrics import per_request, rates
 
 SECOND = 1_000_000_000
 RESPONSES = {0: (0.0, [0.2, 0.3, 0.4, 0.6]), 1: (1.0, [1.4, 1.4, 1.5])}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sessions.comparison import compare
-from sessions.noise_floor import device_key
-from sessions.observer_effect import APP, BARE, JOURNAL, Calibration, Effect, keep
-from sessions.store import Store
+from sessions.disk.store import Store
+from sessions.verdict.comparison import compare
+from sessions.verdict.noise_floor import device_key
+from sessions.verdict.observer_effect import APP, BARE, JOURNAL, Calibration, Effect, keep
 from tests.verdicts.made_store import make_session
 
 RATES = {"base": [100.0, 101.0, 99.0], "fast": [200.0, 202.0, 198.0]}

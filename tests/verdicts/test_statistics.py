@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sessions.statistics import holm, mean_interval, paired_ratio, ratio_interval, unpaired_ratio
+from sessions.verdict.statistics import holm, mean_interval, paired_ratio, ratio_interval, unpaired_ratio
 
 RATES = st.lists(st.floats(1, 1000), min_size=3, max_size=12)
 
@@ -76,7 +76,7 @@ def test_holm_shares_alpha_out_and_stops_at_the_first_that_is_not_rejected() -> 
 
 def test_comparing_imports_no_scipy_stats() -> None:
     code = (
-        "import sys; from sessions.statistics import ratio_interval; ratio_interval([1, 2, 3], [1, 1, 1]);"
+        "import sys; from sessions.verdict.statistics import ratio_interval; ratio_interval([1, 2, 3], [1, 1, 1]);"
         " sys.exit('scipy.stats' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.coverage import WORLDS, simulate
-from sessions.statistics import LogRatio, paired_ratio
-from sessions.verdicts import blocks_to_decide, judge, largest_difference
+from sessions.verdict.statistics import LogRatio, paired_ratio
+from sessions.verdict.verdicts import blocks_to_decide, judge, largest_difference
 
 
 def ratio_of(*ratios: float) -> LogRatio:

@@ -11,11 +11,11 @@ import msgspec
 
 from methods.base.home import HomeError, config_folder, home
 from methods.base.progress import Progress
-from sessions.calibration import CalibrationError, Calibrator
-from sessions.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
-from sessions.own_process import own_process
-from sessions.planning import PlanError, Wanted, make_plan
-from sessions.session_folder import SessionError
+from sessions.calibrate.calibration import CalibrationError, Calibrator
+from sessions.disk.session_folder import SessionError
+from sessions.planning.make import PlanError, Wanted, make_plan
+from sessions.run.own_process import own_process
+from sessions.verdict.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.terminal_text import json_document, one_line, plain

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from methods.base.home import SESSIONS, home
-from sessions.session_folder import SessionError, SessionFolder
-from sessions.store import Store
+from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.disk.store import Store
 from tui.command_line import UsageError
 
 

@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sessions.article import article_tables, prepared_model
-from sessions.closing import recover
-from sessions.comparison import compare
-from sessions.cores import keep_to, shared_out
-from sessions.csv_export import ExportError, comparison_rows, write_comparison_csv
-from sessions.following import Follower
-from sessions.journal import JournalError
-from sessions.live import Live
-from sessions.session_folder import UNFINISHED, SessionError, SessionFolder
+from sessions.close.session_end import recover
+from sessions.device.affinity import keep_to, shared_out
+from sessions.disk.journal import JournalError
+from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFolder
+from sessions.export.article import article_tables, prepared_model
+from sessions.export.csv_export import ExportError, comparison_rows, write_comparison_csv
+from sessions.verdict.comparison import compare
+from sessions.watch.following import Follower
+from sessions.watch.live import Live
 from tui.article_view import print_article
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.finding import store
@@ -130,7 +130,7 @@ def exit_code(folder: SessionFolder) -> int:
     """0 all ran; 1 a method asked for by name, or the session itself, did not run to its end; 130 stopped."""
     import polars as pl
 
-    from sessions.frames import FrameError, read_frame
+    from sessions.disk.frame_schema import FrameError, read_frame
 
     session = folder.read()
     if session.status in ("stopped", "interrupted", *UNFINISHED):

@@ -9,9 +9,9 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from sessions.frames import FrameError, read_frame
-from sessions.lens import LENSES, LensError, Quantity, quote
-from sessions.session_folder import SessionError, SessionFolder
+from sessions.disk.frame_schema import FrameError, read_frame
+from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.export.other_tools import LENSES, LensError, Quantity, quote
 from tui.command_line import EXIT_OK, UsageError
 from tui.console import console
 from tui.figures import UNKNOWN
@@ -56,9 +56,9 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
 
 def _show_article(folder: SessionFolder, as_json: bool) -> int:
     """The tables that the article has, of any session."""
-    from sessions.article import article_tables, prepared_model
-    from sessions.comparison import ComparisonError, compare
-    from sessions.store import Store
+    from sessions.disk.store import Store
+    from sessions.export.article import article_tables, prepared_model
+    from sessions.verdict.comparison import ComparisonError, compare
     from tui.article_view import print_article
 
     try:

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sessions.closing import recover
-from sessions.session_folder import SessionError
+from sessions.close.session_end import recover
+from sessions.disk.session_folder import SessionError
 from tui.command_line import EXIT_OK, UsageError
 from tui.commands.finding import find, store
 from tui.terminal_text import plain
@@ -29,7 +29,7 @@ def report(options: argparse.Namespace) -> int:
                 recover(folder)
         except SessionError:
             continue  # the page's row says what is wrong with it
-    from sessions.report import make_report
+    from sessions.export.report import make_report
 
     made = make_report(store(), list(dict.fromkeys(folder.id for folder in folders)))
     try:

@@ -7,9 +7,9 @@ import sys
 
 from methods.base.home import config_folder, home
 from methods.models.prompts import PromptError, read_prompt
-from sessions.launch import launch
-from sessions.planning import PlanError, Wanted, make_plan
-from sessions.session_folder import SessionError
+from sessions.disk.session_folder import SessionError
+from sessions.planning.make import PlanError, Wanted, make_plan
+from sessions.run.launch import launch
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from tui.commands.following import held_back, outcome, watch_own
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sessions.session_folder import SessionError, SessionFolder
+from sessions.disk.session_folder import SessionError, SessionFolder
 from tui.command_line import EXIT_OK, UsageError
 from tui.commands.finding import find, store
 from tui.figures import rate
@@ -18,7 +18,7 @@ from tui.plain_table import table_lines
 from tui.terminal_text import json_document, one_line, plain
 
 if TYPE_CHECKING:
-    from sessions.comparison import Comparison
+    from sessions.verdict.comparison import Comparison
 
 
 def sessions(options: argparse.Namespace) -> int:
@@ -52,7 +52,7 @@ def sessions(options: argparse.Namespace) -> int:
 
 def _opened(session: str) -> SessionFolder:
     """A session that was finalised if it needed to be; UsageError where it cannot be opened."""
-    from sessions.closing import recover
+    from sessions.close.session_end import recover
 
     folder = find(session)
     try:
@@ -74,7 +74,7 @@ def show(options: argparse.Namespace) -> int:
     session = folder.read()
     comparison = _compared([(folder.id, None)], None, anyway=True)
     if options.json:
-        from sessions.csv_export import comparison_rows
+        from sessions.export.csv_export import comparison_rows
 
         _document({"session": _builtins(session), "runs": _runs(folder), "comparison": comparison_rows(comparison)})
         return EXIT_OK
@@ -131,7 +131,7 @@ def compare(options: argparse.Namespace) -> int:
         picks.append((folder.id, method or None))
     comparison = _compared(picks, options.baseline, options.anyway)
     if options.csv:
-        from sessions.csv_export import ExportError, write_comparison_csv
+        from sessions.export.csv_export import ExportError, write_comparison_csv
 
         try:
             path = write_comparison_csv(comparison, Path(options.csv))
@@ -139,7 +139,7 @@ def compare(options: argparse.Namespace) -> int:
             raise UsageError(str(error)) from None
         sys.stderr.write(f"Written to {plain(str(path))}\n")
     if options.json:
-        from sessions.csv_export import comparison_rows
+        from sessions.export.csv_export import comparison_rows
 
         _document(comparison_rows(comparison))
     else:
@@ -152,7 +152,7 @@ def compare(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """A session's frames as CSV files."""
-    from sessions.csv_export import ExportError, export_session
+    from sessions.export.csv_export import ExportError, export_session
 
     try:
         paths = export_session(_opened(options.session), Path(options.out))
@@ -163,8 +163,8 @@ def export(options: argparse.Namespace) -> int:
 
 
 def _compared(picks: list[tuple[str, str | None]], baseline: str | None, anyway: bool) -> Comparison:
-    from sessions.comparison import ComparisonError
-    from sessions.comparison import compare as compare_sessions
+    from sessions.verdict.comparison import ComparisonError
+    from sessions.verdict.comparison import compare as compare_sessions
 
     try:
         return compare_sessions(store(), picks, baseline, anyway)
@@ -180,7 +180,7 @@ def _plan_methods(folder: SessionFolder) -> list[Any]:
 
 
 def _runs(folder: SessionFolder) -> list[dict[str, Any]]:
-    from sessions.frames import FrameError, read_frame
+    from sessions.disk.frame_schema import FrameError, read_frame
 
     try:
         return read_frame(folder.frame("runs"), "runs").to_dicts()

@@ -7,9 +7,9 @@ import sys
 import time
 
 from methods.base.home import home
-from sessions.closing import recover
-from sessions.launch import resume as launch_again
-from sessions.session_folder import SessionError
+from sessions.close.session_end import recover
+from sessions.disk.session_folder import SessionError
+from sessions.run.launch import resume as launch_again
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.finding import find, store
 from tui.commands.following import held_back, outcome, watch_own

@@ -6,11 +6,11 @@ import argparse
 import sys
 import time
 
-from sessions.closing import recover
-from sessions.following import Replayer
-from sessions.journal import JournalError
-from sessions.live import Live
-from sessions.session_folder import SessionError
+from sessions.close.session_end import recover
+from sessions.disk.journal import JournalError
+from sessions.disk.session_folder import SessionError
+from sessions.watch.following import Replayer
+from sessions.watch.live import Live
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from tui.commands.finding import find, store
 from tui.commands.following import outcome, watch

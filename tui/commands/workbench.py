@@ -14,7 +14,7 @@ def open_workbench(options: argparse.Namespace) -> int:
     del options
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("The workbench needs a terminal; without one there are `kasoku run` and `kasoku --help`.")
-    from sessions.cores import keep_to, shared_out
+    from sessions.device.affinity import keep_to, shared_out
     from tui.app import run_app
 
     keep_to(shared_out().workbench)

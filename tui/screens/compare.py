@@ -18,8 +18,8 @@ from textual.message import Message
 from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
-from sessions.listing import Listed
-from sessions.session_folder import SessionError
+from sessions.disk.listing import Listed
+from sessions.disk.session_folder import SessionError
 from tui import figures
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.terminal_text import one_line
@@ -31,8 +31,8 @@ from tui.widgets.plot import Plot, Series, series_style
 from tui.widgets.row_list import Cell, Column, RowList
 
 if TYPE_CHECKING:
-    from sessions.comparison import Comparison
-    from sessions.greedy_text import Split
+    from sessions.verdict.comparison import Comparison
+    from sessions.verdict.splits import Split
     from tui.comparison_series import Curve, PickSeries
 
 WIDE = 110
@@ -222,9 +222,9 @@ class CompareScreen(WorkbenchScreen):
 
     @work(thread=True, exclusive=True, group="compare", exit_on_error=False, name="Comparing")
     def _compare(self, picked: list[tuple[str, str]], baseline: str | None, anyway: bool) -> None:
-        from sessions.closing import recover
-        from sessions.comparison import ComparisonError, compare
-        from sessions.greedy_text import read_splits
+        from sessions.close.session_end import recover
+        from sessions.verdict.comparison import ComparisonError, compare
+        from sessions.verdict.splits import read_splits
         from tui.comparison_series import pick_series
 
         worker = get_current_worker()
@@ -359,7 +359,7 @@ class CompareScreen(WorkbenchScreen):
 
     @work(thread=True, exit_on_error=False, name="Exporting")
     def _export(self, comparison: Comparison) -> None:
-        from sessions.csv_export import ExportError, write_comparison_csv
+        from sessions.export.csv_export import ExportError, write_comparison_csv
 
         app = self.workbench
         path = Path.cwd() / f"kasoku-compare-{datetime.now().astimezone():%Y%m%d-%H%M%S}.csv"

@@ -27,7 +27,7 @@ from tui.widgets.row_list import Cell, Column, RowList
 if TYPE_CHECKING:
     from methods.base.progress import Progress
     from methods.environments.environments import Listed
-    from sessions.planning import Choice
+    from sessions.planning.make import Choice
     from tui.doctor import Finding
 
 WIDE = 120
@@ -130,8 +130,8 @@ class MethodsScreen(WorkbenchScreen):
         from methods.catalogue.catalogue import load_catalogue
         from methods.environments.environments import listed
         from probes.gpu.nvml import Nvml
-        from sessions.devices import choose
-        from sessions.planning import choices
+        from sessions.device.devices import choose
+        from sessions.planning.make import choices
 
         app = self.workbench
         catalogue = load_catalogue(app.config)

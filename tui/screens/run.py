@@ -11,7 +11,7 @@ from textual.getters import query_one
 from textual.message import Message
 from textual.widgets import ContentSwitcher
 
-from sessions.session_folder import SessionError, SessionFolder
+from sessions.disk.session_folder import SessionError, SessionFolder
 from tui.screens.ask import Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.session_watch import SessionWatch, View
@@ -20,7 +20,7 @@ from tui.widgets.live_view import LiveView
 from tui.widgets.run_form import RunForm
 
 if TYPE_CHECKING:
-    from sessions.comparison import Comparison
+    from sessions.verdict.comparison import Comparison
 
 STOP = "Stop the session? What was measured is saved, and it can be resumed."
 
@@ -143,8 +143,8 @@ class RunScreen(WorkbenchScreen):
 
     @work(thread=True, exclusive=True, group="settle", exit_on_error=False, name="Comparing")
     def _settle(self, watch: SessionWatch) -> None:
-        from sessions.closing import recover
-        from sessions.comparison import ComparisonError, compare
+        from sessions.close.session_end import recover
+        from sessions.verdict.comparison import ComparisonError, compare
 
         try:
             recover(watch.folder)

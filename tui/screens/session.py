@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static, TabbedContent, TabPane
 
-from sessions.session_folder import SessionError
+from sessions.disk.session_folder import SessionError
 from tui import figures
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.terminal_text import one_line
@@ -155,7 +155,7 @@ class SessionScreen(WorkbenchScreen):
         folder = self.workbench.store.path / self.session
         facts: list[Fact] = []
         if event.row is not None:
-            from sessions.session_folder import SessionFolder
+            from sessions.disk.session_folder import SessionFolder
 
             facts = run_facts(SessionFolder(folder), event.row)
         self.query_one("#run-facts", Facts).show_facts(facts)
@@ -202,7 +202,7 @@ class SessionScreen(WorkbenchScreen):
 
     @work(thread=True, exit_on_error=False, name="Exporting")
     def action_export(self) -> None:
-        from sessions.csv_export import ExportError, export_session
+        from sessions.export.csv_export import ExportError, export_session
 
         app = self.workbench
         try:

@@ -16,8 +16,8 @@ from textual.getters import query_one
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from sessions.listing import Listed
-from sessions.session_folder import SessionError
+from sessions.disk.listing import Listed
+from sessions.disk.session_folder import SessionError
 from tui import figures
 from tui.screens.ask import AskText, Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
@@ -210,7 +210,7 @@ class SessionsScreen(WorkbenchScreen):
 
     @work(thread=True, exit_on_error=False, name="Exporting")
     def _export(self, session: str) -> None:
-        from sessions.csv_export import ExportError, export_session
+        from sessions.export.csv_export import ExportError, export_session
 
         app = self.workbench
         try:
@@ -241,7 +241,7 @@ class SessionsScreen(WorkbenchScreen):
 
     @work(thread=True, exit_on_error=False, name="Resuming")
     def _resume(self, session: str) -> None:
-        from sessions.launch import resume
+        from sessions.run.launch import resume
 
         app = self.workbench
         try:

@@ -13,7 +13,7 @@ from tui.widgets.live_text import wrap
 from tui.widgets.plot import series_style
 
 if TYPE_CHECKING:
-    from sessions.comparison import Comparison, ComparisonRow
+    from sessions.verdict.comparison import Comparison, ComparisonRow
 
 LABEL_WIDTH = 15
 NOT_COMPARABLE = "NOT COMPARABLE: these sessions differ in {}. They are shown because a was pressed."
@@ -166,7 +166,7 @@ def _share(value: float | None) -> str:
 
 
 def _floor(row: ComparisonRow) -> Piece:
-    from sessions.verdicts import percent
+    from sessions.verdict.verdicts import percent
 
     return _plain(figures.UNKNOWN if row.noise_floor is None else percent(row.noise_floor))
 

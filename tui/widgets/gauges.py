@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.cells import cell_len
 
 from probes.gpu.throttle import slows, throttle_words
-from sessions.live import Gauge, Live
+from sessions.watch.live import Gauge, Live
 from tui import figures
 from tui.cells import cut
 from tui.terminal_text import plain

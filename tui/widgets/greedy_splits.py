@@ -13,7 +13,7 @@ from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
 
 if TYPE_CHECKING:
-    from sessions.greedy_text import Split
+    from sessions.verdict.splits import Split
 
 COMMON_LINES = 2  # of what both say before the split
 TEXT_LINES = 6  # of each by itself

@@ -25,7 +25,7 @@ from tui.widgets.rate_curve import RateCurve
 from tui.widgets.session_line import SessionLine
 
 if TYPE_CHECKING:
-    from sessions.comparison import Comparison
+    from sessions.verdict.comparison import Comparison
 
 WIDE = 110
 TALL = 34

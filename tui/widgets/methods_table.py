@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from sessions.live import Live, MethodLive
+from sessions.watch.live import Live, MethodLive
 from tui import figures
 from tui.cells import fit
 from tui.terminal_text import plain

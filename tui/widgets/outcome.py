@@ -11,7 +11,7 @@ from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
 
 if TYPE_CHECKING:
-    from sessions.comparison import Comparison
+    from sessions.verdict.comparison import Comparison
 
 
 class Outcome(DrawnLines):

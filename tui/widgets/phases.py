@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from sessions.live import PhaseLive
+from sessions.watch.live import PhaseLive
 from tui import figures
 from tui.cells import cut
 from tui.terminal_text import plain

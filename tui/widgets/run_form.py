@@ -18,8 +18,8 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, Select, Static
 from textual.worker import get_current_worker
 
-from sessions.presets import PRESETS
-from sessions.session_folder import SessionError, SessionFolder
+from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.planning.presets import PRESETS
 from tui import figures
 from tui.terminal_text import plain
 from tui.widgets.field import ChoiceField, TextField
@@ -27,8 +27,8 @@ from tui.widgets.row_list import Cell, Column, RowList
 
 if TYPE_CHECKING:
     from probes.gpu.nvml import Nvml
-    from sessions.plan import Plan
-    from sessions.planning import Choice, Wanted
+    from sessions.disk.plan import Plan
+    from sessions.planning.make import Choice, Wanted
     from tui.app import Workbench
 
 CHECK_AFTER_S = 0.25
@@ -180,7 +180,7 @@ class RunForm(Widget):
 
     def wanted(self) -> Wanted:
         """What the form asks for. Raises ValueError with a sentence where a number is none."""
-        from sessions.planning import Wanted
+        from sessions.planning.make import Wanted
 
         numbers: dict[str, int | float | None] = {}
         for name, kind in NUMBERS.items():
@@ -265,8 +265,8 @@ class RunForm(Widget):
     @work(thread=True, exclusive=True, group="check", exit_on_error=False, name="Checking the plan")
     def _check(self, wanted: Wanted, device: str | None) -> None:
         from methods.catalogue.catalogue import load_catalogue
-        from sessions.devices import DeviceError, choose, cpu
-        from sessions.planning import PlanError, choices, estimate_s, make_plan
+        from sessions.device.devices import DeviceError, choose, cpu
+        from sessions.planning.make import PlanError, choices, estimate_s, make_plan
 
         worker = get_current_worker()
         app = self.workbench
@@ -380,8 +380,8 @@ class RunForm(Widget):
 
     @work(thread=True, group="start", exit_on_error=False, name="Starting the session")
     def _start(self, wanted: Wanted) -> None:
-        from sessions.launch import launch
-        from sessions.planning import PlanError, make_plan
+        from sessions.planning.make import PlanError, make_plan
+        from sessions.run.launch import launch
 
         app = self.workbench
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from sessions.live import Live
-from sessions.plan import Plan
+from sessions.disk.plan import Plan
+from sessions.watch.live import Live
 from tui.figures import duration
 from tui.terminal_text import plain
 from tui.widgets.drawn_lines import DrawnLines, Piece

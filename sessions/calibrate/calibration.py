@@ -1,0 +1,324 @@
+"""`kasoku calibrate`: one method's requests under each part of the workbench in turn, in the same process.
+
+The runner pauses before each request. In the pause the calibration switches what belongs to the request's condition:
+the sampler, the journal, and viewers, which are stopped and let go on by signal. A request that began before its
+condition was in place does not count. All of it happens in a session of its own below the home's cache, which viewers
+follow as any other and which is deleted at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from methods.base.home import CACHE, subfolder
+from probes.base.clock import boot_id, clock_anchors
+from probes.gpu.nvml import Nvml
+from probes.machine import capture
+from sessions.calibrate.viewer_terminal import ViewerTerminal
+from sessions.device.affinity import keep_to, shared_out
+from sessions.device.device_lock import DeviceLock
+from sessions.disk.journal import JournalWriter
+from sessions.disk.plan import Plan, PlannedBlock
+from sessions.disk.records import (
+    SCHEMA_VERSION,
+    AnyRecord,
+    BlockStarted,
+    Header,
+    MachineSeen,
+    Prepared,
+    RequestEnded,
+    RequestStarted,
+    Telemetry,
+    Tokens,
+)
+from sessions.disk.session_folder import SessionFolder, create
+from sessions.run.block_run import BlockRun
+from sessions.run.preparation_run import PreparationRun
+from sessions.run.software import software
+from sessions.run.telemetry_feed import TelemetryFeed
+from sessions.run.warden import become_subreaper
+from sessions.verdict.noise_floor import device_key
+from sessions.verdict.observer_effect import (
+    AGAIN,
+    APP,
+    BARE,
+    SLOW_APP,
+    TELEMETRY,
+    WATCHED,
+    Calibration,
+    Slot,
+    conditions_with,
+    drawn_order,
+    effects,
+    keep,
+)
+
+PAUSE_S: Final = 0.4
+WITH_JOURNAL: Final = frozenset(WATCHED)
+WITH_TELEMETRY: Final = WITH_JOURNAL | {TELEMETRY}
+SLOW_LINK_BYTES_S: Final = 50_000.0
+
+
+class CalibrationError(Exception):
+    """It could not be carried out; the text is the sentence for people."""
+
+
+class Calibrator:
+    """`plan` has one method, and `rounds` rounds of requests a block: see `requests_of`.
+
+    `parts` are the conditions beside the two bare ones, each of WATCHED with the command of its viewer, in which
+    "{session}" stands for the id of the session that it follows; the others have none.
+    `told` hears what goes on: the phase, how many requests are over, how many there are.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        home: Path,
+        parts: Mapping[str, Sequence[str]],
+        told: Callable[[str, int, int], None],
+    ) -> None:
+        self._plan, self._home, self._told = plan, home, told
+        self._commands = {condition: command for condition, command in parts.items() if command}
+        self._conditions = conditions_with(parts)
+        self._slots: list[Slot] = []
+        self._viewers: dict[str, ViewerTerminal] = {}
+        self._feed: TelemetryFeed | None = None
+        self._nvml = Nvml()
+        self._pid: int | None = None
+        self._order: dict[int, tuple[int, str]] = {}  # request: its round and condition
+        self._condition = ""
+        self._ready_ns = 0
+        self._began_ns: int | None = None
+        self._newest: tuple[int, int] = (0, 0)  # tokens of the request, and the last one's time
+        self._app_cpu: list[tuple[float, float]] = []  # CPU seconds and seconds of the app's requests
+        self._app_before = 0.0
+        self.stopped = False  # by ctrl+c, after whole rounds that are kept
+
+    @staticmethod
+    def requests_of(rounds: int, parts: Collection[str]) -> int:
+        """Requests that a block of so many rounds makes."""
+        return rounds * 2 * len(conditions_with(parts))
+
+    def carry_out(self) -> Calibration:
+        """Prepare, run every block, and keep the result. Raises CalibrationError, SessionError, HomeError.
+
+        Ctrl+c (KeyboardInterrupt) ends it with the rounds that are whole by then; it passes through if there are none.
+        """
+        become_subreaper()
+        keep_to(shared_out().workbench)
+        cache = subfolder(self._home, CACHE)
+        place = subfolder(cache, "calibrations")
+        for left in place.iterdir():  # by one that was killed
+            if not any(SessionFolder(path).is_live() for path in left.glob("sessions/*")):
+                shutil.rmtree(left, ignore_errors=True)
+        folder, lock = create(place / str(os.getpid()) / "sessions", self._plan, asdict(clock_anchors()))
+        devices = DeviceLock(self._plan.gpu_uuids or [self._plan.device], "a calibration")
+        try:
+            if (holder := devices.try_take(cache)) is not None:
+                raise CalibrationError(f"The device is in use by {holder}: wait until it is over, or stop it.")
+            return self._measured(folder, cache)
+        finally:
+            self._close_viewers()
+            self._sampling(False)
+            devices.release()
+            os.close(lock)
+            shutil.rmtree(place / str(os.getpid()), ignore_errors=True)
+
+    def _measured(self, folder: SessionFolder, cache: Path) -> Calibration:
+        self._journal = JournalWriter(folder.path)
+        self._journal.append(
+            Header(
+                t=time.perf_counter_ns(),
+                schema_version=SCHEMA_VERSION,
+                session=folder.id,
+                realtime_ns=time.time_ns(),
+                boot_id=boot_id(),
+            )
+        )
+        prepared = self._prepared(folder)
+        order = self._plan.order()
+        position = 0
+        try:
+            for position, block in enumerate(order, start=1):
+                self._block(folder, block, position, len(order), prepared, cache)
+        except KeyboardInterrupt:
+            if not effects(self._slots):
+                raise
+            self.stopped = True
+        self._journal.close()
+        machine = capture(self._nvml).as_json()
+        cpu_s, seconds = (sum(column) for column in zip(*self._app_cpu, strict=True)) if self._app_cpu else (0.0, 0.0)
+        calibration = Calibration(
+            method=self._plan.methods[0].name,
+            model=self._plan.model,
+            device=self._plan.device,
+            t_realtime_ns=time.time_ns(),
+            tokens_per_request=self._plan.sampling.max_new_tokens,
+            processes=position,
+            app_cpu_percent=100 * cpu_s / seconds if seconds else None,
+            machine=machine,
+            software=software(),
+            effects=effects(self._slots),
+            slots=self._slots,
+        )
+        keep(self._home, device_key(msgspec.to_builtins(self._plan), machine), calibration)
+        return calibration
+
+    def _prepared(self, folder: SessionFolder) -> Prepared:
+        def tick() -> str:
+            self._told("preparing", 0, 1)
+            return ""
+
+        preparation = PreparationRun(folder, self._journal.append, tick)
+        prepared = preparation.carry_out()
+        if prepared is None:
+            raise CalibrationError(preparation.error)
+        method = self._plan.methods[0].name
+        if (lacking := prepared.unavailable.get(method)) is not None:
+            raise CalibrationError(f"{method} cannot run here: {lacking['reason']}")
+        machine = capture(self._nvml).as_json()
+        self._journal.append(
+            MachineSeen(
+                t=time.perf_counter_ns(),
+                machine=machine,
+                software=software(),
+                gpus=self._plan.gpu_sources,
+                idle_w=None,
+            )
+        )
+        folder.write(msgspec.structs.replace(folder.read(), status="running", machine=machine))
+        return prepared
+
+    def _close_viewers(self) -> None:
+        while self._viewers:
+            self._viewers.popitem()[1].close()
+
+    def _start_viewers(self, folder: SessionFolder) -> None:
+        """Anew for each block: its end takes every process away that this one has started."""
+        environ = {**os.environ, "KASOKU_HOME": str(folder.path.parent.parent)}
+        for condition, command in self._commands.items():
+            self._viewers[condition] = ViewerTerminal(
+                [part.format(session=folder.id) for part in command],
+                environ,
+                bytes_s=SLOW_LINK_BYTES_S if condition == SLOW_APP else None,
+            )
+
+    def _block(
+        self, folder: SessionFolder, block: PlannedBlock, position: int, of: int, prepared: Prepared, cache: Path
+    ) -> None:
+        size = 2 * len(self._conditions)
+        rounds = len(block.requests) // size
+        self._order = {}
+        for number in range(rounds):
+            order = drawn_order(self._conditions, self._plan.seed + 1000 * block.block + number)
+            for place, condition in enumerate(order):
+                self._order[block.requests[number * size + place]] = (block.block * rounds + number, condition)
+        self._start_viewers(folder)
+        self._set("")
+        method = block.method
+        self._journal.append(
+            BlockStarted(
+                t=time.perf_counter_ns(),
+                method=method,
+                block=block.block,
+                position=position,
+                of=of,
+                environment=str(prepared.interpreters[method].get("environment", "")),
+            )
+        )
+        bare = [request for request, (_, condition) in self._order.items() if condition in (BARE, AGAIN)]
+        run = BlockRun(
+            folder,
+            self._plan,
+            block,
+            prepared,
+            self._take,
+            self._tick,
+            cache,
+            changes={"bare_requests": bare, "pause_s": PAUSE_S, "greedy": False},
+        )
+        try:
+            outcome = run.carry_out(self._watch)
+        finally:
+            self._close_viewers()
+        if outcome.status != "ok":
+            raise CalibrationError(f"Block {block.block + 1} of {of} {outcome.status}: {outcome.error}")
+
+    def _watch(self, pid: int | None) -> None:
+        self._pid = pid
+        if self._feed is not None:
+            self._feed.watch(pid)
+
+    def _tick(self) -> str:
+        for condition, viewer in self._viewers.items():
+            if not viewer.alive:
+                raise CalibrationError(f"The viewer of {condition!r} ended by itself: {viewer.last_words()}")
+        for record in self._telemetry():
+            if self._condition in WITH_JOURNAL:
+                self._journal.append(record)
+        return ""
+
+    def _telemetry(self) -> list[Telemetry]:
+        return list(self._feed.records()) if self._feed is not None else []
+
+    def _take(self, record: AnyRecord) -> None:
+        """A record of the runner: into the journal where the condition has one, and the request's figures out of it."""
+        match record:
+            case RequestStarted(warmup=False):
+                self._began_ns = record.t
+                self._newest = (0, 0)
+                self._told("measuring", len(self._slots), self._plan.requests)
+            case Tokens():
+                count, _ = self._newest
+                self._newest = (count + len(record.ids), record.times[-1])
+            case _:
+                pass
+        if self._condition in WITH_JOURNAL or self._condition == "":
+            self._journal.append(record)
+        if isinstance(record, RequestEnded) and record.request in self._order:
+            self._account(record)
+            self._set(self._order.get(record.request + 1, (0, ""))[1])
+        elif isinstance(record, RequestEnded) and record.request == -1:
+            self._set(self._order[min(self._order)][1])
+
+    def _account(self, ended: RequestEnded) -> None:
+        number, condition = self._order[ended.request]
+        count, last_ns = self._newest
+        if self._began_ns is None or count == 0 or self._began_ns < self._ready_ns:
+            return
+        seconds = (last_ns - self._began_ns) / 1e9
+        self._slots.append(Slot(number, condition, count / seconds))
+        if condition == APP:
+            used = self._viewers[APP].cpu_s() - self._app_before
+            self._app_cpu.append((used, (time.perf_counter_ns() - self._ready_ns) / 1e9))
+
+    def _set(self, condition: str) -> None:
+        """Put a condition in place; "" is between blocks: journal and viewers run, nothing is measured."""
+        self._condition = condition
+        for name, viewer in self._viewers.items():
+            if condition in ("", name):
+                viewer.go_on()
+            else:
+                viewer.rest()
+        self._sampling(condition in WITH_TELEMETRY)
+        if condition == APP:
+            self._app_before = self._viewers[APP].cpu_s()
+        self._ready_ns = time.perf_counter_ns()
+
+    def _sampling(self, wanted: bool) -> None:
+        if wanted and self._feed is None:
+            self._feed = TelemetryFeed(Nvml())
+            self._feed.start()
+            self._feed.watch(self._pid)
+        elif not wanted and self._feed is not None:
+            self._feed.stop()
+            self._feed = None

@@ -1,0 +1,135 @@
+"""Closing a session: its frames built from the journal, its status and a short summary put into session.json."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from methods.base.home import HomeError
+from sessions.disk.journal import JournalError, NewerJournalError, read_journal
+from sessions.disk.plan import Plan
+from sessions.disk.records import SessionEnded
+from sessions.disk.session_folder import FRAMES, UNFINISHED, NewerSessionError, SessionError, SessionFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+INTERRUPTED: Final = "Its process ended before the session did: `kasoku resume {session}` runs what is missing."
+
+
+def close_session(folder: SessionFolder, status: str, error: str = "") -> None:
+    """Write the frames and the last session.json. What the disk denies is said in `error`, never raised."""
+    summary: list[dict[str, Any]] = []
+    try:
+        plan = folder.plan()
+        frames = _frames(folder, plan)
+        summary = _summary(plan, frames)
+        _keep_noise_floor(folder, plan, frames)
+    except (JournalError, SessionError) as problem:
+        error = error or str(problem)
+    except OSError as problem:
+        error = (
+            error or f"The frames could not be written ({problem.strerror}): free some space, then open the session."
+        )
+    except Exception as problem:  # whatever a journal from elsewhere may hold; it stays as it is
+        said = f"{type(problem).__name__}: {problem}".splitlines()[0][:200]
+        error = error or f"The frames could not be built from the journal ({said}); the journal itself is untouched."
+    try:
+        session = folder.read()
+        folder.write(
+            msgspec.structs.replace(session, status=status, error=error, ended_ns=time.time_ns(), summary=summary)
+        )
+    except (SessionError, HomeError, OSError):
+        return  # the status stays unfinished, and whoever opens the session next recovers it
+
+
+def _frames(folder: SessionFolder, plan: Plan) -> dict[str, pl.DataFrame]:
+    from sessions.frames.build import write_frames
+
+    return write_frames(folder.path, folder.id, plan, read_journal(folder.journal))
+
+
+def _keep_noise_floor(folder: SessionFolder, plan: Plan, frames: dict[str, pl.DataFrame]) -> None:
+    """What a method run against itself shows is from now on what differences on this device stand beside."""
+    from sessions.verdict.noise_floor import device_key, floor_of, keep
+
+    floor = floor_of(plan, folder.id, frames["runs"], frames["requests"])
+    if floor is None:
+        return
+    session = folder.read()
+    with contextlib.suppress(HomeError):
+        keep(folder.path.parent.parent, device_key(session.plan, session.machine), floor)
+
+
+def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[dict[str, Any]]:
+    import polars as pl
+
+    from sessions.frames.metrics import timed_requests
+
+    rows: list[dict[str, Any]] = []
+    counting = timed_requests(frames["runs"], frames["requests"])
+    for method in plan.methods:
+        runs = frames["runs"].filter(pl.col("method") == method.name)
+        timed = counting.filter(pl.col("method") == method.name)
+        effects = runs["in_effect"].drop_nulls()
+        rows.append(
+            {
+                "method": method.name,
+                "tok_s_mean": timed["e2e_tok_s"].mean(),
+                "in_effect": bool(effects.all()) if len(effects) else None,
+                "statuses": runs["status"].to_list(),
+            }
+        )
+    return rows
+
+
+def recover(folder: SessionFolder) -> str:
+    """Finalise a session whose conductor is gone; the status it has then. A live or finished one is left as it is.
+
+    Raises SessionError where there is no session in the folder, or one of a later Kasoku.
+    """
+    status = folder.read().status
+    if status not in UNFINISHED and all(folder.frame(name).is_file() for name in FRAMES):
+        return status
+    _refuse_newer(folder)
+    lock = folder.try_lock()
+    if lock is None:
+        return status
+    try:
+        session = folder.read()
+        status, error = session.status, session.error
+        if status in UNFINISHED:
+            ended = _said_end(folder)
+            interrupted = INTERRUPTED.format(session=folder.id)
+            status, error = (ended.status, ended.error) if ended else ("interrupted", interrupted)
+        close_session(folder, status, error)
+    finally:
+        os.close(lock)
+    return status
+
+
+def _refuse_newer(folder: SessionFolder) -> None:
+    try:
+        folder.plan()
+        next(read_journal(folder.journal), None)
+    except NewerJournalError as error:
+        raise NewerSessionError(str(error)) from None
+    except NewerSessionError:
+        raise
+    except (SessionError, JournalError):
+        pass  # what is damaged is said when the session is closed
+
+
+def _said_end(folder: SessionFolder) -> SessionEnded | None:
+    """The journal's last word, where the conductor still got to say it."""
+    last = None
+    try:
+        for record in read_journal(folder.journal):
+            last = record
+    except JournalError:
+        return None
+    return last if isinstance(last, SessionEnded) else None

@@ -1,0 +1,99 @@
+"""Which device a session runs on: the GPUs the user named, else the idlest one, else the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+
+from methods.catalogue.availability import DeviceFacts
+from probes.gpu.facts import gpu_facts
+from probes.gpu.gpu import Gpu
+from probes.gpu.nvml import Nvml
+from probes.gpu.visible_gpus import VisibleGpu, idlest_gpu, visible_gpus
+from sessions.device.affinity import shared_out, siblings_of
+
+
+class DeviceError(Exception):
+    """The device asked for is not there; the message is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """`spec` is "cpu" or GPU indices ("0,1") within an inherited CUDA_VISIBLE_DEVICES.
+
+    For those GPUs: `uuids`, what CUDA_VISIBLE_DEVICES has to say (`visible`: UUIDs, or MIG devices), and their names as
+    sources of telemetry.
+    """
+
+    spec: str
+    uuids: tuple[str, ...]
+    visible: tuple[str, ...]
+    sources: tuple[str, ...]
+    name: str
+    facts: DeviceFacts
+
+
+def cpu() -> Device:
+    """The CPU, with the memory that is free now."""
+    free = psutil.virtual_memory().available
+    return Device("cpu", (), (), (), "CPU", DeviceFacts("cpu", free_bytes=int(free)))
+
+
+def choose(asked: str | None, nvml: Nvml) -> Device:
+    """The device for `--device`: "cpu", indices as in "0" or "0,1", or None for the idlest GPU, else the CPU.
+
+    Raises DeviceError with a sentence that says which GPUs there are.
+    """
+    if asked == "cpu":
+        return cpu()
+    seen = visible_gpus(nvml)
+    if asked is None:
+        idle = idlest_gpu(nvml, seen.gpus)
+        return cpu() if idle is None else _gpus(nvml, str(idle.position), [idle])
+    try:
+        positions = [int(part) for part in asked.split(",")]
+    except ValueError:
+        raise DeviceError(f"--device {asked} is no device: give cpu, or GPU indices such as 0 or 0,1.") from None
+    known = {gpu.position: gpu for gpu in seen.gpus}
+    if not known:
+        why = seen.reason or "none is visible"
+        raise DeviceError(f"--device {asked}: there is no GPU to use ({why}); use --device cpu.")
+    absent = [position for position in positions if position not in known]
+    if absent or len(set(positions)) != len(positions):
+        listed = ", ".join(str(position) for position in known)
+        raise DeviceError(f"--device {asked}: there is no such choice among the GPUs here ({listed}).")
+    return _gpus(nvml, asked, [known[position] for position in positions])
+
+
+def _gpus(nvml: Nvml, spec: str, chosen: list[VisibleGpu]) -> Device:
+    by_index = {gpu.index: gpu for gpu in nvml.gpus}
+    facts = gpu_facts(by_index[chosen[0].index])
+    free = [_free_bytes(by_index[gpu.index]) for gpu in chosen]
+    known = [value for value in free if value is not None]
+    return Device(
+        spec,
+        tuple(gpu.uuid for gpu in chosen),
+        tuple(gpu.device for gpu in chosen),
+        tuple(f"gpu{gpu.index}" for gpu in chosen),
+        ", ".join(gpu.name for gpu in chosen),
+        DeviceFacts(
+            "cuda",
+            chosen[0].name,
+            nvml.driver,
+            facts.compute_capability,
+            min(known) if len(known) == len(free) else None,
+        ),
+    )
+
+
+def _free_bytes(gpu: Gpu) -> int | None:
+    read = {reading.metric: reading.value for reading in gpu.occupancy()}
+    total, used = read.get("memory_total_bytes"), read.get("memory_used_bytes")
+    return int(total - used) if total is not None and used is not None else None
+
+
+def default_threads() -> int:
+    """Physical cores that are the runner's: the one thread count that every method of a session gets."""
+    own = shared_out().runner
+    return len({siblings_of(cpu) & own for cpu in own})

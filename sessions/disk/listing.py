@@ -1,0 +1,149 @@
+"""The row that a listing shows of each session; of many sessions the rows are kept until their session.json changes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from methods.base.home import CACHE, HomeError, private_folder, write_atomically
+from sessions.disk.records import SCHEMA_VERSION
+from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFile, SessionFolder
+
+KEPT_NAME: Final = "listed-sessions.msgpack"
+KEPT_VERSION: Final = 1
+KEEP_FROM: Final = 200  # sessions; fewer are read faster than it is worth a file
+WRITE_FROM: Final = 32  # rows read anew; fewer are read faster again than the file is written
+UNREADABLE: Final = "unreadable"
+SETTLED_NS: Final = 2_000_000_000  # a file changed later than this could change again within one step of its clock
+
+
+class Listed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A session as a listing shows it; `problem` is a sentence where it cannot be opened, else empty."""
+
+    id: str
+    status: str
+    created_ns: int
+    name: str
+    tags: tuple[str, ...]
+    model: str
+    device: str
+    methods: tuple[str, ...]
+    requests: int
+    blocks: int
+    best: str  # the method with the highest mean tokens/s
+    best_tok_s: float | None
+    problem: str
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A row with what its session.json was when it was read: inode, time of change, size."""
+
+    inode: int
+    changed_ns: int
+    size: int
+    row: Listed
+
+
+class _KeptRows(msgspec.Struct, array_like=True):
+    version: tuple[int, int] = (KEPT_VERSION, SCHEMA_VERSION)
+    rows: list[_Kept] = []
+
+
+def listed(sessions: Path, ids: Sequence[str]) -> list[Listed]:
+    """The rows of these sessions, in that order; one that cannot be read is a row that says why."""
+    path = sessions.parent / CACHE / KEPT_NAME
+    kept = _load(path) if len(ids) >= KEEP_FROM else {}
+    settled = time.time_ns() - SETTLED_NS
+    rows: list[Listed] = []
+    keep: list[_Kept] = []
+    anew = 0
+    for name in ids:
+        known = kept.get(name)
+        at = _look(f"{sessions}/{name}/session.json")
+        if known is None or at is None or (known.inode, known.changed_ns, known.size) != at:
+            anew += 1
+            row = _read(SessionFolder(sessions / name))
+            known = _Kept(*at, row) if at is not None and at[1] < settled and row.status != UNREADABLE else None
+        else:
+            row = known.row
+        if known is not None:
+            keep.append(known)
+        rows.append(_as_of_now(sessions, row) if row.status in UNFINISHED else row)
+    if len(ids) >= KEEP_FROM and anew >= WRITE_FROM:
+        _write(path, keep)
+    return rows
+
+
+def _look(path: str) -> tuple[int, int, int] | None:
+    """Inode, time of change and size of a plain file; None where there is none."""
+    try:
+        seen = os.stat(path, follow_symlinks=False)  # noqa: PTH116 - thousands of files
+    except OSError:
+        return None
+    return (seen.st_ino, seen.st_mtime_ns, seen.st_size) if stat.S_ISREG(seen.st_mode) else None
+
+
+def _read(folder: SessionFolder) -> Listed:
+    try:
+        return listed_row(folder, folder.read())
+    except SessionError as error:
+        return Listed(folder.id, UNREADABLE, 0, "", (), "", "", (), 0, 0, "", None, str(error))
+
+
+def _as_of_now(sessions: Path, row: Listed) -> Listed:
+    """Unfinished and unlocked means interrupted."""
+    live = SessionFolder(sessions / row.id).is_live()
+    return row if live else msgspec.structs.replace(row, status="interrupted")
+
+
+def _load(path: Path) -> Mapping[str, _Kept]:
+    try:
+        found = msgspec.msgpack.decode(path.read_bytes(), type=_KeptRows)
+    except (OSError, msgspec.DecodeError, ValueError, RecursionError):
+        return {}
+    return {each.row.id: each for each in found.rows} if found.version == (KEPT_VERSION, SCHEMA_VERSION) else {}
+
+
+def _write(path: Path, keep: list[_Kept]) -> None:
+    with contextlib.suppress(HomeError):  # on a full disk the sessions are read again
+        private_folder(path.parent)
+        write_atomically(path, msgspec.msgpack.encode(_KeptRows(rows=keep)))
+
+
+def listed_row(folder: SessionFolder, session: SessionFile) -> Listed:
+    """What a listing shows of a session, its status as written."""
+    plan = session.plan
+    rows = [row for row in session.summary if isinstance(row.get("tok_s_mean"), int | float)]
+    best = max(rows, key=lambda row: float(row["tok_s_mean"]), default=None)
+    methods = plan.get("methods")
+    names = (
+        tuple(str(row.get("name", "?")) for row in methods if isinstance(row, dict))
+        if isinstance(methods, list)
+        else ()
+    )
+    return Listed(
+        id=folder.id,
+        status=session.status,
+        created_ns=session.created_ns,
+        name=session.name,
+        tags=tuple(session.tags),
+        model=str(plan.get("model", "")),
+        device=str(plan.get("device", "")),
+        methods=names,
+        requests=_whole(plan.get("requests")),
+        blocks=_whole(plan.get("blocks")),
+        best=str(best.get("method") or "?") if best else "",
+        best_tok_s=float(best["tok_s_mean"]) if best else None,
+        problem=session.error,
+    )
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -1,0 +1,250 @@
+"""One session's folder: its files, its lock, its status, and who may write to it.
+
+The lock is an flock on `lock`, held for life by the conductor and taken over from the viewer that made the folder by
+inheriting the open file, so that there is no moment in which a live session looks abandoned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from methods.base.home import HomeError, private_folder, write_atomically
+from sessions.disk import own_plans
+from sessions.disk.plan import METHOD_NAME, Plan
+from sessions.disk.records import SCHEMA_VERSION, Int64
+
+ID_PATTERN: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
+REQUEST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # the name of a request file
+FRAMES: Final = ("runs", "requests", "tokens", "telemetry")
+UNFINISHED: Final = ("preparing", "running")
+LOCK_TRIES: Final = 10
+LOCK_PAUSE_S: Final = 0.01
+
+
+Decoded = TypeVar("Decoded")
+
+
+class SessionError(Exception):
+    """The session cannot be opened or changed; the message is a sentence for people."""
+
+
+class NewerSessionError(SessionError):
+    """The session was written by a later Kasoku than this one."""
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    schema_version: int = SCHEMA_VERSION
+
+
+class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
+    """session.json. `created_ns` is wall-clock ns since the epoch; `summary` repeats a few results for listings."""
+
+    id: str
+    status: str  # preparing | running | finished | stopped | failed | interrupted
+    schema_version: int = SCHEMA_VERSION
+    created_ns: Int64 = 0
+    ended_ns: Int64 | None = None
+    error: str = ""
+    name: str = ""
+    tags: list[str] = []
+    plan: dict[str, Any] = {}
+    machine: dict[str, Any] = {}
+    software: dict[str, Any] = {}
+    clock_anchors: dict[str, Any] = {}
+    summary: list[dict[str, Any]] = []  # a row per method: method, tok_s_mean, in_effect, status
+
+
+def newer(session: str, version: int) -> str:
+    """The sentence for what a later Kasoku wrote."""
+    return (
+        f"{session} was written by a newer Kasoku (schema {version}, this one reads up to {SCHEMA_VERSION}):"
+        " update Kasoku to open it."
+    )
+
+
+def new_id(now_s: float | None = None) -> str:
+    """An id that sorts by time: UTC date, time of day, and six random hexadecimal digits."""
+    moment = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+class SessionFolder:
+    """The files of one session below `sessions/<id>/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.ndjson"
+
+    def frame(self, name: str) -> Path:
+        """The parquet file of one of the four frames."""
+        return self.path / f"{name}.parquet"
+
+    def log(self, method: str, block: int) -> Path:
+        """The log of a block's runner: everything the engine printed. SessionError where `method` is no name of one."""
+        if not re.fullmatch(METHOD_NAME, method):
+            raise SessionError(f"{self.id} names a method {method[:100]!r}, which is no name that Kasoku gives.")
+        return self.path / "logs" / f"{method}-{block}.log"
+
+    def refuse_links(self) -> None:
+        """Raise SessionError where anything here leads out of the folder: a session that Kasoku made has only plain
+        files and folders in it, one from elsewhere may hold links, pipes and devices."""
+        found = "a link itself" if self.path.is_symlink() else ""
+        for parent, folders, files in os.walk(self.path):
+            for name in (*folders, *files):
+                with contextlib.suppress(FileNotFoundError):  # a temporary file of a conductor at work
+                    kind = os.lstat(os.path.join(parent, name)).st_mode  # noqa: PTH118 - thousands of files
+                    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                        found = found or f"with {name!r} in it, a link or otherwise no plain file"
+        if found:
+            raise SessionError(
+                f"{self.id} is not opened: it is {found}, and may lead out of its folder; no session that Kasoku makes"
+                " does that, so it came from elsewhere: delete it."
+            )
+
+    def read(self) -> SessionFile:
+        """session.json, or SessionError with a sentence (missing, torn, or from a newer Kasoku)."""
+        return self._decoded("session.json", SessionFile)
+
+    def write(self, session: SessionFile) -> None:
+        """Replace session.json atomically."""
+        write_atomically(self.path / "session.json", msgspec.json.format(msgspec.json.encode(session), indent=1))
+
+    def plan(self) -> Plan:
+        """plan.json, or SessionError with a sentence."""
+        return self._decoded("plan.json", Plan)
+
+    def _decoded(self, name: str, kind: type[Decoded]) -> Decoded:
+        try:
+            raw = _plain_content(self.path / name)
+            version = msgspec.json.decode(raw, type=_Versioned).schema_version
+            if version > SCHEMA_VERSION:
+                raise NewerSessionError(newer(self.id, version))
+            return msgspec.json.decode(raw, type=kind)
+        except FileNotFoundError:
+            raise SessionError(f"{self.id} has no {name}: it is no session, or was never begun.") from None
+        except OSError as error:
+            raise SessionError(f"The {name} of {self.id} cannot be read ({error.strerror}).") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise SessionError(f"The {name} of {self.id} is damaged: it is not the JSON that Kasoku writes.") from None
+
+    def try_lock(self) -> int | None:
+        """An open file that holds the session's lock, or None where somebody else holds it."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise SessionError(
+                f"{self.id} cannot be locked ({error.strerror}): check the folder's permissions."
+            ) from None
+        for _ in range(LOCK_TRIES):  # a viewer that asks `is_live` holds it for a moment
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(LOCK_PAUSE_S)
+            else:
+                return descriptor
+        os.close(descriptor)
+        return None
+
+    def is_live(self) -> bool:
+        """Whether a conductor holds the session's lock now."""
+        path = self.path / "lock"
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    # A viewer steers by dropping request files; the conductor reads them at 5 Hz and takes them away.
+
+    def ask(self, action: str) -> None:
+        """Drop a request file: `stop`, or `skip-METHOD-BLOCK`."""
+        folder = self.path / "requests"
+        if not REQUEST.fullmatch(action):
+            raise SessionError(f"{action[:100]!r} is nothing that a session can be asked.")
+        try:
+            private_folder(folder)
+            write_atomically(folder / action, b"")
+        except HomeError as error:
+            raise SessionError(str(error)) from None
+
+    def take_asked(self) -> list[str]:
+        """The request files that are there, taken away; what cannot be taken away is no request."""
+        folder = self.path / "requests"
+        try:
+            names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+        except OSError:
+            return []
+        taken = []
+        for name in names:
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+                taken.append(name)
+        return taken
+
+
+def _plain_content(path: Path) -> bytes:
+    """A file's content; OSError where it is a link, a pipe or a device."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        return file.read()
+
+
+def create(sessions: Path, plan: Plan, anchors: dict[str, Any]) -> tuple[SessionFolder, int]:
+    """A new session's folder with its plan, status `preparing`, and its lock (an open file descriptor) already held."""
+    private_folder(sessions)
+    folder = SessionFolder(sessions / new_id())
+    try:
+        return folder, _filled(sessions, folder, plan, anchors)
+    except (HomeError, SessionError):
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+def _filled(sessions: Path, folder: SessionFolder, plan: Plan, anchors: dict[str, Any]) -> int:
+    """Put into a new session's folder all that belongs there; its lock."""
+    private_folder(folder.path)
+    private_folder(folder.path / "logs")
+    lock = folder.try_lock()
+    if lock is None:
+        raise SessionError(f"{folder.id} is already taken: try again.")
+    written = msgspec.json.format(msgspec.json.encode(plan), indent=1)
+    write_atomically(folder.path / "plan.json", written)
+    own_plans.remember(sessions.parent, folder.id, written)
+    folder.write(
+        SessionFile(
+            id=folder.id,
+            status="preparing",
+            created_ns=time.time_ns(),
+            plan=msgspec.to_builtins(plan),
+            clock_anchors=anchors,
+        )
+    )
+    return lock

@@ -1,0 +1,139 @@
+"""All saved sessions: listed from their session.json, their frames scanned lazily as one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sessions.disk import own_plans
+from sessions.disk.listing import Listed, listed
+from sessions.disk.records import SCHEMA_VERSION
+from sessions.disk.session_folder import (
+    ID_PATTERN,
+    NewerSessionError,
+    SessionError,
+    SessionFile,
+    SessionFolder,
+    newer,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Store:
+    """The folder `sessions/` of a home."""
+
+    def __init__(self, sessions: Path) -> None:
+        self.path = sessions
+
+    def ids(self) -> list[str]:
+        """Ids of all sessions, newest first."""
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208 - thousands of names
+        except OSError:
+            return []
+        return sorted((name for name in names if ID_PATTERN.fullmatch(name)), reverse=True)
+
+    def folder(self, session: str) -> SessionFolder:
+        """The folder of the session with that id, name, or beginning or end of an id; `last` is the newest.
+
+        Raises SessionError with a sentence where there is none, or more than one, or it leads out of its folder.
+        """
+        found = self._named(session)
+        found.refuse_links()
+        return found
+
+    def _named(self, session: str) -> SessionFolder:
+        if ID_PATTERN.fullmatch(session) and (self.path / session).is_dir():
+            return SessionFolder(self.path / session)  # without a look at all the others
+        ids = self.ids()
+        if not ids:
+            raise SessionError("There are no sessions yet: `kasoku run` makes one.")
+        if session in ("last", "latest"):
+            return SessionFolder(self.path / ids[0])
+        found = [name for name in ids if session and (name.startswith(session) or name.endswith(session))]
+        found = found or [row.id for row in self.listed() if row.name and row.name == session]
+        if len(found) == 1:
+            return SessionFolder(self.path / found[0])
+        if found:
+            raise SessionError(
+                f"{session!r} could be any of {len(found)} sessions, {found[0]} for one: give more of the id."
+            )
+        raise SessionError(
+            f"There is no session {session!r}: `kasoku sessions` lists them, `last` is the newest ({ids[0]})."
+        )
+
+    def listed(self) -> list[Listed]:
+        """A row for every session, newest first; one that cannot be read is a row that says why."""
+        return listed(self.path, self.ids())
+
+    def live(self) -> list[str]:
+        """Ids of the sessions that a conductor is working on now, newest first."""
+        return [name for name in self.ids() if SessionFolder(self.path / name).is_live()]
+
+    def scan(self, frame: str, sessions: Iterable[str] | None = None) -> pl.LazyFrame | None:
+        """One of the four frames over the given sessions, else all, as one lazy frame; None where no session has it.
+
+        Sessions of an older Kasoku lack newer columns: those are null for them. A frame of a newer one raises
+        SessionError where its session was named, and is left out where it was not.
+        """
+        import polars as pl
+
+        from sessions.disk.frame_schema import SCHEMAS
+
+        files = []
+        for name in self.ids() if sessions is None else sessions:
+            path = SessionFolder(self.path / name).frame(frame)
+            if path.is_file() and not path.is_symlink() and not self._is_newer(path, sessions is not None):
+                files.append(path)
+        if not files:
+            return None
+        return pl.scan_parquet(files, schema=SCHEMAS[frame], missing_columns="insert", extra_columns="ignore")
+
+    @staticmethod
+    def _is_newer(path: Path, named: bool) -> bool:
+        from sessions.disk.frame_schema import schema_version
+
+        version = schema_version(path)
+        if version > SCHEMA_VERSION and named:
+            raise NewerSessionError(newer(path.parent.name, version))
+        return version > SCHEMA_VERSION
+
+    def delete(self, session: str) -> None:
+        """Remove a session for good; SessionError where it is running or cannot be removed."""
+        folder = self._named(session)  # one that leads elsewhere can go too: no link is followed
+        lock = None
+        try:
+            for link in (folder.path, folder.path / "lock"):
+                if link.is_symlink():
+                    link.unlink()
+            if folder.path.is_dir():
+                lock = folder.try_lock()
+                if lock is None:
+                    raise SessionError(f"{folder.id} is running: `kasoku stop {folder.id}` first.")
+                shutil.rmtree(folder.path)
+            own_plans.forget(self.path.parent, folder.id)
+        except OSError as error:
+            raise SessionError(f"{folder.id} cannot be removed ({error.strerror}).") from None
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def relabel(self, session: str, *, name: str | None = None, tags: Iterable[str] | None = None) -> SessionFile:
+        """Give a session another name or other tags; SessionError while its conductor is at work."""
+        folder = self.folder(session)
+        if folder.is_live():
+            raise SessionError(f"{folder.id} is running: it can be named when it has ended.")
+        changed = folder.read()
+        if name is not None:
+            changed = msgspec.structs.replace(changed, name=name.strip()[:120])
+        if tags is not None:
+            changed = msgspec.structs.replace(changed, tags=sorted({tag.strip()[:40] for tag in tags if tag.strip()}))
+        folder.write(changed)
+        return changed

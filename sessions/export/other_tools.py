@@ -1,0 +1,224 @@
+"""The definition lens: one session quoted in the terms of another tool, each number with its formula.
+
+Per request: t_0 begin, t_1 first and t_N last token, P prompt and N output tokens; E2E = t_N − t_0, TTFT = t_1 − t_0.
+The wall time is the sum over blocks of the time from the first timed request's begin to the last one's end. Only timed
+requests of the blocks that count are quoted, one at a time, as they ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sessions.frames.metrics import REQUEST_KEY, inter_token_latencies, timed_requests
+
+Values = NDArray[np.float64]
+
+
+class LensError(Exception):
+    """The session cannot be quoted so; the message is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number as the tool calls it, in the tool's unit; None where it is not defined for these requests."""
+
+    name: str
+    value: float | None
+    unit: str
+    formula: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quotation:
+    """One method in the tool's terms."""
+
+    method: str
+    requests: int
+    quantities: tuple[Quantity, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """`quote` makes the quantities of one method; `note` says where the tool's number would still be another."""
+
+    tool: str
+    note: str
+    quote: Callable[[Sample], tuple[Quantity, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The timed requests of a method, a value each: seconds, tokens; `gaps` are all inter-token latencies in seconds.
+
+    `first` counts the tokens that came with the first, `wall` is in seconds.
+    """
+
+    ttft: Values
+    e2e: Values
+    prompt: Values
+    output: Values
+    first: Values
+    gaps: Values
+    wall: float
+
+    def per_token_after_first(self) -> Values:
+        """(E2E − TTFT) / (N − 1) of the requests with two tokens or more."""
+        several = self.output > 1
+        return (self.e2e - self.ttft)[several] / (self.output[several] - 1)
+
+
+def quote(tool: str, runs: pl.DataFrame, requests: pl.DataFrame, tokens: pl.DataFrame) -> list[Quotation]:
+    """Every method of a session's frames in the terms of `tool`, one of LENSES. Raises LensError."""
+    if tool not in LENSES:
+        raise LensError(f"There is no lens {tool!r}: it is one of {', '.join(LENSES)}.")
+    timed = timed_requests(runs, requests)
+    if timed.is_empty():
+        raise LensError("No timed request of this session ended well, so there is nothing to quote.")
+    quotations = []
+    for method in timed["method"].unique(maintain_order=True):
+        sample = _sample(timed.filter(pl.col("method") == method), tokens)
+        quotations.append(Quotation(method, len(sample.e2e), LENSES[tool].quote(sample)))
+    return quotations
+
+
+def _sample(timed: pl.DataFrame, tokens: pl.DataFrame) -> Sample:
+    own = tokens.join(timed.select(REQUEST_KEY), on=REQUEST_KEY, how="semi")
+    first = own.group_by(REQUEST_KEY).agg((pl.col("t_ns") == pl.col("t_ns").min()).sum().alias("first"))
+    joined = timed.join(first, on=REQUEST_KEY, how="left", maintain_order="left")
+    gaps = inter_token_latencies(own.lazy()).select("itl_s").drop_nulls().collect()["itl_s"]
+    walls = timed.group_by("block").agg((pl.col("end_ns").max() - pl.col("start_ns").min()).alias("wall"))["wall"]
+    return Sample(
+        ttft=_values(joined["ttft_s"]),
+        e2e=_values(joined["e2e_s"]),
+        prompt=_values(joined["prompt_tokens"]),
+        output=_values(joined["output_tokens"]),
+        first=_values(joined["first"].fill_null(1)),
+        gaps=_values(gaps),
+        wall=float(walls.sum()) / 1e9,
+    )
+
+
+def _values(series: pl.Series) -> Values:
+    values: Values = series.cast(pl.Float64).to_numpy()
+    return values
+
+
+def _spread(name: str, unit: str, formula: str, values: Values, scale: float = 1.0) -> tuple[Quantity, ...]:
+    """Mean, median and 99th percentile, as serving benchmarks report them."""
+    known = values[np.isfinite(values)] * scale
+    shown = (known.mean(), np.median(known), np.percentile(known, 99)) if known.size else (None, None, None)
+    return tuple(
+        Quantity(f"{word} {name}", None if value is None else float(value), unit, formula)
+        for word, value in zip(("mean", "median", "p99"), shown, strict=True)
+    )
+
+
+def _vllm(sample: Sample) -> tuple[Quantity, ...]:
+    return (
+        Quantity("request throughput", len(sample.e2e) / sample.wall, "req/s", "requests ÷ wall"),
+        Quantity("output token throughput", float(sample.output.sum()) / sample.wall, "tok/s", "Σ N ÷ wall"),
+        Quantity(
+            "total token throughput",
+            float((sample.prompt + sample.output).sum()) / sample.wall,
+            "tok/s",
+            "Σ (P + N) ÷ wall",
+        ),
+        *_spread("TTFT", "ms", "t_1 − t_0", sample.ttft, 1e3),
+        *_spread("TPOT", "ms", "(E2E − TTFT) ÷ (N − 1)", sample.per_token_after_first(), 1e3),
+        *_spread("ITL", "ms", "all gaps t_{i+1} − t_i", sample.gaps, 1e3),
+        *_spread("E2EL", "ms", "t_N − t_0", sample.e2e, 1e3),
+    )
+
+
+def _guidellm(sample: Sample) -> tuple[Quantity, ...]:
+    return (
+        Quantity("requests per second", len(sample.e2e) / sample.wall, "req/s", "requests ÷ wall"),
+        *_spread("output tokens per second", "tok/s", "N ÷ E2E of a request", sample.output / sample.e2e),
+        *_spread("request latency", "s", "t_N − t_0", sample.e2e),
+        *_spread("TTFT", "ms", "t_1 − t_0", sample.ttft, 1e3),
+        *_spread("ITL", "ms", "(E2E − TTFT) ÷ (N − 1)", sample.per_token_after_first(), 1e3),
+        *_spread("TPOT", "ms", "E2E ÷ N, prefill included", sample.e2e / sample.output, 1e3),
+    )
+
+
+def _aiperf(sample: Sample) -> tuple[Quantity, ...]:
+    several = sample.output > sample.first
+    itl = (sample.e2e - sample.ttft)[several] / (sample.output - sample.first)[several]
+    formula = "(E2E − TTFT) ÷ (N − tokens of the first chunk)"
+    return (
+        Quantity("request throughput", len(sample.e2e) / sample.wall, "req/s", "requests ÷ wall"),
+        Quantity("output token throughput", float(sample.output.sum()) / sample.wall, "tok/s", "Σ N ÷ wall"),
+        *_spread("output token throughput per user", "tok/s/user", "1 ÷ ITL", 1 / itl[itl > 0]),
+        *_spread("inter token latency", "ms", formula, itl, 1e3),
+        *_spread("time to first token", "ms", "t_1 − t_0", sample.ttft, 1e3),
+        *_spread("request latency", "ms", "t_N − t_0", sample.e2e, 1e3),
+    )
+
+
+def _llama_bench(sample: Sample) -> tuple[Quantity, ...]:
+    prefill, decode = sample.prompt / sample.ttft, 1 / sample.per_token_after_first()
+    return (
+        Quantity("n_prompt", float(sample.prompt.mean()), "tokens", "mean P"),
+        *_repeated("pp", "P ÷ TTFT", prefill[sample.prompt > 0]),
+        Quantity("n_gen", float(sample.output.mean()) - 1, "tokens", "mean N − 1"),
+        *_repeated("tg", "(N − 1) ÷ (t_N − t_1)", decode),
+    )
+
+
+def _repeated(name: str, formula: str, rates: Values) -> tuple[Quantity, ...]:
+    mean = float(rates.mean()) if rates.size else None
+    spread = float(rates.std(ddof=1)) if rates.size > 1 else None
+    return (
+        Quantity(name, mean, "t/s", f"mean of {formula}"),
+        Quantity(f"{name} ±", spread, "t/s", "standard deviation of the same"),
+    )
+
+
+def _optimum(sample: Sample) -> tuple[Quantity, ...]:
+    prefill, generate = float(sample.ttft.mean()), float(sample.e2e.mean())
+    decode = generate - prefill
+    tokens = float(sample.output.mean()) - 1
+    return (
+        Quantity("prefill.latency", prefill, "s", "mean TTFT"),
+        Quantity("prefill.throughput", 1 / prefill if prefill > 0 else None, "samples/s", "batch ÷ prefill.latency"),
+        Quantity("generate.latency", generate, "s", "mean E2E"),
+        Quantity("decode.latency", decode, "s", "generate.latency − prefill.latency"),
+        Quantity(
+            "decode.throughput",
+            tokens / decode if decode > 0 else None,
+            "tokens/s",
+            "(N − 1) · batch ÷ decode.latency",
+        ),
+    )
+
+
+LENSES: Final[Mapping[str, Lens]] = {
+    lens.tool: lens
+    for lens in (
+        Lens(
+            "vllm",
+            "vllm bench sends requests beside each other, and by default measures its prefix cache; these ran one by"
+            " one.",
+            _vllm,
+        ),
+        Lens("guidellm", "guidellm measures at a server's client, network and scheduling included.", _guidellm),
+        Lens("aiperf", "aiperf measures at a server's client, by chunks of a response.", _aiperf),
+        Lens(
+            "llama-bench",
+            "llama-bench leaves tokenising and sampling out and generates from an empty context; here sampling is in,"
+            " and the prompt in the KV cache.",
+            _llama_bench,
+        ),
+        Lens(
+            "optimum-benchmark",
+            "optimum-benchmark measures prefill in calls of its own; here it is the TTFT of the same call.",
+            _optimum,
+        ),
+    )
+}

@@ -1,0 +1,186 @@
+"""What a report of sessions holds: their comparison, plots, texts at the split, machines, and how to run them again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from sessions.disk.frame_schema import FrameError, read_frame
+from sessions.disk.journal import prepared
+from sessions.disk.plan import Plan
+from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
+from sessions.disk.store import Store
+from sessions.export.report_plots import curve_plot, order_plot, rates_plot, ratio_plot
+from sessions.frames.metrics import timed_requests
+from sessions.verdict.comparison import Comparison, compare
+from sessions.verdict.splits import Split, splits
+
+CURVES = (("GPU power, W", "gpu", "power_w"), ("SM clock, MHz", "gpu", "sm_clock_mhz"),
+          ("CPU of the machine, %", "host", "cpu_percent"))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """`svg` is a whole SVG document."""
+
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedSession:
+    """One session: its file, the command that runs it again, its prompt, its failures, plots and splits."""
+
+    session: SessionFile
+    command: str
+    prompt: str | None
+    prompt_tokens: int | None
+    versions: Mapping[str, Mapping[str, str]]
+    failures: tuple[tuple[str, int, str, str], ...]  # method, block, status, sentence
+    plots: tuple[Plot, ...]
+    splits: tuple[Split, ...]
+    bandwidth: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of it. `label` names each row shortly, by (session, method)."""
+
+    comparison: Comparison
+    label: Mapping[tuple[str, str], str]
+    plots: tuple[Plot, ...]
+    sessions: tuple[ReportedSession, ...]
+
+
+def make_report(store: Store, sessions: Sequence[str]) -> Report:
+    """Read everything of the sessions; what cannot be read of one is said in its rows. Raises nothing for that."""
+    comparison = compare(store, [(session, None) for session in sessions], anyway=True)
+    several = len(sessions) > 1
+    label = {
+        (row.session, row.method): f"{row.method} ({row.session[-6:]})" if several else row.method
+        for row in comparison.rows
+    }
+    rates: dict[str, list[tuple[int, int, float]]] = {}
+    reported = []
+    for session in sessions:
+        folder = SessionFolder(store.path / session)
+        try:
+            file, plan = folder.read(), folder.plan()
+        except SessionError:
+            continue  # its row in the comparison says what is wrong
+        frames = _frames(folder)
+        own = _rates(frames)
+        rates |= {label[(session, method)]: points for method, points in own.items() if (session, method) in label}
+        reported.append(_session(folder, file, plan, frames))
+    rates = {name: rates[name] for name in label.values() if name in rates}  # in the order of the table
+    plots = [
+        ("Ratio to the reference", ratio_plot(comparison.rows, label)),
+        ("Tokens/s of each request", rates_plot(rates)),
+        ("Tokens/s in the order of the requests", order_plot(rates)),
+    ]
+    return Report(comparison, label, tuple(Plot(title, svg) for title, svg in plots if svg), tuple(reported))
+
+
+def command_of(plan: Plan) -> str:
+    """The command that carries the plan out again, everything said, for a shell."""
+    sampling = plan.sampling
+    words: list[object] = ["kasoku", "run", "--model", plan.model]
+    names = [method.name for method in plan.methods]
+    piped = plan.prompt is not None and plan.prompt_tokens is None and (plan.prompt == "-" or plan.prompt[:1] == "@")
+    for name in names[:1] if plan.aa else names:
+        words += ["--method", name]
+    words += ["--requests", plan.requests, "--warmup", plan.warmup, "--blocks", plan.blocks, "--seed", plan.seed]
+    words += ["--preset", plan.preset] if plan.preset else []
+    if plan.prompt_tokens is not None:
+        words += ["--prompt-tokens", plan.prompt_tokens]
+    elif plan.prompt is not None:
+        words.append("--prompt=-" if piped else f"--prompt={plan.prompt}")  # in one word: it may begin with a dash
+    if plan.template is not None:
+        words.append("--chat" if plan.template else "--raw")
+    words += ["--max-new-tokens", sampling.max_new_tokens]
+    words.append("--stop-at-eos" if sampling.stop_at_eos else "--no-stop-at-eos")
+    words += ["--temperature", f"{sampling.temperature:g}", "--top-p", f"{sampling.top_p:g}", "--top-k", sampling.top_k]
+    words += ["--repetition-penalty", f"{sampling.repetition_penalty:g}", "--dtype", plan.dtype]
+    words += ["--device", plan.device, "--threads", plan.threads]
+    words += ["--trust-remote-code"] if plan.trust_remote_code else []
+    words += ["--aa"] if plan.aa else []
+    command = shlex.join(str(word) for word in words)
+    return f"printf %s {shlex.quote(plan.prompt)} | {command}" if piped and plan.prompt else command
+
+
+def _frames(folder: SessionFolder) -> dict[str, pl.DataFrame]:
+    frames = {}
+    for name in ("runs", "requests", "telemetry"):
+        try:
+            frames[name] = read_frame(folder.frame(name), name)
+        except FrameError:
+            return {}  # one alone tells half a story
+    return frames
+
+
+def _rates(frames: Mapping[str, pl.DataFrame]) -> dict[str, list[tuple[int, int, float]]]:
+    rates: dict[str, list[tuple[int, int, float]]] = {}
+    try:
+        timed = timed_requests(frames["runs"], frames["requests"]).select("method", "block", "request", "e2e_tok_s")
+    except (KeyError, pl.exceptions.PolarsError):
+        return {}
+    for method, block, request, rate in timed.iter_rows():
+        rates.setdefault(method, []).append((block, request, rate))
+    return rates
+
+
+def _session(
+    folder: SessionFolder, file: SessionFile, plan: Plan, frames: Mapping[str, pl.DataFrame]
+) -> ReportedSession:
+    found = prepared(folder.journal)
+    try:
+        rows = frames["runs"].to_dicts() if frames else []
+        failures = tuple(
+            (row["method"], row["block"], row["status"], row["error"] or "") for row in rows if row["status"] != "ok"
+        )
+        versions = {row["method"]: _versions(row["versions"]) for row in rows}
+        own_splits, plots = splits(rows, found.model if found else None), _curves(frames)
+    except (KeyError, TypeError, pl.exceptions.PolarsError):  # frames of another make
+        failures, versions, own_splits, plots = (), {}, (), ()
+    return ReportedSession(
+        session=file,
+        command=command_of(plan),
+        prompt=found.prompt_text if found else plan.prompt,
+        prompt_tokens=len(found.prompts[0]) if found and found.prompts else plan.prompt_tokens,
+        versions=versions,
+        failures=failures,
+        plots=plots,
+        splits=own_splits,
+        bandwidth=found.bandwidth if found else {},
+    )
+
+
+def _versions(text: object) -> dict[str, str]:
+    """A JSON object of short values as text; empty where it is none."""
+    try:
+        value = json.loads(text) if isinstance(text, str) else {}
+    except ValueError:
+        return {}
+    return {str(name): str(version) for name, version in value.items()} if isinstance(value, dict) else {}
+
+
+def _curves(frames: Mapping[str, pl.DataFrame]) -> tuple[Plot, ...]:
+    if not frames or frames["runs"].is_empty():
+        return ()
+    begun: Any = frames["runs"]["started_ns"].min()
+    plots = []
+    for title, source, metric in CURVES:
+        rows = frames["telemetry"].filter(
+            pl.col("source").str.starts_with(source), pl.col("metric") == metric, pl.col("value").is_finite()
+        )
+        for name in rows["source"].unique(maintain_order=True):
+            own = rows.filter(pl.col("source") == name, pl.col("t_ns") >= begun).sort("t_ns")
+            svg = curve_plot(title, ((own["t_ns"] - begun) / 1e9).to_list(), own["value"].to_list())
+            if svg:
+                plots.append(Plot(f"{title} ({name})", svg))
+    return tuple(plots)

@@ -1,0 +1,130 @@
+"""The plots of a report as SVG: Altair describes, vl-convert draws them, without script or network, some 10 kB each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from sessions.verdict.comparison import ComparisonRow
+from sessions.verdict.verdicts import THRESHOLD
+
+if TYPE_CHECKING:
+    import altair as alt
+
+WIDTH: Final = 560
+ROW_HEIGHT: Final = 26
+MOST_POINTS: Final = 1500  # of a curve, so that a long session's page stays small
+
+
+def ratio_plot(rows: Sequence[ComparisonRow], label: dict[tuple[str, str], str]) -> str | None:
+    """Ratios with their 95 % intervals, and the band of 1 ± 1 % that they have to clear; None without a ratio."""
+    import altair as alt
+
+    values = [
+        {
+            "method": label[(row.session, row.method)],
+            "ratio": row.ratio,
+            "low": row.ratio_low,
+            "high": row.ratio_high,
+            "against": row.reference,
+        }
+        for row in rows
+        if row.ratio is not None
+    ]
+    if not values:
+        return None
+    order = [label[(row.session, row.method)] for row in rows if row.ratio is not None]
+    band = _chart([{"from": 1 - THRESHOLD, "to": 1 + THRESHOLD}]).mark_rect(color="#999", opacity=0.25)
+    axis = alt.Scale(zero=False, padding=12)
+    along = alt.Y("method:N", sort=order, title=None)
+    points = _chart(values)
+    chart = alt.layer(
+        band.encode(x=alt.X("from:Q", scale=axis, title="× reference, 95 % interval"), x2="to:Q"),
+        points.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=axis), x2="high:Q", y=along),
+        points.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("ratio:Q", scale=axis), y=along),
+    ).properties(width=WIDTH, height=ROW_HEIGHT * len(values))
+    return _svg(chart)
+
+
+def rates_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:
+    """tokens/s of every timed request, (block, request, tokens/s) by method: one point each, a tick at the median."""
+    import altair as alt
+
+    values = [
+        {"method": method, "block": str(block), "rate": rate}
+        for method, points in rates.items()
+        for block, _, rate in _thinned(points)
+    ]
+    if not values:
+        return None
+    along = alt.Y("method:N", sort=list(rates), title=None)
+    data = _chart(values)
+    chart = alt.layer(
+        data.mark_tick(opacity=0.55, thickness=1.5).encode(
+            x=alt.X("rate:Q", title="tokens/s of each request, coloured by block", scale=alt.Scale(zero=False)),
+            y=along,
+            color=alt.Color("block:N", legend=None),
+        ),
+        data.mark_point(shape="diamond", filled=True, size=60, color="black", opacity=1).encode(
+            x=alt.X("median(rate):Q"), y=along
+        ),
+    ).properties(width=WIDTH, height=ROW_HEIGHT * len(rates))
+    return _svg(chart)
+
+
+def order_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:
+    """tokens/s request by request, so that drift and warming up show."""
+    import altair as alt
+
+    values = [
+        {"method": method, "request": request, "rate": rate}
+        for method, points in rates.items()
+        for _, request, rate in _thinned(points)
+    ]
+    if not values:
+        return None
+    chart = (
+        _chart(values)
+        .mark_line(point=alt.OverlayMarkDef(size=14), strokeWidth=1)
+        .encode(
+            x=alt.X("request:Q", title="timed request", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("rate:Q", title="tokens/s", scale=alt.Scale(zero=False)),
+            color=alt.Color("method:N", sort=list(rates), title=None),
+        )
+        .properties(width=WIDTH, height=220)
+    )
+    return _svg(chart)
+
+
+def curve_plot(title: str, seconds: Sequence[float], values: Sequence[float]) -> str | None:
+    """One metric over the session, seconds since its first block began; None with less than two points."""
+    import altair as alt
+
+    if len(seconds) < 2:
+        return None
+    points = [{"t": t, "value": value} for t, value in _thinned(list(zip(seconds, values, strict=True)))]
+    chart = (
+        _chart(points)
+        .mark_line(strokeWidth=1)
+        .encode(x=alt.X("t:Q", title="s since the first block"), y=alt.Y("value:Q", title=title))
+        .properties(width=WIDTH, height=140)
+    )
+    return _svg(chart)
+
+
+def _thinned(points: list[Any]) -> list[Any]:
+    return points[:: max(1, -(-len(points) // MOST_POINTS))]
+
+
+def _chart(values: list[dict[str, Any]]) -> alt.Chart:
+    import altair as alt
+
+    return alt.Chart(alt.Data(values=values))  # type: ignore[no-untyped-call]
+
+
+def _svg(chart: alt.TopLevelMixin) -> str:
+    import vl_convert
+
+    config = {"font": "system-ui, sans-serif", "axis": {"labelLimit": 260}, "background": "white"}
+    drawn: str = vl_convert.vegalite_to_svg(chart.to_dict(), config=config, allowed_base_urls=[])
+    return drawn

@@ -1,0 +1,348 @@
+"""From the journal to the four frames.
+
+Done by the conductor at the end, or by whoever opens an interrupted session next; doing it again gives the same frames.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from methods.base.home import fsync_folder
+from sessions.disk.frame_schema import REQUESTS, RUNS, SCHEMA_KEY, SCHEMAS
+from sessions.disk.plan import Plan
+from sessions.disk.records import (
+    SCHEMA_VERSION,
+    AnyRecord,
+    BlockEnded,
+    BlockPhase,
+    BlockStarted,
+    Energy,
+    EvidenceTaken,
+    Header,
+    Loaded,
+    MachineSeen,
+    Memory,
+    Note,
+    Prepared,
+    RequestEnded,
+    RequestStarted,
+    SocketsSeen,
+    Telemetry,
+    Tokens,
+)
+from sessions.frames.derived import Context, complete
+from sessions.frames.metrics import REQUEST_KEY, per_request, rates
+from sessions.frames.packed_columns import PackedTelemetry, PackedTokens
+from sessions.frames.vram import peak_vram
+
+INTERRUPTED = "Interrupted before the block ended: `kasoku resume` runs it again."
+NO_SOCKETS = "the block did not come as far as its warm-up, where its sockets are looked at"
+NO_ENERGY = "no energy counter was read at the edges of this block"
+
+
+@dataclass(slots=True)
+class _Run:
+    """One attempt at a block, as the journal tells it."""
+
+    columns: dict[str, Any]
+    phases: dict[str, int] = field(default_factory=dict)
+    energy: dict[str, float | None] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+
+
+class JournalFrames:
+    """Feeds on records in the journal's order, builds the frames. Tokens and readings are kept packed until then."""
+
+    def __init__(self, session: str, plan: Plan) -> None:
+        self._session, self._plan = session, plan
+        self._runs: dict[tuple[str, int, int], _Run] = {}
+        self._attempts: dict[tuple[str, int], int] = {}
+        self._over: set[tuple[str, int, int]] = set()
+        self._requests: dict[tuple[str, int, int, int], dict[str, Any]] = {}
+        self._tokens, self._telemetry = PackedTokens(), PackedTelemetry()
+        self.machine: MachineSeen | None = None
+        self.prepared: Prepared | None = None
+
+    def feed(self, record: AnyRecord) -> None:
+        """Take one record in."""
+        match record:
+            case Tokens():
+                self._tokens.add(record, self._attempts.get((record.method, record.block), 0))
+            case Telemetry():
+                self._telemetry.add(record)
+            case RequestStarted():
+                self._requests[(*self._key(record), record.request)] = {
+                    "warmup": record.warmup,
+                    "batch": record.batch,
+                    "prompt_index": record.prompt_index,
+                    "prompt_tokens": record.prompt_tokens,
+                    "start_ns": record.t,
+                }
+            case RequestEnded():
+                row = self._requests.get((*self._key(record), record.request))
+                if row is not None:
+                    row |= {
+                        "finish_reason": record.finish,
+                        "returned_ns": record.t,
+                        "cached_prompt_tokens": record.cached_prompt_tokens,
+                    }
+            case BlockStarted():
+                self._start_block(record)
+            case BlockPhase():
+                self._run(record).phases.setdefault(record.phase, record.t)
+            case Loaded():
+                self._run(record).columns |= {
+                    "load_s": record.load_s,
+                    "weights_bytes": record.weights_bytes,
+                    "dtype": record.dtype,
+                    "threads": record.threads,
+                    "versions": json.dumps(record.versions, ensure_ascii=False),
+                    "resolved": json.dumps(record.resolved, ensure_ascii=False),
+                }
+            case Memory():
+                run = self._run(record)
+                for name in ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes", "peak_rss_bytes"):
+                    run.columns[name] = getattr(record, name)
+                run.missing |= record.missing
+            case EvidenceTaken():
+                self._run(record).columns |= {
+                    "evidence": json.dumps(record.evidence, ensure_ascii=False),
+                    "in_effect": record.in_effect,
+                    "in_effect_reason": record.reason,
+                }
+            case SocketsSeen():
+                self._take_sockets(record)
+            case Energy():
+                run = self._run(record)
+                run.energy[record.edge] = record.energy_j
+                if record.reason:
+                    run.missing["energy_j"] = record.reason
+            case BlockEnded():
+                self._end_block(record)
+            case Header():
+                self._over |= self._runs.keys()  # a conductor that begins anew ends none of these
+            case Note() if record.flag and record.method is not None and record.block is not None:
+                cause = record.text.removeprefix(f"{record.method}, block {record.block}: ")
+                self._run(record).flags.append(f"{record.flag}: {cause}")
+            case Prepared():
+                self.prepared = record
+            case MachineSeen():
+                self.machine = record
+            case _:
+                pass
+
+    def _key(self, record: Any) -> tuple[str, int, int]:
+        method, block = record.method, record.block
+        return method, block, self._attempts.get((method, block), 0)
+
+    def _run(self, record: Any) -> _Run:
+        key = self._key(record)
+        if key not in self._runs:
+            self._runs[key] = _Run({"method": key[0], "block": key[1], "attempt": key[2], "started_ns": record.t})
+        return self._runs[key]
+
+    def _start_block(self, record: BlockStarted) -> None:
+        place = (record.method, record.block)
+        if place in self._attempts or (*place, 0) in self._runs:
+            self._attempts[place] = self._attempts.get(place, 0) + 1
+        else:
+            self._attempts[place] = 0
+        run = self._run(record)
+        run.columns |= {"position": record.position, "environment": record.environment, "started_ns": record.t}
+
+    def _end_block(self, record: BlockEnded) -> None:
+        """A word on a block that is over, and was not begun again, is an attempt of its own: nothing was started."""
+        if self._key(record) in self._over:
+            self._attempts[record.method, record.block] = self._attempts.get((record.method, record.block), 0) + 1
+        self._run(record).columns |= {
+            "status": record.status,
+            "error": record.error,
+            "log_tail": record.log_tail,
+            "left_behind": record.left_behind,
+            "ended_ns": record.t,
+        }
+        self._over.add(self._key(record))
+
+    def _take_sockets(self, record: SocketsSeen) -> None:
+        """What was seen at any of the looks at a block's processes."""
+        run = self._run(record)
+        said = [f"listens on {address}" for address in record.listening]
+        said += [f"connected to {address}" for address in record.connected]
+        run.columns["sockets"] = sorted({*run.columns.get("sockets", ()), *said})
+        if record.reason:
+            run.missing["sockets"] = record.reason
+
+    def tokens(self) -> pl.DataFrame:
+        """The tokens frame, in the journal's order."""
+        return self._tokens.frame(self._session)
+
+    def requests(self, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None) -> pl.DataFrame:
+        """The requests frame: what the journal tells of each request, and what follows from its tokens."""
+        rows = [dict(zip(REQUEST_KEY, (*key[:3], key[3], 0), strict=True)) | row for key, row in self._requests.items()]
+        begun = pl.DataFrame(
+            rows,
+            schema={
+                name: REQUESTS[name]
+                for name in (
+                    *REQUEST_KEY,
+                    "warmup",
+                    "batch",
+                    "prompt_index",
+                    "prompt_tokens",
+                    "start_ns",
+                    "finish_reason",
+                    "returned_ns",
+                    "cached_prompt_tokens",
+                )
+            },
+        ).drop("sequence")
+        counted = per_request(tokens)
+        joined = begun.join(counted, on=REQUEST_KEY[:4], how="left", maintain_order="left").with_columns(
+            pl.col("sequence").fill_null(0),
+            pl.col("output_tokens").fill_null(0),
+            pl.col("finish_reason").fill_null("stopped"),
+        )
+        texts, missing = self._texts(joined, tokens, decode)
+        return (
+            joined.with_columns(*rates())
+            .with_columns(
+                pl.lit(self._session).alias("session"),
+                *(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("energy_j", "itl_s_p50", "itl_s_p99")),
+                pl.Series("text", texts, dtype=pl.String),
+                pl.lit([], dtype=pl.List(pl.String)).alias("flags"),
+                pl.Series("missing", missing, dtype=pl.String),
+            )
+            .select(list(REQUESTS))
+            .cast(pl.Schema(REQUESTS))
+        )
+
+    def _texts(
+        self, joined: pl.DataFrame, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None
+    ) -> tuple[list[str | None], list[str]]:
+        said: dict[tuple[Any, ...], str] = {}
+        if decode is not None:  # a response at a time: as Python's integers, all ids together would take gigabytes
+            grouped = tokens.group_by(REQUEST_KEY, maintain_order=True).agg("token_id")
+            said = {tuple(key): decode(ids) for *key, ids in grouped.iter_rows()}
+        energy = "energy is read per block; a request's own needs a GPU energy counter and 5 s or more"
+        texts: list[str | None] = []
+        reasons: list[str] = []
+        for key_cells in joined.select(REQUEST_KEY).iter_rows():
+            missing = {"energy_j": energy}
+            if decode is None:
+                missing["text"] = "the model has no tokeniser that can be read"
+            elif key_cells not in said:
+                missing["text"] = "no token was generated"
+            texts.append(said.get(key_cells))
+            reasons.append(json.dumps(missing))
+        return texts, reasons
+
+    def telemetry(self) -> pl.DataFrame:
+        """The telemetry frame, in the order in which it was sampled."""
+        return self._telemetry.frame(self._session)
+
+    def runs(self, telemetry: pl.DataFrame) -> pl.DataFrame:
+        """The runs frame: a row per attempt at a block, in the order of their beginnings."""
+        return pl.DataFrame(
+            [
+                self._run_row(run, telemetry)
+                for run in sorted(self._runs.values(), key=lambda r: r.columns["started_ns"])
+            ],
+            schema=RUNS,
+        )
+
+    def _run_row(self, run: _Run, telemetry: pl.DataFrame) -> dict[str, Any]:
+        columns, missing = run.columns, run.missing
+        planned = {method.name: method for method in self._plan.methods}.get(columns["method"])
+        for name, edges in (("energy_j", ("start", "end")), ("timed_energy_j", ("timed_start", "timed_end"))):
+            if _difference(run.energy, *edges) is None:
+                missing.setdefault(name, missing.get("energy_j", NO_ENERGY))
+        gpus = self.machine.gpus if self.machine else []
+        load_ns = run.phases.get("load")
+        vram, source = peak_vram(telemetry, gpus, columns["started_ns"], load_ns, columns.get("ended_ns"))
+        if vram is None:
+            missing.setdefault("peak_vram_bytes", source)
+        if columns.get("sockets") is None:
+            missing.setdefault("sockets", NO_SOCKETS)
+        if columns.get("in_effect") is None:
+            missing.setdefault("in_effect", columns.get("in_effect_reason") or "the block left no evidence")
+        row = {
+            "session": self._session,
+            "reference": planned.reference if planned else None,
+            "engine": planned.engine if planned else None,
+            "model": self._plan.model,
+            "device": self._plan.device,
+            "status": "stopped",
+            "error": INTERRUPTED,
+            "warmup_s": _seconds(run.phases, "warmup", "timed"),
+            "timed_s": _seconds(run.phases, "timed", "evidence"),
+            "energy_j": _difference(run.energy, "start", "end"),
+            "timed_energy_j": _difference(run.energy, "timed_start", "timed_end"),
+            "idle_w": self.machine.idle_w if self.machine else None,
+            "peak_vram_bytes": vram,
+            "vram_source": source if vram is not None else None,
+            "flags": sorted(set(run.flags)),
+        }
+        row |= columns
+        row["missing"] = json.dumps(missing, ensure_ascii=False)
+        return {name: row.get(name) for name in RUNS}
+
+
+def _difference(readings: dict[str, float | None], first: str, then: str) -> float | None:
+    before, after = readings.get(first), readings.get(then)
+    return after - before if before is not None and after is not None else None
+
+
+def _seconds(phases: dict[str, int], first: str, then: str) -> float | None:
+    return (phases[then] - phases[first]) / 1e9 if first in phases and then in phases else None
+
+
+def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRecord]) -> dict[str, pl.DataFrame]:
+    """Build the four frames of a journal and write each whole or not at all; the frames as written."""
+    frames = JournalFrames(session, plan)
+    for record in records:
+        frames.feed(record)
+    tokens, telemetry = frames.tokens(), frames.telemetry()
+    built = {
+        "tokens": tokens,
+        "telemetry": telemetry,
+        "requests": frames.requests(tokens, _decoder(frames.prepared)),
+        "runs": frames.runs(telemetry),
+    }
+    built = complete(built, Context(plan, frames.prepared, frames.machine))
+    for name in SCHEMAS:
+        _write_parquet(built[name], folder / f"{name}.parquet")
+    return built
+
+
+def _decoder(prepared: Prepared | None) -> Callable[[Sequence[int]], str] | None:
+    from methods.text.tokeniser import Tokeniser, TokeniserError
+
+    if prepared is None or not prepared.model.get("folder"):
+        return None
+    try:
+        decode: Callable[[Sequence[int]], str] = Tokeniser(Path(prepared.model["folder"])).decode
+    except TokeniserError:
+        return None
+    return decode
+
+
+def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    temporary = path.with_suffix(".parquet.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            frame.write_parquet(file, metadata={SCHEMA_KEY: str(SCHEMA_VERSION)})
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:  # on a full disk its blocks are what session.json needs
+        temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)

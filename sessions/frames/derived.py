@@ -1,0 +1,244 @@
+"""The columns of runs and requests that follow from the other frames: latencies, limits, energy, differences, flags.
+
+Pure: frames in, frames out. What cannot be derived is null, with its reason in `missing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from methods.models.config import ConfigError, read_json
+from sessions.disk.frame_schema import REQUESTS, RUNS
+from sessions.disk.plan import Plan
+from sessions.disk.records import MachineSeen, Prepared
+from sessions.frames import bandwidth_limit, energy, flags, greedy
+from sessions.frames.metrics import REQUEST_KEY, RUN_KEY, counted_runs, latency_percentiles
+
+Frames = dict[str, pl.DataFrame]
+NO_BANDWIDTH = "the bandwidth of this device was not measured"
+NO_PASS = "the engine made no greedy pass"  # noqa: S105 - no password
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a session knows besides its frames."""
+
+    plan: Plan
+    prepared: Prepared | None
+    machine: MachineSeen | None
+
+    @property
+    def sources(self) -> list[str]:
+        return list(self.machine.gpus) if self.machine else []
+
+
+def complete(frames: Frames, context: Context) -> Frames:
+    """The four frames with their derived columns filled in."""
+    requests, latencies = _with_latencies(frames, counted_runs(frames["runs"]))
+    requests = _with_energy(requests, frames["telemetry"], context.sources)
+    rows = _run_rows(frames["runs"], latencies)
+    _describe(rows, context)
+    blocks = [_block(row, rows, requests, frames["telemetry"], context) for row in rows]
+    for row, block in zip(rows, blocks, strict=True):
+        _limit(row, block, context)
+        _power(row, block, context)
+    _differences(rows)
+    outliers: dict[tuple[Any, ...], str] = {}
+    for row, block in zip(rows, blocks, strict=True):
+        row["flags"] = [*row["flags"], *map(str, flags.block_flags(block))]
+        found = flags.outliers(block)
+        if found:
+            row["flags"].append(str(flags.several(found, len(block.timed()))))
+        for request, flag in found.items():
+            outliers[(*(row[name] for name in RUN_KEY), request)] = str(flag)
+    _lengths_beside(rows, blocks)
+    for row in rows:
+        row["flags"] = sorted(set(row["flags"]))
+        row["missing"] = json.dumps(row["missing"], ensure_ascii=False)
+    keys = requests.select(*RUN_KEY, "request").iter_rows()
+    flagged = [[outliers[key]] if key in outliers else [] for key in keys]
+    return frames | {
+        "runs": pl.DataFrame(rows, schema=RUNS),
+        "requests": requests.with_columns(pl.Series("flags", flagged, dtype=pl.List(pl.String))).select(list(REQUESTS)),
+    }
+
+
+def prompt_digest(prompts: Sequence[Sequence[int]]) -> str:
+    """SHA-256 over the prompts' token ids, so that two sessions can tell whether they asked the same."""
+    return hashlib.sha256(json.dumps([list(prompt) for prompt in prompts]).encode()).hexdigest()
+
+
+def _with_latencies(
+    frames: Frames, counted: pl.DataFrame
+) -> tuple[pl.DataFrame, tuple[dict[tuple[Any, ...], Any], dict[str, Any]]]:
+    own, blocks, methods = latency_percentiles(frames["tokens"], frames["requests"], counted)
+    requests = frames["requests"].drop("itl_s_p50", "itl_s_p99", strict=False)
+    joined = requests.join(own, on=REQUEST_KEY, how="left", maintain_order="left")
+    by_block = {tuple(row[name] for name in RUN_KEY): row for row in blocks.iter_rows(named=True)}
+    by_method = {row["method"]: row for row in methods.iter_rows(named=True)}
+    return joined.select(list(REQUESTS)), (by_block, by_method)
+
+
+def _with_energy(requests: pl.DataFrame, telemetry: pl.DataFrame, sources: Sequence[str]) -> pl.DataFrame:
+    """A request's own joules, where it lasted long enough for the counter."""
+    if not sources or requests.is_empty():
+        return requests
+    spans = [
+        (start, end) if start is not None and end is not None else (0, 0)
+        for start, end in requests.select("start_ns", "end_ns").iter_rows()
+    ]
+    joules = energy.counter_difference(telemetry, sources, spans)
+    missing = []
+    for text, value, (start, end) in zip(requests["missing"].to_list(), joules, spans, strict=True):
+        reasons = json.loads(text or "{}")
+        reasons.pop("energy_j", None)
+        if value is None:
+            lasted = (end - start) / 1e9
+            short = f"it lasted {lasted:.1f} s; the energy counter needs {energy.LEAST_S:g} s or more"
+            reasons["energy_j"] = short if lasted < energy.LEAST_S else "the energy counter was not read around it"
+        missing.append(json.dumps(reasons, ensure_ascii=False))
+    return requests.with_columns(
+        pl.Series("energy_j", joules, dtype=pl.Float64), pl.Series("missing", missing, dtype=pl.String)
+    )
+
+
+def _run_rows(runs: pl.DataFrame, latencies: tuple[dict[tuple[Any, ...], Any], dict[str, Any]]) -> list[dict[str, Any]]:
+    blocks, methods = latencies
+    rows = runs.to_dicts()
+    for row in rows:
+        row["missing"] = json.loads(row["missing"] or "{}")
+        row["flags"] = list(row["flags"] or [])
+        block, method = blocks.get(tuple(row[name] for name in RUN_KEY), {}), methods.get(row["method"], {})
+        for name in ("itl_s_p50", "itl_s_p99"):
+            row[name], row[f"method_{name}"] = block.get(name), method.get(name)
+            if row[name] is None:
+                row["missing"].setdefault(name, "no response of this block has two tokens")
+    return rows
+
+
+def _describe(rows: list[dict[str, Any]], context: Context) -> None:
+    prepared = context.prepared
+    if prepared is None:
+        return
+    digest = prepared.model.get("weights_digest")
+    for row in rows:
+        row["weights_digest"] = digest if isinstance(digest, str) else None
+        row["prompt_digest"] = prompt_digest(prepared.prompts)
+
+
+def _block(
+    row: dict[str, Any], rows: list[dict[str, Any]], requests: pl.DataFrame, telemetry: pl.DataFrame, context: Context
+) -> flags.Block:
+    begin, end = row["started_ns"], row["ended_ns"]
+    ended = [other["ended_ns"] for other in rows if other["ended_ns"] is not None and other["ended_ns"] <= begin]
+    own = requests.filter(
+        pl.col("method") == row["method"], pl.col("block") == row["block"], pl.col("attempt") == row["attempt"]
+    )
+    until = end if end is not None else 2**63 - 1
+    around = telemetry.filter(pl.col("t_ns").is_between(begin - 3_000_000_000, until))
+    cores = context.machine.machine.get("cores_logical") if context.machine else None
+    return flags.Block(
+        run=row,
+        requests=own,
+        telemetry=around,
+        plan=context.plan,
+        sources=context.sources,
+        cores=cores if isinstance(cores, int) else None,
+        before_ns=max(ended, default=None),
+    )
+
+
+def _limit(row: dict[str, Any], block: flags.Block, context: Context) -> None:
+    """bytes_per_token, bandwidth_bytes_s and dram_active_percent."""
+    missing, timed = row["missing"], block.timed()
+    if context.prepared is None or timed.is_empty():
+        missing["bytes_per_token"] = "nothing was timed in this block"  # noqa: S105 - no password
+    else:
+        model = context.prepared.model
+        length = float((timed["prompt_tokens"] + timed["output_tokens"] / 2).mean() or 0)  # type: ignore[arg-type]
+        found = bandwidth_limit.bytes_per_token(
+            model, _config(model), row["dtype"] or context.plan.dtype, row["weights_bytes"], length
+        )
+        row["bytes_per_token"] = found.total
+        if found.total is None:
+            missing["bytes_per_token"] = found.reason
+    measured = context.prepared.bandwidth if context.prepared else {}
+    rates = [measured.get(name) for name in ("read_bytes_s", "copy_bytes_s")]
+    row["bandwidth_bytes_s"] = max((rate for rate in rates if isinstance(rate, int | float)), default=None)
+    if row["bandwidth_bytes_s"] is None:
+        missing["bandwidth_bytes_s"] = str(measured.get("reason") or NO_BANDWIDTH)
+    active = block.window().filter(
+        pl.col("source").is_in(list(block.sources)), pl.col("metric") == "dram_active_percent"
+    )
+    whole = active.filter(pl.int_range(pl.len()).over("source") > 0)  # the first one is of the time before as well
+    row["dram_active_percent"] = whole["value"].mean()
+    if row["dram_active_percent"] is None:
+        missing["dram_active_percent"] = (
+            "no GPU was used" if not block.sources else "this GPU does not tell it, or not often enough for this block"
+        )
+
+
+def _config(model: Mapping[str, Any]) -> dict[str, Any] | None:
+    folder = model.get("folder")
+    try:
+        return read_json(Path(str(folder)) / "config.json") if folder else None
+    except ConfigError:
+        return None
+
+
+def _power(row: dict[str, Any], block: flags.Block, context: Context) -> None:
+    if row["ended_ns"] is None or not context.sources:
+        row["missing"]["power_integral_j"] = "no GPU was used" if not context.sources else "the block has no end"
+        return
+    row["power_integral_j"] = energy.power_integral(
+        block.telemetry, context.sources, row["started_ns"], row["ended_ns"]
+    )
+    if row["power_integral_j"] is None:
+        row["missing"]["power_integral_j"] = "power was not sampled throughout the block"
+
+
+def _differences(rows: list[dict[str, Any]]) -> None:
+    """Each block's greedy pass against the first one that its reference made."""
+    passes = {(row["method"], row["block"], row["attempt"]): greedy.greedy_pass(row["evidence"]) for row in rows}
+    first: dict[str, greedy.GreedyPass] = {}
+    for row in sorted(rows, key=lambda row: (row["block"], row["attempt"])):
+        made = passes[(row["method"], row["block"], row["attempt"])]
+        if made is not None and made.ids:
+            first.setdefault(row["method"], made)
+    for row in rows:
+        own, reference = passes[(row["method"], row["block"], row["attempt"])], first.get(row["reference"] or "")
+        if own is None or not own.ids:
+            row["missing"]["first_difference"] = own.reason if own and own.reason else NO_PASS
+            continue
+        if row["reference"] is None:
+            row["missing"]["first_difference"] = "it is the reference"
+            continue
+        if reference is None:
+            row["missing"]["first_difference"] = f"{row['reference']} made no greedy pass in this session"
+            continue
+        found = greedy.difference(own, reference, row["dtype"] or "")
+        row["first_difference"], row["equal_tokens_share"] = found.first, found.share
+        row["difference_margin"], row["difference"] = found.margin, found.sentence
+        if found.first is None:
+            row["missing"]["first_difference"] = "none: all greedy tokens are equal"
+
+
+def _lengths_beside(rows: list[dict[str, Any]], blocks: list[flags.Block]) -> None:
+    """Where responses end by themselves: a method's lengths against its reference's."""
+    lengths: dict[str, list[int]] = {}
+    for row, block in zip(rows, blocks, strict=True):
+        if row["status"] == "ok":
+            lengths.setdefault(row["method"], []).extend(block.timed()["output_tokens"].to_list())
+    for row, block in zip(rows, blocks, strict=True):
+        reference = row["reference"]
+        if block.plan.sampling.stop_at_eos and reference and row["status"] == "ok":
+            row["flags"] += map(
+                str, flags.lengths_beside(lengths[row["method"]], lengths.get(reference, []), reference)
+            )

@@ -1,0 +1,105 @@
+"""A journal's tokens and telemetry while its frames are built: arrays of numbers, no object a token or a reading.
+
+Ten million tokens are 160 MB so, and a reading takes 32 bytes; as Python's own objects they would not fit in memory.
+The frames share these arrays: once a frame is built, nothing more is taken in.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from sessions.disk.frame_schema import TELEMETRY, TOKENS
+from sessions.disk.records import Telemetry, Tokens
+from sessions.frames.metrics import REQUEST_KEY
+
+Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+class PackedTokens:
+    """Takes in tokens in the journal's order: what a record says of all its tokens is kept once."""
+
+    def __init__(self) -> None:
+        self._methods: dict[str, int] = {}
+        self._spans = {name: array("q") for name in (*REQUEST_KEY, "first", "count")}
+        self._times, self._ids = array("q"), array("q")
+
+    def add(self, record: Tokens, attempt: int) -> None:
+        """Take in the tokens of one record, which belong to that attempt at their block."""
+        method = self._methods.setdefault(record.method, len(self._methods))
+        cells = (method, record.block, attempt, record.request, record.sequence, record.index, len(record.ids))
+        for numbers, cell in zip(self._spans.values(), cells, strict=True):
+            numbers.append(cell)
+        self._times.extend(record.times)
+        self._ids.extend(record.ids)
+
+    def frame(self, session: str) -> pl.DataFrame:
+        """The tokens frame, in the journal's order."""
+        spans = {name: _numbers(packed) for name, packed in self._spans.items()}
+        counts = spans["count"]
+        before = np.cumsum(counts) - counts - spans["first"]
+        total = len(self._times)
+        columns: dict[str, Any] = {
+            "session": pl.repeat(session, total, dtype=pl.String, eager=True),
+            "method": _words(list(self._methods), np.repeat(spans["method"], counts)),
+            "index": np.arange(total) - np.repeat(before, counts),
+            "t_ns": _numbers(self._times),
+            "token_id": _numbers(self._ids),
+        }
+        columns |= {name: np.repeat(spans[name], counts) for name in REQUEST_KEY if name != "method"}
+        return pl.DataFrame({name: columns.pop(name) for name in TOKENS}, schema=TOKENS)
+
+
+class PackedTelemetry:
+    """Takes in ticks of the sampler in the journal's order."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str, str], int] = {}  # source, metric, unit
+        self._statuses: dict[str, int] = {}
+        self._series_of, self._status_of = array("i"), array("i")
+        self._times, self._values, self._costs = array("q"), array("d"), array("d")
+
+    def add(self, record: Telemetry) -> None:
+        """Take in the readings of one tick."""
+        series, statuses = self._series, self._statuses
+        for source, metric, unit, value, t_ns, call_us, status in record.rows:
+            self._series_of.append(series.setdefault((source, metric, unit), len(series)))
+            self._status_of.append(statuses.setdefault(status, len(statuses)))
+            self._times.append(t_ns)
+            self._values.append(np.nan if value is None else value)
+            self._costs.append(call_us)
+
+    def frame(self, session: str) -> pl.DataFrame:
+        """The telemetry frame, in the order in which it was sampled."""
+        series = np.frombuffer(self._series_of, dtype=np.int32) if self._series_of else np.zeros(0, np.int32)
+        status = np.frombuffer(self._status_of, dtype=np.int32) if self._status_of else np.zeros(0, np.int32)
+        words = zip(*self._series, strict=True) if self._series else ((), (), ())
+        source, metric, unit = (_words(list(each), series) for each in words)
+        columns = {
+            "session": pl.repeat(session, len(series), dtype=pl.String, eager=True),
+            "t_ns": _numbers(self._times),
+            "source": source,
+            "metric": metric,
+            "unit": unit,
+            "value": pl.Series(_floats(self._values), dtype=pl.Float64).fill_nan(None),
+            "call_us": _floats(self._costs),
+            "status": _words(list(self._statuses), status),
+        }
+        return pl.DataFrame(columns, schema=TELEMETRY)
+
+
+def _numbers(packed: array[int]) -> Numbers:
+    return np.frombuffer(packed, dtype=np.int64) if packed else np.zeros(0, np.int64)
+
+
+def _floats(packed: array[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.frombuffer(packed, dtype=np.float64) if packed else np.zeros(0, np.float64)
+
+
+def _words(words: Sequence[str], places: np.ndarray[tuple[int], Any]) -> pl.Series:
+    """A column of the words at those places."""
+    return pl.Series(words, dtype=pl.String).gather(places)

@@ -1,0 +1,307 @@
+"""One block carried out: its job written, its runner started under a warden, what it says put into the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+import methods
+from methods.base.home import private_folder, write_atomically
+from methods.base.secret_variables import without_secrets
+from methods.catalogue.evidence import judge
+from sessions.device.affinity import shared_out, starting_on
+from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
+from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared
+from sessions.disk.session_folder import SessionFolder
+from sessions.run.warded_process import Verdict, WardedProcess
+from sessions.run.warden import kill_descendants
+from sessions.run.wire import WireLieError, WireTranslator
+
+RUNNER: Final = Path(methods.__file__).parent / "runner"
+LOG_TAIL_LINES: Final = 20
+LOG_TAIL_BYTES: Final = 16_384
+TICK_S: Final = 0.1
+REJECTED_LIMIT: Final = 1000  # lines that are no messages, before a runner counts as broken
+DETAIL_LENGTH: Final = 20_000
+LAST_WORD_S: Final = 10.0  # for a runner that has said all, or closed its wire, to end
+NOT_MESSAGES: Final = "lines that are no messages"
+LINGERED: Final = "did not end by itself"
+NOT_INHERITED: Final = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "KASOKU_", "TEXTUAL", "UV_", "PIP_")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a block ended; `requests` counts those that ended, warm-ups among them."""
+
+    status: str
+    error: str
+    requests: int
+
+
+def runner_variables(
+    environ: Mapping[str, str], plan: Plan, interpreter: Mapping[str, Any], cache: Path
+) -> dict[str, str]:
+    """A block's environment variables: the user's, less secrets and Python's own, plus what pins the run."""
+    inherited = without_secrets(environ).items()
+    kept = {name: value for name, value in inherited if not name.startswith(NOT_INHERITED)}
+    compiled = private_folder(cache / "compiled" / str(interpreter.get("environment", "unnamed")))
+    cpu = plan.device == "cpu"
+    kept |= {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(plan.threads),
+        "MKL_NUM_THREADS": str(plan.threads),
+        "TORCHINDUCTOR_CACHE_DIR": str(private_folder(compiled / "inductor")),
+        "TRITON_CACHE_DIR": str(private_folder(compiled / "triton")),
+        "VLLM_CACHE_ROOT": str(private_folder(compiled / "vllm")),
+        "CUDA_CACHE_PATH": str(private_folder(compiled / "cuda")),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": "" if cpu else ",".join(plan.gpu_visible) or plan.device,
+    }
+    if paths := interpreter.get("paths"):
+        kept["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths)  # for what an engine starts by itself
+    return kept | {str(name): str(value) for name, value in dict(interpreter.get("variables") or {}).items()}
+
+
+def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Prepared) -> dict[str, Any]:
+    """The runner's job: what it needs to know and nothing else."""
+    interpreter = prepared.interpreters[method.name]
+    warmups = warmup_numbers(plan.warmup)
+    sampling = plan.sampling
+    return {
+        "schema": 1,
+        "job": "measure",
+        "engine": method.engine,
+        "options": method.options,
+        "paths": list(interpreter.get("paths") or ()),
+        "model_folder": prepared.model["folder"],
+        "context_length": prepared.model.get("context_length"),
+        "dtype": plan.dtype,
+        "device": "cpu" if plan.device == "cpu" else "cuda",
+        "gpu_uuids": plan.gpu_uuids,
+        "threads": plan.threads,
+        "seed": plan.seed,
+        "prompts": prepared.prompts,
+        "requests": [
+            {"request": number, "warmup": number < 0, "prompt_index": 0, "seed": plan.request_seed(number)}
+            for number in [*warmups, *block.requests]
+        ],
+        "sampling": {
+            "max_new_tokens": sampling.max_new_tokens,
+            "stop_token_ids": prepared.stop_token_ids,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "repetition_penalty": sampling.repetition_penalty,
+        },
+        "trust_remote_code": plan.trust_remote_code,
+        "greedy": block.block == 0,  # once a method: what it says does not change from block to block
+    }
+
+
+class BlockRun:
+    """Runs one block. `append` takes records; `every_tick`, called ten times a second, says why to stop, or "".
+
+    `changes` are put into the runner's job.
+    """
+
+    def __init__(
+        self,
+        folder: SessionFolder,
+        plan: Plan,
+        block: PlannedBlock,
+        prepared: Prepared,
+        append: Callable[[AnyRecord], None],
+        every_tick: Callable[[], str],
+        cache: Path,
+        clock: Callable[[], int] = time.perf_counter_ns,
+        changes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._folder, self._plan, self._block, self._prepared = folder, plan, block, prepared
+        self._method = plan.method(block.method)
+        self._append, self._every_tick, self._clock = append, every_tick, clock
+        self._cache, self._changes = cache, dict(changes or {})
+        self._last_word_ns = 0
+        self._log = folder.log(block.method, block.block)
+
+    def carry_out(self, started: Callable[[int | None], None]) -> Outcome:
+        """Until the runner and all it started are gone; `started` hears its process id, and None when it is over."""
+        interpreter = self._prepared.interpreters[self._method.name]
+        job = self._log.with_suffix(".json")
+        told = job_of(self._plan, self._method, self._block, self._prepared) | self._changes
+        write_atomically(job, msgspec.json.encode(told))
+        self._last_word_ns = begun_ns = self._clock()
+        with starting_on(shared_out().runner):
+            process = WardedProcess(
+                [str(interpreter["python"]), "-I", str(RUNNER), str(job), WardedProcess.WIRE],
+                self._log,
+                runner_variables(os.environ, self._plan, interpreter, self._cache),
+                cwd=private_folder(self._log.parent),
+            )
+        translator = WireTranslator(
+            self._block.method,
+            self._block.block,
+            self._block.requests,
+            warmup_numbers(self._plan.warmup),
+            begun_ns,
+            self._plan.sampling.max_new_tokens,
+            [len(prompt) for prompt in self._prepared.prompts],
+        )
+        why = ""
+        try:
+            why = self._attend(process, translator, started)
+        finally:
+            started(None)
+            verdict = process.close()
+            kill_descendants()  # a warden that was killed leaves its orphans to this process, a subreaper too
+        status, error = self._judge(why, translator, verdict, process)
+        if translator.error is not None:
+            self._keep(translator.error.detail)
+        if count := translator.rejected + process.oversized_lines:
+            self._note(NOT_MESSAGES, f"its runner sent {count} lines that are no messages.")
+        if why == "lingers":
+            self._note(LINGERED, "its runner had said all and did not end, so it was ended.")
+        self._append(
+            BlockEnded(
+                t=self._clock(),
+                method=self._block.method,
+                block=self._block.block,
+                status=status,
+                error=error,
+                log_tail=log_tail(self._log) if status != "ok" else [],
+                left_behind=verdict.left_behind,
+            )
+        )
+        return Outcome(status, error, translator.finished_requests)
+
+    def _keep(self, detail: str) -> None:
+        """A failure's traceback, for which nobody else has a place, at the end of the log."""
+        with contextlib.suppress(OSError), self._log.open("ab") as log:
+            log.write(detail[-DETAIL_LENGTH:].encode(errors="replace") + b"\n")
+
+    def _note(self, flag: str, said: str) -> None:
+        method, block = self._block.method, self._block.block
+        text = f"{method}, block {block}: {said}"
+        self._append(Note(t=self._clock(), text=text, flag=flag, method=method, block=block))
+
+    def _attend(self, process: WardedProcess, translator: WireTranslator, started: Callable[[int | None], None]) -> str:
+        """Serve the wire until the runner is gone ("") or there is a reason to end it."""
+        told = False
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.wire_descriptor, selectors.EVENT_READ)
+            selector.register(process.report_descriptor, selectors.EVENT_READ)
+            while True:
+                ready = {key.fd for key, _ in selector.select(TICK_S)}
+                if process.wire_descriptor in ready:
+                    if lie := self._take(process, translator):
+                        return lie
+                    if process.wire_ended:
+                        selector.unregister(process.wire_descriptor)
+                process.look_after()
+                if process.pid is not None and not told:
+                    started(process.pid)
+                    told = True
+                if process.verdict is not None:
+                    return self._drain(process, translator)
+                if why := self._every_tick() or self._silence(process, translator):
+                    return why
+
+    def _silence(self, process: WardedProcess, translator: WireTranslator) -> str:
+        """The reason to end a runner that has said nothing for too long, or ""."""
+        if not self._silent_for(self._deadline_s(process, translator)):
+            return ""
+        if lie := self._take(process, translator):  # it may be this process that slept, with words waiting
+            return lie
+        if not self._silent_for(self._deadline_s(process, translator)):
+            return ""
+        return "lingers" if translator.done else "wire" if process.wire_ended else "stalled"
+
+    def _silent_for(self, seconds: float) -> bool:
+        return self._clock() - self._last_word_ns > seconds * 1e9
+
+    def _deadline_s(self, process: WardedProcess, translator: WireTranslator) -> float:
+        if translator.done or process.wire_ended:
+            return min(LAST_WORD_S, self._plan.deadlines.token_s)
+        return self._plan.deadlines.token_s if translator.phase == "timed" else self._plan.deadlines.load_s
+
+    def _drain(self, process: WardedProcess, translator: WireTranslator) -> str:
+        """What the pipe still holds was said before the end."""
+        if process.verdict == Verdict():  # the warden was killed: its orphans, who may hold the wire, are ours now
+            kill_descendants()
+        deadline = self._clock() + int(LAST_WORD_S * 1e9)
+        while not process.wire_ended and self._clock() < deadline:
+            select.select([process.wire_descriptor], [], [], TICK_S)
+            if lie := self._take(process, translator):
+                return lie
+        return ""
+
+    def _take(self, process: WardedProcess, translator: WireTranslator) -> str:
+        for line in process.lines():
+            if not line:
+                continue
+            rejected = translator.rejected
+            try:
+                record = translator.take(line, self._clock())
+            except WireLieError as lie:
+                return f"lie: {lie}"
+            if translator.rejected == rejected:
+                self._last_word_ns = self._clock()
+            if isinstance(record, EvidenceTaken):
+                judged = judge(self._method.must_show, record.evidence)
+                record = msgspec.structs.replace(record, in_effect=judged.in_effect, reason=judged.reason)
+            if record is not None:
+                self._append(record)
+        if translator.rejected + process.oversized_lines > REJECTED_LIMIT:
+            return "lie: it sends lines that are no messages"
+        return ""
+
+    def _judge(self, why: str, translator: WireTranslator, verdict: Verdict, process: WardedProcess) -> tuple[str, str]:
+        """The block's status and the sentence that goes with it."""
+        said = translator.error
+        if why == "stop":
+            return "stopped", "Stopped by request."
+        if why == "skip":
+            return "stopped", "Skipped by request."
+        if why == "stalled":
+            limit = self._deadline_s(process, translator)
+            return (
+                "stalled",
+                f"No word from the runner for {limit:g} s in the phase {translator.phase or 'start'!r}: it was ended.",
+            )
+        if why.startswith("lie: "):
+            return "failed", f"The runner contradicts itself: {why[5:]}."
+        if said is not None:
+            status = {"oom": "oom", "unsupported": "unavailable"}.get(said.kind, "failed")
+            return status, said.message[:500]
+        if verdict.signal == 9 and verdict.oom_kills:
+            return "oom", "The kernel ended the runner because the machine ran out of memory."
+        if translator.done and (verdict.exit == 0 or why == "lingers"):
+            return "ok", ""
+        if why == "wire" and verdict.signal == 9:
+            return "failed", "The runner closed its wire before it was done, so it was ended."
+        if verdict.exit == 127 and translator.hello is None:
+            return "failed", "The method's interpreter cannot be started: see the log, and `kasoku env list`."
+        if process.pid is None:
+            return "failed", "The warden was ended before it could start the runner."
+        return "failed", f"The runner {verdict.sentence()} in the phase {translator.phase or 'start'!r}."
+
+
+def log_tail(log: Path) -> list[str]:
+    """The last lines of a log, without control characters."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
+            lines = deque(file.read().decode(errors="replace").splitlines(), maxlen=LOG_TAIL_LINES)
+    except OSError:
+        return []
+    return ["".join(c if c.isprintable() or c == "\t" else "�" for c in line)[:500] for line in lines if line.strip()]

@@ -1,0 +1,347 @@
+"""The conductor: a process of its own that carries out one session's plan and is the only writer of its journal.
+
+    python kasoku.py sessions.run.conductor SESSION_FOLDER LOCK_FD
+
+Detached from any terminal. The session's lock comes in by inheritance and is held for life; viewers steer by request
+files. What goes wrong with a method is that method's row; what goes wrong here ends the session with a sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from methods.base.home import CACHE, HomeError, home, subfolder
+from probes.base.clock import boot_id
+from probes.gpu.nvml import Nvml
+from probes.host.sockets import sockets_of
+from probes.machine import capture
+from sessions.close.session_end import close_session
+from sessions.device.affinity import keep_to, shared_out
+from sessions.device.device_lock import DeviceLock
+from sessions.disk.journal import JournalError, JournalWriter, read_journal
+from sessions.disk.plan import Plan, PlannedBlock
+from sessions.disk.records import (
+    SCHEMA_VERSION,
+    AnyRecord,
+    Asked,
+    BlockEnded,
+    BlockPhase,
+    BlockStarted,
+    Energy,
+    Header,
+    MachineSeen,
+    Note,
+    Phase,
+    Prepared,
+    SessionEnded,
+    SocketsSeen,
+)
+from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.run.block_run import BlockRun, Outcome, log_tail
+from sessions.run.preparation_run import PreparationRun
+from sessions.run.software import software
+from sessions.run.steering import Steering
+from sessions.run.telemetry_feed import TelemetryFeed
+from sessions.run.warden import become_subreaper, descendants
+
+IDLE_POWER_S = 2.0
+NOTED_TICKS = 10  # a second's worth
+WAIT_S = 0.2
+AROUND_TIMED = ("warmup", "evidence")  # the engine is loaded, and the last timed request is over
+OPEN_TO_THE_NETWORK = "open to the network"
+TIMED_EDGES = {"timed": "timed_start", "evidence": "timed_end"}
+NOT_AGAIN = "Not run: this method could not be loaded in block {block} ({error})"
+
+
+class SessionFailedError(Exception):
+    """The session cannot go on; the text is the sentence that session.json and the viewers show."""
+
+
+class Conductor:
+    """Carries out the plan in `folder`; `run()` returns once the session is finished, stopped or failed."""
+
+    def __init__(self, folder: SessionFolder, home_folder: Path) -> None:
+        self._folder, self._home = folder, home_folder
+        self._plan: Plan = folder.plan()
+        self._journal = JournalWriter(folder.path)
+        self._steering = Steering(folder)
+        self._feed = TelemetryFeed(Nvml())
+        self._done: set[tuple[str, int]] = set()
+        self._not_loadable: dict[str, str] = {}
+
+    def run(self) -> str:
+        """The session's status at its end."""
+        become_subreaper()
+        keep_to(shared_out().workbench)
+        self._steering.obey_sigterm()
+        status, error = "failed", ""
+        devices = DeviceLock(self._plan.gpu_uuids or [self._plan.device], self._folder.id)
+        try:
+            self._open()
+            self._feed.start()
+            finished = False
+            if self._wait_for(devices) and (prepared := self._prepare()) is not None:
+                finished = self._measure(prepared)
+            status = "finished" if finished else "stopped"
+        except (SessionFailedError, SessionError, JournalError, HomeError) as problem:
+            error = str(problem)
+            self._journal.release_ballast()  # where the disk is full, the last words fit into it
+        except Exception as problem:  # ours to mend; the session still ends in good order
+            traceback.print_exc()
+            said = f"{type(problem).__name__}: {problem}"
+            error = f"Kasoku itself failed ({said}): see conductor.log in the session's folder."
+        finally:
+            self._feed.stop()
+            devices.release()
+        self._end(status, error)
+        return status
+
+    def _open(self) -> None:
+        resumed = False
+        for record in read_journal(self._folder.journal):
+            if isinstance(record, Header):
+                resumed = True
+            elif isinstance(record, BlockEnded) and record.status == "ok":
+                self._done.add((record.method, record.block))
+        self._append(
+            Header(
+                t=time.perf_counter_ns(),
+                schema_version=SCHEMA_VERSION,
+                session=self._folder.id,
+                realtime_ns=time.time_ns(),
+                boot_id=boot_id(),
+                resumed=resumed,
+            )
+        )
+
+    def _append(self, record: AnyRecord) -> None:
+        self._journal.append(record)
+
+    def _attend(self) -> None:
+        """What has to happen all the time: telemetry into the journal, viewers' requests heard."""
+        for record in self._feed.records():
+            self._append(record)
+        for sentence in self._feed.troubles():
+            self._append(Note(t=time.perf_counter_ns(), text=sentence))
+        for action, method, block in self._steering.look():
+            self._append(Asked(t=time.perf_counter_ns(), action=action, method=method, block=block))
+
+    def _wait_for(self, devices: DeviceLock) -> bool:
+        """Until this session has its devices to itself; False where it was stopped before."""
+        folder = subfolder(self._home, CACHE)
+        waiting = None
+        while not self._steering.stop and (holder := devices.try_take(folder)) is not None:
+            if holder != waiting:
+                waiting = holder
+                self._phase("device", "started", f"waiting for session {holder}, which is measuring on this device")
+            self._attend()
+            time.sleep(WAIT_S)
+        if waiting:
+            self._phase("device", "ended", "it is free now" if not self._steering.stop else "stopped while waiting")
+        return not self._steering.stop
+
+    def _phase(self, name: str, state: str, detail: str) -> None:
+        self._append(Phase(t=time.perf_counter_ns(), name=name, state=state, detail=detail))
+
+    def _prepare(self) -> Prepared | None:
+        """Environments, model and prompt; None where it was stopped. Raises SessionFailedError."""
+        self._update_status("preparing")
+        preparation = PreparationRun(self._folder, self._append, self._every_preparation_tick)
+        prepared = preparation.carry_out()
+        if prepared is None:
+            if self._steering.stop:
+                return None
+            raise SessionFailedError(preparation.error)
+        machine = capture(self._feed.nvml).as_json()
+        sources, idle = self._plan.gpu_sources, None
+        if sources:
+            idle, ticks = self._feed.idle_power_w(sources, IDLE_POWER_S)
+            for tick in ticks:
+                self._append(tick)
+        self._append(
+            MachineSeen(t=time.perf_counter_ns(), machine=machine, software=software(), gpus=sources, idle_w=idle)
+        )
+        session = self._folder.read()
+        self._folder.write(
+            msgspec.structs.replace(session, status="running", machine=machine, software=software(), error="")
+        )
+        return prepared
+
+    def _every_preparation_tick(self) -> str:
+        self._attend()
+        return "stop" if self._steering.stop else ""
+
+    def _update_status(self, status: str) -> None:
+        self._folder.write(msgspec.structs.replace(self._folder.read(), status=status))
+
+    def _measure(self, prepared: Prepared) -> bool:
+        """Every block that is missing, in the plan's order; False where it was stopped before the last had ended."""
+        order = self._plan.order()
+        for position, block in enumerate(order, start=1):
+            if self._steering.stop:
+                return False
+            if (block.method, block.block) in self._done:
+                continue
+            self._attend()
+            status = self._block(block, position, len(order), prepared)
+            if status == "stopped" and (block.method, block.block) not in self._steering.skips:
+                return False
+            self._journal.sync()
+        return True
+
+    def _block(self, block: PlannedBlock, position: int, of: int, prepared: Prepared) -> str:
+        """Carry one block out, or say why not; its status."""
+        name = block.method
+        lacking = prepared.unavailable.get(name)
+        if lacking is not None:
+            return self._no_block(block, "unavailable", f"{lacking['reason']} {_remedy(lacking)}".strip())
+        if name in self._not_loadable:
+            return self._no_block(block, "failed", self._not_loadable[name])
+        if (name, block.block) in self._steering.skips:
+            return self._no_block(block, "stopped", "Skipped by request.")
+        interpreter = prepared.interpreters[name]
+        self._append(
+            BlockStarted(
+                t=time.perf_counter_ns(),
+                method=name,
+                block=block.block,
+                position=position,
+                of=of,
+                environment=str(interpreter.get("environment", "")),
+            )
+        )
+        self._energy(block, "start")
+        run = BlockRun(
+            self._folder,
+            self._plan,
+            block,
+            prepared,
+            lambda record: self._append_of(block, record),
+            lambda: self._every_block_tick(block),
+            subfolder(self._home, CACHE),
+        )
+        missed = self._feed.missed_ticks
+        try:
+            outcome = run.carry_out(self._feed.watch)
+        except (JournalError, HomeError) as problem:  # the disk is full: its row says so, if there is room for that
+            self._journal.release_ballast()
+            self._no_block(block, "failed", str(problem), log_tail(self._folder.log(name, block.block)))
+            raise
+        self._energy(block, "end")
+        self._attend()
+        if (lost := self._feed.missed_ticks - missed) >= NOTED_TICKS:  # what counts of it is flagged from the frames
+            self._note(block, "", f"{name}, block {block.block}: {lost} ticks of telemetry are missing.")
+        self._remember(block, outcome)
+        return outcome.status
+
+    def _remember(self, block: PlannedBlock, outcome: Outcome) -> None:
+        """A method that cannot even be loaded is not tried again: its crash or deadline would only repeat itself."""
+        if outcome.requests == 0 and outcome.status in ("failed", "oom", "stalled", "unavailable"):
+            self._not_loadable[block.method] = (
+                NOT_AGAIN.format(block=block.block, error=outcome.error.rstrip(".")) + "."
+            )
+
+    def _append_of(self, block: PlannedBlock, record: AnyRecord) -> None:
+        """A record of the block's runner; where its timed part begins or is over, the energy counters are read too.
+
+        Its sockets are looked at when it has loaded, and when the last timed request is over.
+        """
+        self._append(record)
+        if isinstance(record, BlockPhase) and record.phase in TIMED_EDGES:
+            self._energy(block, TIMED_EDGES[record.phase])
+        if isinstance(record, BlockPhase) and record.phase in AROUND_TIMED:
+            self._look_at_sockets(block)
+
+    def _look_at_sockets(self, block: PlannedBlock) -> None:
+        """Keep where the block's processes listen; a note, and with it a flag, where other machines can reach that."""
+        seen = sockets_of(descendants(os.getpid()))
+        self._append(
+            SocketsSeen(
+                t=time.perf_counter_ns(),
+                method=block.method,
+                block=block.block,
+                listening=list(seen.listening),
+                beyond=list(seen.beyond),
+                connected=list(seen.connected),
+                reason=seen.reason,
+            )
+        )
+        if seen.beyond:
+            said = f"{block.method}, block {block.block}: listens on {', '.join(seen.beyond)}"
+            self._note(block, OPEN_TO_THE_NETWORK, said)
+
+    def _every_block_tick(self, block: PlannedBlock) -> str:
+        self._attend()
+        if self._steering.stop:
+            return "stop"
+        return "skip" if (block.method, block.block) in self._steering.skips else ""
+
+    def _no_block(self, block: PlannedBlock, status: str, error: str, log: Sequence[str] = ()) -> str:
+        """The end of a block that was not carried out; its status."""
+        self._append(
+            BlockEnded(
+                t=time.perf_counter_ns(),
+                method=block.method,
+                block=block.block,
+                status=status,
+                error=error,
+                log_tail=list(log),
+            )
+        )
+        return status
+
+    def _note(self, block: PlannedBlock, flag: str, text: str) -> None:
+        self._append(Note(t=time.perf_counter_ns(), text=text, flag=flag, method=block.method, block=block.block))
+
+    def _energy(self, block: PlannedBlock, edge: str) -> None:
+        """Read the energy counters of the session's GPUs, so that joules are a difference at the edges."""
+        joules: float | None = None
+        reason = "no GPU is used: a CPU session has no energy counter that may be read"
+        if self._plan.gpu_uuids:
+            readings = self._feed.nvml.energy_now(self._plan.gpu_uuids)
+            values = [reading.value for reading in readings if reading.value is not None]
+            if readings and len(values) == len(readings):
+                joules, reason = sum(values), ""
+            else:
+                reason = next((reading.status for reading in readings if reading.value is None), "NVML gave no reading")
+        self._append(
+            Energy(
+                t=time.perf_counter_ns(),
+                method=block.method,
+                block=block.block,
+                edge=edge,
+                energy_j=joules,
+                reason=reason,
+            )
+        )
+
+    def _end(self, status: str, error: str) -> None:
+        """Say the last word, build the frames, set the status; a full disk may deny all but the journal."""
+        try:
+            self._append(SessionEnded(t=time.perf_counter_ns(), status=status, error=error))
+        except JournalError as problem:
+            error = error or str(problem)
+        self._journal.close()
+        close_session(self._folder, status, error)
+
+
+def _remedy(lacking: dict[str, str]) -> str:
+    return f"Mend it with `{lacking['remedy']}`." if lacking.get("remedy") else ""
+
+
+def main(arguments: list[str]) -> int:
+    folder = SessionFolder(Path(arguments[0]))
+    os.set_inheritable(int(arguments[1]), False)
+    try:
+        conductor = Conductor(folder, home())
+    except Exception as error:  # before there is a journal to say it in
+        traceback.print_exc()
+        close_session(folder, "failed", str(error))
+        return 1
+    return 0 if conductor.run() in ("finished", "stopped") else 1

@@ -1,0 +1,198 @@
+"""The preparation of a session, in a process of its own: environments, the model, the prompt's ids.
+
+    python kasoku.py sessions.run.preparation SESSION_FOLDER WIRE_FD
+
+Says what it does as journal records on the wire (phases with progress, then `prepared`), for the conductor to keep.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from methods.base.home import HomeError, config_folder, home
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.base.progress import Progress
+from methods.base.secret_variables import without_secrets
+from methods.catalogue.availability import DeviceFacts, interpreter_for
+from methods.catalogue.catalogue import Needs
+from methods.environments import environments
+from methods.jobs.bandwidth import bandwidth
+from methods.models import models, prompts
+from probes.gpu.nvml import Nvml
+from probes.machine import capture
+from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.records import Phase, Prepared
+from sessions.disk.session_folder import SessionFolder
+from sessions.planning.prompt_ids import prompt_of
+from sessions.verdict.noise_floor import device_key
+
+CONVERTER = "torch"  # the environment that turns models into what every engine reads
+
+
+class PreparationFailedError(Exception):
+    """The session cannot be prepared; the text is the sentence that says why and what to do."""
+
+
+class Preparation:
+    """Says each phase on the wire as it goes."""
+
+    def __init__(self, plan: Plan, home_folder: Path, config: Path, wire: int) -> None:
+        self._plan, self._home, self._config, self._wire = plan, home_folder, config, wire
+        self._phase = ""
+        self._last: Progress | None = None
+
+    def carry_out(self) -> Prepared:
+        """Everything the blocks need. Raises PreparationFailedError."""
+        ready, unavailable = self._environments()
+        model = self._model()
+        prompt = self._prompt(model)
+        stops = list(model.eos_token_ids) if self._plan.sampling.stop_at_eos else []
+        if self._plan.sampling.stop_at_eos and not stops:
+            raise PreparationFailedError(
+                f"{self._plan.model} names no end-of-sequence token, so --stop-at-eos cannot be kept: leave it out."
+            )
+        return Prepared(
+            t=time.perf_counter_ns(),
+            model=_plain(asdict(model)),
+            prompts=[list(prompt.ids)],
+            prompt_text=prompt.text,
+            prompt_template=prompt.template,
+            stop_token_ids=stops,
+            interpreters={name: _kept(found) for name, found in ready.items()},
+            unavailable={name: asdict(lack) for name, lack in unavailable.items()},
+            bandwidth=dict(self._bandwidth(ready)),
+        )
+
+    def say(self, record: Phase | Prepared) -> None:
+        """One record as one line on the wire."""
+        view = memoryview(msgspec.json.encode(record) + b"\n")
+        while view:
+            view = view[os.write(self._wire, view) :]
+
+    def _say_phase(self, state: str, detail: str = "", progress: Progress | None = None) -> None:
+        self.say(
+            Phase(
+                t=time.perf_counter_ns(),
+                name=self._phase,
+                state=state,
+                detail=detail,
+                done=progress.done if progress else None,
+                total=progress.total if progress else None,
+                unit=progress.unit if progress else "",
+            )
+        )
+
+    def _report(self, progress: Progress) -> None:
+        if progress == self._last:  # a heartbeat, which is no news
+            return
+        self._last = progress
+        self._say_phase(
+            "progress", f"{progress.phase}: {progress.detail}" if progress.detail else progress.phase, progress
+        )
+
+    def fail(self, sentence: str) -> None:
+        """The phase under way ended badly."""
+        self._say_phase("failed", sentence)
+
+    def _environments(self) -> tuple[dict[str, Interpreter], dict[str, Unavailable]]:
+        self._phase = "environments"
+        self._say_phase("started")
+        ready: dict[str, Interpreter] = {}
+        unavailable: dict[str, Unavailable] = {}
+        for method in self._plan.methods:
+            found = self._interpreter(method)
+            if isinstance(found, Unavailable) and found.remedy and self._plan.create_environments:
+                found = self._created(method)
+            if isinstance(found, Interpreter):
+                ready[method.name] = found
+            else:
+                unavailable[method.name] = found
+        self._say_phase("ended", f"{len(ready)} of {len(self._plan.methods)} methods can run here")
+        return ready, unavailable
+
+    def _interpreter(self, method: PlannedMethod) -> Interpreter | Unavailable:
+        if method.lacking:
+            return Unavailable(method.lacking["reason"], method.lacking["remedy"])
+        kind = "cpu" if self._plan.device == "cpu" else "cuda"
+        facts = DeviceFacts(kind)  # the needs were held against the device when the plan was made
+        return interpreter_for(Needs(), {kind: method.environment}, facts, self._home, self._config)
+
+    def _created(self, method: PlannedMethod) -> Interpreter | Unavailable:
+        backend = "cpu" if self._plan.device == "cpu" else "auto"
+        try:
+            return environments.create(
+                method.environment, self._home, self._config, backend=backend, report=self._report
+            )
+        except (environments.CreationError, environments.EnvironmentProblemError) as error:
+            return Unavailable(str(error), f"kasoku env create {method.environment}")
+
+    def _model(self) -> models.Model:
+        self._phase = f"model {self._plan.model}"
+        self._say_phase("started")
+        converter = environments.resolve(CONVERTER, self._home, self._config)
+        try:
+            model = models.prepare(self._plan.model, self._home, converter, self._report)
+        except models.ModelError as error:
+            raise PreparationFailedError(str(error)) from None
+        self._say_phase("ended", f"{model.parameters / 1e6:.0f} M parameters")
+        return model
+
+    def _bandwidth(self, ready: Mapping[str, Interpreter]) -> Mapping[str, object]:
+        """The device's memory bandwidth, as measured before or now: the limit that methods are held against."""
+        self._phase = "bandwidth"
+        self._say_phase("started")
+        with_torch = [found for found in ready.values() if "torch" in found.versions]
+        nvml = Nvml()
+        found = bandwidth(
+            self._home,
+            device_key(msgspec.to_builtins(self._plan), capture(nvml).as_json()),
+            min(with_torch, key=lambda one: one.environment != CONVERTER, default=None),
+            gpu_uuids=self._plan.gpu_uuids,
+            gpu_visible=self._plan.gpu_visible,
+            threads=self._plan.threads,
+            report=self._report,
+        )
+        read = found.get("read_bytes_s")
+        said = f"{read / 1e9:.0f} GB/s read" if isinstance(read, int | float) else str(found.get("reason", ""))
+        self._say_phase("ended", said)
+        return found
+
+    def _prompt(self, model: models.Model) -> prompts.Prompt:
+        self._phase = "prompt"
+        self._say_phase("started")
+        try:
+            prompt = prompt_of(self._plan, model)
+        except prompts.PromptError as error:
+            raise PreparationFailedError(str(error)) from None
+        self._say_phase("ended", f"{len(prompt.ids)} tokens")
+        return prompt
+
+
+def _kept(interpreter: Interpreter) -> dict[str, Any]:
+    """An interpreter as the journal keeps it, without what looks like a secret among its variables."""
+    kept: dict[str, Any] = _plain(asdict(interpreter))
+    return kept | {"variables": without_secrets(interpreter.variables)}
+
+
+def _plain(value: Any) -> Any:
+    """Builtins only: paths become text."""
+    return msgspec.to_builtins(value, enc_hook=str)
+
+
+def main(arguments: list[str]) -> int:
+    folder, wire = SessionFolder(Path(arguments[0])), int(arguments[1])
+    os.set_inheritable(wire, False)
+    preparation = Preparation(folder.plan(), home(), config_folder(), wire)
+    try:
+        preparation.say(preparation.carry_out())
+    except (PreparationFailedError, HomeError) as error:
+        preparation.fail(str(error))
+        return 1
+    return 0

@@ -1,0 +1,86 @@
+"""The conductor's side of the preparation: a child under a warden, whose records go into the journal as they come."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from sessions.device.affinity import ALLOWED, starting_on
+from sessions.disk.journal import LINE_LIMIT_BYTES
+from sessions.disk.records import AnyRecord, Phase, Prepared
+from sessions.disk.session_folder import SessionFolder
+from sessions.run.block_run import TICK_S, log_tail
+from sessions.run.own_process import own_process
+from sessions.run.warded_process import WardedProcess
+from sessions.run.warden import kill_descendants
+
+PREPARATION: Final = "sessions.run.preparation"
+END_S: Final = 10.0
+PAUSE_S: Final = 0.01
+
+
+class PreparationRun:
+    """`carry_out()` gives what was prepared, or None: then `error` is the sentence, empty where it was stopped."""
+
+    def __init__(
+        self, folder: SessionFolder, append: Callable[[AnyRecord], None], every_tick: Callable[[], str]
+    ) -> None:
+        self._folder, self._append, self._every_tick = folder, append, every_tick
+        self._decoder = msgspec.json.Decoder(Phase | Prepared)
+        self._prepared: Prepared | None = None
+        self.error = ""
+
+    def carry_out(self) -> Prepared | None:
+        """Until the child and all it started are gone."""
+        log = self._folder.path / "logs" / "preparation.log"
+        with starting_on(ALLOWED):  # nothing is measured yet
+            process = WardedProcess(
+                own_process(PREPARATION, str(self._folder.path), WardedProcess.WIRE),
+                log,
+                os.environ,
+                cwd=self._folder.path,
+                line_limit=LINE_LIMIT_BYTES,
+            )
+        stopped = False
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(process.wire_descriptor, selectors.EVENT_READ)
+                while not process.wire_ended and not stopped:  # what the pipe holds at the child's end is read too
+                    for _ in selector.select(TICK_S):
+                        self._take(process.lines())
+                    stopped = bool(self._every_tick())
+                process.look_after()
+                waited = time.monotonic()
+                while process.verdict is None and not stopped and time.monotonic() < waited + END_S:
+                    stopped = bool(self._every_tick())
+                    time.sleep(PAUSE_S)
+                    process.look_after()
+        finally:
+            verdict = process.close()
+            kill_descendants()
+        if stopped:
+            return None
+        if self._prepared is None and not self.error and process.oversized_lines:
+            self.error = "The prompt is longer than a session can keep, about a million tokens: make it shorter."
+        if self._prepared is None and not self.error:
+            tail = log_tail(log)
+            said = f": {tail[-1]}" if tail else ""
+            self.error = f"The preparation {verdict.sentence()}{said}"
+        return self._prepared if not self.error else None
+
+    def _take(self, lines: list[bytes]) -> None:
+        for line in lines:
+            try:
+                record = self._decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue
+            if isinstance(record, Prepared):
+                self._prepared = record
+            elif record.state == "failed":
+                self.error = record.detail
+            self._append(record)

@@ -1,0 +1,96 @@
+"""The sampler's ticks on their way into the journal: a queue between the sampler's thread and the conductor's loop."""
+
+from __future__ import annotations
+
+import queue
+import statistics
+import time
+from collections.abc import Iterator
+
+from probes.base.reading import Reading
+from probes.gpu.nvml import Nvml
+from probes.host.host import Host
+from probes.host.process_tree import ProcessTree
+from probes.sampler import Sampler
+from sessions.disk.records import Telemetry
+
+HANGS_S = 1.0
+MOST_TROUBLES = 20
+QUEUED_TICKS = 6_000  # ten minutes at 10 Hz: a conductor that was stopped for longer loses telemetry, not memory
+
+
+class TelemetryFeed:
+    """Starts the sampler; `records()` gives what came since the last call."""
+
+    def __init__(self, nvml: Nvml) -> None:
+        self.nvml = nvml
+        self._ticks: queue.Queue[tuple[Reading, ...]] = queue.Queue(maxsize=QUEUED_TICKS)
+        self._sampler = Sampler((nvml, Host(), ProcessTree()), self._put)
+        self.lost_ticks = 0
+        self._told: set[str] = set()
+
+    def _put(self, readings: tuple[Reading, ...]) -> None:
+        try:
+            self._ticks.put_nowait(readings)
+        except queue.Full:
+            self.lost_ticks += 1
+
+    def start(self) -> None:
+        """Begin sampling."""
+        self._sampler.start()
+
+    def stop(self) -> None:
+        """End sampling; a source that hangs is left behind with its daemon thread."""
+        self._sampler.stop()
+
+    def watch(self, pid: int | None) -> None:
+        """Whose process tree is the source `runner` from now on."""
+        self._sampler.watch(pid)
+
+    @property
+    def missed_ticks(self) -> int:
+        """Deadlines of the sampler that passed without a tick, and ticks that nobody took in time."""
+        return self._sampler.health.missed + self.lost_ticks
+
+    def troubles(self) -> list[str]:
+        """What went wrong in the sampler and was not told before, a sentence each: a source that hangs or raises."""
+        health = self._sampler.health
+        said = []
+        if health.asking is not None and health.asking_s > HANGS_S:
+            said.append(f"Telemetry stands still: {health.asking} has not answered for over {HANGS_S:g} s.")
+        if health.trouble is not None:
+            said.append(f"Telemetry lacks a reading: {health.trouble}.")
+        new = [sentence for sentence in said if sentence not in self._told and len(self._told) < MOST_TROUBLES]
+        self._told.update(new)
+        return new
+
+    def records(self) -> Iterator[Telemetry]:
+        """A record for each tick that is waiting."""
+        while True:
+            try:
+                readings = self._ticks.get_nowait()
+            except queue.Empty:
+                return
+            yield telemetry_record(readings)
+
+    def idle_power_w(self, sources: list[str], seconds: float) -> tuple[float | None, list[Telemetry]]:
+        """Median of the summed instant power of the GPUs over that long, and the ticks it was taken from."""
+        taken: list[Telemetry] = []
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            try:
+                taken.append(telemetry_record(self._ticks.get(timeout=left)))
+            except queue.Empty:
+                break
+        sums = []
+        for record in taken:
+            watts = [row[3] for row in record.rows if row[0] in sources and row[1] == "power_w" and row[3] is not None]
+            if watts and len(watts) == len(sources):
+                sums.append(sum(watts))
+        return (statistics.median(sums) if sums else None), taken
+
+
+def telemetry_record(readings: tuple[Reading, ...]) -> Telemetry:
+    """One tick as the journal keeps it."""
+    rows = [(r.source, r.metric, r.unit, r.value, r.t_ns, r.call_us, r.status) for r in readings]
+    return Telemetry(t=max((r.t_ns for r in readings), default=time.perf_counter_ns()), rows=rows)

@@ -1,0 +1,414 @@
+"""What a runner says on its wire, checked and turned into the journal's records.
+
+A runner is not trusted: lines that are no messages are passed over and counted; a message that contradicts what came
+before (times that run backwards or lie in the future, counts that do not add up) raises WireLieError: the block failed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sessions.disk.records import (
+    AnyRecord,
+    BlockPhase,
+    EvidenceTaken,
+    Int64,
+    Loaded,
+    Memory,
+    RequestEnded,
+    RequestStarted,
+    Tokens,
+)
+
+LINE_LIMIT_BYTES: Final = 4 << 20
+READ_BYTES: Final = 1 << 18
+PIPE_BYTES: Final = 1 << 20  # so that a conductor that sleeps for a while keeps no runner from writing
+PHASES: Final = ("import", "load", "warmup", "timed", "evidence", "close")
+INT64_MAX: Final = 2**63 - 1
+DEEPEST: Final = 32  # nesting of what a runner may say freely, so that whoever reads it later cannot run out of stack
+MOST_SEQUENCES: Final = 4096
+
+
+class WireLieError(Exception):
+    """The runner's messages contradict themselves; the text says in what."""
+
+
+class Message(msgspec.Struct, tag_field="k", frozen=True, kw_only=True, gc=False):
+    """A line of the wire."""
+
+
+class Hello(Message, tag="hello", frozen=True, kw_only=True):
+    pid: Int64
+    python: str
+    engine: str | None = None
+
+
+class PhaseSaid(Message, tag="phase", frozen=True, kw_only=True):
+    t: Int64
+    phase: str
+
+
+class LoadedSaid(Message, tag="loaded", frozen=True, kw_only=True):
+    t: Int64
+    load_s: float | None = None
+    weights_bytes: Int64 | None = None
+    dtype: str | None = None
+    device: str | None = None
+    threads: Int64 | None = None
+    versions: dict[str, Any] = {}
+    resolved: dict[str, Any] = {}
+
+
+class RequestSaid(Message, tag="request", frozen=True, kw_only=True):
+    t: Int64
+    request: Int64
+    warmup: bool = False
+    prompt_index: Int64 = 0
+    prompt_tokens: Int64 = 0
+    batch: Int64 = 1
+
+
+class TokensSaid(Message, tag="tokens", frozen=True, kw_only=True):
+    request: Int64
+    index: Int64
+    t: list[Int64]
+    ids: list[Int64]
+    sequence: Int64 = 0
+
+
+class RequestEndSaid(Message, tag="request_end", frozen=True, kw_only=True):
+    t: Int64
+    request: Int64
+    finish: str
+    output_tokens: Int64
+    cached_prompt_tokens: Int64 | None = None
+
+
+class MemorySaid(Message, tag="memory", frozen=True, kw_only=True):
+    t: Int64
+    peak_allocated_bytes: Int64 | None = None
+    peak_reserved_bytes: Int64 | None = None
+    kv_reserved_bytes: Int64 | None = None
+    peak_rss_bytes: Int64 | None = None
+    missing: dict[str, str] = {}
+
+
+class EvidenceSaid(Message, tag="evidence", frozen=True, kw_only=True):
+    t: Int64
+    evidence: dict[str, Any]
+
+
+class ErrorSaid(Message, tag="error", frozen=True, kw_only=True):
+    t: Int64
+    kind: str
+    message: str
+    detail: str = ""
+
+
+class DoneSaid(Message, tag="done", frozen=True, kw_only=True):
+    t: Int64
+
+
+AnyMessage = (
+    Hello
+    | PhaseSaid
+    | LoadedSaid
+    | RequestSaid
+    | TokensSaid
+    | RequestEndSaid
+    | MemorySaid
+    | EvidenceSaid
+    | ErrorSaid
+    | DoneSaid
+)
+
+
+class LineReader:
+    """Whole lines from a non-blocking pipe; memory is bounded by the longest line allowed.
+
+    `rejected` counts what was thrown away: lines over the limit.
+    """
+
+    def __init__(self, descriptor: int, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
+        self._descriptor, self._limit = descriptor, limit_bytes
+        self._rest = b""
+        self._skipping = False
+        self.ended = False
+        self.rejected = 0
+        os.set_blocking(descriptor, False)
+
+    def read(self) -> list[bytes]:
+        """The lines that one read completes; empty where there is nothing whole. `ended` once the writer is gone."""
+        try:
+            chunk = os.read(self._descriptor, READ_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            chunk = b""
+        if not chunk:
+            self.ended = True
+            return []
+        lines = (self._rest + chunk).split(b"\n")
+        self._rest = lines.pop()
+        if self._skipping and lines:
+            lines.pop(0)
+            self._skipping = False
+        if len(self._rest) > self._limit:
+            self._rest, self._skipping = b"", True
+            self.rejected += 1
+        kept = [line for line in lines if len(line) <= self._limit]
+        self.rejected += len(lines) - len(kept)
+        return kept
+
+
+class WireTranslator:
+    """Decodes the lines of one block's runner and gives the journal's records; remembers what they must agree with."""
+
+    def __init__(
+        self,
+        method: str,
+        block: int,
+        planned: list[int],
+        warmups: list[int],
+        started_ns: int,
+        max_new_tokens: int,
+        prompt_lengths: Sequence[int] | None = None,
+    ) -> None:
+        """`planned` and `warmups` are numbers of requests; `prompt_lengths` tokens of each prompt, None: not known."""
+        self._method, self._block = method, block
+        self._decoder = msgspec.json.Decoder(AnyMessage)
+        self._expected = [*warmups, *planned]
+        self._warmups = frozenset(warmups)
+        self._max_new_tokens = max_new_tokens
+        self._started_ns = self._last_ns = started_ns
+        self._prompt_lengths = prompt_lengths
+        self._request: RequestSaid | None = None
+        self._counts: dict[int, int] = {}
+        self._newest: dict[int, int] = {}
+        self._said_once: set[str] = set()
+        self.rejected = 0
+        self.finished_requests = 0
+        self.phase = ""
+        self.hello: Hello | None = None
+        self.error: ErrorSaid | None = None
+        self.done = False
+
+    def take(self, line: bytes, now_ns: int) -> AnyRecord | None:
+        """The record of one line, None where it is none. Raises WireLieError."""
+        try:
+            message: AnyMessage = self._decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.rejected += 1
+            return None
+        if self.done:
+            raise WireLieError(f"it sent {_kind(message)!r} after it was done")
+        match message:
+            case Hello():
+                self._once(message)
+                self.hello = message
+            case PhaseSaid():
+                return self._phase(message, now_ns)
+            case RequestSaid():
+                return self._begin(message, now_ns)
+            case TokensSaid():
+                return self._tokens(message, now_ns)
+            case RequestEndSaid():
+                return self._end(message, now_ns)
+            case LoadedSaid():
+                return self._facts(message, Loaded, now_ns)
+            case MemorySaid():
+                return self._facts(message, Memory, now_ns)
+            case EvidenceSaid():
+                return self._evidence(message, now_ns)
+            case ErrorSaid():
+                self._once(message)
+                self.error = message
+            case DoneSaid():
+                self._check_complete()
+                self.done = True
+        return None
+
+    def _once(self, message: AnyMessage) -> None:
+        kind = _kind(message)
+        if kind in self._said_once:
+            raise WireLieError(f"it sent {kind!r} twice")
+        self._said_once.add(kind)
+
+    def _time(self, t: int, now_ns: int) -> int:
+        _not_after(t, now_ns)
+        _not_before(t, self._last_ns)
+        self._last_ns = t
+        return t
+
+    def _phase(self, said: PhaseSaid, now_ns: int) -> BlockPhase | None:
+        if said.phase not in PHASES:
+            self.rejected += 1
+            return None
+        if self.phase and PHASES.index(said.phase) <= PHASES.index(self.phase):
+            raise WireLieError(f"it began the phase {said.phase!r} after {self.phase!r}")
+        self.phase = said.phase
+        return BlockPhase(t=self._time(said.t, now_ns), method=self._method, block=self._block, phase=said.phase)
+
+    def _facts(self, said: LoadedSaid | MemorySaid, kind: type[Loaded | Memory], now_ns: int) -> Loaded | Memory | None:
+        self._once(said)
+        fields = {name: getattr(said, name) for name in said.__struct_fields__}
+        _refuse_negative(fields)
+        if _too_much(fields):
+            self.rejected += 1
+            return None
+        load_s = said.load_s if isinstance(said, LoadedSaid) else None
+        if load_s is not None and load_s * 1e9 > max(0, said.t - self._started_ns):
+            raise WireLieError(f"it says that it loaded for {load_s:.3f} s, longer than it has been there")
+        fields |= {"t": self._time(said.t, now_ns), "method": self._method, "block": self._block}
+        return msgspec.convert(fields, kind)
+
+    def _evidence(self, said: EvidenceSaid, now_ns: int) -> EvidenceTaken | None:
+        if _too_much(said.evidence):
+            self.rejected += 1
+            return None
+        self._once(said)
+        return EvidenceTaken(
+            t=self._time(said.t, now_ns), method=self._method, block=self._block, evidence=said.evidence
+        )
+
+    def _begin(self, said: RequestSaid, now_ns: int) -> RequestStarted:
+        if self._request is not None:
+            raise WireLieError(f"it began request {said.request} inside request {self._request.request}")
+        if not self._expected or said.request != self._expected[0]:
+            raise WireLieError(f"it began request {said.request}, which was not its turn")
+        if said.warmup != (said.request in self._warmups) or said.batch < 1 or said.prompt_tokens < 0:
+            raise WireLieError(f"it described request {said.request} otherwise than planned")
+        lengths = self._prompt_lengths
+        if lengths is not None and (
+            not 0 <= said.prompt_index < len(lengths) or said.prompt_tokens != lengths[said.prompt_index]
+        ):
+            raise WireLieError(
+                f"it took {said.prompt_tokens} tokens for prompt {said.prompt_index} of request {said.request},"
+                " which has another number of them"
+            )
+        self._request = said
+        del self._expected[0]
+        self._counts, self._newest = {}, {}
+        return RequestStarted(
+            t=self._time(said.t, now_ns),
+            method=self._method,
+            block=self._block,
+            request=said.request,
+            warmup=said.warmup,
+            prompt_index=said.prompt_index,
+            prompt_tokens=said.prompt_tokens,
+            batch=said.batch,
+        )
+
+    def _tokens(self, said: TokensSaid, now_ns: int) -> Tokens | None:
+        if self._request is None or said.request != self._request.request:
+            raise WireLieError(f"it sent tokens of request {said.request} outside that request")
+        if len(said.t) != len(said.ids):
+            raise WireLieError(f"it sent {len(said.ids)} tokens with {len(said.t)} times")
+        if not 0 <= said.sequence < MOST_SEQUENCES:
+            raise WireLieError(f"it sent tokens of a sequence {said.sequence}, which there cannot be")
+        before = self._counts.get(said.sequence, 0)
+        if said.index != before:
+            raise WireLieError(f"it lost count: token {said.index} came after {before}")
+        if not said.ids:
+            return None
+        if min(said.ids) < 0:
+            raise WireLieError("it sent a token id that cannot be one")
+        if before + len(said.ids) > self._max_new_tokens:
+            raise WireLieError(
+                f"it sent {before + len(said.ids)} tokens of request {said.request},"
+                f" of which {self._max_new_tokens} were asked for"
+            )
+        # the sequences of one response have each their own times, none before the request's
+        newest = self._newest.get(said.sequence, self._request.t)
+        for t in said.t:
+            _not_before(t, newest)
+            newest = t
+        _not_after(newest, now_ns)
+        self._newest[said.sequence] = newest
+        self._last_ns = max(self._last_ns, newest)
+        self._counts[said.sequence] = before + len(said.ids)
+        return Tokens(
+            t=newest,
+            method=self._method,
+            block=self._block,
+            request=said.request,
+            index=said.index,
+            times=said.t,
+            ids=said.ids,
+            sequence=said.sequence,
+        )
+
+    def _end(self, said: RequestEndSaid, now_ns: int) -> RequestEnded:
+        if self._request is None or said.request != self._request.request:
+            raise WireLieError(f"it ended request {said.request}, which had not begun")
+        counted = sum(self._counts.values())
+        if said.output_tokens != counted:
+            raise WireLieError(f"it says request {said.request} has {said.output_tokens} tokens, but sent {counted}")
+        if said.finish not in ("length", "eos", "stopped", "error"):
+            raise WireLieError(f"it ended request {said.request} in no known way")
+        if said.cached_prompt_tokens is not None and not 0 <= said.cached_prompt_tokens <= self._request.prompt_tokens:
+            raise WireLieError(
+                f"it took {said.cached_prompt_tokens} cached tokens of a prompt of {self._request.prompt_tokens}"
+            )
+        self._request = None
+        self.finished_requests += 1
+        return RequestEnded(
+            t=self._time(said.t, now_ns),
+            method=self._method,
+            block=self._block,
+            request=said.request,
+            finish=said.finish,
+            output_tokens=said.output_tokens,
+            cached_prompt_tokens=said.cached_prompt_tokens,
+        )
+
+    def _check_complete(self) -> None:
+        if self._request is not None:
+            raise WireLieError(f"it says it is done inside request {self._request.request}")
+        if self._expected:
+            raise WireLieError(f"it says it is done with {len(self._expected)} requests to go")
+
+
+def _kind(message: AnyMessage) -> str:
+    return str(type(message).__struct_config__.tag)
+
+
+def _not_before(t: int, earlier: int) -> None:
+    if t < earlier:
+        raise WireLieError(f"its clock ran backwards by {(earlier - t) / 1e9:.3f} s")
+
+
+def _not_after(t: int, now_ns: int) -> None:
+    if t > now_ns:
+        raise WireLieError(f"it reported a time {(t - now_ns) / 1e9:.3f} s in the future")
+
+
+def _too_much(value: object) -> bool:
+    """Whether what a runner says freely is nested too deeply, or longer than a line of the journal when it is written
+    again: a float may take more characters than it came in."""
+    return _too_deep(value) or len(msgspec.json.encode(value)) > LINE_LIMIT_BYTES
+
+
+def _too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _refuse_negative(fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= INT64_MAX:
+            raise WireLieError(f"it reported {name} = {value}")

@@ -1,0 +1,202 @@
+"""What a comparison reads of many sessions: one scan over all their runs, one over all their requests.
+
+A file that is missing, torn, foreign or of other types takes only its own session out, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from sessions.disk.frame_schema import SCHEMAS, schema_version
+from sessions.disk.records import SCHEMA_VERSION
+from sessions.disk.session_folder import newer
+from sessions.disk.store import Store
+from sessions.frames.metrics import inter_token_latencies, percentiles
+
+Key = tuple[str, str]  # session, method
+
+RUN_COLUMNS: Final = (
+    "method", "reference", "block", "attempt", "status", "error", "load_s", "warmup_s", "dtype", "weights_digest",
+    "prompt_digest", "method_itl_s_p50", "method_itl_s_p99", "bytes_per_token", "bandwidth_bytes_s",
+    "dram_active_percent", "first_difference", "equal_tokens_share", "difference", "peak_vram_bytes", "peak_rss_bytes",
+    "timed_energy_j", "idle_w", "in_effect", "in_effect_reason", "flags", "missing", "started_ns",
+)  # fmt: skip
+REQUEST_COLUMNS: Final = (
+    "method", "block", "attempt", "request", "warmup", "finish_reason", "output_tokens", "ttft_s", "decode_tok_s",
+    "e2e_tok_s",
+)  # fmt: skip
+# Without these a session cannot be compared at all; the others are null where a session lacks them.
+NEEDED: Final = {"runs": ("method", "block", "status"), "requests": ("method", "block", "output_tokens", "e2e_tok_s")}
+BLOCK: Final = ("session", "method", "block", "attempt")
+
+
+@dataclass(slots=True)
+class ComparisonFrames:
+    """Everything by (session, method). `runs` are last attempts; `means` and `tokens` by block, and `figures`, are
+    over the timed requests of blocks that ended well; `problems` by session, a sentence each."""
+
+    runs: dict[Key, list[dict[str, Any]]] = field(default_factory=dict)
+    means: dict[Key, dict[int, float]] = field(default_factory=dict)
+    tokens: dict[Key, dict[int, int]] = field(default_factory=dict)
+    figures: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    _by_session: dict[str, list[str]] = field(default_factory=dict)
+
+    def methods(self, session: str) -> list[str]:
+        """The methods that ran, in the order of their first blocks."""
+        if not self._by_session:  # once all are read: a look through all of them for each would grow with its square
+            for own, method in self.runs:
+                self._by_session.setdefault(own, []).append(method)
+        return self._by_session.get(session, [])
+
+
+def load(store: Store, sessions: Sequence[str]) -> ComparisonFrames:
+    """Read the sessions' frames; raises nothing that a file can cause."""
+    found = ComparisonFrames()
+    runs = _read(store, "runs", RUN_COLUMNS, sessions, found.problems)
+    if runs.is_empty():
+        return found
+    last = runs.filter(
+        pl.col("method").is_not_null() & pl.col("block").is_not_null(),
+        pl.col("attempt") == pl.col("attempt").max().over("session", "method", "block"),
+    ).unique(BLOCK, keep="last", maintain_order=True)
+    for row in last.sort("session", "started_ns", nulls_last=True).iter_rows(named=True):
+        found.runs.setdefault((row["session"], row["method"]), []).append(row)
+    read = [session for session in sessions if session not in found.problems]
+    requests = _read(store, "requests", REQUEST_COLUMNS, read, found.problems)
+    counted = requests.filter(
+        pl.col("finish_reason").fill_null("length").is_in(["length", "eos"])  # null: older than the column
+    ).join(last.filter(pl.col("status") == "ok").select(BLOCK), on=BLOCK, how="semi")
+    timed = counted.filter(
+        ~pl.col("warmup").fill_null(False),
+        pl.col("e2e_tok_s").is_finite(),
+        pl.col("e2e_tok_s") > 0,
+    )
+    sums = timed.group_by("session", "method", "block").agg(pl.col("output_tokens").sum())
+    for session, method, block, count in sums.iter_rows():
+        found.tokens.setdefault((session, method), {})[block] = count
+    means = timed.group_by("session", "method", "block").agg(pl.col("e2e_tok_s").mean()).sort("block")
+    for session, method, block, mean in means.iter_rows():
+        found.means.setdefault((session, method), {})[block] = mean
+    rate = pl.col("e2e_tok_s")
+    figures = timed.group_by("session", "method").agg(
+        pl.len().alias("requests"),
+        rate.mean().alias("mean"),
+        rate.median().alias("median"),
+        rate.std().alias("sd"),
+        pl.col("ttft_s").median(),
+        pl.col("decode_tok_s").median(),
+    )
+    for row in figures.iter_rows(named=True):
+        found.figures[(row["session"], row["method"])] = row
+    _latencies(store, found)
+    return found
+
+
+def _latencies(store: Store, found: ComparisonFrames) -> None:
+    """Percentiles of the inter-token latency as finalising left them; from the tokens where it did not yet."""
+    older = set()
+    for key, figures in found.figures.items():
+        run = found.runs[key][0]
+        figures["p50"], figures["p99"] = run["method_itl_s_p50"], run["method_itl_s_p99"]
+        if figures["p50"] is None:
+            older.add(key[0])
+    for session in older:
+        for row in _latencies_of(store, session, found):
+            known = found.figures.get((session, row["method"]), {})
+            known["p50"], known["p99"] = row["itl_s_p50"], row["itl_s_p99"]
+
+
+def _latencies_of(store: Store, session: str, found: ComparisonFrames) -> list[dict[str, Any]]:
+    problems: dict[str, str] = {}  # no tokens: then there are no percentiles, and the rest of the row stands
+    tokens = _read(store, "tokens", tuple(SCHEMAS["tokens"]), [session], problems)
+    requests = _read(store, "requests", ("method", "block", "attempt", "request", "warmup"), [session], problems)
+    if tokens.is_empty() or requests.is_empty():
+        return []
+    kept = [
+        (method, row["block"], row["attempt"])
+        for (own, method), rows in found.runs.items()
+        for row in rows
+        if own == session and row["status"] == "ok"
+    ]
+    counted = pl.DataFrame(kept, schema={"method": pl.String, "block": pl.Int64, "attempt": pl.Int64}, orient="row")
+    timed = requests.filter(~pl.col("warmup").fill_null(False)).join(
+        counted, on=["method", "block", "attempt"], how="semi"
+    )
+    gaps = inter_token_latencies(
+        tokens.lazy().join(timed.lazy(), on=["method", "block", "attempt", "request"], how="semi")
+    )
+    return gaps.filter(pl.col("itl_s").is_not_null()).group_by("method").agg(percentiles()).collect().to_dicts()
+
+
+def _read(
+    store: Store, frame: str, columns: Sequence[str], sessions: Sequence[str], problems: dict[str, str]
+) -> pl.DataFrame:
+    """The columns of a frame over the sessions, with `session` as the store names it; what cannot be read is said in
+    `problems`, and left out."""
+    files = {str(store.path / session / f"{frame}.parquet"): session for session in sessions}
+    for path, session in list(files.items()):
+        if not Path(path).is_file():
+            del files[path]
+            problems.setdefault(session, f"it has no frame of its {frame}: nothing was measured, or it was cut short")
+        elif (version := schema_version(Path(path))) > SCHEMA_VERSION:
+            del files[path]
+            problems.setdefault(session, newer(session, version))
+    whole = _collected(frame, columns, files)
+    if isinstance(whole, pl.DataFrame):
+        _refuse_lacking(frame, whole, files, problems)
+        return whole
+    parts = [_collected(frame, columns, {})]
+    for path, session in files.items():
+        part = _collected(frame, columns, {path: session})
+        if isinstance(part, pl.DataFrame):
+            _refuse_lacking(frame, part, {path: session}, problems)
+            parts.append(part)
+        else:
+            problems.setdefault(session, f"its {frame} cannot be read ({part})")
+    return pl.concat([part for part in parts if isinstance(part, pl.DataFrame)])
+
+
+def _collected(frame: str, columns: Sequence[str], files: Mapping[str, str]) -> pl.DataFrame | str:
+    """The rows of all the files, or what went wrong."""
+    schema = SCHEMAS[frame]
+    wanted = [name for name in columns if name != "session"]
+    if not files:
+        return pl.DataFrame(schema={"session": pl.String} | {name: schema[name] for name in wanted})
+    try:
+        frames = pl.scan_parquet(
+            list(files),
+            schema=schema,
+            missing_columns="insert",
+            extra_columns="ignore",
+            cast_options=pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
+            include_file_paths="path",
+            glob=False,
+        )
+        rows = frames.select("path", *wanted).collect()
+        sessions = rows["path"].replace_strict(files, return_dtype=pl.String)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError) as error:
+        return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    if "attempt" in wanted:
+        rows = rows.with_columns(pl.col("attempt").fill_null(0))  # older than the column: nothing was run again
+    return rows.select(sessions.alias("session"), *wanted)
+
+
+def _refuse_lacking(frame: str, rows: pl.DataFrame, files: Mapping[str, str], problems: dict[str, str]) -> None:
+    """A session whose rows are all null where a comparison needs values is foreign: say what it lacks."""
+    needed = NEEDED.get(frame, ())
+    if needed and not rows.is_empty() and set(needed) <= set(rows.columns):
+        counts = rows.group_by("session").agg(pl.col(needed).count())
+        for row in counts.iter_rows(named=True):
+            if lacking := [name for name in needed if row[name] == 0]:
+                problems.setdefault(row["session"], f"its {frame} lack {', '.join(lacking)}")
+    if frame == "runs":
+        measured = set(rows["session"].unique())
+        for session in files.values():
+            if session not in measured:
+                problems.setdefault(session, "nothing was measured in it")

@@ -1,0 +1,349 @@
+"""Sessions' methods side by side: a row for each (session, method), each against its reference.
+
+The unit of replication is the block: intervals come from per-block means, ratios from per-block log ratios paired with
+the same block of the reference in the same session. Only the last attempt at a block counts, warm-ups never.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import scipy.special  # noqa: F401 - loaded here, so that the first comparison need not wait for it
+
+from sessions.disk.session_folder import SessionError, SessionFile
+from sessions.disk.store import Store
+from sessions.frames.bandwidth_limit import mbu
+from sessions.frames.flags import merged
+from sessions.verdict import compared_sessions, noise_floor, observer_effect
+from sessions.verdict.comparability import differences
+from sessions.verdict.compared_sessions import ComparisonFrames
+from sessions.verdict.noise_floor import NoiseFloor
+from sessions.verdict.statistics import LogRatio, mean_interval, paired_ratio, unpaired_ratio
+from sessions.verdict.verdicts import judge, percent
+
+
+class ComparisonError(Exception):
+    """The comparison makes no sense; the message is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRow:
+    """One method of one session. Rates are tokens/s of whole requests; `problem` says what is wrong with the row.
+
+    `tok_s_low` to `tok_s_high` is the 95 % t interval over blocks, `ratio_low` to `ratio_high` that of the ratio. What
+    could not be known is None, for the reason in `missing`. `noise_floor` is the difference that the reference shows
+    against itself on this device, as a share; `difference` says where the greedy text leaves the reference's.
+    """
+
+    session: str
+    method: str
+    reference: str | None = None
+    requests: int = 0
+    blocks: int = 0
+    tok_s_mean: float | None = None
+    tok_s_median: float | None = None
+    tok_s_sd: float | None = None
+    tok_s_low: float | None = None
+    tok_s_high: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    verdict: str = ""
+    ttft_s_median: float | None = None
+    itl_s_p50: float | None = None
+    itl_s_p99: float | None = None
+    peak_vram_bytes: int | None = None
+    energy_j_per_token: float | None = None
+    mbu: float | None = None
+    first_difference: int | None = None
+    in_effect: bool | None = None
+    flags: tuple[str, ...] = ()
+    decode_tok_s_median: float | None = None
+    load_s_median: float | None = None
+    warmup_s_median: float | None = None
+    peak_rss_bytes: int | None = None
+    dram_active_percent: float | None = None
+    idle_w: float | None = None
+    equal_tokens_share: float | None = None
+    difference: str = ""
+    noise_floor: float | None = None
+    status: str = ""
+    in_effect_reason: str = ""
+    problem: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The rows in the order asked for, and the settings in which the sessions differ: (setting, {session: value}).
+
+    `refused` names those settings for which the comparison is refused unless asked for anyway. `noise_floors` has a
+    line for each device whose floor is known, `observer_effects` one for each of its calibrated methods.
+    """
+
+    rows: tuple[ComparisonRow, ...]
+    differences: tuple[tuple[str, dict[str, Any]], ...] = ()
+    problems: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    noise_floors: tuple[str, ...] = ()
+    observer_effects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Against:
+    """What a row is compared with: `session` is another one's where the blocks have no partners."""
+
+    session: str
+    method: str
+
+
+def compare(
+    store: Store, picks: Sequence[tuple[str, str | None]], baseline: str | None = None, anyway: bool = False
+) -> Comparison:
+    """Rows for each pick: one method of a session, or with None all its methods.
+
+    `baseline`, METHOD or SESSION:METHOD, replaces the methods' own references; a session that has not that method is
+    held against the one session here that has it. Sessions that differ in weights, dtype, prompt or sampling are
+    refused with ComparisonError unless `anyway`, and then labelled. What cannot be read is a row that says so.
+    """
+    base_session, base = _baseline(store, baseline)
+    sessions = list(dict.fromkeys([session for session, _ in picks] + ([base_session] if base_session else [])))
+    files: dict[str, SessionFile] = {}
+    problems: dict[str, str] = {}
+    for session in sessions:
+        try:
+            files[session] = store.folder(session).read()
+        except SessionError as error:
+            problems[session] = str(error)
+    frames = compared_sessions.load(store, list(files))
+    refused, said = differences(
+        {session: file.plan for session, file in files.items()},
+        {session: _digests(frames, session) for session in files},
+    )
+    if refused and not anyway:
+        names = ", ".join(name for name, _ in refused)
+        raise ComparisonError(
+            f"These sessions differ in {names}, so their numbers do not compare: add --anyway to see them side by side."
+        )
+    if base is not None and not any(method == base for _, method in frames.runs):
+        raise ComparisonError(f"None of these sessions has the method {base}: --baseline names one that was run.")
+    rows: list[ComparisonRow] = []
+    ratios: list[tuple[int, LogRatio, bool]] = []
+    floors = _floors(store, files)
+    for session, method in picks:
+        if session in problems:
+            rows.append(ComparisonRow(session, method or "", problem=problems[session]))
+            continue
+        for name in [method] if method else _methods(frames, session, files[session]):
+            row = _row(frames, session, name)
+            against = _against(frames, row, base_session, base)
+            ratio = _ratio(frames, row, against) if against else None
+            row = replace(
+                row,
+                reference=against.method if against else row.reference,
+                verdict=_without_ratio(row, against) if ratio is None else "",
+                noise_floor=floors[session].difference if session in floors else None,
+            )
+            if ratio is not None and against is not None:
+                ratios.append((len(rows), ratio, against.session != session))
+            rows.append(row)
+    for (place, ratio, across), verdict in zip(ratios, judge([ratio for _, ratio, _ in ratios]), strict=True):
+        rows[place] = _judged(rows[place], ratio, verdict.sentence, verdict.kind in ("faster", "slower"), across)
+    return Comparison(
+        tuple(rows),
+        tuple(refused + said),
+        tuple(problems.values()),
+        tuple(name for name, _ in refused),
+        tuple(dict.fromkeys(floor.sentence() for floor in floors.values())),
+        _observer_effects(store, files, {row.method for row in rows}),
+    )
+
+
+def _baseline(store: Store, baseline: str | None) -> tuple[str | None, str | None]:
+    if baseline is None or ":" not in baseline:
+        return None, baseline
+    session, _, method = baseline.partition(":")
+    return store.folder(session).id, method
+
+
+def _methods(frames: ComparisonFrames, session: str, file: SessionFile) -> list[str]:
+    methods = file.plan.get("methods")
+    rows = methods if isinstance(methods, list) else []
+    planned = [str(row.get("name")) for row in rows if isinstance(row, dict) and row.get("name")]
+    ran = frames.methods(session)
+    present = [name for name in planned if name in ran] + [name for name in ran if name not in planned]
+    return present or planned or [""]
+
+
+def _digests(frames: ComparisonFrames, session: str) -> tuple[str | None, str | None]:
+    for method in frames.methods(session):
+        for run in frames.runs[(session, method)]:
+            return run["weights_digest"], run["prompt_digest"]
+    return None, None
+
+
+def _floors(store: Store, files: Mapping[str, SessionFile]) -> dict[str, NoiseFloor]:
+    known = noise_floor.known(store.path.parent)
+    keys = {session: noise_floor.device_key(file.plan, file.machine) for session, file in files.items()}
+    return {session: known[key] for session, key in keys.items() if key in known}
+
+
+def _observer_effects(store: Store, files: Mapping[str, SessionFile], methods: set[str]) -> tuple[str, ...]:
+    """What watching costs on the devices of these sessions: their own methods' calibrations, else any there is."""
+    known = observer_effect.known(store.path.parent)
+    said = []
+    for key in dict.fromkeys(noise_floor.device_key(file.plan, file.machine) for file in files.values()):
+        here = observer_effect.on_device(known, key)
+        said += [each.sentence() for each in here if each.method in methods] or [each.sentence() for each in here][:1]
+    return tuple(sentence for sentence in said if sentence)
+
+
+def _against(
+    frames: ComparisonFrames, row: ComparisonRow, base_session: str | None, base: str | None
+) -> _Against | None:
+    """What the row is compared with, None where it has no reference."""
+    wanted = base or row.reference
+    if wanted is None:
+        return None
+    if base_session is not None:
+        return _Against(base_session, wanted)
+    if (row.session, wanted) not in frames.runs:
+        elsewhere = [session for session, method in frames.runs if method == wanted]
+        if len(elsewhere) == 1:
+            return _Against(elsewhere[0], wanted)
+    return _Against(row.session, wanted)
+
+
+def _ratio(frames: ComparisonFrames, row: ComparisonRow, against: _Against) -> LogRatio | None:
+    own, base = frames.means.get((row.session, row.method), {}), frames.means.get((against.session, against.method), {})
+    if against.session != row.session:
+        return unpaired_ratio(list(own.values()), list(base.values()))
+    if against.method == row.method:
+        return None
+    shared = [block for block in own if block in base]
+    return paired_ratio([own[block] for block in shared], [base[block] for block in shared])
+
+
+def _without_ratio(row: ComparisonRow, against: _Against | None) -> str:
+    if against is None or against == _Against(row.session, row.method):
+        return "the reference" if row.blocks else ""
+    return f"no block to compare with {against.method}" if row.blocks else ""
+
+
+def _judged(row: ComparisonRow, ratio: LogRatio, sentence: str, decided: bool, across: bool) -> ComparisonRow:
+    if across:
+        sentence += " (of another session: blocks not paired)"
+    interval = ratio.interval()
+    flags = list(row.flags)
+    if decided and row.noise_floor is not None and abs(ratio.ratio - 1) <= row.noise_floor:
+        flags.append(f"within the noise floor: the reference differs by up to {percent(row.noise_floor)} from itself")
+    return replace(
+        row,
+        ratio=ratio.ratio,
+        ratio_low=interval.low if interval else None,
+        ratio_high=interval.high if interval else None,
+        verdict=sentence,
+        flags=tuple(flags),
+    )
+
+
+def _row(frames: ComparisonFrames, session: str, method: str) -> ComparisonRow:
+    """The row as far as it concerns this method alone."""
+    runs = frames.runs.get((session, method), [])
+    broken = frames.problems.get(session, "")
+    if not runs:
+        return ComparisonRow(session, method, problem=broken or f"the session has no run of {method}")
+    figures = frames.figures.get((session, method), {})
+    means = frames.means.get((session, method), {})
+    interval = mean_interval(list(means.values()))
+    effects = [run["in_effect"] for run in runs if run["in_effect"] is not None]
+    statuses = sorted({run["status"] or "not told" for run in runs})
+    last = runs[-1]
+    same = [run["first_difference"] for run in runs if run["first_difference"] is not None]
+    passed = [run for run in runs if run["equal_tokens_share"] is not None] or [last]
+    said = next((run for run in passed if run["first_difference"] is not None), passed[0])
+    decode = figures.get("decode_tok_s")
+    bytes_each, bandwidth = _median(runs, "bytes_per_token"), _median(runs, "bandwidth_bytes_s")
+    missing = _missing(last, figures)
+    share = mbu(bytes_each, decode, bandwidth)
+    if share is None:
+        missing["mbu"] = next(
+            (missing[name] for name in ("bytes_per_token", "bandwidth_bytes_s") if name in missing),
+            "no decode throughput" if decode is None else "written by a Kasoku that did not measure bandwidth",
+        )
+    return ComparisonRow(
+        session=session,
+        method=method,
+        reference=last["reference"],
+        requests=figures.get("requests", 0),
+        blocks=len(means),
+        tok_s_mean=figures.get("mean"),
+        tok_s_median=figures.get("median"),
+        tok_s_sd=figures.get("sd"),
+        tok_s_low=interval.low if interval else None,
+        tok_s_high=interval.high if interval else None,
+        ttft_s_median=figures.get("ttft_s"),
+        itl_s_p50=figures.get("p50"),
+        itl_s_p99=figures.get("p99"),
+        peak_vram_bytes=_most(runs, "peak_vram_bytes"),
+        energy_j_per_token=_joules_per_token(runs, frames.tokens.get((session, method), {})),
+        mbu=share,
+        first_difference=min(same, default=None),
+        in_effect=all(effects) if effects else None,
+        flags=merged((run["block"], flag) for run in runs for flag in run["flags"] or () if flag),
+        decode_tok_s_median=decode,
+        load_s_median=_median(runs, "load_s"),
+        warmup_s_median=_median(runs, "warmup_s"),
+        peak_rss_bytes=_most(runs, "peak_rss_bytes"),
+        dram_active_percent=_median(runs, "dram_active_percent"),
+        idle_w=last["idle_w"],
+        equal_tokens_share=said["equal_tokens_share"],
+        difference=said["difference"] or "",
+        status="ok" if statuses == ["ok"] else ", ".join(statuses),
+        in_effect_reason=_reason(runs),
+        problem=next((run["error"] for run in runs if run["error"]), "") or broken,
+        missing=missing,
+    )
+
+
+def _reason(runs: list[dict[str, Any]]) -> str:
+    """Why a method was not in effect, else what was seen of it."""
+    told = sorted(runs, key=lambda run: run["in_effect"] is not False)
+    return next((run["in_effect_reason"] for run in told if run["in_effect_reason"]), "")
+
+
+def _missing(run: dict[str, Any], figures: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        told = json.loads(run["missing"] or "{}")
+    except ValueError:
+        told = {}
+    missing = {str(name): str(reason) for name, reason in told.items()} if isinstance(told, dict) else {}
+    if not figures:
+        missing["tok_s_mean"] = "no timed request ended well"
+    return missing
+
+
+def _joules_per_token(runs: list[dict[str, Any]], tokens: Mapping[int, int]) -> float | None:
+    """Energy of the blocks' timed parts over the tokens of their timed requests; None where one's is not known."""
+    joules = count = 0.0
+    for run in runs:
+        if run["status"] != "ok" or run["block"] not in tokens:
+            continue
+        if run["timed_energy_j"] is None:
+            return None
+        joules += run["timed_energy_j"]
+        count += tokens[run["block"]]
+    return joules / count if count else None
+
+
+def _most(runs: list[dict[str, Any]], column: str) -> int | None:
+    return max((run[column] for run in runs if run[column] is not None), default=None)
+
+
+def _median(runs: list[dict[str, Any]], column: str) -> float | None:
+    values = [run[column] for run in runs if run[column] is not None]
+    return statistics.median(values) if values else None

@@ -1,0 +1,106 @@
+"""The machine's noise floor: the reference run against itself, and how large a difference that alone seems to show.
+
+    kasoku run --aa
+
+The plan then holds a method twice, under its name and as `NAME-again`, with that name as its reference. The floor is
+the largest difference from 1 that the 95 % interval of their ratio leaves open. It is kept per device in the home's
+cache; the session that it comes from stays, so that it can be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from methods.base.home import CACHE, HomeError, private_folder, write_atomically
+from sessions.disk.plan import Plan, PlannedMethod
+from sessions.verdict.statistics import paired_ratio
+from sessions.verdict.verdicts import largest_difference, percent
+
+if TYPE_CHECKING:
+    import polars as pl
+
+AGAIN: Final = "-again"
+FILE: Final = "noise-floors.json"
+
+
+class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
+    """`difference` as a share; `ratio` is that of the second run of `method` to the first, over `blocks` pairs."""
+
+    difference: float
+    ratio: float
+    blocks: int
+    method: str
+    session: str
+    model: str = ""
+
+    def sentence(self) -> str:
+        """What it means, for people."""
+        return (
+            f"noise floor {percent(self.difference)}: {self.method} against itself on this device"
+            f" ({self.blocks} blocks, session {self.session})"
+        )
+
+
+def twice(methods: Sequence[PlannedMethod]) -> list[PlannedMethod]:
+    """The reference among the methods, and the same again; the first of them where none is another's reference."""
+    names = {method.name: method for method in methods}
+    first = next((names[m.reference] for m in methods if m.reference in names), methods[0])
+    alone = msgspec.structs.replace(first, reference=None)
+    return [alone, msgspec.structs.replace(first, name=first.name + AGAIN, reference=first.name)]
+
+
+def device_key(plan: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """What a floor belongs to: the GPUs and their driver, or the CPU and the threads used."""
+    uuids = plan.get("gpu_uuids")
+    if isinstance(uuids, list) and uuids:
+        return f"{','.join(map(str, uuids))} driver {machine.get('gpu_driver')}"
+    return f"{machine.get('cpu_model')} {plan.get('threads')} threads"
+
+
+def floor_of(plan: Plan, session: str, runs: pl.DataFrame, requests: pl.DataFrame) -> NoiseFloor | None:
+    """The floor that an A/A session shows; None under three pairs of blocks that ended well."""
+    import polars as pl
+
+    from sessions.frames.metrics import timed_requests
+
+    twins = [(m.reference, m.name) for m in plan.methods if m.reference and m.name == m.reference + AGAIN]
+    if not plan.aa or not twins:
+        return None
+    timed = timed_requests(runs, requests)
+    means = timed.group_by("method", "block").agg(pl.col("e2e_tok_s").mean())
+    by_method = {
+        name: dict(means.filter(pl.col("method") == name).select("block", "e2e_tok_s").iter_rows()) for name in twins[0]
+    }
+    first, again = (by_method[name] for name in twins[0])
+    shared = sorted(first.keys() & again.keys())
+    ratio = paired_ratio([again[block] for block in shared], [first[block] for block in shared])
+    interval = ratio.interval() if ratio else None
+    if interval is None:
+        return None
+    return NoiseFloor(
+        difference=largest_difference(interval),
+        ratio=interval.estimate,
+        blocks=len(shared),
+        method=twins[0][0],
+        session=session,
+        model=plan.model,
+    )
+
+
+def keep(home: Path, key: str, floor: NoiseFloor) -> None:
+    """Remember a device's floor instead of an older one. Raises HomeError where the home cannot be written."""
+    kept = known(home)
+    kept[key] = floor
+    write_atomically(private_folder(home / CACHE) / FILE, msgspec.json.format(msgspec.json.encode(kept), indent=1))
+
+
+def known(home: Path) -> dict[str, NoiseFloor]:
+    """The floors of all devices by their keys; empty where there is none, or the file is damaged."""
+    try:
+        return msgspec.json.decode((home / CACHE / FILE).read_bytes(), type=dict[str, NoiseFloor])
+    except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}

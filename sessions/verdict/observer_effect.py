@@ -1,0 +1,162 @@
+"""What the measuring costs: tokens/s under each further part of the workbench, against a loop without streaming.
+
+    kasoku calibrate METHOD
+
+A round runs every condition twice in one process, in an order that is drawn and then mirrored (ABBA), so that a drift
+falls on all alike. A condition's value in a round is the geometric mean of its two requests. Its ratio to the bare
+loop, which each round has four times, is estimated from the rounds' paired log ratios. `bare again` is two of those
+four, held against the other two: the noise floor of the method.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import geometric_mean, median
+from typing import Any, Final
+
+import msgspec
+
+from methods.base.home import CACHE, HomeError, private_folder, write_atomically
+from sessions.verdict.statistics import paired_ratio
+
+BARE: Final = "bare"
+AGAIN: Final = "bare again"
+RUNNER: Final = "runner"
+TELEMETRY: Final = "+ telemetry"
+JOURNAL: Final = "+ journal, a viewer"
+APP: Final = "+ the full-screen app"
+SLOW_APP: Final = "+ the app, slow link"
+WATCHED: Final = (JOURNAL, APP, SLOW_APP)  # a viewer's each
+CONDITIONS: Final = (BARE, AGAIN, RUNNER, TELEMETRY, *WATCHED)
+FILE: Final = "observer-effects.json"
+BETWEEN: Final = " · "
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One request of a round: its condition, and its tokens/s once it was measured."""
+
+    round: int
+    condition: str
+    tok_s: float
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens/s under a condition: median, and the cost against the bare loop as a share of it, with its 95 % interval.
+
+    The cost is 1 − ratio: positive where the condition is slower. The bounds are None under three rounds.
+    """
+
+    condition: str
+    tok_s_median: float
+    rounds: int
+    cost: float
+    cost_low: float | None
+    cost_high: float | None
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """One calibration: what, where, when, and the effect of each condition."""
+
+    method: str
+    model: str
+    device: str
+    t_realtime_ns: int
+    tokens_per_request: int
+    processes: int
+    app_cpu_percent: float | None
+    machine: dict[str, Any]
+    software: dict[str, Any]
+    effects: list[Effect]
+    slots: list[Slot] = []  # what the effects are computed from
+
+    def effect(self, condition: str) -> Effect | None:
+        return next((effect for effect in self.effects if effect.condition == condition), None)
+
+    @property
+    def resolution(self) -> float | None:
+        """The largest cost that the bare loop seems to have against itself, as a share: nothing smaller can be seen."""
+        again = self.effect(AGAIN)
+        if again is None or again.cost_low is None or again.cost_high is None:
+            return None
+        return max(abs(again.cost_low), abs(again.cost_high))
+
+    def sentence(self) -> str:
+        """What it means, for people."""
+        effect = self.effect(JOURNAL) or self.effect(APP)
+        if effect is None or effect.cost_low is None or effect.cost_high is None:
+            return ""
+        return (
+            f"measuring costs {100 * effect.cost:.1f} % of tokens/s"
+            f" ({100 * effect.cost_low:.1f} to {100 * effect.cost_high:.1f} %; {self.method} on this device)"
+        )
+
+
+def conditions_with(parts: Collection[str]) -> list[str]:
+    """The conditions of a calibration of these parts, in the order of what is there; both bare ones always are."""
+    return [condition for condition in CONDITIONS if condition in (BARE, AGAIN) or condition in parts]
+
+
+def drawn_order(conditions: Sequence[str], seed: int) -> list[str]:
+    """One round: every condition once in an order that is drawn, then the same backwards."""
+    order = list(conditions)
+    random.Random(seed).shuffle(order)  # noqa: S311 - an order, not a secret
+    return order + order[::-1]
+
+
+def effects(slots: Sequence[Slot]) -> list[Effect]:
+    """Each condition's effect against every bare request of a round, from the rounds that have all that it takes.
+
+    `bare` and `bare again` are held against each other alone.
+    """
+    by_round: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for slot in slots:
+        by_round[slot.round][slot.condition].append(slot.tok_s)
+    found = []
+    for condition in dict.fromkeys(slot.condition for slot in slots):
+        against = {BARE: (BARE,), AGAIN: (BARE,)}.get(condition, (BARE, AGAIN))
+        pairs = [
+            (geometric_mean(values[condition]), geometric_mean([each for name in against for each in values[name]]))
+            for values in by_round.values()
+            if all(len(values[name]) == 2 for name in (condition, *against))
+        ]
+        own = [pair[0] for pair in pairs]
+        ratio = paired_ratio(own, [pair[1] for pair in pairs])
+        if ratio is None:
+            continue
+        interval = ratio.interval()
+        found.append(
+            Effect(
+                condition=condition,
+                tok_s_median=median(own),
+                rounds=len(pairs),
+                cost=1 - ratio.ratio,
+                cost_low=1 - interval.high if interval else None,
+                cost_high=1 - interval.low if interval else None,
+            )
+        )
+    return found
+
+
+def keep(home: Path, key: str, calibration: Calibration) -> None:
+    """Remember a method's effect on a device instead of an older one. Raises HomeError."""
+    kept = dict(known(home))
+    kept[f"{key}{BETWEEN}{calibration.method}"] = calibration
+    write_atomically(private_folder(home / CACHE) / FILE, msgspec.json.format(msgspec.json.encode(kept), indent=1))
+
+
+def known(home: Path) -> Mapping[str, Calibration]:
+    """The calibrations by device and method; empty where there is none, or the file is damaged."""
+    try:
+        return msgspec.json.decode((home / CACHE / FILE).read_bytes(), type=dict[str, Calibration])
+    except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def on_device(calibrations: Mapping[str, Calibration], key: str) -> list[Calibration]:
+    """Those made on the device of that key (see `noise_floor.device_key`)."""
+    return [each for name, each in calibrations.items() if name == f"{key}{BETWEEN}{each.method}"]

@@ -1,0 +1,104 @@
+"""What a ratio and its uncertainty allow to be said, in words.
+
+"Faster" needs an interval that clears 1 ± 1 %, at a level that Holm's procedure shares out among the ratios of one
+comparison. What is not decided says how many more blocks would probably decide it.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from sessions.verdict.statistics import LEAST_BLOCKS, Interval, LogRatio, holm, t_quantile
+
+THRESHOLD: Final = 0.01  # differences below this are nobody's business
+SMALL: Final = 0.05  # a bound on the difference that is worth stating
+MOST_MORE: Final = 100
+ALPHA: Final = 0.05
+
+Kind = Literal["faster", "slower", "alike", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`interval` is at the level that Holm's procedure gave it (95 % for one ratio alone); None under three blocks.
+
+    `more` is how many more blocks would do, None where the verdict needs none or no number can be told.
+    """
+
+    kind: Kind
+    sentence: str
+    interval: Interval | None = None
+    more: int | None = None
+
+
+def judge(ratios: Sequence[LogRatio]) -> list[Verdict]:
+    """A verdict for each ratio of one comparison, in their order."""
+    levels = holm([ratio.p_within(1 - THRESHOLD, 1 + THRESHOLD) for ratio in ratios], ALPHA)
+    return [_verdict(ratio, clears, level) for ratio, (clears, level) in zip(ratios, levels, strict=True)]
+
+
+def _verdict(ratio: LogRatio, clears: bool, level: float) -> Verdict:
+    interval = ratio.interval(1 - level)
+    plain = ratio.interval()
+    if interval is None or plain is None:
+        return _too_few(ratio, level, None)
+    if clears and ratio.mean > 0:
+        return Verdict("faster", _times(ratio.ratio, plain.low, plain.high, "faster"), interval)
+    if clears:
+        return Verdict("slower", _times(1 / ratio.ratio, 1 / plain.high, 1 / plain.low, "slower"), interval)
+    largest = largest_difference(interval)
+    if largest <= SMALL:
+        return Verdict("alike", f"no difference larger than {percent(largest)}", interval)
+    return _too_few(ratio, level, interval)
+
+
+def largest_difference(interval: Interval) -> float:
+    """The largest difference from 1 that an interval of a ratio leaves possible, as a share."""
+    return max(interval.high - 1, 1 - interval.low, 0.0)
+
+
+def percent(share: float) -> str:
+    """A share as a percentage that is not rounded down to what it is not."""
+    points = math.ceil(share * 1000 - 1e-9) / 10
+    return f"{points:.1f} %" if points < 10 else f"{math.ceil(share * 100 - 1e-9)} %"
+
+
+def _times(ratio: float, low: float, high: float, word: str) -> str:
+    digits = 3 if ratio < 1.1 else 2 if ratio < 20 else 1  # 1.01× and 1.014× are not the same claim
+    return f"{ratio:.{digits}f}× {word}, {low:.{digits}f}–{high:.{digits}f}"
+
+
+def _too_few(ratio: LogRatio, level: float, interval: Interval | None) -> Verdict:
+    more = blocks_to_decide(ratio, level)
+    if ratio.error is None:
+        least = LEAST_BLOCKS - ratio.blocks
+        said = f"too few blocks to say: {least} more are the least"
+    elif more is None:
+        said = f"too few blocks to say: more than {MOST_MORE} more would be needed"
+    else:
+        said = f"too few blocks to say: about {more} more would do"
+    return Verdict("undecided", said, interval, more)
+
+
+def blocks_to_decide(ratio: LogRatio, level: float) -> int | None:
+    """How many more blocks would decide, the mean and the spread staying as they are; None over MOST_MORE, or unknown.
+
+    Decided means: the interval clears 1 ± 1 %, or lies within 1 ± 5 %.
+    """
+    if ratio.error is None:
+        return None
+    spread = ratio.error * math.sqrt(ratio.blocks)
+
+    def decides(blocks: int) -> bool:
+        degrees = ratio.degrees * (blocks - 1) / max(1, ratio.blocks - 1)
+        half = t_quantile(1 - level, degrees) * spread / math.sqrt(blocks)
+        low, high = math.exp(ratio.mean - half), math.exp(ratio.mean + half)
+        return low > 1 + THRESHOLD or high < 1 - THRESHOLD or largest_difference(Interval(1, low, high)) <= SMALL
+
+    numbers = range(max(LEAST_BLOCKS, ratio.blocks + 1), ratio.blocks + MOST_MORE + 1)
+    place = bisect_left(numbers, True, key=decides)  # more blocks narrow the interval: once decided, ever decided
+    return numbers[place] - ratio.blocks if place < len(numbers) else None

@@ -1,0 +1,97 @@
+"""Following a session: its journal from the start, then what is added, as one live state; or replaying a saved one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sessions.disk.journal import JournalTail
+from sessions.disk.plan import Plan
+from sessions.disk.records import AnyRecord, SessionEnded
+from sessions.disk.session_folder import SessionFolder
+from sessions.watch.live import Live, LiveReducer
+
+Decoder = Callable[[Sequence[int]], str]
+
+
+def open_decoder(model_folder: str) -> Callable[[], Decoder] | None:
+    """A maker of incremental decoders for a prepared model's folder; None where no tokeniser can be read."""
+    from methods.text.tokeniser import Tokeniser, TokeniserError
+
+    try:
+        tokeniser = Tokeniser(Path(model_folder))
+    except TokeniserError:
+        return None
+    return lambda: tokeniser.stream().feed
+
+
+class Follower:
+    """Reads what a journal has gained and keeps the live state. Memory is bounded: no record is kept.
+
+    `poll()` reads at most `limit_bytes` and says whether there was anything; `ended` is true once the session is over
+    (or its conductor is gone, which the live status then says).
+    """
+
+    def __init__(self, folder: SessionFolder, plan: Plan | None = None) -> None:
+        self.folder = folder
+        self.plan = plan or folder.plan()
+        self._tail = JournalTail(folder.journal)
+        self._reducer = LiveReducer(self.plan, folder.id, open_decoder)
+        self.ended = False
+        self.abandoned = False
+
+    def poll(self, limit_bytes: int = 1 << 20) -> bool:
+        """Take in what is there now; True where there was something. Raises JournalError with a sentence."""
+        before = self._tail.offset
+        for record in self._tail.read(limit_bytes):
+            self.ended = isinstance(record, SessionEnded)
+            self._reducer.feed(record)
+        moved = self._tail.offset != before
+        self.abandoned = not moved and not self.ended and not self.folder.is_live()
+        return moved
+
+    @property
+    def rejected(self) -> int:
+        """Lines of the journal that were no records."""
+        return self._tail.rejected
+
+    def snapshot(self) -> Live:
+        """The live state as of the last poll."""
+        live = self._reducer.snapshot()
+        return replace(live, status="interrupted") if self.abandoned and not self.ended else live
+
+
+class Replayer:
+    """Plays a saved journal as if it ran now: `advance(seconds)` feeds what happened in that much time."""
+
+    def __init__(self, folder: SessionFolder, plan: Plan | None = None) -> None:
+        self.folder = folder
+        self.plan = plan or folder.plan()
+        self._tail = JournalTail(folder.journal)
+        self._reducer = LiveReducer(self.plan, folder.id, open_decoder)
+        self._waiting: list[AnyRecord] = []
+        self._now_ns: int | None = None
+        self.ended = False
+
+    def advance(self, seconds: float) -> None:
+        """Move the session's clock on and feed the records up to then. Pauses of a resumed session are jumped over."""
+        while not self.ended:
+            if not self._waiting:
+                offset = self._tail.offset
+                self._waiting = self._tail.read(1 << 18)[::-1]
+                if not self._waiting:
+                    self.ended = self._tail.offset == offset
+                    continue
+            due = self._waiting[-1].t
+            if self._now_ns is None or due < self._now_ns - 60_000_000_000 or due > self._now_ns + 60_000_000_000:
+                self._now_ns = due
+            if due > self._now_ns + int(seconds * 1e9):
+                break
+            self._reducer.feed(self._waiting.pop())
+        if self._now_ns is not None:
+            self._now_ns += int(seconds * 1e9)
+
+    def snapshot(self) -> Live:
+        """The live state at the session's clock."""
+        return self._reducer.snapshot()
