@@ -241,7 +241,7 @@ def step_finalise(home: Path) -> dict[str, float]:
 def step_open(home: Path) -> dict[str, float]:
     """The session in full, as the Session screen reads it from the frames."""
     from sessions.disk.store import Store
-    from tui.session_facts import read_session
+    from tui.read.session_facts import read_session
 
     began = time.perf_counter()
     facts = read_session(Store(home / "sessions"), "last")

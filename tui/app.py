@@ -18,7 +18,7 @@ from tui.link import Link, PacedDriver
 from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
 from tui.settings import Settings, load_settings, save_theme
-from tui.terminal_text import plain
+from tui.words.terminal_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(sentence: str) -> None:
-    from tui.terminal_text import one_line
+    from tui.words.terminal_text import one_line
 
     sys.stderr.write(f"kasoku: {one_line(sentence, 600)}\n")
 
@@ -148,7 +148,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
 def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     sessions = commands.add_parser("sessions", help="list the saved sessions")
     sessions.add_argument("--json", action="store_true")
-    sessions.set_defaults(command="tui.commands.saved:sessions")
+    sessions.set_defaults(command="tui.commands.sessions:sessions")
     show = commands.add_parser("show", help="one session in full")
     show.add_argument("session")
     show.add_argument(
@@ -158,14 +158,14 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="in the terms of vllm, guidellm, aiperf, llama-bench, optimum-benchmark; or article: its tables",
     )
     show.add_argument("--json", action="store_true")
-    show.set_defaults(command="tui.commands.saved:show")
+    show.set_defaults(command="tui.commands.sessions:show")
     compare = commands.add_parser("compare", help="methods and sessions side by side")
     compare.add_argument("picks", nargs="+", metavar="SESSION[:METHOD]")
     compare.add_argument("--baseline", metavar="METHOD", help="the reference of all")
     compare.add_argument("--anyway", action="store_true", help="although model, prompt or settings differ")
     compare.add_argument("--csv", metavar="FILE", help="write the table there too")
     compare.add_argument("--json", action="store_true")
-    compare.set_defaults(command="tui.commands.saved:compare")
+    compare.set_defaults(command="tui.commands.sessions:compare")
     report = commands.add_parser("report", help="one page with tables and plots")
     report.add_argument("sessions", nargs="+", metavar="SESSION")
     report.add_argument("--out", required=True, metavar="FILE", help="what ends in .html or .md")
@@ -173,7 +173,7 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     export = commands.add_parser("export", help="a session's four frames as CSV")
     export.add_argument("session")
     export.add_argument("--out", required=True, metavar="FOLDER")
-    export.set_defaults(command="tui.commands.saved:export")
+    export.set_defaults(command="tui.commands.sessions:export")
 
 
 def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:

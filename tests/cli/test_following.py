@@ -17,7 +17,7 @@ from sessions.watch.following import Follower
 from sessions.watch.live import Live
 from tests.tui.journals import Script, make_plan
 from tui.commands import following
-from tui.progress_view import ProgressView
+from tui.print.progress_view import ProgressView
 
 
 def test_a_journal_that_never_rests_is_drawn_once_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from sessions.disk.store import Store
 from sessions.export.report import command_of, make_report
 from tests.verdicts.made_store import make_session
 from tui.command_line import main, parser
-from tui.report_page import ReportError, form_of, markdown, page
+from tui.print.report_page import ReportError, form_of, markdown, page
 
 HOSTILE = "<script>alert(1)</script> ![x](http://a.b/c) **bold** | cell\n\n# head ``` \x1b[31m"
 RATES = {"base": [100.0, 101.0, 99.0], "fast": [230.0, 233.0, 228.0]}

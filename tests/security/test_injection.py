@@ -28,8 +28,8 @@ from tests.tui.conftest import workbench
 from tests.tui.journals import write_session
 from tests.tui.screen_text import screen_text, settled, until
 from tests.tui.terminal import Terminal
-from tui.report_page import page
-from tui.terminal_text import CONTROL, json_document, one_line, plain, printable
+from tui.print.report_page import page
+from tui.words.terminal_text import CONTROL, json_document, one_line, plain, printable
 
 HARMLESS, ID = "20260225-060000-aaaaaa", "20260225-070000-bbbbbb"
 COMMANDS: tuple[tuple[str, ...], ...] = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from probes.host.logout import ending_at_logout
-from tui import doctor
+from sessions.device import doctor
 
 LOGIN = "0::/user.slice/user-1000.slice/session-3.scope\n"
 HYBRID = "12:cpu:/\n1:name=systemd:/user.slice/user-1000.slice/session-c1.scope\n0::/user.slice\n"
@@ -144,7 +144,7 @@ def test_rubbish_in_a_file_is_passed_over(root: Path) -> None:
 
 def test_the_doctor_says_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kill(root)
-    monkeypatch.setattr("tui.doctor.ending_at_logout", lambda: ending_at_logout(root, "mei"))
+    monkeypatch.setattr("sessions.device.doctor.ending_at_logout", lambda: ending_at_logout(root, "mei"))
     (finding,) = doctor._logout()
     assert finding.level == "warning"
     assert finding.text.endswith("A detached session would end too.")

@@ -23,7 +23,7 @@ from sessions.run.launch import resume
 from sessions.watch.following import Follower, Replayer
 from tests.sessions.workplace import Workplace, records_of, runs_of
 from tests.tui.journals import write_session
-from tui.session_facts import log_tail, read_session, run_facts
+from tui.read.session_facts import log_tail, read_session, run_facts
 
 ID = "20260225-060000-aaaaaa"
 ESCAPES = ["../../../../tmp/x", "/etc/passwd", "..", ".", "a/b", "a\0b", "", "x" * 300, "-x", "a\nb", "~"]

@@ -29,7 +29,7 @@ from tests.sessions.workplace import (
     runs_of,
 )
 from tests.tui.terminal import Terminal
-from tui.session_facts import run_facts
+from tui.read.session_facts import run_facts
 
 ENGINE = Path(__file__).with_name("listening_engine.py")
 ACCEPTING = 0x10000  # __SO_ACCEPTCON among the flags in /proc/net/unix

@@ -20,7 +20,7 @@ from sessions.run.warded_process import Verdict, WardedProcess
 from sessions.run.wire import WireTranslator
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
-from tui.terminal_text import one_line
+from tui.words.terminal_text import one_line
 
 # method: (options, status, what its row says)
 FAULTS: dict[str, tuple[dict[str, object], str, str]] = {

@@ -15,9 +15,9 @@ from sessions.verdict.noise_floor import NoiseFloor, device_key, keep
 from tests.tui.conftest import FIRST, SECOND, workbench
 from tests.tui.journals import make_plan, make_tokeniser, write_session
 from tests.tui.screen_text import assert_as_kept, settled, until
-from tui import figures
 from tui.command_line import main
 from tui.screens.compare import CompareScreen
+from tui.words import figures
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 60)])

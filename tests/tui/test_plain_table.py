@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from tui.plain_table import table_lines
+from tui.print.plain_table import table_lines
 
 HEAD = ("session", "model", "name")
 ROWS = (("20250101-000000-abcdef", "org/a-model-of-a-long-name", "近くの公園"), ("x", "", "short"))

@@ -16,10 +16,10 @@ from sessions.verdict.comparison import compare
 from tests.tui.conftest import DEAD, FIRST, SECOND, workbench
 from tests.tui.journals import telemetry_rows, write_session
 from tests.tui.screen_text import assert_as_kept, in_mid_run, settled, until
-from tui import figures
 from tui.screens.ask import Confirm
 from tui.screens.run import RunScreen
 from tui.widgets.run_form import RunForm
+from tui.words import figures
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])

@@ -12,7 +12,7 @@ from sessions.disk.plan import Plan, Sampling
 from tests.tui.conftest import DEAD, FIRST, workbench
 from tests.tui.journals import make_plan, write_session
 from tests.tui.screen_text import assert_as_kept, settled, until
-from tui.plan_facts import plan_facts
+from tui.read.plan_facts import plan_facts
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])

@@ -12,13 +12,13 @@ from textual.app import App, ComposeResult
 from textual.strip import Strip
 
 from tests.tui.screen_text import until
-from tui import figures
-from tui.cells import unparted
-from tui.field_words import figure, label
 from tui.link import Link
 from tui.widgets.drawn_lines import difference
 from tui.widgets.live_text import LiveText, wrap
 from tui.widgets.plot import Plot, Series
+from tui.words import figures
+from tui.words.cells import unparted
+from tui.words.field_words import figure, label
 
 WORDS = st.text(alphabet=" abcdé日本\n", max_size=200)
 

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from sessions.verdict.comparison import Comparison, ComparisonRow
-from tui.result_table import print_comparison
+from tui.print.result_table import print_comparison
 
 COUNTED = ComparisonRow("s", "counted", tok_s_mean=500.0, mbu=0.325, dram_active_percent=28.3)
 NOT_COUNTED = ComparisonRow("s", "not-counted", tok_s_mean=500.0, mbu=0.325)

@@ -18,7 +18,7 @@ from sessions.run.own_process import own_process
 from sessions.verdict.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
-from tui.terminal_text import json_document, one_line, plain
+from tui.words.terminal_text import json_document, one_line, plain
 
 KASOKU = tuple(own_process("tui.command_line"))
 PARTS: dict[str, tuple[str, tuple[str, ...]]] = {  # as --only calls it: its condition, and its viewer's command

@@ -10,7 +10,7 @@ from methods.base.interpreter import Unavailable
 from methods.catalogue.availability import DeviceFacts, interpreter_for
 from methods.catalogue.catalogue import load_catalogue
 from tui.command_line import EXIT_OK
-from tui.terminal_text import json_document, one_line
+from tui.words.terminal_text import json_document, one_line
 
 
 def methods(options: argparse.Namespace) -> int:

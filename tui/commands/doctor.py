@@ -7,9 +7,9 @@ import sys
 from dataclasses import asdict
 
 from methods.base.home import config_folder, home
+from sessions.device.doctor import findings
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK
-from tui.doctor import findings
-from tui.terminal_text import json_document, one_line
+from tui.words.terminal_text import json_document, one_line
 
 MARKS = {"ok": "✓", "note": "·", "warning": "!", "problem": "✗"}
 

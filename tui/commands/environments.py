@@ -11,8 +11,8 @@ from methods.base.home import HomeError, config_folder, home, named_path
 from methods.environments import environments
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
-from tui.figures import size
-from tui.terminal_text import json_document, one_line, plain
+from tui.words.figures import size
+from tui.words.terminal_text import json_document, one_line, plain
 
 
 def list_environments(options: argparse.Namespace) -> int:

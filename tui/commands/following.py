@@ -17,13 +17,13 @@ from sessions.export.csv_export import ExportError, comparison_rows, write_compa
 from sessions.verdict.comparison import compare
 from sessions.watch.following import Follower
 from sessions.watch.live import Live
-from tui.article_view import print_article
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
-from tui.commands.finding import store
-from tui.console import console
-from tui.progress_view import ProgressView, follow
-from tui.result_table import print_comparison
-from tui.terminal_text import json_document, one_line, plain
+from tui.commands.store import store
+from tui.print.article_view import print_article
+from tui.print.console import console
+from tui.print.progress_view import ProgressView, follow
+from tui.print.result_table import print_comparison
+from tui.words.terminal_text import json_document, one_line, plain
 
 FRAME_S = 0.2
 CSV_NAME = "comparison.csv"

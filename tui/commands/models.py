@@ -11,8 +11,8 @@ from methods.environments import environments
 from methods.models import models
 from tui.command_line import EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
-from tui.figures import size
-from tui.terminal_text import json_document, one_line, plain
+from tui.words.figures import size
+from tui.words.terminal_text import json_document, one_line, plain
 
 
 def list_models(options: argparse.Namespace) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from methods.base.progress import Progress
-from tui.figures import size
-from tui.terminal_text import one_line
+from tui.words.figures import size
+from tui.words.terminal_text import one_line
 
 
 class ProgressLines:

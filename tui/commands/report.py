@@ -9,13 +9,13 @@ from pathlib import Path
 from sessions.close.session_end import recover
 from sessions.disk.session_folder import SessionError
 from tui.command_line import EXIT_OK, UsageError
-from tui.commands.finding import find, store
-from tui.terminal_text import plain
+from tui.commands.store import find, store
+from tui.words.terminal_text import plain
 
 
 def report(options: argparse.Namespace) -> int:
     """Write the page and say where it is."""
-    from tui.report_page import ReportError, form_of, write_report
+    from tui.print.report_page import ReportError, form_of, write_report
 
     path = Path(options.out)
     try:

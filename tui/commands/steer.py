@@ -11,9 +11,9 @@ from sessions.close.session_end import recover
 from sessions.disk.session_folder import SessionError
 from sessions.run.launch import resume as launch_again
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
-from tui.commands.finding import find, store
 from tui.commands.following import held_back, outcome, watch_own
-from tui.terminal_text import one_line
+from tui.commands.store import find, store
+from tui.words.terminal_text import one_line
 
 PATIENCE_S = 60.0
 

@@ -12,10 +12,10 @@ from sessions.disk.session_folder import SessionError
 from sessions.watch.following import Replayer
 from sessions.watch.live import Live
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
-from tui.commands.finding import find, store
 from tui.commands.following import outcome, watch
-from tui.console import console
-from tui.progress_view import ProgressView, follow
+from tui.commands.store import find, store
+from tui.print.console import console
+from tui.print.progress_view import ProgressView, follow
 
 FRAME_S = 0.1
 

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from tui.screens.dismissed_once import DismissedOnce
-from tui.terminal_text import plain, printable
+from tui.words.terminal_text import plain, printable
 
 
 class Confirm(DismissedOnce, ModalScreen[bool]):

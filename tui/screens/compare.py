@@ -20,20 +20,20 @@ from textual.worker import get_current_worker
 
 from sessions.disk.listing import Listed
 from sessions.disk.session_folder import SessionError
-from tui import figures
 from tui.screens.workbench_screen import WorkbenchScreen
-from tui.terminal_text import one_line
 from tui.widgets.comparison_table import ComparisonTable, Differences
 from tui.widgets.distribution import Distribution, Sample
 from tui.widgets.greedy_splits import GreedySplits, SplitShown
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot, Series, series_style
 from tui.widgets.row_list import Cell, Column, RowList
+from tui.words import figures
+from tui.words.terminal_text import one_line
 
 if TYPE_CHECKING:
     from sessions.verdict.comparison import Comparison
     from sessions.verdict.splits import Split
-    from tui.comparison_series import Curve, PickSeries
+    from tui.read.comparison_series import Curve, PickSeries
 
 WIDE = 110
 REFUSED = "These sessions differ in {}, so their numbers do not compare. Press a to see them side by side all the same."
@@ -225,7 +225,7 @@ class CompareScreen(WorkbenchScreen):
         from sessions.close.session_end import recover
         from sessions.verdict.comparison import ComparisonError, compare
         from sessions.verdict.splits import read_splits
-        from tui.comparison_series import pick_series
+        from tui.read.comparison_series import pick_series
 
         worker = get_current_worker()
         store = self.workbench.store
@@ -290,7 +290,7 @@ class CompareScreen(WorkbenchScreen):
         )
 
     def _plot(self, comparison: Comparison, series: Sequence[PickSeries]) -> None:
-        from tui.comparison_series import longest
+        from tui.read.comparison_series import longest
 
         several = len({row.session for row in comparison.rows}) > 1
         styles = {(row.session, row.method): series_style(place) for place, row in enumerate(comparison.rows)}

@@ -15,20 +15,20 @@ from textual.message import Message
 from textual.widgets import TabbedContent, TabPane
 
 from methods.base.home import HomeError
-from tui import figures
 from tui.screens.ask import AskText, Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
-from tui.terminal_text import one_line, plain
 from tui.widgets.facts import Fact, Facts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.live_text import LiveText
 from tui.widgets.row_list import Cell, Column, RowList
+from tui.words import figures
+from tui.words.terminal_text import one_line, plain
 
 if TYPE_CHECKING:
     from methods.base.progress import Progress
     from methods.environments.environments import Listed
+    from sessions.device.doctor import Finding
     from sessions.planning.make import Choice
-    from tui.doctor import Finding
 
 WIDE = 120
 TABS = ("methods", "environments", "doctor")
@@ -151,7 +151,7 @@ class MethodsScreen(WorkbenchScreen):
 
     @work(thread=True, exclusive=True, group="doctor", exit_on_error=False, name="The doctor")
     def examine(self) -> None:
-        from tui.doctor import findings
+        from sessions.device.doctor import findings
 
         self.post_message(self.Examined(findings(self.workbench.home, self.workbench.config)))
 

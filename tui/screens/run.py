@@ -12,9 +12,9 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher
 
 from sessions.disk.session_folder import SessionError, SessionFolder
+from tui.read.session_watch import SessionWatch, View
 from tui.screens.ask import Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
-from tui.session_watch import SessionWatch, View
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.live_view import LiveView
 from tui.widgets.run_form import RunForm

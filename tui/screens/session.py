@@ -14,16 +14,16 @@ from textual.message import Message
 from textual.widgets import Static, TabbedContent, TabPane
 
 from sessions.disk.session_folder import SessionError
-from tui import figures
 from tui.screens.workbench_screen import WorkbenchScreen
-from tui.terminal_text import one_line
 from tui.widgets.facts import Fact, Facts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot, Series, series_style
 from tui.widgets.row_list import Cell, Column, RowList
+from tui.words import figures
+from tui.words.terminal_text import one_line
 
 if TYPE_CHECKING:
-    from tui.session_facts import SessionFacts
+    from tui.read.session_facts import SessionFacts
 
 WIDE = 120
 TABS = ("overview", "runs", "requests", "timeline")
@@ -100,7 +100,7 @@ class SessionScreen(WorkbenchScreen):
 
     @work(thread=True, exclusive=True, exit_on_error=False, name="Reading the session")
     def load(self) -> None:
-        from tui.session_facts import read_session
+        from tui.read.session_facts import read_session
 
         try:
             self.post_message(self.Read(read_session(self.workbench.store, self.session)))
@@ -150,7 +150,7 @@ class SessionScreen(WorkbenchScreen):
 
     @on(RowList.Highlighted, "#run-list")
     def show_run(self, event: RowList.Highlighted) -> None:
-        from tui.session_facts import run_facts
+        from tui.read.session_facts import run_facts
 
         folder = self.workbench.store.path / self.session
         facts: list[Fact] = []

@@ -18,12 +18,12 @@ from textual.widgets import Input, Static
 
 from sessions.disk.listing import Listed
 from sessions.disk.session_folder import SessionError
-from tui import figures
 from tui.screens.ask import AskText, Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
-from tui.terminal_text import one_line
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.row_list import Cell, Column, RowList
+from tui.words import figures
+from tui.words.terminal_text import one_line
 
 STATUS_STYLES = {
     "finished": "good",

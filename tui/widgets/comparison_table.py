@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tui import figures
-from tui.cells import cut, fit, unparted
-from tui.terminal_text import one_line
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
 from tui.widgets.plot import series_style
+from tui.words import figures
+from tui.words.cells import cut, fit, unparted
+from tui.words.terminal_text import one_line
 
 if TYPE_CHECKING:
     from sessions.verdict.comparison import Comparison, ComparisonRow

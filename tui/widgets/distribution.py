@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from tui import figures
-from tui.cells import fit
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.words import figures
+from tui.words.cells import fit
 
 LEVELS = " ▁▂▃▄▅▆▇█"
 NAME_MOST = 30

@@ -14,7 +14,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.terminal_text import printable
+from tui.words.terminal_text import printable
 
 Piece = tuple[str, str]  # text and the name of one of the component classes below, or ""
 

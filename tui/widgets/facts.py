@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tui.cells import fit
-from tui.terminal_text import plain
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
+from tui.words.cells import fit
+from tui.words.terminal_text import plain
 
 LABEL_WIDTH = 20
 

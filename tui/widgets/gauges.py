@@ -8,10 +8,10 @@ from rich.cells import cell_len
 
 from probes.gpu.throttle import slows, throttle_words
 from sessions.watch.live import Gauge, Live
-from tui import figures
-from tui.cells import cut
-from tui.terminal_text import plain
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.words import figures
+from tui.words.cells import cut
+from tui.words.terminal_text import plain
 
 LABEL_WIDTH = 6
 VALUE_WIDTH = 14

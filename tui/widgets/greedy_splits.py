@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from tui.cells import cut, fit
-from tui.terminal_text import one_line, plain
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
+from tui.words.cells import cut, fit
+from tui.words.terminal_text import one_line, plain
 
 if TYPE_CHECKING:
     from sessions.verdict.splits import Split

@@ -13,7 +13,7 @@ from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.terminal_text import plain
+from tui.words.terminal_text import plain
 
 
 class LiveText(ScrollView, can_focus=True):

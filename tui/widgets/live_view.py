@@ -11,10 +11,8 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.getters import query_one
 from textual.widget import Widget
 
-from tui import figures
-from tui.session_watch import View
-from tui.settled import settled
-from tui.terminal_text import plain
+from tui.read.final_figures import settled
+from tui.read.session_watch import View
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.gauges import Gauges
 from tui.widgets.live_text import LiveText
@@ -23,6 +21,8 @@ from tui.widgets.outcome import Outcome
 from tui.widgets.phases import Phases
 from tui.widgets.rate_curve import RateCurve
 from tui.widgets.session_line import SessionLine
+from tui.words import figures
+from tui.words.terminal_text import plain
 
 if TYPE_CHECKING:
     from sessions.verdict.comparison import Comparison

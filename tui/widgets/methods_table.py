@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from sessions.watch.live import Live, MethodLive
-from tui import figures
-from tui.cells import fit
-from tui.terminal_text import plain
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.words import figures
+from tui.words.cells import fit
+from tui.words.terminal_text import plain
 
 STATE_MARKS = {
     "ok": ("✓", "good"),

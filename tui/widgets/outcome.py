@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui.cells import unparted
-from tui.terminal_text import one_line
-from tui.verdict_text import said_of
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
+from tui.words.cells import unparted
+from tui.words.terminal_text import one_line
+from tui.words.verdict_text import said_of
 
 if TYPE_CHECKING:
     from sessions.verdict.comparison import Comparison

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from sessions.watch.live import PhaseLive
-from tui import figures
-from tui.cells import cut
-from tui.terminal_text import plain
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.words import figures
+from tui.words.cells import cut
+from tui.words.terminal_text import plain
 
 MARKS = {"started": ("▶", "accent"), "progress": ("▶", "accent"), "ended": ("✓", "good"), "failed": ("✗", "bad")}
 BAR_WIDTH = 16

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from textual.geometry import Size
 
-from tui.cells import cut, fit
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.words.cells import cut, fit
 
 SERIES_STYLES = ("accent", "good", "bar", "strong", "bad", "dim")  # told apart in every theme
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row and column within a cell

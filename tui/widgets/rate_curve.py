@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui import figures
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.words import figures
 
 LABEL_WIDTH = 7
 

@@ -17,8 +17,8 @@ from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.cells import cut, fit
-from tui.terminal_text import printable
+from tui.words.cells import cut, fit
+from tui.words.terminal_text import printable
 
 T = TypeVar("T")
 Cell = str | tuple[str, str]  # text, or text and the name of its style

@@ -20,10 +20,10 @@ from textual.worker import get_current_worker
 
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.planning.presets import PRESETS
-from tui import figures
-from tui.terminal_text import plain
 from tui.widgets.field import ChoiceField, TextField
 from tui.widgets.row_list import Cell, Column, RowList
+from tui.words import figures
+from tui.words.terminal_text import plain
 
 if TYPE_CHECKING:
     from probes.gpu.nvml import Nvml

@@ -6,9 +6,9 @@ from rich.cells import cell_len
 
 from sessions.disk.plan import Plan
 from sessions.watch.live import Live
-from tui.figures import duration
-from tui.terminal_text import plain
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.words.figures import duration
+from tui.words.terminal_text import plain
 
 STATUS_STYLES = {"finished": "good", "stopped": "warning", "interrupted": "warning", "failed": "bad"}
 

@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sessions.export.article import CHARACTERS, SPOKEN_S, ArticleTables
-from tui.figures import UNKNOWN, duration
-from tui.terminal_text import one_line
+from tui.words.figures import UNKNOWN, duration
+from tui.words.terminal_text import one_line
 
 
 def print_article(console: Console, tables: ArticleTables) -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from sessions.disk.session_folder import SessionError, SessionFolder
 from tui.command_line import EXIT_OK, UsageError
-from tui.commands.finding import find, store
-from tui.figures import rate
-from tui.plain_table import table_lines
-from tui.terminal_text import json_document, one_line, plain
+from tui.commands.store import find, store
+from tui.print.plain_table import table_lines
+from tui.words.figures import rate
+from tui.words.terminal_text import json_document, one_line, plain
 
 if TYPE_CHECKING:
     from sessions.verdict.comparison import Comparison
@@ -68,7 +68,7 @@ def show(options: argparse.Namespace) -> int:
     """One session: its plan, machine, rows with evidence, and failures with the last lines of their logs."""
     folder = _opened(options.session)
     if options.tool is not None:
-        from tui.commands.lens import show_as
+        from tui.commands.other_tools import show_as
 
         return show_as(folder, options.tool, options.json)
     session = folder.read()
@@ -80,8 +80,8 @@ def show(options: argparse.Namespace) -> int:
         return EXIT_OK
     from rich.text import Text
 
-    from tui.console import console
-    from tui.result_table import print_comparison
+    from tui.print.console import console
+    from tui.print.result_table import print_comparison
 
     screen = console()
     plan = session.plan
@@ -143,8 +143,8 @@ def compare(options: argparse.Namespace) -> int:
 
         _document(comparison_rows(comparison))
     else:
-        from tui.console import console
-        from tui.result_table import print_comparison
+        from tui.print.console import console
+        from tui.print.result_table import print_comparison
 
         print_comparison(console(), comparison)
     return EXIT_OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tui.cells import fit
+from tui.words.cells import fit
 
 GAP: Final = "  "
 NARROWEST: Final = 6

@@ -13,9 +13,9 @@ from sessions.disk.frame_schema import FrameError, read_frame
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.export.other_tools import LENSES, LensError, Quantity, quote
 from tui.command_line import EXIT_OK, UsageError
-from tui.console import console
-from tui.figures import UNKNOWN
-from tui.terminal_text import json_document, one_line
+from tui.print.console import console
+from tui.words.figures import UNKNOWN
+from tui.words.terminal_text import json_document, one_line
 
 ARTICLE: Final = "article"  # no formulas of its own, but tables of its own
 
@@ -59,7 +59,7 @@ def _show_article(folder: SessionFolder, as_json: bool) -> int:
     from sessions.disk.store import Store
     from sessions.export.article import article_tables, prepared_model
     from sessions.verdict.comparison import ComparisonError, compare
-    from tui.article_view import print_article
+    from tui.print.article_view import print_article
 
     try:
         comparison = compare(Store(folder.path.parent), [(folder.id, None)])

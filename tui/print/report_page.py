@@ -18,8 +18,8 @@ from markupsafe import Markup
 from methods.base.home import HomeError, named_path, write_atomically
 from sessions.export.report import Report, ReportedSession
 from sessions.verdict.comparison import ComparisonRow
-from tui import figures
-from tui.terminal_text import one_line, plain
+from tui.words import figures
+from tui.words.terminal_text import one_line, plain
 
 SUFFIXES: Final = {".html": "html", ".htm": "html", ".md": "md"}
 COLUMNS: Final = (

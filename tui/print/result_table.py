@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sessions.verdict.comparison import Comparison, ComparisonRow
-from tui.figures import UNKNOWN, duration, joules_per_token, percent, rate, size, yes_no
-from tui.terminal_text import one_line
-from tui.verdict_text import said_of
+from tui.words.figures import UNKNOWN, duration, joules_per_token, percent, rate, size, yes_no
+from tui.words.terminal_text import one_line
+from tui.words.verdict_text import said_of
 
 # Columns that are there only where some row has them.
 OPTIONAL: Final[tuple[tuple[str, Callable[[ComparisonRow], str]], ...]] = (

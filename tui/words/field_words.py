@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from tui import figures
+from tui.words import figures
 
 UNITS: Final = {"_bytes_s": "", "_bytes": "", "_percent": "%", "_mhz": "MHz", "_s": "", "_j": "J", "_w": "W"}
 WORDS: Final = {

@@ -9,8 +9,8 @@ from rich.live import Live as RichLive
 from rich.text import Text
 
 from sessions.watch.live import Gauge, Live, MethodLive
-from tui.figures import UNKNOWN, duration, of_total, percent, rate, size, trend
-from tui.terminal_text import one_line
+from tui.words.figures import UNKNOWN, duration, of_total, percent, rate, size, trend
+from tui.words.terminal_text import one_line
 
 TEXT_LINES = 3
 
