@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual.app import App, ScreenStackError, SystemCommand
+from textual.app import ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
@@ -18,6 +18,7 @@ from tui.link import Link, PacedDriver
 from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
 from tui.settings import Settings, load_settings, save_theme
+from tui.widgets.workbench_app import WorkbenchApp
 from tui.words.terminal_text import plain
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _methods() -> Screen[Any]:
     return MethodsScreen()
 
 
-class Workbench(App[None]):
+class Workbench(WorkbenchApp):
     """Four screens, each a mode of its own, so that each keeps what it shows while another is in front."""
 
     TITLE = "kasoku"
@@ -131,21 +132,15 @@ class Workbench(App[None]):
         else:
             self.switch_mode(mode)
 
-    async def run_screen(self) -> RunScreen:
-        """The Run screen, brought to the front."""
+    async def watch_session(self, folder: SessionFolder, *, replay: bool = False) -> None:
         await self.switch_mode("run")
         while len(self.screen_stack) > 1:
             await self.pop_screen()
         screen = self.screen
         assert isinstance(screen, RunScreen)  # noqa: S101 - the mode's only base screen
-        return screen
-
-    async def follow(self, folder: SessionFolder) -> None:
-        """Bring the Run screen to the front, following this session."""
-        (await self.run_screen()).watch_session(folder)
+        screen.watch_session(folder, replay)
 
     async def compare_sessions(self, sessions: list[str], method: str | None = None) -> None:
-        """Bring the Compare screen to the front with these sessions (or one method of them) picked."""
         from tui.screens.compare import CompareScreen
 
         await self.switch_mode("compare")
@@ -156,7 +151,6 @@ class Workbench(App[None]):
         screen.pick(sessions, method)
 
     def open_session(self, session: str) -> None:
-        """Open a session in full, on top of the screen in front."""
         from tui.screens.session import SessionScreen
 
         self.push_screen(SessionScreen(session))
@@ -188,7 +182,6 @@ class Workbench(App[None]):
         self.leave()
 
     def leave(self) -> None:
-        """End the app, and say after it how to come back to a session that runs."""
         for screen in self._screen_stacks.get("run", []):
             if isinstance(screen, RunScreen) and (session := screen.running) is not None:
                 self.farewell = f"The session {session} goes on: `kasoku` or `kasoku attach` shows it again."
@@ -197,7 +190,6 @@ class Workbench(App[None]):
     # The link to the terminal
 
     def ask_after_display(self) -> None:
-        """Have the terminal asked for a sign of life behind the next frame, so that the one after it can be paced."""
         self._ask_after_display = True
 
     def post_display_hook(self) -> None:
@@ -235,7 +227,6 @@ class Workbench(App[None]):
         super().notify(plain(message), title=plain(title), severity=severity, timeout=timeout, markup=False)
 
     def report_failure(self, what: str, error: BaseException | None) -> None:
-        """Say in a sentence that a background task failed; the rest of what is known goes to a log."""
         log = self._write_failure(error) if error is not None else None
         where = f" Details are in {log}." if log else ""
         reason = f"{type(error).__name__}: {error}" if error is not None else "it did not say why"

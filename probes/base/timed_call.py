@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from probes.base.reading import OK, Reading
-from probes.gpu.nvml_errors import RETURNED_RUBBISH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+RETURNED_RUBBISH: Final = "the driver returned a value that cannot be"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import psutil
 
 from probes.base.reading import printable
+from probes.gpu.foreign_processes import descends_from
 from probes.gpu.nvml_errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from probes.gpu.nvml import Nvml
-
-NONE_OF_OURS: Final = "no process here is known to be ours, as in a container: whose they are cannot be told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,7 @@ def busy_processes(
         if first is None or last is None or elapsed <= 0:
             continue
         share = (last - first) / elapsed * 100
-        if share > above_percent and not _descends(process, ours):
+        if share > above_percent and not descends_from(process, ours):
             with contextlib.suppress(psutil.Error):
                 found.append(BusyProcess(process.pid, printable(process.name()), share))
     return tuple(sorted(found, key=lambda busy: -busy.cpu_percent))
@@ -93,40 +91,11 @@ def gpu_tenants(nvml: Nvml, uuids: Collection[str], ours: Collection[int] = ()) 
             name = None
             with contextlib.suppress(psutil.Error, ValueError, OverflowError):
                 known = psutil.Process(process.pid)
-                if _descends(known, ours):
+                if descends_from(known, ours):
                     continue
                 name = printable(known.name())
             found.append(GpuTenant(gpu.uuid, process.pid, name, process.used_bytes))
     return GpuTenants(tuple(found), missing)
-
-
-class Strangers:
-    """Counts, of the processes that a driver lists, those which this process did not start.
-
-    A driver may list the ids of another PID namespace, so they are believed only while one of them is this process or
-    descends from it. Each is looked up once while it stays in the list: a look costs some 0.1 ms.
-    """
-
-    def __init__(self, own: int | None = None) -> None:
-        self._own = own or os.getpid()
-        self._known: dict[int, bool] = {}
-
-    def count(self, pids: Collection[int]) -> int | None:
-        """How many are not ours; None where none is, so that it cannot be told."""
-        known = {}
-        for pid in pids:
-            with contextlib.suppress(psutil.Error, ValueError, OverflowError):  # what has ended is nobody's
-                known[pid] = self._known[pid] if pid in self._known else self._is_own(psutil.Process(pid))
-        self._known = known
-        if pids and not any(known.values()):
-            return None
-        return sum(not own for own in known.values())
-
-    def _is_own(self, process: psutil.Process) -> bool:
-        own = _descends(process, (self._own,))
-        if not own and not process.is_running():  # it ended while it was looked at
-            raise psutil.NoSuchProcess(process.pid)
-        return own
 
 
 def _cpu_s(process: psutil.Process) -> float | None:
@@ -135,12 +104,3 @@ def _cpu_s(process: psutil.Process) -> float | None:
     except (psutil.Error, OSError):
         return None
     return float(times.user + times.system)
-
-
-def _descends(process: psutil.Process, ours: Collection[int]) -> bool:
-    if process.pid in ours:
-        return True
-    try:
-        return any(parent.pid in ours for parent in process.parents())
-    except (psutil.Error, OSError):
-        return False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from probes.base.reading import OK, Reading, printable
 from probes.base.timed_call import Call, Metric, failed, take
-from probes.gpu.co_tenants import NONE_OF_OURS, Strangers
+from probes.gpu.foreign_processes import NONE_OF_OURS, Strangers
 from probes.gpu.gpm import Gpm
 from probes.gpu.nvml_errors import GONE, NEVER, code, explain
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 from probes.base.reading import printable
 
 NOT_FOUND: Final = "no NVIDIA driver on this machine: GPU metrics are absent"
-RETURNED_RUBBISH: Final = "the driver returned a value that cannot be"
 
 # Return codes of nvml.h.
 NO_PERMISSION, LIBRARY_MISSING, FUNCTION_MISSING, GPU_LOST, RESET_REQUIRED = 4, 12, 13, 15, 16

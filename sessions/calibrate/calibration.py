@@ -24,6 +24,7 @@ from probes.gpu.nvml import Nvml
 from probes.machine import capture
 from sessions.calibrate.viewer_terminal import ViewerTerminal
 from sessions.device.affinity import keep_to, shared_out
+from sessions.device.device_key import device_key
 from sessions.device.device_lock import DeviceLock
 from sessions.disk.journal import JournalWriter
 from sessions.disk.plan import Plan, PlannedBlock
@@ -45,7 +46,6 @@ from sessions.run.preparation_run import PreparationRun
 from sessions.run.software import software
 from sessions.run.telemetry_feed import TelemetryFeed
 from sessions.run.warden import become_subreaper
-from sessions.verdict.noise_floor import device_key
 from sessions.verdict.observer_effect import (
     AGAIN,
     APP,

@@ -55,7 +55,8 @@ def _frames(folder: SessionFolder, plan: Plan) -> dict[str, pl.DataFrame]:
 
 def _keep_noise_floor(folder: SessionFolder, plan: Plan, frames: dict[str, pl.DataFrame]) -> None:
     """What a method run against itself shows is from now on what differences on this device stand beside."""
-    from sessions.verdict.noise_floor import device_key, floor_of, keep
+    from sessions.device.device_key import device_key
+    from sessions.verdict.noise_floor import floor_of, keep
 
     floor = floor_of(plan, folder.id, frames["runs"], frames["requests"])
     if floor is None:

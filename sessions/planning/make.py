@@ -25,7 +25,7 @@ from sessions.disk.plan import (
     Sampling,
 )
 from sessions.planning.presets import PRESETS, Preset
-from sessions.verdict.noise_floor import twice
+from sessions.planning.twice import twice
 
 if TYPE_CHECKING:
     from methods.models.models import Model, Prospect

@@ -27,11 +27,11 @@ from methods.jobs.bandwidth import bandwidth
 from methods.models import models, prompts
 from probes.gpu.nvml import Nvml
 from probes.machine import capture
+from sessions.device.device_key import device_key
 from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.records import Phase, Prepared
 from sessions.disk.session_folder import SessionFolder
 from sessions.planning.prompt_ids import prompt_of
-from sessions.verdict.noise_floor import device_key
 
 CONVERTER = "torch"  # the environment that turns models into what every engine reads
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import scipy.special  # noqa: F401 - loaded here, so that the first comparison need not wait for it
 
+from sessions.device.device_key import device_key
 from sessions.disk.session_folder import SessionError, SessionFile
 from sessions.disk.store import Store
 from sessions.frames.bandwidth_limit import mbu
@@ -188,7 +189,7 @@ def _digests(frames: ComparisonFrames, session: str) -> tuple[str | None, str | 
 
 def _floors(store: Store, files: Mapping[str, SessionFile]) -> dict[str, NoiseFloor]:
     known = noise_floor.known(store.path.parent)
-    keys = {session: noise_floor.device_key(file.plan, file.machine) for session, file in files.items()}
+    keys = {session: device_key(file.plan, file.machine) for session, file in files.items()}
     return {session: known[key] for session, key in keys.items() if key in known}
 
 
@@ -196,7 +197,7 @@ def _observer_effects(store: Store, files: Mapping[str, SessionFile], methods: s
     """What watching costs on the devices of these sessions: their own methods' calibrations, else any there is."""
     known = observer_effect.known(store.path.parent)
     said = []
-    for key in dict.fromkeys(noise_floor.device_key(file.plan, file.machine) for file in files.values()):
+    for key in dict.fromkeys(device_key(file.plan, file.machine) for file in files.values()):
         here = observer_effect.on_device(known, key)
         said += [each.sentence() for each in here if each.method in methods] or [each.sentence() for each in here][:1]
     return tuple(sentence for sentence in said if sentence)

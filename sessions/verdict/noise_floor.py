@@ -9,21 +9,20 @@ cache; the session that it comes from stays, so that it can be looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from methods.base.home import CACHE, HomeError, private_folder, write_atomically
-from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.plan import Plan
+from sessions.planning.twice import AGAIN
 from sessions.verdict.statistics import paired_ratio
 from sessions.verdict.verdicts import largest_difference, percent
 
 if TYPE_CHECKING:
     import polars as pl
 
-AGAIN: Final = "-again"
 FILE: Final = "noise-floors.json"
 
 
@@ -43,22 +42,6 @@ class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
             f"noise floor {percent(self.difference)}: {self.method} against itself on this device"
             f" ({self.blocks} blocks, session {self.session})"
         )
-
-
-def twice(methods: Sequence[PlannedMethod]) -> list[PlannedMethod]:
-    """The reference among the methods, and the same again; the first of them where none is another's reference."""
-    names = {method.name: method for method in methods}
-    first = next((names[m.reference] for m in methods if m.reference in names), methods[0])
-    alone = msgspec.structs.replace(first, reference=None)
-    return [alone, msgspec.structs.replace(first, name=first.name + AGAIN, reference=first.name)]
-
-
-def device_key(plan: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    """What a floor belongs to: the GPUs and their driver, or the CPU and the threads used."""
-    uuids = plan.get("gpu_uuids")
-    if isinstance(uuids, list) and uuids:
-        return f"{','.join(map(str, uuids))} driver {machine.get('gpu_driver')}"
-    return f"{machine.get('cpu_model')} {plan.get('threads')} threads"
 
 
 def floor_of(plan: Plan, session: str, runs: pl.DataFrame, requests: pl.DataFrame) -> NoiseFloor | None:

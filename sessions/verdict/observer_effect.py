@@ -158,5 +158,5 @@ def known(home: Path) -> Mapping[str, Calibration]:
 
 
 def on_device(calibrations: Mapping[str, Calibration], key: str) -> list[Calibration]:
-    """Those made on the device of that key (see `noise_floor.device_key`)."""
+    """Those made on the device of that key (see `device_key`)."""
     return [each for name, each in calibrations.items() if name == f"{key}{BETWEEN}{each.method}"]

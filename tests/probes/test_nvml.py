@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from probes.gpu.co_tenants import NONE_OF_OURS
+from probes.base.timed_call import RETURNED_RUBBISH
+from probes.gpu.foreign_processes import NONE_OF_OURS
 from probes.gpu.nvml import Nvml
-from probes.gpu.nvml_errors import NOT_FOUND, RETURNED_RUBBISH
+from probes.gpu.nvml_errors import NOT_FOUND
 from probes.gpu.throttle import slows, throttle_words
 from tests.probes.fake_nvml import GIB, FakeNvml
 

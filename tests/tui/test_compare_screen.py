@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from methods.text.tokeniser import Tokeniser
-from sessions.verdict.noise_floor import NoiseFloor, device_key, keep
+from sessions.device.device_key import device_key
+from sessions.verdict.noise_floor import NoiseFloor, keep
 from tests.tui.conftest import FIRST, SECOND, workbench
 from tests.tui.journals import make_plan, make_tokeniser, write_session
 from tests.tui.screen_text import assert_as_kept, settled, until

@@ -8,13 +8,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from sessions.device.device_key import device_key
 from sessions.disk.frame_schema import SCHEMA_KEY
 from sessions.disk.plan import Plan, PlannedMethod, Sampling
 from sessions.disk.session_folder import FRAMES, SessionFolder
 from sessions.disk.store import Store
 from sessions.export.csv_export import COLUMNS, comparison_csv, comparison_rows
+from sessions.planning.twice import AGAIN, twice
 from sessions.verdict.comparison import Comparison, ComparisonError, ComparisonRow, compare
-from sessions.verdict.noise_floor import AGAIN, NoiseFloor, device_key, floor_of, keep, twice
+from sessions.verdict.noise_floor import NoiseFloor, floor_of, keep
 from tests.verdicts.made_store import Rates, make_session
 
 BASE = [100.0, 101.0, 99.0]

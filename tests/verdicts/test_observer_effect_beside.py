@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sessions.device.device_key import device_key
 from sessions.disk.store import Store
 from sessions.verdict.comparison import compare
-from sessions.verdict.noise_floor import device_key
 from sessions.verdict.observer_effect import APP, BARE, JOURNAL, Calibration, Effect, keep
 from tests.verdicts.made_store import make_session
 

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tui.widgets.facts import Fact
 from tui.words import figures
+from tui.words.fact import Fact
 
 
 def plan_facts(plan: Mapping[str, Any]) -> Iterator[Fact]:

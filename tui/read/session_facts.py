@@ -14,8 +14,8 @@ from sessions.close.session_end import recover
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from tui.read.comparison_series import Curve, metric_curve
 from tui.read.plan_facts import plan_facts
-from tui.widgets.facts import Fact
 from tui.words import figures
+from tui.words.fact import Fact
 from tui.words.field_words import figure, label
 
 if TYPE_CHECKING:

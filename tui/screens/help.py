@@ -14,7 +14,8 @@ from textual.widgets import Static
 
 from tui.screens.dismissed_once import DismissedOnce
 from tui.settings import FILE
-from tui.widgets.facts import Fact, Facts
+from tui.widgets.facts import Facts
+from tui.words.fact import Fact
 
 KEY_WIDTH = 12
 MARKS = (

@@ -17,11 +17,12 @@ from textual.widgets import TabbedContent, TabPane
 from methods.base.home import HomeError
 from tui.screens.ask import AskText, Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
-from tui.widgets.facts import Fact, Facts
+from tui.widgets.facts import Facts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.live_text import LiveText
 from tui.widgets.row_list import Cell, Column, RowList
 from tui.words import figures
+from tui.words.fact import Fact
 from tui.words.terminal_text import one_line, plain
 
 if TYPE_CHECKING:

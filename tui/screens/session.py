@@ -15,11 +15,12 @@ from textual.widgets import Static, TabbedContent, TabPane
 
 from sessions.disk.session_folder import SessionError
 from tui.screens.workbench_screen import WorkbenchScreen
-from tui.widgets.facts import Fact, Facts
+from tui.widgets.facts import Facts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot, Series, series_style
 from tui.widgets.row_list import Cell, Column, RowList
 from tui.words import figures
+from tui.words.fact import Fact
 from tui.words.terminal_text import one_line
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class SessionScreen(WorkbenchScreen):
         except SessionError as error:
             self.workbench.notify(str(error), severity="error", markup=False)
             return
-        (await self.workbench.run_screen()).watch_session(folder, replay=not folder.is_live())
+        await self.workbench.watch_session(folder, replay=not folder.is_live())
 
     @work(thread=True, exit_on_error=False, name="Exporting")
     def action_export(self) -> None:

@@ -229,7 +229,7 @@ class SessionsScreen(WorkbenchScreen):
         except SessionError as error:
             self.workbench.notify(str(error), severity="error", markup=False)
             return
-        (await self.workbench.run_screen()).watch_session(folder, replay=row.status not in ("running", "preparing"))
+        await self.workbench.watch_session(folder, replay=row.status not in ("running", "preparing"))
 
     def action_resume(self) -> None:
         if (row := self.rows.row) is None:
@@ -251,7 +251,7 @@ class SessionsScreen(WorkbenchScreen):
         except SessionError as error:
             app.call_from_thread(app.notify, str(error), severity="error", markup=False, timeout=10)
         else:
-            app.call_later(app.follow, folder)
+            app.call_later(app.watch_session, folder)
 
 
 NONE_YET = "There are no sessions yet: press 1 to run one."

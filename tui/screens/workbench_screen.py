@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
-if TYPE_CHECKING:
-    from tui.app import Workbench
+from tui.widgets.workbench_app import WorkbenchApp
 
 
 class WorkbenchScreen(Screen[None]):
@@ -17,9 +16,9 @@ class WorkbenchScreen(Screen[None]):
     AUTO_FOCUS = ""
 
     @property
-    def workbench(self) -> Workbench:
+    def workbench(self) -> WorkbenchApp:
         """The app, as what it is."""
-        return cast("Workbench", self.app)
+        return cast("WorkbenchApp", self.app)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.state is WorkerState.ERROR:

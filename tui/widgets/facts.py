@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
 from tui.words.cells import fit
+from tui.words.fact import Fact
 from tui.words.terminal_text import plain
 
 LABEL_WIDTH = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A label and what is said; a fact without a label is a heading, one without either an empty line."""
-
-    label: str
-    text: str
-    style: str = ""
 
 
 class Facts(DrawnLines):

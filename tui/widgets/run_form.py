@@ -22,6 +22,7 @@ from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.planning.presets import PRESETS
 from tui.widgets.field import ChoiceField, TextField
 from tui.widgets.row_list import Cell, Column, RowList
+from tui.widgets.workbench_app import WorkbenchApp
 from tui.words import figures
 from tui.words.terminal_text import plain
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from probes.gpu.nvml import Nvml
     from sessions.disk.plan import Plan
     from sessions.planning.make import Choice, Wanted
-    from tui.app import Workbench
 
 CHECK_AFTER_S = 0.25
 WIDE = 110
@@ -124,8 +124,8 @@ class RunForm(Widget):
         self._starting = False
 
     @property
-    def workbench(self) -> Workbench:
-        return cast("Workbench", self.app)
+    def workbench(self) -> WorkbenchApp:
+        return cast("WorkbenchApp", self.app)
 
     def compose(self) -> ComposeResult:
         with Widget(id="halves"):

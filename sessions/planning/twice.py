@@ -1,0 +1,20 @@
+"""A/A: one method twice in a plan, so that what differs is the machine's noise and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from sessions.disk.plan import PlannedMethod
+
+AGAIN: Final = "-again"
+
+
+def twice(methods: Sequence[PlannedMethod]) -> list[PlannedMethod]:
+    """The reference among the methods, and the same again; the first of them where none is another's reference."""
+    names = {method.name: method for method in methods}
+    first = next((names[m.reference] for m in methods if m.reference in names), methods[0])
+    alone = msgspec.structs.replace(first, reference=None)
+    return [alone, msgspec.structs.replace(first, name=first.name + AGAIN, reference=first.name)]
