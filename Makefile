@@ -1,6 +1,6 @@
 # Everything below works from a fresh clone; .venv/ is made on the way.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format pictures clean
+.PHONY: help setup run test test-engines check format pictures clean
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -9,11 +9,12 @@ BIN := .venv/bin
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 help:
-	@echo "make run     the environment, the default model and the quick preset: a table in a few minutes"
-	@echo "make test    the tests"
-	@echo "make check   ruff, mypy --strict, the import contracts"
-	@echo "make format  ruff format"
-	@echo "make pictures  the README's pictures, from the newest finished session"
+	@echo "make run           the environment, the default model and the quick preset: a table in a few minutes"
+	@echo "make test          the tests, with the real default model in the environment \`torch\`"
+	@echo "make test-engines  the tests of the engines in their other environments, which are made on the way"
+	@echo "make check         ruff, mypy --strict, the import contracts"
+	@echo "make format        ruff format"
+	@echo "make pictures      the README's pictures, from the newest finished session"
 
 .venv/.installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "kasoku needs Python 3.11 or later: install one, or make PYTHON=/path/to/python3"; exit 1; }
@@ -30,7 +31,10 @@ run: setup
 	$(BIN)/kasoku run --preset quick
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not engines" --durations=10
+
+test-engines: setup
+	$(BIN)/python -m pytest -m engines --durations=10 -rs
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -1,9 +1,14 @@
-"""What tests of the real thing share: one home with the torch environment and the default model, kept between runs."""
+"""What tests of the real thing share: one home with environments and the default model, kept between runs.
+
+A test that uses an environment other than `torch` asks for `made_environment`, which marks it `engines`: `make test`
+leaves it out and `make test-engines` runs it.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +23,16 @@ from methods.models import models
 # Runners of several tests, or anything else on the machine, would otherwise spin at each other's barriers: on two cores
 # beside another load that made generating about ten times slower. Nothing here measures speed.
 os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+
+
+MakeEnvironment = Callable[[str], Interpreter]
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m deselects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and "made_environment" in item.fixturenames:
+            item.add_marker("engines")
 
 
 def told(progress: Progress) -> None:
@@ -35,6 +50,20 @@ def assets() -> Path:
         interpreter = environments.create("torch", folder, folder / "no-config", report=told)
         models.prepare(models.DEFAULT, folder, interpreter, told)
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_environment(assets: Path) -> MakeEnvironment:
+    """Makes an environment of Kasoku's for real among the assets, by its name; skips the test where it cannot."""
+
+    def made(name: str) -> Interpreter:
+        with file_lock.held(assets / ".lock", "tests", told):
+            try:
+                return environments.create(name, assets, assets / "no-config", report=told)
+            except environments.CreationError as error:
+                pytest.skip(f"the environment {name} cannot be created here: {error}")
+
+    return made
 
 
 @pytest.fixture(scope="session")

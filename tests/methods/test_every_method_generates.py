@@ -13,7 +13,7 @@ from methods.base.home import CACHE, ENVIRONMENTS, MODELS, private_folder
 from methods.catalogue.catalogue import load_catalogue
 from sessions.disk.records import BlockEnded
 from sessions.disk.session_folder import SessionFolder
-from tests.methods.made_environment import made_environment
+from tests.conftest import MakeEnvironment
 from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]
@@ -22,12 +22,12 @@ THREADS = 1
 
 
 @pytest.fixture(scope="module")
-def session(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> SessionFolder:
+def session(made_environment: MakeEnvironment, assets: Path, tmp_path_factory: pytest.TempPathFactory) -> SessionFolder:
     """`kasoku run` with every method of the catalogue by name, 8 greedy tokens each."""
     config = tmp_path_factory.mktemp("config")
     names = list(load_catalogue(config).methods)
     for name in sorted({method.environments["cpu"] for method in load_catalogue(config).methods.values()}):
-        made_environment(name, assets)
+        made_environment(name)
     home = private_folder(tmp_path_factory.mktemp("home") / "home")
     for shared in (ENVIRONMENTS, MODELS, CACHE):
         (home / shared).symlink_to(private_folder(assets / shared))

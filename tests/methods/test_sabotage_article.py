@@ -11,7 +11,7 @@ import pytest
 from methods.catalogue import evidence
 from methods.catalogue.catalogue import Catalogue, load_catalogue
 from methods.models.models import Model
-from tests.methods.made_environment import made_environment
+from tests.conftest import MakeEnvironment
 from tests.methods.runner_process import Outcome, measure_job, run_in
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
@@ -29,13 +29,15 @@ RECIPES = (
 class Recipes:
     """Runs rows of the catalogue in their environments, each combination once."""
 
-    def __init__(self, catalogue: Catalogue, assets: Path, model: Model, folders: pytest.TempPathFactory) -> None:
-        self._catalogue, self._assets, self._model, self._folders = catalogue, assets, model, folders
+    def __init__(
+        self, catalogue: Catalogue, made: MakeEnvironment, model: Model, folders: pytest.TempPathFactory
+    ) -> None:
+        self._catalogue, self._made, self._model, self._folders = catalogue, made, model, folders
         self.outcome = cache(self._outcome)
 
     def _outcome(self, method: str, changes: tuple[tuple[str, object], ...] = (), greedy: bool = True) -> Outcome:
         row = self._catalogue.methods[method]
-        interpreter = made_environment(row.environments["cpu"], self._assets)
+        interpreter = self._made(row.environments["cpu"])
         options = {**row.options, **{key: list(value) if isinstance(value, tuple) else value for key, value in changes}}
         job = measure_job(row.engine, options=options, model_folder=str(self._model.folder))
         if not greedy:
@@ -54,9 +56,11 @@ class Recipes:
 
 
 @pytest.fixture(scope="module")
-def recipes(assets: Path, default_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Recipes:
+def recipes(
+    made_environment: MakeEnvironment, default_model: Model, tmp_path_factory: pytest.TempPathFactory
+) -> Recipes:
     catalogue = load_catalogue(tmp_path_factory.mktemp("config"))
-    return Recipes(catalogue, assets, default_model, tmp_path_factory)
+    return Recipes(catalogue, made_environment, default_model, tmp_path_factory)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +143,7 @@ def test_switching_the_cache_off_at_load_is_overridden_and_the_evidence_says_so(
 
 
 def test_a_model_that_bettertransformer_does_not_know_is_unsupported_in_a_sentence(
-    assets: Path, default_model: Model, tmp_path: Path
+    made_environment: MakeEnvironment, default_model: Model, tmp_path: Path
 ) -> None:
     copy = tmp_path / "model"
     copy.mkdir()
@@ -150,7 +154,7 @@ def test_a_model_that_bettertransformer_does_not_know_is_unsupported_in_a_senten
     (copy / "config.json").write_text(config.replace('"llama"', '"mistral"').replace("LlamaFor", "MistralFor"))
     job = measure_job("transformers", options={"bettertransformer": True}, model_folder=str(copy))
 
-    outcome = run_in(made_environment("article-2024", assets), job, tmp_path)
+    outcome = run_in(made_environment("article-2024"), job, tmp_path)
 
     assert outcome.status == 1
     assert outcome.one("error")["kind"] == "unsupported"
@@ -160,13 +164,12 @@ def test_a_model_that_bettertransformer_does_not_know_is_unsupported_in_a_senten
 @pytest.mark.parametrize("environment", ["torch", "article-2024"])
 @pytest.mark.parametrize("kind", ["nobodys", "t5"])
 def test_a_model_that_transformers_does_not_know_is_unsupported_in_a_sentence(
-    assets: Path, tmp_path: Path, environment: str, kind: str
+    made_environment: MakeEnvironment, tmp_path: Path, environment: str, kind: str
 ) -> None:
     (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
 
-    outcome = run_in(
-        made_environment(environment, assets), measure_job("transformers", model_folder=str(tmp_path)), tmp_path
-    )
+    job = measure_job("transformers", model_folder=str(tmp_path))
+    outcome = run_in(made_environment(environment), job, tmp_path)
 
     assert outcome.status == 1
     assert outcome.one("error")["kind"] == "unsupported"
@@ -174,11 +177,11 @@ def test_a_model_that_transformers_does_not_know_is_unsupported_in_a_sentence(
 
 
 def test_a_dtype_that_this_torch_cannot_compute_in_is_unsupported_in_a_sentence(
-    assets: Path, default_model: Model, tmp_path: Path
+    made_environment: MakeEnvironment, default_model: Model, tmp_path: Path
 ) -> None:
     job = measure_job("transformers", model_folder=str(default_model.folder), dtype="float16")
 
-    outcome = run_in(made_environment("article-2024", assets), job, tmp_path)
+    outcome = run_in(made_environment("article-2024"), job, tmp_path)
 
     assert outcome.status == 1
     assert outcome.one("error")["kind"] == "unsupported"

