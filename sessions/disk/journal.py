@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from methods.base.line_reader import LineSplitter
 from sessions.disk.records import SCHEMA_VERSION, AnyRecord, Header, Prepared
 
 NAME: Final = "journal.ndjson"
@@ -128,10 +129,13 @@ class JournalTail:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
-        self._rest = b""
-        self._skipping = False
+        self._lines = LineSplitter(LINE_LIMIT_BYTES)
         self._decoder = msgspec.json.Decoder(AnyRecord)
-        self.rejected = 0
+        self._no_records = 0
+
+    @property
+    def rejected(self) -> int:
+        return self._lines.oversized + self._no_records
 
     @property
     def offset(self) -> int:
@@ -151,24 +155,13 @@ class JournalTail:
         if not chunk:
             return []
         self._offset += len(chunk)
-        lines = (self._rest + chunk).split(b"\n")
-        self._rest = lines.pop()
-        if self._skipping and lines:
-            lines.pop(0)
-            self._skipping = False
-        if len(self._rest) > LINE_LIMIT_BYTES:
-            self._rest, self._skipping = b"", True
-            self.rejected += 1
-        return [record for line in lines if line and (record := self._decode(line)) is not None]
+        return [record for line in self._lines.feed(chunk) if line and (record := self._decode(line)) is not None]
 
     def _decode(self, line: bytes) -> AnyRecord | None:
-        if len(line) > LINE_LIMIT_BYTES:  # whether it came within one read or in several
-            self.rejected += 1
-            return None
         try:
             record: AnyRecord = self._decoder.decode(line)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            self.rejected += 1
+            self._no_records += 1
             return None
         if isinstance(record, Header) and record.schema_version > SCHEMA_VERSION:
             raise NewerJournalError(

@@ -16,10 +16,12 @@ from typing import Final
 
 import msgspec
 
-from sessions.run.wire import LINE_LIMIT_BYTES, PIPE_BYTES, LineReader
+from methods.base.line_reader import PipeReader
+from sessions.run.wire import LINE_LIMIT_BYTES
 
 WARDEN: Final = Path(__file__).with_name("warden.py")
 F_SETPIPE_SZ: Final = 1031
+PIPE_BYTES: Final = 1 << 20  # so that a conductor that sleeps for a while keeps no runner from writing
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -80,8 +82,8 @@ class WardedProcess:
         for descriptor in (lifeline_read, report_write, wire_write):
             os.close(descriptor)
         self.wire_descriptor, self.report_descriptor = wire_read, report_read
-        self._wire = LineReader(wire_read, line_limit)
-        self._report = LineReader(report_read)
+        self._wire = PipeReader(wire_read, line_limit)
+        self._report = PipeReader(report_read, LINE_LIMIT_BYTES)
         self.pid: int | None = None
         self.verdict: Verdict | None = None
 
@@ -91,7 +93,7 @@ class WardedProcess:
 
     @property
     def oversized_lines(self) -> int:
-        return self._wire.rejected
+        return self._wire.oversized
 
     @property
     def wire_ended(self) -> bool:
@@ -99,11 +101,11 @@ class WardedProcess:
 
     def lines(self) -> list[bytes]:
         """Lines of the wire that are there now."""
-        return [] if self._wire.ended else self._wire.read()
+        return self._wire.read()
 
     def look_after(self) -> None:
         """Take in what the warden reports: sets `pid` and, at the end, `verdict` (empty where it was killed)."""
-        for line in () if self._report.ended else self._report.read():
+        for line in self._report.read():
             with contextlib.suppress(ValueError, msgspec.ValidationError):
                 told = json.loads(line)
                 if "pid" in told:

@@ -6,7 +6,6 @@ before (times that run backwards or lie in the future, counts that do not add up
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,8 +24,6 @@ from sessions.disk.records import (
 )
 
 LINE_LIMIT_BYTES: Final = 4 << 20
-READ_BYTES: Final = 1 << 18
-PIPE_BYTES: Final = 1 << 20  # so that a conductor that sleeps for a while keeps no runner from writing
 PHASES: Final = ("import", "load", "warmup", "timed", "evidence", "close")
 INT64_MAX: Final = 2**63 - 1
 DEEPEST: Final = 32  # nesting of what a runner may say freely, so that whoever reads it later cannot run out of stack
@@ -125,44 +122,6 @@ AnyMessage = (
     | ErrorSaid
     | DoneSaid
 )
-
-
-class LineReader:
-    """Whole lines from a non-blocking pipe; memory is bounded by the longest line allowed.
-
-    `rejected` counts what was thrown away: lines over the limit.
-    """
-
-    def __init__(self, descriptor: int, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
-        self._descriptor, self._limit = descriptor, limit_bytes
-        self._rest = b""
-        self._skipping = False
-        self.ended = False
-        self.rejected = 0
-        os.set_blocking(descriptor, False)
-
-    def read(self) -> list[bytes]:
-        """The lines that one read completes; empty where there is nothing whole. `ended` once the writer is gone."""
-        try:
-            chunk = os.read(self._descriptor, READ_BYTES)
-        except BlockingIOError:
-            return []
-        except OSError:
-            chunk = b""
-        if not chunk:
-            self.ended = True
-            return []
-        lines = (self._rest + chunk).split(b"\n")
-        self._rest = lines.pop()
-        if self._skipping and lines:
-            lines.pop(0)
-            self._skipping = False
-        if len(self._rest) > self._limit:
-            self._rest, self._skipping = b"", True
-            self.rejected += 1
-        kept = [line for line in lines if len(line) <= self._limit]
-        self.rejected += len(lines) - len(kept)
-        return kept
 
 
 class WireTranslator:

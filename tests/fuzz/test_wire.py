@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tracemalloc
 from typing import Any, get_args
 
 import msgspec
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 from sessions.disk.journal import LINE_LIMIT_BYTES as JOURNAL_LINE_BYTES
 from sessions.disk.records import AnyRecord, RequestEnded, Tokens
 from sessions.run import wire
-from sessions.run.wire import READ_BYTES, LineReader, WireLieError, WireTranslator
+from sessions.run.wire import WireLieError, WireTranslator
 from tests.fuzz.anything import fields_of
 from tests.fuzz.profile import fuzzed
 
@@ -95,25 +93,3 @@ def test_a_line_that_the_wire_lets_through_fits_into_a_line_of_the_journal(depth
         assert told.rejected == 1
     else:
         assert_fits(record)
-
-
-@given(st.lists(st.integers(1, 3 * READ_BYTES), min_size=1, max_size=12), st.integers(10, 2_000))
-@fuzzed(0.2)
-def test_a_line_without_end_takes_no_more_memory_than_the_longest_allowed(sizes: list[int], limit: int) -> None:
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    reader = LineReader(reading, limit_bytes=limit)
-    try:
-        tracemalloc.start()
-        for size in sizes:
-            left = size
-            while left > 0:
-                with contextlib.suppress(BlockingIOError):
-                    left -= os.write(writing, b"x" * min(left, 65_536))
-                assert reader.read() == []
-            assert tracemalloc.get_traced_memory()[0] < limit + 200_000
-        assert tracemalloc.get_traced_memory()[1] < limit + 4 * READ_BYTES
-    finally:
-        tracemalloc.stop()
-        os.close(reading)
-        os.close(writing)

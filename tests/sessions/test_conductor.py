@@ -13,6 +13,7 @@ import polars as pl
 import psutil
 import pytest
 
+from methods.base.line_reader import READ_BYTES
 from probes.base.clock import boot_id
 from sessions.disk import own_plans
 from sessions.disk.journal import JournalFullError, JournalWriter
@@ -31,7 +32,6 @@ from sessions.disk.session_folder import FRAMES, SessionError, SessionFolder, cr
 from sessions.run.conductor import Conductor
 from sessions.run.launch import launch, missing, resume
 from sessions.run.preparation_run import PREPARATION
-from sessions.run.wire import READ_BYTES
 from sessions.watch.following import Follower
 from tests.sessions.conftest import workplace_in
 from tests.sessions.processes import until

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessions.disk.records import AnyRecord, Loaded, RequestEnded, RequestStarted, Tokens
-from sessions.run.wire import LINE_LIMIT_BYTES, LineReader, WireLieError, WireTranslator
+from sessions.run.wire import WireLieError, WireTranslator
 
 START, NOW = 1_000, 1_000_000
 MAX_TOKENS = 4
@@ -252,71 +251,9 @@ def test_a_changed_conversation_is_believed_passed_over_or_refused(data: st.Data
         assert told.finished_requests == 3
 
 
-def piped(data: bytes, sizes: list[int]) -> tuple[list[bytes], LineReader]:
-    """What a reader makes of bytes that come through a pipe in pieces."""
-    reading, writing = os.pipe()
-    reader = LineReader(reading)
-    lines: list[bytes] = []
-    place = turn = 0
-    while place < len(data):
-        size = sizes[turn % len(sizes)]
-        os.write(writing, data[place : place + size])
-        lines += reader.read()
-        place, turn = place + size, turn + 1
-    os.close(writing)
-    while not reader.ended:
-        lines += reader.read()
-    os.close(reading)
-    return lines, reader
-
-
-@given(st.lists(st.binary(max_size=30), max_size=20), st.lists(st.integers(1, 50), min_size=1, max_size=10))
-@settings(max_examples=100, deadline=None)
-def test_lines_come_whole_however_they_are_cut(parts: list[bytes], sizes: list[int]) -> None:
-    data = b"\n".join(parts)
-    lines, reader = piped(data, sizes)
-    assert lines == data.split(b"\n")[:-1]
-    assert reader.rejected == 0
-
-
-def test_a_line_without_end_is_thrown_away_and_the_next_one_is_read() -> None:
-    long = b"x" * (3 * LINE_LIMIT_BYTES)
-    lines, reader = piped(b"before\n" + long + b"\nafter\n", [60_000])
-    assert lines == [b"before", b"after"]
-    assert reader.rejected >= 1
-
-
-@pytest.mark.parametrize("piece", [7, 1_000, 100_000])
-def test_whether_a_line_is_too_long_does_not_depend_on_how_it_comes(piece: int) -> None:
-    reading, writing = os.pipe()
-    reader = LineReader(reading, limit_bytes=1_000)
-    data = b"x" * 1_000 + b"\n" + b"y" * 1_001 + b"\nafter\n"
-    lines = []
-    for place in range(0, len(data), piece):
-        os.write(writing, data[place : place + piece])
-        lines += reader.read()
-    os.close(writing)
-    os.close(reading)
-    assert lines == [b"x" * 1_000, b"after"]
-    assert reader.rejected == 1
-
-
 def test_what_would_not_fit_into_a_line_of_the_journal_is_passed_over() -> None:
     """Written again, `1e15` takes four times as many characters."""
     told = translator()
     values = b"1e15," * 800_000 + b"1"
     assert told.take(b'{"k":"evidence","t":1500,"evidence":{"a":[' + values + b"]}}", NOW) is None
     assert told.rejected == 1
-
-
-def test_an_empty_pipe_gives_no_lines_and_is_not_at_its_end() -> None:
-    reading, writing = os.pipe()
-    reader = LineReader(reading)
-    assert (reader.read(), reader.ended) == ([], False)
-    os.write(writing, b"half a li")
-    assert reader.read() == []
-    os.write(writing, b"ne\n")
-    assert reader.read() == [b"half a line"]
-    os.close(writing)
-    assert (reader.read(), reader.ended) == ([], True)
-    os.close(reading)
