@@ -39,7 +39,7 @@ PROCESS_LIMIT_S = 900
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ProcessResult:
     """One process: its median tokens/s over the timed requests, and its last greedy ids."""
 
     tokens_per_second: float
@@ -63,7 +63,7 @@ class Agreement:
         return self.same_ids and abs(self.ratio - 1) <= TOLERANCE
 
 
-def bare_sample(interpreter: Interpreter, settings: Mapping[str, object], folder: Path) -> Sample:
+def bare_process(interpreter: Interpreter, settings: Mapping[str, object], folder: Path) -> ProcessResult:
     """A process of the bare script."""
     file = folder / "settings.json"
     file.write_text(json.dumps(settings))
@@ -77,10 +77,12 @@ def bare_sample(interpreter: Interpreter, settings: Mapping[str, object], folder
     if answer.returncode:
         raise SystemExit(f"The bare script failed:\n{answer.stderr.decode(errors='replace')}")
     told = json.loads(answer.stdout.splitlines()[-1])
-    return Sample(statistics.median(told["tokens_per_second"]), tuple(told["ids"]))
+    return ProcessResult(statistics.median(told["tokens_per_second"]), tuple(told["ids"]))
 
 
-def runner_sample(interpreter: Interpreter, method: Method, settings: Mapping[str, object], folder: Path) -> Sample:
+def runner_process(
+    interpreter: Interpreter, method: Method, settings: Mapping[str, object], folder: Path
+) -> ProcessResult:
     """A process of Kasoku's runner; tokens/s from the times on its wire."""
     warmups, requests = int(str(settings["warmups"])), int(str(settings["requests"]))
     job = {
@@ -123,7 +125,7 @@ def runner_sample(interpreter: Interpreter, method: Method, settings: Mapping[st
             ids[message["request"]] += message["ids"]
     timed = range(warmups, warmups + requests)
     speeds = [len(times[number]) / (times[number][-1] - begun[number]) * 1e9 for number in timed]
-    return Sample(statistics.median(speeds), tuple(ids[timed[-1]]))
+    return ProcessResult(statistics.median(speeds), tuple(ids[timed[-1]]))
 
 
 def environ_of(interpreter: Interpreter, folder: Path) -> dict[str, str]:
@@ -142,14 +144,14 @@ def compare(
     interpreter: Interpreter, method: Method, settings: Mapping[str, object], processes: int, folder: Path
 ) -> Agreement:
     """Alternate: runner, bare, bare, runner, … so that a drift of the machine falls on both sides."""
-    bare: list[Sample] = []
-    runner: list[Sample] = []
+    bare: list[ProcessResult] = []
+    runner: list[ProcessResult] = []
     for number in range(processes):
         for side in ("runner", "bare") if number % 2 == 0 else ("bare", "runner"):
             if side == "bare":
-                bare.append(bare_sample(interpreter, {**settings, "method": method.name}, folder))
+                bare.append(bare_process(interpreter, {**settings, "method": method.name}, folder))
             else:
-                runner.append(runner_sample(interpreter, method, settings, folder))
+                runner.append(runner_process(interpreter, method, settings, folder))
             done = (bare if side == "bare" else runner)[-1]
             print(f"  {method.name} {number + 1}/{processes} {side}: {done.tokens_per_second:.2f}", file=sys.stderr)
     medians = [statistics.median(sample.tokens_per_second for sample in side) for side in (bare, runner)]

@@ -49,11 +49,11 @@ class Lens:
 
     tool: str
     note: str
-    quote: Callable[[Sample], tuple[Quantity, ...]]
+    quote: Callable[[RequestTimes], tuple[Quantity, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class RequestTimes:
     """The timed requests of a method, a value each: seconds, tokens; `gaps` are all inter-token latencies in seconds.
 
     `first` counts the tokens that came with the first, `wall` is in seconds.
@@ -82,18 +82,18 @@ def quote(tool: str, runs: pl.DataFrame, requests: pl.DataFrame, tokens: pl.Data
         raise LensError("No timed request of this session ended well, so there is nothing to quote.")
     quotations = []
     for method in timed["method"].unique(maintain_order=True):
-        sample = _sample(timed.filter(pl.col("method") == method), tokens)
-        quotations.append(Quotation(method, len(sample.e2e), LENSES[tool].quote(sample)))
+        times = _request_times(timed.filter(pl.col("method") == method), tokens)
+        quotations.append(Quotation(method, len(times.e2e), LENSES[tool].quote(times)))
     return quotations
 
 
-def _sample(timed: pl.DataFrame, tokens: pl.DataFrame) -> Sample:
+def _request_times(timed: pl.DataFrame, tokens: pl.DataFrame) -> RequestTimes:
     own = tokens.join(timed.select(REQUEST_KEY), on=REQUEST_KEY, how="semi")
     first = own.group_by(REQUEST_KEY).agg((pl.col("t_ns") == pl.col("t_ns").min()).sum().alias("first"))
     joined = timed.join(first, on=REQUEST_KEY, how="left", maintain_order="left")
     gaps = inter_token_latencies(own.lazy()).select("itl_s").drop_nulls().collect()["itl_s"]
     walls = timed.group_by("block").agg((pl.col("end_ns").max() - pl.col("start_ns").min()).alias("wall"))["wall"]
-    return Sample(
+    return RequestTimes(
         ttft=_values(joined["ttft_s"]),
         e2e=_values(joined["e2e_s"]),
         prompt=_values(joined["prompt_tokens"]),
@@ -119,54 +119,54 @@ def _spread(name: str, unit: str, formula: str, values: Values, scale: float = 1
     )
 
 
-def _vllm(sample: Sample) -> tuple[Quantity, ...]:
+def _vllm(times: RequestTimes) -> tuple[Quantity, ...]:
     return (
-        Quantity("request throughput", len(sample.e2e) / sample.wall, "req/s", "requests ÷ wall"),
-        Quantity("output token throughput", float(sample.output.sum()) / sample.wall, "tok/s", "Σ N ÷ wall"),
+        Quantity("request throughput", len(times.e2e) / times.wall, "req/s", "requests ÷ wall"),
+        Quantity("output token throughput", float(times.output.sum()) / times.wall, "tok/s", "Σ N ÷ wall"),
         Quantity(
             "total token throughput",
-            float((sample.prompt + sample.output).sum()) / sample.wall,
+            float((times.prompt + times.output).sum()) / times.wall,
             "tok/s",
             "Σ (P + N) ÷ wall",
         ),
-        *_spread("TTFT", "ms", "t_1 − t_0", sample.ttft, 1e3),
-        *_spread("TPOT", "ms", "(E2E − TTFT) ÷ (N − 1)", sample.per_token_after_first(), 1e3),
-        *_spread("ITL", "ms", "all gaps t_{i+1} − t_i", sample.gaps, 1e3),
-        *_spread("E2EL", "ms", "t_N − t_0", sample.e2e, 1e3),
+        *_spread("TTFT", "ms", "t_1 − t_0", times.ttft, 1e3),
+        *_spread("TPOT", "ms", "(E2E − TTFT) ÷ (N − 1)", times.per_token_after_first(), 1e3),
+        *_spread("ITL", "ms", "all gaps t_{i+1} − t_i", times.gaps, 1e3),
+        *_spread("E2EL", "ms", "t_N − t_0", times.e2e, 1e3),
     )
 
 
-def _guidellm(sample: Sample) -> tuple[Quantity, ...]:
+def _guidellm(times: RequestTimes) -> tuple[Quantity, ...]:
     return (
-        Quantity("requests per second", len(sample.e2e) / sample.wall, "req/s", "requests ÷ wall"),
-        *_spread("output tokens per second", "tok/s", "N ÷ E2E of a request", sample.output / sample.e2e),
-        *_spread("request latency", "s", "t_N − t_0", sample.e2e),
-        *_spread("TTFT", "ms", "t_1 − t_0", sample.ttft, 1e3),
-        *_spread("ITL", "ms", "(E2E − TTFT) ÷ (N − 1)", sample.per_token_after_first(), 1e3),
-        *_spread("TPOT", "ms", "E2E ÷ N, prefill included", sample.e2e / sample.output, 1e3),
+        Quantity("requests per second", len(times.e2e) / times.wall, "req/s", "requests ÷ wall"),
+        *_spread("output tokens per second", "tok/s", "N ÷ E2E of a request", times.output / times.e2e),
+        *_spread("request latency", "s", "t_N − t_0", times.e2e),
+        *_spread("TTFT", "ms", "t_1 − t_0", times.ttft, 1e3),
+        *_spread("ITL", "ms", "(E2E − TTFT) ÷ (N − 1)", times.per_token_after_first(), 1e3),
+        *_spread("TPOT", "ms", "E2E ÷ N, prefill included", times.e2e / times.output, 1e3),
     )
 
 
-def _aiperf(sample: Sample) -> tuple[Quantity, ...]:
-    several = sample.output > sample.first
-    itl = (sample.e2e - sample.ttft)[several] / (sample.output - sample.first)[several]
+def _aiperf(times: RequestTimes) -> tuple[Quantity, ...]:
+    several = times.output > times.first
+    itl = (times.e2e - times.ttft)[several] / (times.output - times.first)[several]
     formula = "(E2E − TTFT) ÷ (N − tokens of the first chunk)"
     return (
-        Quantity("request throughput", len(sample.e2e) / sample.wall, "req/s", "requests ÷ wall"),
-        Quantity("output token throughput", float(sample.output.sum()) / sample.wall, "tok/s", "Σ N ÷ wall"),
+        Quantity("request throughput", len(times.e2e) / times.wall, "req/s", "requests ÷ wall"),
+        Quantity("output token throughput", float(times.output.sum()) / times.wall, "tok/s", "Σ N ÷ wall"),
         *_spread("output token throughput per user", "tok/s/user", "1 ÷ ITL", 1 / itl[itl > 0]),
         *_spread("inter token latency", "ms", formula, itl, 1e3),
-        *_spread("time to first token", "ms", "t_1 − t_0", sample.ttft, 1e3),
-        *_spread("request latency", "ms", "t_N − t_0", sample.e2e, 1e3),
+        *_spread("time to first token", "ms", "t_1 − t_0", times.ttft, 1e3),
+        *_spread("request latency", "ms", "t_N − t_0", times.e2e, 1e3),
     )
 
 
-def _llama_bench(sample: Sample) -> tuple[Quantity, ...]:
-    prefill, decode = sample.prompt / sample.ttft, 1 / sample.per_token_after_first()
+def _llama_bench(times: RequestTimes) -> tuple[Quantity, ...]:
+    prefill, decode = times.prompt / times.ttft, 1 / times.per_token_after_first()
     return (
-        Quantity("n_prompt", float(sample.prompt.mean()), "tokens", "mean P"),
-        *_repeated("pp", "P ÷ TTFT", prefill[sample.prompt > 0]),
-        Quantity("n_gen", float(sample.output.mean()) - 1, "tokens", "mean N − 1"),
+        Quantity("n_prompt", float(times.prompt.mean()), "tokens", "mean P"),
+        *_repeated("pp", "P ÷ TTFT", prefill[times.prompt > 0]),
+        Quantity("n_gen", float(times.output.mean()) - 1, "tokens", "mean N − 1"),
         *_repeated("tg", "(N − 1) ÷ (t_N − t_1)", decode),
     )
 
@@ -180,10 +180,10 @@ def _repeated(name: str, formula: str, rates: Values) -> tuple[Quantity, ...]:
     )
 
 
-def _optimum(sample: Sample) -> tuple[Quantity, ...]:
-    prefill, generate = float(sample.ttft.mean()), float(sample.e2e.mean())
+def _optimum(times: RequestTimes) -> tuple[Quantity, ...]:
+    prefill, generate = float(times.ttft.mean()), float(times.e2e.mean())
     decode = generate - prefill
-    tokens = float(sample.output.mean()) - 1
+    tokens = float(times.output.mean()) - 1
     return (
         Quantity("prefill.latency", prefill, "s", "mean TTFT"),
         Quantity("prefill.throughput", 1 / prefill if prefill > 0 else None, "samples/s", "batch ÷ prefill.latency"),

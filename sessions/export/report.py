@@ -25,7 +25,7 @@ CURVES = (("GPU power, W", "gpu", "power_w"), ("SM clock, MHz", "gpu", "sm_clock
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class PlotImage:
     """`svg` is a whole SVG document."""
 
     title: str
@@ -42,7 +42,7 @@ class ReportedSession:
     prompt_tokens: int | None
     versions: Mapping[str, Mapping[str, str]]
     failures: tuple[tuple[str, int, str, str], ...]  # method, block, status, sentence
-    plots: tuple[Plot, ...]
+    plots: tuple[PlotImage, ...]
     splits: tuple[Split, ...]
     bandwidth: Mapping[str, Any]
 
@@ -53,7 +53,7 @@ class Report:
 
     comparison: Comparison
     label: Mapping[tuple[str, str], str]
-    plots: tuple[Plot, ...]
+    plots: tuple[PlotImage, ...]
     sessions: tuple[ReportedSession, ...]
 
 
@@ -83,7 +83,7 @@ def make_report(store: Store, sessions: Sequence[str]) -> Report:
         ("Tokens/s of each request", rates_plot(rates)),
         ("Tokens/s in the order of the requests", order_plot(rates)),
     ]
-    return Report(comparison, label, tuple(Plot(title, svg) for title, svg in plots if svg), tuple(reported))
+    return Report(comparison, label, tuple(PlotImage(title, svg) for title, svg in plots if svg), tuple(reported))
 
 
 def command_of(plan: Plan) -> str:
@@ -169,7 +169,7 @@ def _versions(text: object) -> dict[str, str]:
     return {str(name): str(version) for name, version in value.items()} if isinstance(value, dict) else {}
 
 
-def _curves(frames: Mapping[str, pl.DataFrame]) -> tuple[Plot, ...]:
+def _curves(frames: Mapping[str, pl.DataFrame]) -> tuple[PlotImage, ...]:
     if not frames or frames["runs"].is_empty():
         return ()
     begun: Any = frames["runs"]["started_ns"].min()
@@ -182,5 +182,5 @@ def _curves(frames: Mapping[str, pl.DataFrame]) -> tuple[Plot, ...]:
             own = rows.filter(pl.col("source") == name, pl.col("t_ns") >= begun).sort("t_ns")
             svg = curve_plot(title, ((own["t_ns"] - begun) / 1e9).to_list(), own["value"].to_list())
             if svg:
-                plots.append(Plot(f"{title} ({name})", svg))
+                plots.append(PlotImage(f"{title} ({name})", svg))
     return tuple(plots)

@@ -22,11 +22,11 @@ from sessions.disk.listing import Listed
 from sessions.disk.session_folder import SessionError
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.comparison_table import ComparisonTable, Differences
-from tui.widgets.distribution import Distribution, Sample
+from tui.widgets.distribution import Distribution, NamedValues
 from tui.widgets.greedy_splits import GreedySplits, SplitShown
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot, Series, series_style
-from tui.widgets.row_list import Cell, Column, RowList
+from tui.widgets.row_list import Cell, ListColumn, RowList
 from tui.words import figures
 from tui.words.terminal_text import one_line
 
@@ -115,9 +115,9 @@ class CompareScreen(WorkbenchScreen):
         with Horizontal(id="halves"):
             with Vertical(id="choose"):
                 yield Input(placeholder="/ to filter", id="pick-filter", compact=True)
-                columns: list[Column[Pick]] = [
-                    Column("method", 18, lambda pick: one_line(pick.method, 60), grow=1),
-                    Column("session", 11, _session_cell, grow=1),
+                columns: list[ListColumn[Pick]] = [
+                    ListColumn("method", 18, lambda pick: one_line(pick.method, 60), grow=1),
+                    ListColumn("session", 11, _session_cell, grow=1),
                 ]
                 yield RowList(columns, lambda pick: pick.key, markable=True, empty="Reading the sessions…", id="picks")
             with VerticalScroll(id="shown"):
@@ -300,7 +300,7 @@ class CompareScreen(WorkbenchScreen):
         }
         keys = [(one.session, one.method) for one in series]
         self.query_one("#distribution", Distribution).show_samples(
-            [Sample(names[key], one.tok_s, styles[key]) for key, one in zip(keys, series, strict=True)]
+            [NamedValues(names[key], one.tok_s, styles[key]) for key, one in zip(keys, series, strict=True)]
         )
         self.query_one("#over-time", Plot).show_series(
             [

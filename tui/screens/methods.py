@@ -20,7 +20,7 @@ from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.facts import Facts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.live_text import LiveText
-from tui.widgets.row_list import Cell, Column, RowList
+from tui.widgets.row_list import Cell, ListColumn, RowList
 from tui.words import figures
 from tui.words.fact import Fact
 from tui.words.terminal_text import one_line, plain
@@ -87,12 +87,12 @@ class MethodsScreen(WorkbenchScreen):
     def compose(self) -> ComposeResult:
         with TabbedContent(initial="methods"):
             with TabPane("methods", id="methods"), Container(classes="list-pane"):
-                columns: list[Column[Choice]] = [
-                    Column(
+                columns: list[ListColumn[Choice]] = [
+                    ListColumn(
                         "method", 22, lambda choice: choice.method.name, grow=1, sort=lambda choice: choice.method.name
                     ),
-                    Column("here", 12, _here_cell),
-                    Column("differs in, or why not here", 16, _differs_cell, grow=4),
+                    ListColumn("here", 12, _here_cell),
+                    ListColumn("differs in, or why not here", 16, _differs_cell, grow=4),
                 ]
                 yield RowList(
                     columns, lambda choice: choice.method.name, empty="Reading the catalogue…", id="method-list"
@@ -100,12 +100,12 @@ class MethodsScreen(WorkbenchScreen):
                 with VerticalScroll(classes="detail"):
                     yield Facts(id="method-facts")
             with TabPane("environments", id="environments"), Container():
-                rows: list[Column[Listed]] = [
-                    Column("environment", 18, lambda row: one_line(row.name, 40), sort=lambda row: row.name),
-                    Column("state", 11, lambda row: (row.state, STATE_STYLES.get(row.state, "bad"))),
-                    Column("Python", 8, lambda row: row.python_version or figures.UNKNOWN, need=60),
-                    Column("size", 8, lambda row: figures.size(row.size_bytes), right=True, need=60),
-                    Column("for", 16, lambda row: (one_line(row.purpose, 200), "dim"), grow=1),
+                rows: list[ListColumn[Listed]] = [
+                    ListColumn("environment", 18, lambda row: one_line(row.name, 40), sort=lambda row: row.name),
+                    ListColumn("state", 11, lambda row: (row.state, STATE_STYLES.get(row.state, "bad"))),
+                    ListColumn("Python", 8, lambda row: row.python_version or figures.UNKNOWN, need=60),
+                    ListColumn("size", 8, lambda row: figures.size(row.size_bytes), right=True, need=60),
+                    ListColumn("for", 16, lambda row: (one_line(row.purpose, 200), "dim"), grow=1),
                 ]
                 yield RowList(rows, _environment_key, empty="Reading the environments…", id="environment-list")
                 with VerticalScroll(id="environment-facts", can_focus=False):

@@ -18,7 +18,7 @@ from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.facts import Facts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot, Series, series_style
-from tui.widgets.row_list import Cell, Column, RowList
+from tui.widgets.row_list import Cell, ListColumn, RowList
 from tui.words import figures
 from tui.words.fact import Fact
 from tui.words.terminal_text import one_line
@@ -62,26 +62,28 @@ class SessionScreen(WorkbenchScreen):
             with TabPane("overview", id="overview"), VerticalScroll(id="overview-scroll"):
                 yield Facts([Fact("", "Reading the session…", "dim")], id="overview-facts")
             with TabPane("runs", id="runs"), Container(classes="list-pane"):
-                runs: list[Column[dict[str, Any]]] = [
-                    Column("method", 16, lambda run: one_line(run["method"], 60), grow=1),
-                    Column("block", 5, lambda run: str(run["block"] + 1), right=True, sort=lambda run: run["block"]),
-                    Column("status", 11, _status_cell, sort=lambda run: run["status"]),
-                    Column("load", 7, lambda run: figures.duration(run["load_s"]), right=True),
-                    Column("in effect", 9, _effect_cell),
+                runs: list[ListColumn[dict[str, Any]]] = [
+                    ListColumn("method", 16, lambda run: one_line(run["method"], 60), grow=1),
+                    ListColumn(
+                        "block", 5, lambda run: str(run["block"] + 1), right=True, sort=lambda run: run["block"]
+                    ),
+                    ListColumn("status", 11, _status_cell, sort=lambda run: run["status"]),
+                    ListColumn("load", 7, lambda run: figures.duration(run["load_s"]), right=True),
+                    ListColumn("in effect", 9, _effect_cell),
                 ]
                 yield RowList(runs, _run_key, empty="There are no runs.", id="run-list")
                 with VerticalScroll(classes="detail"):
                     yield Facts(id="run-facts")
             with TabPane("requests", id="requests"), Container(classes="list-pane"):
-                requests: list[Column[dict[str, Any]]] = [
-                    Column(
+                requests: list[ListColumn[dict[str, Any]]] = [
+                    ListColumn(
                         "method", 14, lambda row: one_line(row["method"], 60), grow=1, sort=lambda row: row["method"]
                     ),
-                    Column("request", 7, _request_cell, right=True, sort=lambda row: row["request"]),
-                    Column("tok/s", 7, lambda row: figures.rate(row["e2e_tok_s"]), right=True, sort=_e2e),
-                    Column("TTFT", 7, lambda row: figures.duration(row["ttft_s"]), right=True, sort=_ttft),
-                    Column("tokens", 6, lambda row: str(row["output_tokens"]), right=True),
-                    Column("end", 6, lambda row: str(row["finish_reason"] or figures.UNKNOWN), need=60),
+                    ListColumn("request", 7, _request_cell, right=True, sort=lambda row: row["request"]),
+                    ListColumn("tok/s", 7, lambda row: figures.rate(row["e2e_tok_s"]), right=True, sort=_e2e),
+                    ListColumn("TTFT", 7, lambda row: figures.duration(row["ttft_s"]), right=True, sort=_ttft),
+                    ListColumn("tokens", 6, lambda row: str(row["output_tokens"]), right=True),
+                    ListColumn("end", 6, lambda row: str(row["finish_reason"] or figures.UNKNOWN), need=60),
                 ]
                 yield RowList(requests, _request_key, empty="There are no requests.", id="request-list")
                 with VerticalScroll(classes="detail"):

@@ -21,7 +21,7 @@ from sessions.disk.session_folder import SessionError
 from tui.screens.ask import AskText, Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.row_list import Cell, Column, RowList
+from tui.widgets.row_list import Cell, ListColumn, RowList
 from tui.words import figures
 from tui.words.terminal_text import one_line
 
@@ -71,21 +71,25 @@ class SessionsScreen(WorkbenchScreen):
             yield Static(Content("sessions"))
             yield Input(placeholder="/ to filter by name, tag, model…", id="filter", compact=True)
             yield Static("", id="count", markup=False)
-        columns: list[Column[Listed]] = [
-            Column("when", 16, _when, sort=lambda row: row.created_ns or None),
-            Column("name", 10, _name, grow=3, sort=lambda row: row.name.lower() or None),
-            Column(
+        columns: list[ListColumn[Listed]] = [
+            ListColumn("when", 16, _when, sort=lambda row: row.created_ns or None),
+            ListColumn("name", 10, _name, grow=3, sort=lambda row: row.name.lower() or None),
+            ListColumn(
                 "status", 11, lambda row: (row.status, STATUS_STYLES.get(row.status, "")), sort=lambda row: row.status
             ),
-            Column("model", 14, lambda row: one_line(row.model, 60), grow=1, need=84, sort=lambda row: row.model),
-            Column("#", 2, lambda row: str(len(row.methods)), right=True, sort=lambda row: len(row.methods)),
-            Column("device", 6, lambda row: one_line(row.device, 12), need=132, sort=lambda row: row.device),
-            Column("requests", 8, lambda row: str(row.requests), right=True, need=132, sort=lambda row: row.requests),
-            Column("blocks", 6, lambda row: str(row.blocks), right=True, need=132, sort=lambda row: row.blocks),
-            Column(
+            ListColumn("model", 14, lambda row: one_line(row.model, 60), grow=1, need=84, sort=lambda row: row.model),
+            ListColumn("#", 2, lambda row: str(len(row.methods)), right=True, sort=lambda row: len(row.methods)),
+            ListColumn("device", 6, lambda row: one_line(row.device, 12), need=132, sort=lambda row: row.device),
+            ListColumn(
+                "requests", 8, lambda row: str(row.requests), right=True, need=132, sort=lambda row: row.requests
+            ),
+            ListColumn("blocks", 6, lambda row: str(row.blocks), right=True, need=132, sort=lambda row: row.blocks),
+            ListColumn(
                 "fastest", 15, lambda row: one_line(row.best, 40), grow=2, need=74, sort=lambda row: row.best or None
             ),
-            Column("tok/s", 7, lambda row: figures.rate(row.best_tok_s), right=True, sort=lambda row: row.best_tok_s),
+            ListColumn(
+                "tok/s", 7, lambda row: figures.rate(row.best_tok_s), right=True, sort=lambda row: row.best_tok_s
+            ),
         ]
         yield RowList(columns, lambda row: row.id, markable=True, empty="Reading the sessions…", id="sessions")
         yield Static("", id="below", markup=False)

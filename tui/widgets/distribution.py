@@ -17,7 +17,7 @@ NAME_MOST = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class NamedValues:
     """The values of one sample, in the unit of the axis."""
 
     name: str
@@ -35,9 +35,9 @@ class Distribution(DrawnLines):
     def __init__(self, title: str, unit: str, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._title, self._unit = title, unit
-        self._samples: Sequence[Sample] = ()
+        self._samples: Sequence[NamedValues] = ()
 
-    def show_samples(self, samples: Sequence[Sample]) -> None:
+    def show_samples(self, samples: Sequence[NamedValues]) -> None:
         self._samples = samples
         self.refresh(layout=True)
         self.show()

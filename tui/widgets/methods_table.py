@@ -27,7 +27,7 @@ NAME_MOST, NAME_LEAST, SPARK_LEAST = 28, 14, 6
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class LiveColumn:
     title: str
     width: int
     need: int  # the smallest width of the table at which the column is there
@@ -36,16 +36,16 @@ class Column:
 
 
 COLUMNS = (
-    Column("tok/s now", 9, 76, lambda row: figures.rate(row.tok_s_now)),
-    Column("mean ±95 %", 14, 0, lambda row: figures.rate_with_interval(row.tok_s_mean, row.tok_s_interval)),
-    Column("× ref", 5, 0, lambda row: figures.ratio(row.ratio)),
-    Column("TTFT", 7, 56, lambda row: figures.duration(row.ttft_s)),
-    Column("VRAM", 8, 90, lambda row: figures.size(row.peak_vram_bytes), on="gpu"),
-    Column("RSS", 8, 132, lambda row: figures.size(row.peak_rss_bytes), on="gpu"),
-    Column("RSS", 8, 90, lambda row: figures.size(row.peak_rss_bytes), on="cpu"),
-    Column("J/tok", 6, 90, lambda row: figures.joules_per_token(row.energy_j_per_token), on="gpu"),
-    Column("load", 6, 132, lambda row: figures.duration(row.load_s)),
-    Column("requests", 9, 112, lambda row: f"{row.requests_done}/{row.requests}"),
+    LiveColumn("tok/s now", 9, 76, lambda row: figures.rate(row.tok_s_now)),
+    LiveColumn("mean ±95 %", 14, 0, lambda row: figures.rate_with_interval(row.tok_s_mean, row.tok_s_interval)),
+    LiveColumn("× ref", 5, 0, lambda row: figures.ratio(row.ratio)),
+    LiveColumn("TTFT", 7, 56, lambda row: figures.duration(row.ttft_s)),
+    LiveColumn("VRAM", 8, 90, lambda row: figures.size(row.peak_vram_bytes), on="gpu"),
+    LiveColumn("RSS", 8, 132, lambda row: figures.size(row.peak_rss_bytes), on="gpu"),
+    LiveColumn("RSS", 8, 90, lambda row: figures.size(row.peak_rss_bytes), on="cpu"),
+    LiveColumn("J/tok", 6, 90, lambda row: figures.joules_per_token(row.energy_j_per_token), on="gpu"),
+    LiveColumn("load", 6, 132, lambda row: figures.duration(row.load_s)),
+    LiveColumn("requests", 9, 112, lambda row: f"{row.requests_done}/{row.requests}"),
 )
 
 
@@ -78,7 +78,7 @@ class MethodsTable(DrawnLines):
         head.append(("  in effect", "dim"))
         return [head] + [self._row(row, row.name == current, columns, name_width, rest) for row in rows]
 
-    def _row(self, row: MethodLive, runs: bool, columns: list[Column], name_width: int, rest: int) -> list[Piece]:
+    def _row(self, row: MethodLive, runs: bool, columns: list[LiveColumn], name_width: int, rest: int) -> list[Piece]:
         mark, style = RUNNING if runs else STATE_MARKS.get(row.state, ("·", "dim"))
         line: list[Piece] = [(mark + " ", style), (fit(row.name, name_width), "strong" if runs else "")]
         for column in columns:

@@ -26,7 +26,7 @@ STYLES = ("dim", "good", "warning", "bad", "accent", "strong", "head", "cursor",
 
 
 @dataclass(frozen=True, slots=True)
-class Column(Generic[T]):
+class ListColumn(Generic[T]):
     """A column: `width` cells, or where `grow` is given at least that and a share of what is left over.
 
     It is dropped where the list is narrower than `need`. `sort` makes it one that can be sorted by; None sorts last.
@@ -116,7 +116,7 @@ class RowList(ScrollView, Generic[T], can_focus=True):
 
     def __init__(
         self,
-        columns: Sequence[Column[T]],
+        columns: Sequence[ListColumn[T]],
         key: Callable[[T], str],
         *,
         markable: bool = False,
@@ -284,7 +284,7 @@ class RowList(ScrollView, Generic[T], can_focus=True):
             self._drawn_styles[name] = style
         return style
 
-    def _widths(self, width: int) -> list[tuple[Column[T], int]]:
+    def _widths(self, width: int) -> list[tuple[ListColumn[T], int]]:
         columns = [column for column in self._columns if width >= column.need]
         left = width - sum(column.width + 2 for column in columns) - (4 if self._markable else 0)
         shares = sum(column.grow for column in columns)

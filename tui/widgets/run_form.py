@@ -21,7 +21,7 @@ from textual.worker import get_current_worker
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.planning.presets import PRESETS
 from tui.widgets.field import ChoiceField, TextField
-from tui.widgets.row_list import Cell, Column, RowList
+from tui.widgets.row_list import Cell, ListColumn, RowList
 from tui.widgets.workbench_app import WorkbenchApp
 from tui.words import figures
 from tui.words.terminal_text import plain
@@ -130,9 +130,9 @@ class RunForm(Widget):
     def compose(self) -> ComposeResult:
         with Widget(id="halves"):
             with Vertical(id="choose"):
-                columns: list[Column[Choice]] = [
-                    Column("method", 28, _name_cell, grow=1),
-                    Column("what it is, or why it cannot run here", 20, _summary_cell, grow=9),
+                columns: list[ListColumn[Choice]] = [
+                    ListColumn("method", 28, _name_cell, grow=1),
+                    ListColumn("what it is, or why it cannot run here", 20, _summary_cell, grow=9),
                 ]
                 yield RowList(
                     columns,
