@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = tuple[bool, str]
+CheckResult = tuple[bool, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,48 +23,48 @@ class Condition:
 
     fact: str
     expects: Literal["names", "name", "count"]
-    judge: Callable[..., Verdict]
+    judge: Callable[..., CheckResult]
 
 
-def _ran_any(ops: Sequence[str], parts: Sequence[str]) -> Verdict:
+def _ran_any(ops: Sequence[str], parts: Sequence[str]) -> CheckResult:
     seen = [op for op in ops if any(part in op for part in parts)]
     if seen:
         return True, f"{', '.join(seen)} ran in the profiled step"
     return False, f"no {' or '.join(parts)} ran in the profiled step, but {', '.join(ops) or 'no attention op at all'}"
 
 
-def _ran_none(ops: Sequence[str], parts: Sequence[str]) -> Verdict:
+def _ran_none(ops: Sequence[str], parts: Sequence[str]) -> CheckResult:
     seen = [op for op in ops if any(part in op for part in parts)]
     if seen:
         return False, f"{', '.join(seen)} ran in the profiled step"
     return True, f"no {' or '.join(parts)} ran"
 
 
-def _attention_is(actual: str, wanted: str) -> Verdict:
+def _attention_is(actual: str, wanted: str) -> CheckResult:
     if actual == wanted:
         return True, f"attention resolved to {actual}"
     return False, f"attention resolved to {actual}, not {wanted}"
 
 
-def _attention_is_not(actual: str, unwanted: str) -> Verdict:
+def _attention_is_not(actual: str, unwanted: str) -> CheckResult:
     return actual != unwanted, f"attention resolved to {actual}"
 
 
-def _cache_is(actual: str, wanted: str) -> Verdict:
+def _cache_is(actual: str, wanted: str) -> CheckResult:
     return actual == wanted, f"the cache was {actual}" + ("" if actual == wanted else f", not {wanted}")
 
 
-def _wrapper_is(actual: str, wanted: str) -> Verdict:
+def _wrapper_is(actual: str, wanted: str) -> CheckResult:
     if actual == wanted:
         return True, f"the model was wrapped in {actual}"
     return False, f"the model was not wrapped in {wanted}" + (f", but in {actual}" if actual else "")
 
 
-def _at_least(one: str, many: str, verb: str) -> Callable[[int, int], Verdict]:
+def _at_least(one: str, many: str, verb: str) -> Callable[[int, int], CheckResult]:
     return lambda actual, bound: (actual >= bound, _counted(actual, one, many, verb))
 
 
-def _at_most(one: str, many: str, verb: str) -> Callable[[int, int], Verdict]:
+def _at_most(one: str, many: str, verb: str) -> Callable[[int, int], CheckResult]:
     return lambda actual, bound: (actual <= bound, _counted(actual, one, many, verb))
 
 

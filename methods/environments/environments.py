@@ -28,9 +28,9 @@ from methods.jobs.runner_job import JobError, run_job
 __all__ = [
     "CreationError",
     "EnvironmentProblemError",
+    "EnvironmentRow",
     "EnvironmentSpec",
     "Interpreter",
-    "Listed",
     "Unavailable",
     "create",
     "listed",
@@ -48,7 +48,7 @@ class EnvironmentProblemError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class EnvironmentRow:
     """An environment as `kasoku env list` shows it. `versions` are those of what it was asked for, by name."""
 
     name: str
@@ -199,10 +199,10 @@ def remove(name: str, home: Path, config_folder: Path, report: Report = silent) 
     return gone
 
 
-def listed(home: Path, config_folder: Path) -> list[Listed]:
+def listed(home: Path, config_folder: Path) -> list[EnvironmentRow]:
     """Every environment that is described, and every one that was made, usable or not."""
     specs = load_specs(config_folder)
-    rows: list[Listed] = []
+    rows: list[EnvironmentRow] = []
     for name, spec in specs.by_name.items():
         found = resolve(name, home, config_folder)
         made = managed.managed(home, name)
@@ -210,7 +210,7 @@ def listed(home: Path, config_folder: Path) -> list[Listed]:
             manifest = each.manifest
             state: State = "broken" if each.fault else "ready" if manifest.spec_digest == spec.digest else "outdated"
             rows.append(
-                Listed(
+                EnvironmentRow(
                     name,
                     spec.purpose,
                     state,
@@ -227,16 +227,20 @@ def listed(home: Path, config_folder: Path) -> list[Listed]:
         if isinstance(found, Interpreter) and found.source != "managed":
             first: State = "configured" if found.source == "configured" else "own"
             versions = _asked_for(spec, found.versions)
-            rows.append(Listed(name, spec.purpose, first, "", found.python, None, None, None, None, None, versions))
+            rows.append(
+                EnvironmentRow(name, spec.purpose, first, "", found.python, None, None, None, None, None, versions)
+            )
         elif isinstance(found, Unavailable) and (spec.interpreter is not None or not made):
             state = "absent" if spec.interpreter is None else "broken"
             rows.append(
-                Listed(name, spec.purpose, state, found.reason, spec.interpreter, None, None, None, None, None, {})
+                EnvironmentRow(
+                    name, spec.purpose, state, found.reason, spec.interpreter, None, None, None, None, None, {}
+                )
             )
     for leftover in whole_folder.leftovers(home / ENVIRONMENTS):
         meant_for = whole_folder.meant_for(leftover).rpartition("-")[0]
         reason = "it is being made, or was interrupted; creating one removes what is left of it"
-        rows.append(Listed(meant_for, "", "incomplete", reason, None, None, None, leftover, None, None, {}))
+        rows.append(EnvironmentRow(meant_for, "", "incomplete", reason, None, None, None, leftover, None, None, {}))
     return rows
 
 

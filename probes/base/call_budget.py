@@ -7,7 +7,7 @@ from typing import Final
 SHARE: Final = 0.0003
 
 
-class Pace:
+class CallBudget:
     """Keeps a costly reading to at most `share` of the time: one that took c is not due again before c / share."""
 
     def __init__(self, share: float = SHARE) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from probes.base.call_budget import Pace
+from probes.base.call_budget import CallBudget
 from probes.base.reading import printable
 from probes.base.source import Source
 from probes.base.timed_call import Call, Metric, failed, take
@@ -51,7 +51,7 @@ class Host(Source):
         self._now_ns = now_ns
         self._per_core = per_core
         self._limits = limits
-        self._clock_pace = Pace(CLOCK_SHARE)
+        self._clock_budget = CallBudget(CLOCK_SHARE)
         self._times: CpuTimes | None = None
         self._cpu: list[Call] = []
         self._slow: list[Call] = []
@@ -79,9 +79,9 @@ class Host(Source):
             return readings
         readings += self._take(self._slow)
         before = self._now_ns()
-        if self._clock_pace.due(before):  # reads a file for each core: on a big machine that is milliseconds
+        if self._clock_budget.due(before):  # reads a file for each core: on a big machine that is milliseconds
             readings += self._take([Call((CLOCK,), _clock)])
-            self._clock_pace.took(before, self._now_ns())
+            self._clock_budget.took(before, self._now_ns())
         return readings
 
     def _percent(self) -> tuple[float]:

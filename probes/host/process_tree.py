@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from probes.base.call_budget import Pace
+from probes.base.call_budget import CallBudget
 from probes.base.reading import OK, Reading
 from probes.base.source import Source
 from probes.host.descendants import descendants
@@ -38,7 +38,7 @@ class _Member:
     cpu_at_ns: int | None = None
     pss: int | None = None
     pss_reason: str = "not read yet"
-    pace: Pace = field(default_factory=Pace)
+    budget: CallBudget = field(default_factory=CallBudget)
 
 
 class ProcessTree(Source):
@@ -48,7 +48,7 @@ class ProcessTree(Source):
     cpu_percent (of one core, so 200 on two). At 1 Hz: pss_bytes (sum; shared pages count once) and processes. A process
     that ended is no error: it drops out, and a tree without a process gives no readings. New descendants are looked
     for once a second, where anybody has begun a process meanwhile. PSS walks page tables: each process's is read as
-    seldom as its cost demands (`Pace`), and not at all above 2 GiB.
+    seldom as its cost demands (`CallBudget`), and not at all above 2 GiB.
     """
 
     name = "runner"
@@ -63,7 +63,7 @@ class ProcessTree(Source):
         self._newest = NewestPid()
         self._newest_walked: int | None = None
         self._walked_ns = 0
-        self._walk_pace = Pace(WALK_SHARE)
+        self._walk_budget = CallBudget(WALK_SHARE)
 
     def watch(self, pid: int | None) -> None:
         self._wanted = pid
@@ -110,9 +110,9 @@ class ProcessTree(Source):
         before = after
         for pid, member in list(self._members.items()):
             began = self._now_ns()
-            if member.pace.due(began):
+            if member.budget.due(began):
                 self._read_pss(pid, member)
-                member.pace.took(began, self._now_ns())
+                member.budget.took(began, self._now_ns())
         after = self._now_ns()
         if not self._members:
             return []
@@ -163,7 +163,7 @@ class ProcessTree(Source):
 
     def _walk_is_due(self, now_ns: int) -> bool:
         """Whether there may be new descendants, and the last walk was not too dear for another one now."""
-        if not self._walk_pace.due(now_ns):
+        if not self._walk_budget.due(now_ns):
             return False
         newest = self._newest.read()
         forked = newest is None or newest != self._newest_walked
@@ -176,7 +176,7 @@ class ProcessTree(Source):
         for pid in descendants(self._members):
             self._add(pid)
         self._walked_ns = self._now_ns()
-        self._walk_pace.took(before, self._walked_ns)
+        self._walk_budget.took(before, self._walked_ns)
 
     def _read(self, pid: int) -> None:
         member = self._members[pid]

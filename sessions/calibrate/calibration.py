@@ -247,11 +247,11 @@ class Calibrator:
             changes={"bare_requests": bare, "pause_s": PAUSE_S, "greedy": False},
         )
         try:
-            outcome = run.carry_out(self._watch)
+            ended = run.carry_out(self._watch)
         finally:
             self._close_viewers()
-        if outcome.status != "ok":
-            raise CalibrationError(f"Block {block.block + 1} of {of} {outcome.status}: {outcome.error}")
+        if ended.status != "ok":
+            raise CalibrationError(f"Block {block.block + 1} of {of} {ended.status}: {ended.error}")
 
     def _watch(self, pid: int | None) -> None:
         self._pid = pid

@@ -24,7 +24,7 @@ UNREADABLE: Final = "unreadable"
 SETTLED_NS: Final = 2_000_000_000  # a file changed later than this could change again within one step of its clock
 
 
-class Listed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A session as a listing shows it; `problem` is a sentence where it cannot be opened, else empty."""
 
     id: str
@@ -48,7 +48,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
     inode: int
     changed_ns: int
     size: int
-    row: Listed
+    row: SessionRow
 
 
 class _KeptRows(msgspec.Struct, array_like=True):
@@ -56,12 +56,12 @@ class _KeptRows(msgspec.Struct, array_like=True):
     rows: list[_Kept] = []
 
 
-def listed(sessions: Path, ids: Sequence[str]) -> list[Listed]:
+def listed(sessions: Path, ids: Sequence[str]) -> list[SessionRow]:
     """The rows of these sessions, in that order; one that cannot be read is a row that says why."""
     path = sessions.parent / CACHE / KEPT_NAME
     kept = _load(path) if len(ids) >= KEEP_FROM else {}
     settled = time.time_ns() - SETTLED_NS
-    rows: list[Listed] = []
+    rows: list[SessionRow] = []
     keep: list[_Kept] = []
     anew = 0
     for name in ids:
@@ -90,14 +90,14 @@ def _look(path: str) -> tuple[int, int, int] | None:
     return (seen.st_ino, seen.st_mtime_ns, seen.st_size) if stat.S_ISREG(seen.st_mode) else None
 
 
-def _read(folder: SessionFolder) -> Listed:
+def _read(folder: SessionFolder) -> SessionRow:
     try:
         return listed_row(folder, folder.read())
     except SessionError as error:
-        return Listed(folder.id, UNREADABLE, 0, "", (), "", "", (), 0, 0, "", None, str(error))
+        return SessionRow(folder.id, UNREADABLE, 0, "", (), "", "", (), 0, 0, "", None, str(error))
 
 
-def _as_of_now(sessions: Path, row: Listed) -> Listed:
+def _as_of_now(sessions: Path, row: SessionRow) -> SessionRow:
     """Unfinished and unlocked means interrupted."""
     live = SessionFolder(sessions / row.id).is_live()
     return row if live else msgspec.structs.replace(row, status="interrupted")
@@ -117,7 +117,7 @@ def _write(path: Path, keep: list[_Kept]) -> None:
         write_atomically(path, msgspec.msgpack.encode(_KeptRows(rows=keep)))
 
 
-def listed_row(folder: SessionFolder, session: SessionFile) -> Listed:
+def listed_row(folder: SessionFolder, session: SessionFile) -> SessionRow:
     """What a listing shows of a session, its status as written."""
     plan = session.plan
     rows = [row for row in session.summary if isinstance(row.get("tok_s_mean"), int | float)]
@@ -128,7 +128,7 @@ def listed_row(folder: SessionFolder, session: SessionFile) -> Listed:
         if isinstance(methods, list)
         else ()
     )
-    return Listed(
+    return SessionRow(
         id=folder.id,
         status=session.status,
         created_ns=session.created_ns,

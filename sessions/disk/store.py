@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sessions.disk import own_plans
-from sessions.disk.listing import Listed, listed
+from sessions.disk.listing import SessionRow, listed
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import (
     ID_PATTERN,
@@ -69,7 +69,7 @@ class Store:
             f"There is no session {session!r}: `kasoku sessions` lists them, `last` is the newest ({ids[0]})."
         )
 
-    def listed(self) -> list[Listed]:
+    def listed(self) -> list[SessionRow]:
         """A row for every session, newest first; one that cannot be read is a row that says why."""
         return listed(self.path, self.ids())
 

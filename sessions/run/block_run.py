@@ -23,7 +23,7 @@ from sessions.device.affinity import shared_out, starting_on
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
 from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared
 from sessions.disk.session_folder import SessionFolder
-from sessions.run.warded_process import Verdict, WardedProcess
+from sessions.run.warded_process import ProcessEnd, WardedProcess
 from sessions.run.warden import kill_descendants
 from sessions.run.wire import WireLieError, WireTranslator
 
@@ -40,7 +40,7 @@ NOT_INHERITED: Final = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "KASOKU_", "TEXTUAL",
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BlockEnd:
     """How a block ended; `requests` counts those that ended, warm-ups among them."""
 
     status: str
@@ -133,7 +133,7 @@ class BlockRun:
         self._last_word_ns = 0
         self._log = folder.log(block.method, block.block)
 
-    def carry_out(self, started: Callable[[int | None], None]) -> Outcome:
+    def carry_out(self, started: Callable[[int | None], None]) -> BlockEnd:
         """Until the runner and all it started are gone; `started` hears its process id, and None when it is over."""
         interpreter = self._prepared.interpreters[self._method.name]
         job = self._log.with_suffix(".json")
@@ -161,9 +161,9 @@ class BlockRun:
             why = self._attend(process, translator, started)
         finally:
             started(None)
-            verdict = process.close()
+            end = process.close()
             kill_descendants()  # a warden that was killed leaves its orphans to this process, a subreaper too
-        status, error = self._judge(why, translator, verdict, process)
+        status, error = self._judge(why, translator, end, process)
         if translator.error is not None:
             self._keep(translator.error.detail)
         if count := translator.rejected + process.oversized_lines:
@@ -178,10 +178,10 @@ class BlockRun:
                 status=status,
                 error=error,
                 log_tail=log_tail(self._log) if status != "ok" else [],
-                left_behind=verdict.left_behind,
+                left_behind=end.left_behind,
             )
         )
-        return Outcome(status, error, translator.finished_requests)
+        return BlockEnd(status, error, translator.finished_requests)
 
     def _keep(self, detail: str) -> None:
         """A failure's traceback, for which nobody else has a place, at the end of the log."""
@@ -210,7 +210,7 @@ class BlockRun:
                 if process.pid is not None and not told:
                     started(process.pid)
                     told = True
-                if process.verdict is not None:
+                if process.end is not None:
                     return self._drain(process, translator)
                 if why := self._every_tick() or self._silence(process, translator):
                     return why
@@ -235,7 +235,7 @@ class BlockRun:
 
     def _drain(self, process: WardedProcess, translator: WireTranslator) -> str:
         """What the pipe still holds was said before the end."""
-        if process.verdict == Verdict():  # the warden was killed: its orphans, who may hold the wire, are ours now
+        if process.end == ProcessEnd():  # the warden was killed: its orphans, who may hold the wire, are ours now
             kill_descendants()
         deadline = self._clock() + int(LAST_WORD_S * 1e9)
         while not process.wire_ended and self._clock() < deadline:
@@ -264,7 +264,7 @@ class BlockRun:
             return "lie: it sends lines that are no messages"
         return ""
 
-    def _judge(self, why: str, translator: WireTranslator, verdict: Verdict, process: WardedProcess) -> tuple[str, str]:
+    def _judge(self, why: str, translator: WireTranslator, end: ProcessEnd, process: WardedProcess) -> tuple[str, str]:
         """The block's status and the sentence that goes with it."""
         said = translator.error
         if why == "stop":
@@ -282,17 +282,17 @@ class BlockRun:
         if said is not None:
             status = {"oom": "oom", "unsupported": "unavailable"}.get(said.kind, "failed")
             return status, said.message[:500]
-        if verdict.signal == 9 and verdict.oom_kills:
+        if end.signal == 9 and end.oom_kills:
             return "oom", "The kernel ended the runner because the machine ran out of memory."
-        if translator.done and (verdict.exit == 0 or why == "lingers"):
+        if translator.done and (end.exit == 0 or why == "lingers"):
             return "ok", ""
-        if why == "wire" and verdict.signal == 9:
+        if why == "wire" and end.signal == 9:
             return "failed", "The runner closed its wire before it was done, so it was ended."
-        if verdict.exit == 127 and translator.hello is None:
+        if end.exit == 127 and translator.hello is None:
             return "failed", "The method's interpreter cannot be started: see the log, and `kasoku env list`."
         if process.pid is None:
             return "failed", "The warden was ended before it could start the runner."
-        return "failed", f"The runner {verdict.sentence()} in the phase {translator.phase or 'start'!r}."
+        return "failed", f"The runner {end.sentence()} in the phase {translator.phase or 'start'!r}."
 
 
 def log_tail(log: Path) -> list[str]:

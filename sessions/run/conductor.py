@@ -43,7 +43,7 @@ from sessions.disk.records import (
     SocketsSeen,
 )
 from sessions.disk.session_folder import SessionError, SessionFolder
-from sessions.run.block_run import BlockRun, Outcome, log_tail
+from sessions.run.block_run import BlockEnd, BlockRun, log_tail
 from sessions.run.preparation_run import PreparationRun
 from sessions.run.software import software
 from sessions.run.steering import Steering
@@ -228,7 +228,7 @@ class Conductor:
         )
         missed = self._feed.missed_ticks
         try:
-            outcome = run.carry_out(self._feed.watch)
+            ended = run.carry_out(self._feed.watch)
         except (JournalError, HomeError) as problem:  # the disk is full: its row says so, if there is room for that
             self._journal.release_ballast()
             self._no_block(block, "failed", str(problem), log_tail(self._folder.log(name, block.block)))
@@ -237,15 +237,13 @@ class Conductor:
         self._attend()
         if (lost := self._feed.missed_ticks - missed) >= NOTED_TICKS:  # what counts of it is flagged from the frames
             self._note(block, "", f"{name}, block {block.block}: {lost} ticks of telemetry are missing.")
-        self._remember(block, outcome)
-        return outcome.status
+        self._remember(block, ended)
+        return ended.status
 
-    def _remember(self, block: PlannedBlock, outcome: Outcome) -> None:
+    def _remember(self, block: PlannedBlock, ended: BlockEnd) -> None:
         """A method that cannot even be loaded is not tried again: its crash or deadline would only repeat itself."""
-        if outcome.requests == 0 and outcome.status in ("failed", "oom", "stalled", "unavailable"):
-            self._not_loadable[block.method] = (
-                NOT_AGAIN.format(block=block.block, error=outcome.error.rstrip(".")) + "."
-            )
+        if ended.requests == 0 and ended.status in ("failed", "oom", "stalled", "unavailable"):
+            self._not_loadable[block.method] = NOT_AGAIN.format(block=block.block, error=ended.error.rstrip(".")) + "."
 
     def _append_of(self, block: PlannedBlock, record: AnyRecord) -> None:
         """A record of the block's runner; where its timed part begins or is over, the energy counters are read too.

@@ -56,12 +56,12 @@ class PreparationRun:
                     stopped = bool(self._every_tick())
                 process.look_after()
                 waited = time.monotonic()
-                while process.verdict is None and not stopped and time.monotonic() < waited + END_S:
+                while process.end is None and not stopped and time.monotonic() < waited + END_S:
                     stopped = bool(self._every_tick())
                     time.sleep(PAUSE_S)
                     process.look_after()
         finally:
-            verdict = process.close()
+            end = process.close()
             kill_descendants()
         if stopped:
             return None
@@ -70,7 +70,7 @@ class PreparationRun:
         if self._prepared is None and not self.error:
             tail = log_tail(log)
             said = f": {tail[-1]}" if tail else ""
-            self.error = f"The preparation {verdict.sentence()}{said}"
+            self.error = f"The preparation {end.sentence()}{said}"
         return self._prepared if not self.error else None
 
     def _take(self, lines: list[bytes]) -> None:

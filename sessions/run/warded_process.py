@@ -24,7 +24,7 @@ F_SETPIPE_SZ: Final = 1031
 PIPE_BYTES: Final = 1 << 20  # so that a conductor that sleeps for a while keeps no runner from writing
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class ProcessEnd(msgspec.Struct, frozen=True):
     """How the process ended: its exit status or the signal that ended it; what it left behind and was killed."""
 
     exit: int | None = None
@@ -46,7 +46,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class WardedProcess:
-    """Started at once; `wire` gives its lines, `verdict` is set once it and all its descendants are gone.
+    """Started at once; `wire` gives its lines, `end` is set once it and all its descendants are gone.
 
     `program` is the executable with its arguments; an argument that is `WIRE` is replaced by the wire's descriptor.
     """
@@ -85,7 +85,7 @@ class WardedProcess:
         self._wire = PipeReader(wire_read, line_limit)
         self._report = PipeReader(report_read, LINE_LIMIT_BYTES)
         self.pid: int | None = None
-        self.verdict: Verdict | None = None
+        self.end: ProcessEnd | None = None
 
     @property
     def warden_pid(self) -> int:
@@ -104,25 +104,25 @@ class WardedProcess:
         return self._wire.read()
 
     def look_after(self) -> None:
-        """Take in what the warden reports: sets `pid` and, at the end, `verdict` (empty where it was killed)."""
+        """Take in what the warden reports: sets `pid` and, at the end, `end` (empty where it was killed)."""
         for line in self._report.read():
             with contextlib.suppress(ValueError, msgspec.ValidationError):
                 told = json.loads(line)
                 if "pid" in told:
                     self.pid = int(told["pid"])
                 else:
-                    self.verdict = msgspec.convert(told, Verdict)
+                    self.end = msgspec.convert(told, ProcessEnd)
         if self._report.ended:
             self._warden.wait()
-            self.verdict = self.verdict or Verdict()
+            self.end = self.end or ProcessEnd()
 
     def let_go(self) -> None:
-        """Have the warden kill whatever is left; the verdict follows on the report."""
+        """Have the warden kill whatever is left; the end follows on the report."""
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
 
-    def close(self, within_s: float = 15.0) -> Verdict:
+    def close(self, within_s: float = 15.0) -> ProcessEnd:
         """Let go, wait for the warden's last word (it is killed after `within_s`), and close every descriptor."""
         self.let_go()
         deadline = time.monotonic() + within_s
@@ -134,8 +134,8 @@ class WardedProcess:
             self._warden.wait()
         os.close(self.wire_descriptor)
         os.close(self.report_descriptor)
-        return self.verdict or Verdict()
+        return self.end or ProcessEnd()
 
     def _over(self) -> bool:
         self.look_after()
-        return self.verdict is not None
+        return self.end is not None

@@ -147,14 +147,14 @@ def main(arguments: list[str]) -> int:
     left = kill_descendants()
     after = oom_kills()
     code = os.waitstatus_to_exitcode(status)
-    verdict = {
+    end = {
         "exit": code if code >= 0 else None,
         "signal": -code if code < 0 else None,
         "left_behind": left,
         "oom_kills": after - before if before is not None and after is not None else None,
     }
     with contextlib.suppress(OSError):
-        os.write(report, json.dumps(verdict).encode() + b"\n")
+        os.write(report, json.dumps(end).encode() + b"\n")
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from probes.base.call_budget import Pace
+from probes.base.call_budget import CallBudget
 from probes.host.cgroup import CgroupLimits, cgroup_limits
 from probes.host.host import Host
 
@@ -112,8 +112,8 @@ def test_version_1_is_a_reason(tmp_path: Path) -> None:
 
 
 def test_a_dear_reading_is_spaced_out() -> None:
-    pace = Pace()
-    assert pace.due(0)
-    pace.took(0, 3_000_000)
-    assert not pace.due(10_000_000_000)
-    assert pace.due(10_003_000_000)
+    budget = CallBudget()
+    assert budget.due(0)
+    budget.took(0, 3_000_000)
+    assert not budget.due(10_000_000_000)
+    assert budget.due(10_003_000_000)

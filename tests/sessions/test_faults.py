@@ -16,7 +16,7 @@ from sessions.disk.records import Prepared
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.block_run import BlockRun
 from sessions.run.launch import launch
-from sessions.run.warded_process import Verdict, WardedProcess
+from sessions.run.warded_process import ProcessEnd, WardedProcess
 from sessions.run.wire import WireTranslator
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
@@ -246,22 +246,25 @@ def test_logs_are_the_users_alone(folder: SessionFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "expected"),
+    ("end", "expected"),
     [
-        (Verdict(signal=9, oom_kills=1), ("oom", "The kernel ended the runner because the machine ran out of memory.")),
         (
-            Verdict(signal=9, oom_kills=0),
+            ProcessEnd(signal=9, oom_kills=1),
+            ("oom", "The kernel ended the runner because the machine ran out of memory."),
+        ),
+        (
+            ProcessEnd(signal=9, oom_kills=0),
             ("failed", "The runner was ended by signal 9 (SIGKILL) in the phase 'start'."),
         ),
-        (Verdict(signal=9), ("failed", "The runner was ended by signal 9 (SIGKILL) in the phase 'start'.")),
+        (ProcessEnd(signal=9), ("failed", "The runner was ended by signal 9 (SIGKILL) in the phase 'start'.")),
         (
-            Verdict(signal=6, oom_kills=1),
+            ProcessEnd(signal=6, oom_kills=1),
             ("failed", "The runner was ended by signal 6 (SIGABRT) in the phase 'start'."),
         ),
     ],
 )
 def test_a_kill_while_the_kernel_was_out_of_memory_is_oom(
-    tmp_path: Path, verdict: Verdict, expected: tuple[str, str]
+    tmp_path: Path, end: ProcessEnd, expected: tuple[str, str]
 ) -> None:
     """The warden reports by how much the kernel's count of such kills rose; filling a machine's memory would do it."""
     plan = Plan(methods=[PlannedMethod(name="one", engine="e", environment="plain")])
@@ -280,4 +283,4 @@ def test_a_kill_while_the_kernel_was_out_of_memory_is_oom(
     process = WardedProcess(["/bin/true"], tmp_path / "log", {}, tmp_path)
     process.close()
     translator = WireTranslator("one", 0, block.requests, [], 0, 8)
-    assert run._judge("", translator, verdict, process) == expected
+    assert run._judge("", translator, end, process) == expected

@@ -10,7 +10,7 @@ import pytest
 
 from methods.base.home import CACHE
 from sessions.disk import listing
-from sessions.disk.listing import KEPT_NAME, SETTLED_NS, Listed
+from sessions.disk.listing import KEPT_NAME, SETTLED_NS, SessionRow
 from sessions.disk.session_folder import SessionFolder, create
 from sessions.disk.store import Store
 from tests.tui.journals import make_plan
@@ -147,5 +147,5 @@ def test_a_whole_id_is_found_without_a_look_at_the_others(store: Store, monkeypa
 
 
 def test_a_row_is_a_document() -> None:
-    row = Listed("i", "finished", 1, "n", ("t",), "m", "cpu", ("a",), 2, 3, "a", 4.5, "")
+    row = SessionRow("i", "finished", 1, "n", ("t",), "m", "cpu", ("a",), 2, 3, "a", 4.5, "")
     assert msgspec.structs.asdict(row)["methods"] == ("a",)

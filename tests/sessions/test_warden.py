@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sessions.run.warded_process import Verdict, WardedProcess
+from sessions.run.warded_process import ProcessEnd, WardedProcess
 from sessions.run.warden import PR_SET_CHILD_SUBREAPER, become_subreaper, kill_descendants, prctl
 from tests.sessions.processes import described, end_all, processes_of, until
 
@@ -56,12 +56,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
     end_all(tmp_path)
 
 
-def ended(process: WardedProcess) -> Verdict:
-    def verdict() -> Verdict | None:
+def ended(process: WardedProcess) -> ProcessEnd:
+    def end() -> ProcessEnd | None:
         process.look_after()
-        return process.verdict
+        return process.end
 
-    return until(verdict, "the warden says how it ended", 20)
+    return until(end, "the warden says how it ended", 20)
 
 
 def running(process: WardedProcess) -> int:
@@ -81,21 +81,21 @@ def assert_nothing_in(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("", Verdict(exit=0)),
-        ("import os; os._exit(7)", Verdict(exit=7)),
-        ("raise SystemExit('no')", Verdict(exit=1)),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", Verdict(signal=9)),
-        ("import ctypes; ctypes.string_at(0)", Verdict(signal=11)),
+        ("", ProcessEnd(exit=0)),
+        ("import os; os._exit(7)", ProcessEnd(exit=7)),
+        ("raise SystemExit('no')", ProcessEnd(exit=1)),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ProcessEnd(signal=9)),
+        ("import ctypes; ctypes.string_at(0)", ProcessEnd(signal=11)),
     ],
 )
-def test_it_says_how_the_program_ended(start: Start, code: str, expected: Verdict) -> None:
-    verdict = ended(start(code))
-    assert (verdict.exit, verdict.signal, verdict.left_behind) == (expected.exit, expected.signal, 0)
+def test_it_says_how_the_program_ended(start: Start, code: str, expected: ProcessEnd) -> None:
+    end = ended(start(code))
+    assert (end.exit, end.signal, end.left_behind) == (expected.exit, expected.signal, 0)
 
 
 def test_a_program_that_is_not_there_is_exit_127_and_a_line_in_the_log(start: Start, tmp_path: Path) -> None:
-    verdict = ended(start("", program="/no/such/python"))
-    assert (verdict.exit, verdict.signal) == (127, None)
+    end = ended(start("", program="/no/such/python"))
+    assert (end.exit, end.signal) == (127, None)
     assert "/no/such/python cannot be started" in (tmp_path / "log").read_text()
 
 
@@ -127,8 +127,8 @@ def test_the_program_has_a_process_session_of_its_own_and_default_signals(start:
 
 
 def test_descendants_in_other_process_sessions_are_killed_when_the_program_ends(start: Start, tmp_path: Path) -> None:
-    verdict = ended(start(LEAVES_OTHERS))
-    assert (verdict.exit, verdict.left_behind) == (0, 2)
+    end = ended(start(LEAVES_OTHERS))
+    assert (end.exit, end.left_behind) == (0, 2)
     for name in ("daemon", "child"):
         assert not psutil.pid_exists(int((tmp_path / name).read_text()))
     assert_nothing_in(tmp_path)
@@ -137,8 +137,8 @@ def test_descendants_in_other_process_sessions_are_killed_when_the_program_ends(
 def test_letting_go_kills_the_program_and_all_it_started(start: Start, tmp_path: Path) -> None:
     process = start(LEAVES_OTHERS + "\ntime.sleep(1000)")
     until(lambda: (tmp_path / "daemon").is_file() and (tmp_path / "child").is_file(), "both have started", 20)
-    verdict = process.close()
-    assert (verdict.signal, verdict.left_behind) == (9, 2)
+    end = process.close()
+    assert (end.signal, end.left_behind) == (9, 2)
     assert_nothing_in(tmp_path)
 
 
@@ -190,7 +190,7 @@ def test_when_it_is_killed_its_program_dies_and_the_conductor_reaps_the_strays(s
     until(lambda: (tmp_path / "daemon").is_file() and (tmp_path / "child").is_file(), "both have started", 20)
     program = running(process)
     os.kill(process.warden_pid, signal.SIGKILL)
-    assert ended(process) == Verdict()
+    assert ended(process) == ProcessEnd()
     assert ended(process).sentence() == "ended together with its warden"
     until(lambda: not alive(program), "the program dies with its warden", 10)
     strays = [int((tmp_path / name).read_text()) for name in ("daemon", "child")]
@@ -223,4 +223,4 @@ def test_signals_of_a_terminal_do_not_end_it(start: Start) -> None:
         os.kill(process.warden_pid, number)
     assert psutil.Process(process.warden_pid).status() != psutil.STATUS_ZOMBIE
     process.look_after()
-    assert process.verdict is None
+    assert process.end is None

@@ -18,7 +18,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
-from sessions.disk.listing import Listed
+from sessions.disk.listing import SessionRow
 from sessions.disk.session_folder import SessionError
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.comparison_table import ComparisonTable, Differences
@@ -384,7 +384,7 @@ def _curves(
     return shown
 
 
-def _picks(listed: Sequence[Listed]) -> list[Pick]:
+def _picks(listed: Sequence[SessionRow]) -> list[Pick]:
     return [Pick(row.id, row.name, row.created_ns, row.model, method) for row in listed for method in row.methods]
 
 

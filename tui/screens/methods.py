@@ -27,7 +27,7 @@ from tui.words.terminal_text import one_line, plain
 
 if TYPE_CHECKING:
     from methods.base.progress import Progress
-    from methods.environments.environments import Listed
+    from methods.environments.environments import EnvironmentRow
     from sessions.device.doctor import Finding
     from sessions.planning.make import Choice
 
@@ -60,7 +60,9 @@ class MethodsScreen(WorkbenchScreen):
     class Catalogued(Message):
         """The catalogue and the environments were read."""
 
-        def __init__(self, choices: Sequence[Choice], environments: Sequence[Listed], problems: Sequence[str]) -> None:
+        def __init__(
+            self, choices: Sequence[Choice], environments: Sequence[EnvironmentRow], problems: Sequence[str]
+        ) -> None:
             super().__init__()
             self.choices, self.environments, self.problems = choices, environments, problems
 
@@ -100,7 +102,7 @@ class MethodsScreen(WorkbenchScreen):
                 with VerticalScroll(classes="detail"):
                     yield Facts(id="method-facts")
             with TabPane("environments", id="environments"), Container():
-                rows: list[ListColumn[Listed]] = [
+                rows: list[ListColumn[EnvironmentRow]] = [
                     ListColumn("environment", 18, lambda row: one_line(row.name, 40), sort=lambda row: row.name),
                     ListColumn("state", 11, lambda row: (row.state, STATE_STYLES.get(row.state, "bad"))),
                     ListColumn("Python", 8, lambda row: row.python_version or figures.UNKNOWN, need=60),
@@ -220,7 +222,7 @@ class MethodsScreen(WorkbenchScreen):
 
     # Environments
 
-    def _environment(self) -> Listed | None:
+    def _environment(self) -> EnvironmentRow | None:
         return self.query_one("#environment-list", RowList).row
 
     def action_create(self) -> None:
@@ -321,7 +323,7 @@ def _progress_line(progress: Progress) -> str:
     return f"{progress.phase}: {progress.detail} {done}"
 
 
-def _environment_key(row: Listed) -> str:
+def _environment_key(row: EnvironmentRow) -> str:
     return f"{row.name}:{row.folder}"
 
 

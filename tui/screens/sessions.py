@@ -16,7 +16,7 @@ from textual.getters import query_one
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from sessions.disk.listing import Listed
+from sessions.disk.listing import SessionRow
 from sessions.disk.session_folder import SessionError
 from tui.screens.ask import AskText, Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
@@ -58,20 +58,20 @@ class SessionsScreen(WorkbenchScreen):
     class Loaded(Message):
         """The list was read."""
 
-        def __init__(self, listed: Sequence[Listed]) -> None:
+        def __init__(self, listed: Sequence[SessionRow]) -> None:
             super().__init__()
             self.listed = listed
 
     def __init__(self) -> None:
         super().__init__()
-        self._all: list[tuple[str, Listed]] = []
+        self._all: list[tuple[str, SessionRow]] = []
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="bar"):
             yield Static(Content("sessions"))
             yield Input(placeholder="/ to filter by name, tag, model…", id="filter", compact=True)
             yield Static("", id="count", markup=False)
-        columns: list[ListColumn[Listed]] = [
+        columns: list[ListColumn[SessionRow]] = [
             ListColumn("when", 16, _when, sort=lambda row: row.created_ns or None),
             ListColumn("name", 10, _name, grow=3, sort=lambda row: row.name.lower() or None),
             ListColumn(
@@ -261,26 +261,26 @@ class SessionsScreen(WorkbenchScreen):
 NONE_YET = "There are no sessions yet: press 1 to run one."
 
 
-def _haystack(row: Listed) -> str:
+def _haystack(row: SessionRow) -> str:
     """All that the filter looks at, in small letters."""
     return " ".join((row.id, row.name, row.status, row.model, row.device, *row.tags, *row.methods)).lower()
 
 
-def _when(row: Listed) -> Cell:
+def _when(row: SessionRow) -> Cell:
     if not row.created_ns:
         return (row.id[:15], "dim")
     return f"{datetime.fromtimestamp(row.created_ns / 1e9).astimezone():%Y-%m-%d %H:%M}"
 
 
-def _status(row: Listed) -> Cell:
+def _status(row: SessionRow) -> Cell:
     return (row.status, STATUS_STYLES.get(row.status, ""))
 
 
-def _best(row: Listed) -> Cell:
+def _best(row: SessionRow) -> Cell:
     return one_line(row.best, 40)
 
 
-def _name(row: Listed) -> Cell:
+def _name(row: SessionRow) -> Cell:
     if row.name:
         tags = "".join(f" #{tag}" for tag in row.tags)
         return one_line(row.name + tags, 80)
