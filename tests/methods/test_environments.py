@@ -24,7 +24,7 @@ from methods.environments.specs import load_specs
 DEADLINE = 60
 OWN = {"here": ">=3", "old": "<2"}
 SMALL = '[small]\npurpose = "for tests"\nrequirements = ["iniconfig==2.1.0"]\nimports = ["iniconfig"]\n'
-CREATE = "import sys; from pathlib import Path; from methods import environments as e; "
+CREATE = "import sys; from pathlib import Path; from methods.environments import environments as e; "
 
 
 @pytest.fixture
