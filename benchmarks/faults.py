@@ -46,8 +46,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from methods.base.home import CACHE, ENVIRONMENTS, MODELS, home, private_folder  # noqa: E402 - the checkout comes first
+from probes.capture import capture  # noqa: E402
 from probes.gpu.nvml import Nvml  # noqa: E402
-from probes.machine import capture  # noqa: E402
 from sessions.disk.records import MachineSeen  # noqa: E402
 from sessions.disk.session_folder import SessionFolder  # noqa: E402
 from sessions.run.launch import missing, resume  # noqa: E402

@@ -1,218 +1,54 @@
-"""The machine as it stands: captured once a session, every gap with its reason."""
+"""The machine's facts: what a session keeps of where it ran."""
 
 from __future__ import annotations
 
-import os
-import platform
-import socket
-import sys
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
 
-import psutil
-
-from probes.base.clock import boot_id
-from probes.base.reading import printable
-from probes.gpu.facts import GpuFacts, gpu_facts
-from probes.host.cgroup import cgroup_limits
-
-if TYPE_CHECKING:
-    from probes.gpu.nvml import Nvml
-
-NOT_TOLD: Final = "this system does not tell it"
-CONTAINER_FILES: Final = {".dockerenv": "docker", "run/.containerenv": "podman"}
-CONTAINER_GROUPS: Final = ("kubepods", "docker", "lxc", "containerd", "libpod")
+from probes.gpu.facts import GpuFacts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
     """One of the first core's caches. kind: "Data", "Instruction" or "Unified"; shared_by: logical CPUs, "0-3"."""
 
     level: int
     kind: str
     size_bytes: int
-    shared_by: str
+    shared_by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """What a result depends on besides the method. None: unknown, or no limit; `missing` has the reason of the unknown.
 
     cores_*: of the machine; affinity: the logical CPUs this process may use. cgroup_*: a container's limits.
-    rapl: whether the CPU's energy counters can be read (kasoku does not sample them).
+    rapl: whether the CPU's energy counters can be read (kasoku does not sample them). Every field has a default, so
+    that what another version captured, or none has yet, reads as well.
     """
 
-    hostname: str
-    boot_id: str | None
-    os: str
-    kernel: str
-    architecture: str
-    hypervisor: str | None
-    container: str | None
-    cpu_model: str | None
-    cores_physical: int | None
-    cores_logical: int | None
-    affinity: tuple[int, ...]
-    governor: str | None
-    cpu_max_mhz: float | None
-    caches: tuple[Cache, ...]
-    numa_nodes: int | None
-    ram_total_bytes: int | None
-    swap_total_bytes: int | None
-    cgroup_memory_bytes: int | None
-    cgroup_cpus: float | None
-    rapl: str
-    gpu_driver: str | None
-    cuda_driver: str | None
-    gpus: tuple[GpuFacts, ...]
-    cuda_visible_devices: str | None
-    python: str
-    missing: dict[str, str]
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as plain dictionaries, lists, strings and numbers."""
-        return asdict(self)
-
-
-def capture(nvml: Nvml, root: Path = Path("/")) -> Machine:
-    """Read the machine, GPUs included (starts NVML). `root` stands for / in tests. Raises nothing."""
-    missing: dict[str, str] = {}
-
-    def found(name: str, value: Any, reason: str = NOT_TOLD) -> Any:
-        if value is None:
-            missing[name] = reason
-        return value
-
-    information = _fields(root / "proc/cpuinfo")
-    limits = cgroup_limits(root)
-    if limits.missing:
-        missing |= {"cgroup_memory_bytes": limits.missing, "cgroup_cpus": limits.missing}
-    gpus = tuple(gpu_facts(gpu) for gpu in nvml.gpus)
-    if nvml.reason:
-        missing["gpus"] = nvml.reason
-    frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
-    policy = "no frequency scaling is exposed here, as is usual in a virtual machine"
-    max_khz = _number(frequency / "cpuinfo_max_freq")
-    caches = _caches(root / "sys/devices/system/cpu/cpu0/cache")
-    if not caches:
-        missing["caches"] = NOT_TOLD
-    rapl = _rapl(root)
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if rapl.startswith("unavailable"):
-        missing["rapl"] = rapl
-    return Machine(
-        hostname=printable(socket.gethostname()),
-        boot_id=found("boot_id", boot_id(root)),
-        os=_os(root),
-        kernel=f"{platform.system()} {platform.release()}",
-        architecture=platform.machine(),
-        hypervisor=_hypervisor(root, information),
-        container=_container(root),
-        cpu_model=found("cpu_model", information.get("model name") or platform.processor() or None),
-        cores_physical=found("cores_physical", psutil.cpu_count(logical=False)),
-        cores_logical=found("cores_logical", psutil.cpu_count()),
-        affinity=tuple(sorted(os.sched_getaffinity(0))),
-        governor=found("governor", _line(frequency / "scaling_governor"), policy),
-        cpu_max_mhz=found("cpu_max_mhz", max_khz / 1000 if max_khz else None, policy),
-        caches=caches,
-        numa_nodes=found("numa_nodes", len(list(root.glob("sys/devices/system/node/node[0-9]*"))) or None),
-        ram_total_bytes=found("ram_total_bytes", _kibibytes(root, "MemTotal")),
-        swap_total_bytes=found("swap_total_bytes", _kibibytes(root, "SwapTotal")),
-        cgroup_memory_bytes=limits.memory_bytes,
-        cgroup_cpus=limits.cpus,
-        rapl=rapl,
-        gpu_driver=found("gpu_driver", nvml.driver, nvml.reason or NOT_TOLD),
-        cuda_driver=found("cuda_driver", nvml.cuda_driver, nvml.reason or NOT_TOLD),
-        gpus=gpus,
-        cuda_visible_devices=None if listed is None else printable(listed),
-        python=f"{platform.python_implementation()} {'.'.join(str(part) for part in sys.version_info[:3])}",
-        missing=missing,
-    )
-
-
-def _line(file: Path) -> str | None:
-    try:
-        text = file.read_text(errors="replace").strip()
-    except OSError:
-        return None
-    return printable(text) or None
-
-
-def _number(file: Path) -> int | None:
-    text = _line(file)
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
-
-
-def _fields(file: Path) -> dict[str, str]:
-    """The first value of each `name : value` line."""
-    fields: dict[str, str] = {}
-    try:
-        lines = file.read_text(errors="replace").splitlines()
-    except OSError:
-        return fields
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(name.strip(), value.strip())
-    return fields
-
-
-def _kibibytes(root: Path, name: str) -> int | None:
-    words = _fields(root / "proc/meminfo").get(name, "").split()
-    return int(words[0]) * 1024 if words and words[0].isdigit() else None
-
-
-def _os(root: Path) -> str:
-    try:
-        lines = (root / "etc/os-release").read_text(errors="replace").splitlines()
-    except OSError:
-        return platform.system()
-    names = [line.partition("=")[2].strip("\"'") for line in lines if line.startswith("PRETTY_NAME=")]
-    return printable(names[0]) if names else platform.system()
-
-
-def _hypervisor(root: Path, information: dict[str, str]) -> str | None:
-    """Its name, "unnamed", or None on bare metal."""
-    kind = _line(root / "sys/hypervisor/type")
-    if kind:
-        return kind
-    if "hypervisor" not in information.get("flags", "").split():
-        return None
-    names = (_line(root / "sys/class/dmi/id" / file) for file in ("sys_vendor", "product_name"))
-    return " ".join(name for name in names if name) or "unnamed"
-
-
-def _container(root: Path) -> str | None:
-    """What kind of container this is, None outside of one."""
-    named = os.environ.get("container")  # noqa: SIM112 (systemd's name for it)
-    if named:
-        return printable(named)
-    for file, kind in CONTAINER_FILES.items():
-        if (root / file).exists():
-            return kind
-    try:
-        groups = (root / "proc/1/cgroup").read_text(errors="replace")
-    except OSError:
-        return None
-    return next((word for word in CONTAINER_GROUPS if word in groups), None)
-
-
-def _caches(folder: Path) -> tuple[Cache, ...]:
-    units = {"K": 1024, "M": 1024**2}
-    caches = []
-    for index in sorted(folder.glob("index[0-9]*")):
-        level, kind, size = _number(index / "level"), _line(index / "type"), _line(index / "size")
-        if level is not None and kind and size and size[:-1].isdigit() and size[-1] in units:
-            shared = _line(index / "shared_cpu_list") or ""
-            caches.append(Cache(level, kind, int(size[:-1]) * units[size[-1]], shared))
-    return tuple(caches)
-
-
-def _rapl(root: Path) -> str:
-    counters = list(root.glob("sys/class/powercap/*rapl:*/energy_uj"))
-    if not counters:
-        return "unavailable: this machine exposes no RAPL counters"
-    if not any(os.access(counter, os.R_OK) for counter in counters):
-        return "unavailable: needs root"
-    return "readable, not sampled"
+    hostname: str = ""
+    boot_id: str | None = None
+    os: str = ""
+    kernel: str = ""
+    architecture: str = ""
+    hypervisor: str | None = None
+    container: str | None = None
+    cpu_model: str | None = None
+    cores_physical: int | None = None
+    cores_logical: int | None = None
+    affinity: tuple[int, ...] = ()
+    governor: str | None = None
+    cpu_max_mhz: float | None = None
+    caches: tuple[Cache, ...] = ()
+    numa_nodes: int | None = None
+    ram_total_bytes: int | None = None
+    swap_total_bytes: int | None = None
+    cgroup_memory_bytes: int | None = None
+    cgroup_cpus: float | None = None
+    rapl: str = ""
+    gpu_driver: str | None = None
+    cuda_driver: str | None = None
+    gpus: tuple[GpuFacts, ...] = ()
+    cuda_visible_devices: str | None = None
+    python: str = ""
+    missing: dict[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from probes.base.reading import printable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFacts:
     """A GPU's static data. None: not told, and `missing` has the reason under the field's name.
 
@@ -25,26 +25,26 @@ class GpuFacts:
     missing also lists the telemetry's metrics that this GPU does not report; notes says what to know of the others.
     """
 
-    source: str
-    uuid: str
-    name: str
-    pci_bus_id: str | None
-    compute_capability: str | None
-    memory_total_bytes: int | None
-    power_limit_w: float | None
-    max_sm_clock_mhz: int | None
-    max_memory_clock_mhz: int | None
-    memory_bus_width_bits: int | None
-    memory_bandwidth_bytes_s: float | None
-    pcie_generation: int | None
-    pcie_generation_max: int | None
-    pcie_width: int | None
-    pcie_width_max: int | None
-    mig: bool
-    persistence: bool | None
-    ecc: bool | None
-    missing: dict[str, str]
-    notes: dict[str, str]
+    source: str = ""
+    uuid: str = ""
+    name: str = ""
+    pci_bus_id: str | None = None
+    compute_capability: str | None = None
+    memory_total_bytes: int | None = None
+    power_limit_w: float | None = None
+    max_sm_clock_mhz: int | None = None
+    max_memory_clock_mhz: int | None = None
+    memory_bus_width_bits: int | None = None
+    memory_bandwidth_bytes_s: float | None = None
+    pcie_generation: int | None = None
+    pcie_generation_max: int | None = None
+    pcie_width: int | None = None
+    pcie_width_max: int | None = None
+    mig: bool = False
+    persistence: bool | None = None
+    ecc: bool | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def gpu_facts(gpu: Gpu) -> GpuFacts:

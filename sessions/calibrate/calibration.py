@@ -20,8 +20,8 @@ import msgspec
 
 from methods.base.home import CACHE, subfolder
 from probes.base.clock import boot_id, clock_anchors
+from probes.capture import capture
 from probes.gpu.nvml import Nvml
-from probes.machine import capture
 from sessions.calibrate.viewer_terminal import ViewerTerminal
 from sessions.device.affinity import keep_to, shared_out
 from sessions.device.device_key import device_key
@@ -155,7 +155,7 @@ class Calibrator:
                 raise
             self.stopped = True
         self._journal.close()
-        machine = capture(self._nvml).as_json()
+        machine = capture(self._nvml)
         cpu_s, seconds = (sum(column) for column in zip(*self._app_cpu, strict=True)) if self._app_cpu else (0.0, 0.0)
         calibration = Calibration(
             method=self._plan.methods[0].name,
@@ -185,7 +185,7 @@ class Calibrator:
         method = self._plan.methods[0].name
         if (lacking := prepared.unavailable.get(method)) is not None:
             raise CalibrationError(f"{method} cannot run here: {lacking['reason']}")
-        machine = capture(self._nvml).as_json()
+        machine = capture(self._nvml)
         self._journal.append(
             MachineSeen(
                 t=time.perf_counter_ns(),

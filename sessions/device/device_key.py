@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from probes.machine import Machine
 
-def device_key(plan: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+
+def device_key(plan: Mapping[str, Any], machine: Machine) -> str:
     """The GPUs and their driver, or the CPU and the threads used."""
     uuids = plan.get("gpu_uuids")
     if isinstance(uuids, list) and uuids:
-        return f"{','.join(map(str, uuids))} driver {machine.get('gpu_driver')}"
-    return f"{machine.get('cpu_model')} {plan.get('threads')} threads"
+        return f"{','.join(map(str, uuids))} driver {machine.gpu_driver}"
+    return f"{machine.cpu_model} {plan.get('threads')} threads"

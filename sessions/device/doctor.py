@@ -12,10 +12,11 @@ from methods.base.home import HomeError, private_folder
 from methods.catalogue.catalogue import load_catalogue
 from methods.environments import environments
 from methods.models import models
+from probes.capture import capture
 from probes.gpu.co_tenants import busy_processes, gpu_tenants
 from probes.gpu.nvml import Nvml
 from probes.host.logout import ending_at_logout
-from probes.machine import Machine, capture
+from probes.machine import Machine
 
 Level = Literal["ok", "note", "warning", "problem"]
 LEAST_FREE_BYTES = 5_000_000_000

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from probes.machine import Machine
+
 SCHEMA_VERSION = 1
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a frame's column can hold
@@ -58,8 +60,8 @@ class Prepared(Record, tag="prepared", frozen=True, kw_only=True):
 class MachineSeen(Record, tag="machine", frozen=True, kw_only=True):
     """The static capture of the machine, and the idle power of the GPUs in use before the first block."""
 
-    machine: dict[str, Any]
-    software: dict[str, Any]
+    machine: Machine
+    software: dict[str, str]  # versions by distribution
     gpus: list[str] = []  # telemetry sources of the GPUs that this session uses: "gpu0"
     idle_w: float | None = None
 

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from methods.base.home import HomeError, private_folder, write_atomically
+from probes.machine import Machine
 from sessions.disk import own_plans
 from sessions.disk.plan import METHOD_NAME, Plan
 from sessions.disk.records import SCHEMA_VERSION, Int64
@@ -61,8 +62,8 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     tags: list[str] = []
     plan: dict[str, Any] = {}
-    machine: dict[str, Any] = {}
-    software: dict[str, Any] = {}
+    machine: Machine = Machine()
+    software: dict[str, str] = {}  # versions by distribution
     clock_anchors: dict[str, Any] = {}
     summary: list[dict[str, Any]] = []  # a row per method: method, tok_s_mean, in_effect, status
 

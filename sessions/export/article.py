@@ -53,15 +53,15 @@ class ArticleTables:
 def article_tables(session: SessionFile, comparison: Comparison, model: dict[str, Any] | None) -> ArticleTables:
     """The tables of one session; `model` is what the preparation found of it, None where it never got so far."""
     machine = session.machine
-    gpus = [gpu for gpu in machine.get("gpus") or () if gpu.get("source") in session.plan.get("gpu_sources", ())]
+    gpus = [gpu for gpu in machine.gpus if gpu.source in session.plan.get("gpu_sources", ())]
     used = max((row.peak_vram_bytes for row in comparison.rows if row.peak_vram_bytes is not None), default=None)
-    vram = [gpu.get("memory_total_bytes") for gpu in gpus if gpu.get("memory_total_bytes")]
+    vram = [gpu.memory_total_bytes for gpu in gpus if gpu.memory_total_bytes]
     parameters = (model or {}).get("parameters")
     total = (session.ended_ns - session.created_ns) / 1e9 if session.ended_ns else None
     return ArticleTables(
         machine=(
-            ("CPU", str(machine.get("cpu_model") or "–")),
-            ("GPU", ", ".join(str(gpu.get("name")) for gpu in gpus) or "–"),
+            ("CPU", machine.cpu_model or "–"),
+            ("GPU", ", ".join(gpu.name for gpu in gpus) or "–"),
             ("VRAM", f"{sum(vram) / 1e9:.0f} GB" if vram else "–"),
             ("VRAM used", f"{used / 1e9:.2f} GB" if used is not None else "–"),
         ),

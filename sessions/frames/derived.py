@@ -143,14 +143,13 @@ def _block(
     )
     until = end if end is not None else 2**63 - 1
     around = telemetry.filter(pl.col("t_ns").is_between(begin - 3_000_000_000, until))
-    cores = context.machine.machine.get("cores_logical") if context.machine else None
     return flags.Block(
         run=row,
         requests=own,
         telemetry=around,
         plan=context.plan,
         sources=context.sources,
-        cores=cores if isinstance(cores, int) else None,
+        cores=context.machine.machine.cores_logical if context.machine else None,
         before_ns=max(ended, default=None),
     )
 

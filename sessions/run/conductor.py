@@ -18,9 +18,9 @@ import msgspec
 
 from methods.base.home import CACHE, HomeError, home, subfolder
 from probes.base.clock import boot_id
+from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from probes.host.sockets import sockets_of
-from probes.machine import capture
 from sessions.close.session_end import close_session
 from sessions.device.affinity import keep_to, shared_out
 from sessions.device.device_lock import DeviceLock
@@ -158,7 +158,7 @@ class Conductor:
             if self._steering.stop:
                 return None
             raise SessionFailedError(preparation.error)
-        machine = capture(self._feed.nvml).as_json()
+        machine = capture(self._feed.nvml)
         sources, idle = self._plan.gpu_sources, None
         if sources:
             idle, ticks = self._feed.idle_power_w(sources, IDLE_POWER_S)

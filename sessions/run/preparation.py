@@ -25,8 +25,8 @@ from methods.catalogue.catalogue import Needs
 from methods.environments import environments
 from methods.jobs.bandwidth import bandwidth
 from methods.models import models, prompts
+from probes.capture import capture
 from probes.gpu.nvml import Nvml
-from probes.machine import capture
 from sessions.device.device_key import device_key
 from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.records import Phase, Prepared
@@ -152,7 +152,7 @@ class Preparation:
         nvml = Nvml()
         found = bandwidth(
             self._home,
-            device_key(msgspec.to_builtins(self._plan), capture(nvml).as_json()),
+            device_key(msgspec.to_builtins(self._plan), capture(nvml)),
             min(with_torch, key=lambda one: one.environment != CONVERTER, default=None),
             gpu_uuids=self._plan.gpu_uuids,
             gpu_visible=self._plan.gpu_visible,

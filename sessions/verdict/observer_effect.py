@@ -16,11 +16,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean, median
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from methods.base.home import CACHE, HomeError, private_folder, write_atomically
+from probes.machine import Machine
 from sessions.verdict.statistics import paired_ratio
 
 BARE: Final = "bare"
@@ -69,8 +70,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_request: int
     processes: int
     app_cpu_percent: float | None
-    machine: dict[str, Any]
-    software: dict[str, Any]
+    machine: Machine
+    software: dict[str, str]
     effects: list[Effect]
     slots: list[Slot] = []  # what the effects are computed from
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from probes.machine import Machine
 from sessions.export.article import ARTICLE_TOKENS
 from tests.sessions.workplace import Workplace
 from tests.verdicts.made_store import make_session
@@ -22,7 +23,7 @@ def test_the_tables_are_printed_for_a_session_of_any_preset(home: Path) -> None:
     folder = make_session(
         home / "sessions",
         {"none": [50.0, 50.0, 50.0], "compiled": [100.0, 100.0, 100.0]},
-        machine={"cpu_model": "AMD EPYC 9654"},
+        machine=Machine(cpu_model="AMD EPYC 9654"),
         run={"compiled": {"in_effect": False, "in_effect_reason": "no frame was compiled"}},
     )
     said = Workplace.command("show", folder.id, "--as", "article")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -31,6 +32,10 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
         return st.lists(of_type(arguments[0]), max_size=4)
     if origin is dict:
         return st.dictionaries(of_type(arguments[0]), of_type(arguments[1]), max_size=3)
+    if is_dataclass(kind):
+        return dataclass_of(kind)
+    if origin is tuple and arguments[1:] == (Ellipsis,):
+        return st.lists(of_type(arguments[0]), max_size=3)
     if origin is tuple:
         return st.tuples(*map(of_type, arguments))
     known: dict[Any, st.SearchStrategy[Any]] = {
@@ -42,6 +47,17 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
         Any: ANY_JSON,
     }
     return known[kind]
+
+
+def dataclass_of(kind: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """A dataclass as its JSON has it; a field that has a default may be absent."""
+    hints = get_type_hints(kind)
+    required: dict[str, st.SearchStrategy[Any]] = {}
+    optional: dict[str, st.SearchStrategy[Any]] = {}
+    for field in fields(kind):
+        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        (optional if has_default else required)[field.name] = of_type(hints[field.name])
+    return st.fixed_dictionaries(required, optional=optional)
 
 
 def fields_of(kind: type[msgspec.Struct], **chosen: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:

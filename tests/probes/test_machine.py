@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ import psutil
 import pytest
 
 from probes.base.clock import clock_anchors
+from probes.capture import capture
 from probes.gpu.co_tenants import busy_processes, gpu_tenants
 from probes.gpu.nvml import Nvml
-from probes.machine import Cache, Machine, capture
+from probes.machine import Cache, Machine
 from tests.probes.fake_nvml import GIB, FakeNvml
 
 if TYPE_CHECKING:
@@ -30,13 +32,13 @@ def no_driver() -> Nvml:
 
 def unexplained(machine: Machine) -> set[str]:
     may_be_none = {"hypervisor", "container", "cgroup_memory_bytes", "cgroup_cpus", "cuda_visible_devices"}
-    empty = {name for name, value in machine.as_json().items() if value is None or value == ()}
+    empty = {name for name, value in asdict(machine).items() if value is None or value == ()}
     return empty - may_be_none - set(machine.missing)
 
 
 def test_this_machine_is_captured_and_every_gap_has_a_reason() -> None:
     machine = capture(Nvml())
-    assert json.loads(json.dumps(machine.as_json()))["kernel"] == machine.kernel
+    assert json.loads(json.dumps(asdict(machine)))["kernel"] == machine.kernel
     assert machine.ram_total_bytes == psutil.virtual_memory().total
     assert machine.cores_logical == psutil.cpu_count()
     assert machine.affinity
@@ -66,7 +68,7 @@ def test_gpus_are_captured_with_the_uuid_of_their_source() -> None:
     assert (first.pcie_generation, first.pcie_width, first.persistence, first.ecc) == (5, 16, True, True)
     assert second.ecc is None
     assert "not supported" in second.missing["ecc"]
-    assert json.dumps(machine.as_json())
+    assert json.dumps(asdict(machine))
 
 
 def test_a_bandwidth_without_its_factors_is_missing() -> None:
@@ -110,7 +112,7 @@ def test_what_a_big_server_tells(tmp_path: Path) -> None:
     assert machine.hypervisor == "Vendor"
     assert machine.os == "Some Linux 3"
     assert (machine.governor, machine.cpu_max_mhz) == ("performance", 3800.0)
-    assert machine.caches == (Cache(3, "Unified", 32 * 2**20, "0-7"),)
+    assert machine.caches == (Cache(level=3, kind="Unified", size_bytes=32 * 2**20, shared_by="0-7"),)
     assert machine.numa_nodes == 2
     assert machine.rapl == "readable, not sampled"
 

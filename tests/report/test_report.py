@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from methods.models.models import Model
+from probes.machine import Machine
 from sessions.disk.journal import JournalWriter
 from sessions.disk.plan import Plan, PlannedMethod, Sampling
 from sessions.disk.records import Prepared
@@ -45,7 +46,7 @@ def hostile(tmp_path: Path) -> tuple[Store, SessionFolder]:
     """A session whose prompt, errors, evidence and names hold markup."""
     sessions = tmp_path / "home" / "sessions"
     run = {"fast": {"in_effect": False, "in_effect_reason": HOSTILE}}
-    made = make_session(sessions, RATES, plan={"prompt": HOSTILE}, run=run, machine={"cpu_model": HOSTILE})
+    made = make_session(sessions, RATES, plan={"prompt": HOSTILE}, run=run, machine=Machine(cpu_model=HOSTILE))
     runs = pl.read_parquet(made.frame("runs"))
     runs.with_columns(error=pl.lit(HOSTILE), versions=pl.lit('{"torch": "<b>2</b>"}')).write_parquet(made.frame("runs"))
     made.write(msgspec.structs.replace(made.read(), error=HOSTILE))

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from probes.gpu.facts import GpuFacts
+from probes.machine import Cache, Machine
 from sessions.disk import own_plans
 from sessions.disk.journal import JournalWriter, read_journal
 from sessions.disk.records import (
@@ -44,6 +46,36 @@ HTML = "<script>alert(1)</script><img src=http://a.b/c onerror=x>&lt;"
 MARKDOWN = "![i](http://a.b/c) [l](http://a.b) <http://a.b> http://a.b ``` ~~~ | **b** # h"
 HOSTILE = f"{TERMINAL}{MARKUP}{HTML}{MARKDOWN}"
 FORMULAS = ("=1+1", "+1", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "'=1", "−5", "-5", "1=2")
+MACHINE = Machine(
+    hostname=HOSTILE,
+    boot_id=HOSTILE,
+    os=HOSTILE,
+    kernel=HOSTILE,
+    architecture=HOSTILE,
+    hypervisor=HOSTILE,
+    container=HOSTILE,
+    cpu_model=HOSTILE,
+    governor=HOSTILE,
+    caches=(Cache(level=1, kind=HOSTILE, size_bytes=1, shared_by=HOSTILE),),
+    rapl=HOSTILE,
+    gpu_driver=HOSTILE,
+    cuda_driver=HOSTILE,
+    gpus=(
+        GpuFacts(
+            source="gpu0",
+            uuid=HOSTILE,
+            name=HOSTILE,
+            pci_bus_id=HOSTILE,
+            compute_capability=HOSTILE,
+            missing={HOSTILE: HOSTILE},
+            notes={HOSTILE: HOSTILE},
+        ),
+        GpuFacts(source=HOSTILE, name=HOSTILE),
+    ),
+    cuda_visible_devices=HOSTILE,
+    python=HOSTILE,
+    missing={HOSTILE: HOSTILE},
+)
 WORDS = [HOSTILE.replace(" ", "_"), *FORMULAS, "<b>bold</b>", "[red]red[/red]"]
 
 
@@ -71,7 +103,7 @@ def hostile(home: Path, session: str) -> SessionFolder:
             name=HOSTILE,
             tags=[HOSTILE],
             plan=plan,
-            machine={"cpu_model": HOSTILE, HOSTILE: HOSTILE, "missing": {HOSTILE: HOSTILE}},
+            machine=MACHINE,
             software={HOSTILE: HOSTILE, "kasoku": HOSTILE},
             summary=[{"method": HOSTILE, "tok_s_mean": 5.0}],
         )
@@ -96,7 +128,7 @@ def _poisoned(folder: SessionFolder, model: str) -> Iterator[AnyRecord]:
             case Phase():
                 yield replace(record, name=HOSTILE, detail=HOSTILE)
             case MachineSeen():
-                yield replace(record, machine={"cpu_model": HOSTILE}, software={"a": HOSTILE}, gpus=[HOSTILE, "gpu0"])
+                yield replace(record, machine=MACHINE, software={"a": HOSTILE}, gpus=[HOSTILE, "gpu0"])
             case Prepared():
                 yield replace(record, prompt_text=HOSTILE, model={**record.model, "folder": model, "name": HOSTILE})
             case EvidenceTaken():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import threading
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from probes.gpu.facts import GpuFacts
+from probes.machine import Machine
 from sessions.device.device_lock import DeviceLock
 from sessions.disk.session_folder import ID_PATTERN, SessionError, SessionFolder, create, new_id
 from sessions.disk.store import Store
@@ -50,6 +53,24 @@ def test_what_is_made_can_be_read_back_and_is_the_users_alone(work: Workplace, m
     assert abs(session.created_ns / 1e9 - time.time()) < 60
     for path in [made.path, *made.path.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_machine_of_another_version_is_read_and_one_of_another_kind_is_a_sentence(made: SessionFolder) -> None:
+    path = made.path / "session.json"
+    written = json.loads(path.read_bytes())
+
+    def read(machine: object) -> Machine:
+        path.write_text(json.dumps(written | {"machine": machine}))
+        return made.read().machine
+
+    assert read({}) == Machine()
+    gpus = [{"source": "gpu0", "name": "a GPU", "index": 0}]
+    assert read({"cpu_model": "a CPU", "sockets": 2, "gpus": gpus}) == Machine(
+        cpu_model="a CPU", gpus=(GpuFacts(source="gpu0", name="a GPU"),)
+    )
+    for wrong in ("a CPU", {"cpu_model": 3}, {"gpus": {"gpu0": "a GPU"}}, {"cores_logical": "two"}):
+        with pytest.raises(SessionError, match="is damaged"):
+            read(wrong)
 
 
 def test_the_lock_is_one_at_a_time_and_says_who_lives(made: SessionFolder) -> None:

@@ -17,6 +17,8 @@ from unittest.mock import patch
 
 import msgspec
 
+from probes.gpu.facts import GpuFacts
+from probes.machine import Machine
 from sessions.close.session_end import close_session
 from sessions.disk.journal import JournalWriter
 from sessions.disk.plan import Plan, PlannedMethod, Sampling
@@ -51,23 +53,23 @@ WORDS = (
     "それでは、近くの公園まで散歩に行ってみましょう。 "
     "Nothing here was in a hurry; even the swallows turned slowly over the water. "
 )
-MACHINE: dict[str, Any] = {
-    "hostname": "bench",
-    "os": "Debian GNU/Linux 12",
-    "kernel": "Linux 6.8.0",
-    "architecture": "x86_64",
-    "cpu_model": "AMD EPYC 9654 96-Core Processor",
-    "cores_physical": 96,
-    "cores_logical": 192,
-    "ram_total_bytes": 1_622_000_000_000,
-    "gpu_driver": "580.95.05",
-    "cuda_driver": "13.0",
-    "gpus": [
-        {"index": 0, "name": "NVIDIA H200", "uuid": "GPU-0", "memory_total_bytes": 150_754_820_096},
-        {"index": 1, "name": "NVIDIA H200", "uuid": "GPU-1", "memory_total_bytes": 150_754_820_096},
-    ],
-    "missing": {"rapl": "unavailable: needs root"},
-}
+MACHINE = Machine(
+    hostname="bench",
+    os="Debian GNU/Linux 12",
+    kernel="Linux 6.8.0",
+    architecture="x86_64",
+    cpu_model="AMD EPYC 9654 96-Core Processor",
+    cores_physical=96,
+    cores_logical=192,
+    ram_total_bytes=1_622_000_000_000,
+    gpu_driver="580.95.05",
+    cuda_driver="13.0",
+    gpus=tuple(
+        GpuFacts(source=f"gpu{gpu}", uuid=f"GPU-{gpu}", name="NVIDIA H200", memory_total_bytes=150_754_820_096)
+        for gpu in range(2)
+    ),
+    missing={"rapl": "unavailable: needs root"},
+)
 
 
 def make_plan(methods: tuple[str, ...] = METHODS, requests: int = 6, blocks: int = 3, tokens: int = 64) -> Plan:
@@ -258,6 +260,7 @@ def write_session(
     name: str = "",
     status: str | None = None,
     session: str | None = None,
+    machine: Machine = MACHINE,
     **script: Any,
 ) -> SessionFolder:
     """A session's folder under `home` with its journal, as if its conductor had ended (or died, where not `ended`)."""
@@ -278,7 +281,7 @@ def write_session(
             ended_ns=CREATED_NS + 22_000_000_000 if ended else None,
             status=status or ("finished" if ended else "running"),
             name=name,
-            machine=MACHINE,
+            machine=machine,
             software={"kasoku": "0.1.0", "python": "3.11"},
         )
     )

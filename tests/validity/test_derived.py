@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from probes.machine import Machine
 from sessions.disk.frame_schema import RUNS, TOKENS
 from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames.derived import Context, complete, prompt_digest
@@ -70,7 +71,7 @@ def frames() -> dict[str, pl.DataFrame]:
 
 @pytest.fixture
 def completed(tmp_path: Path) -> dict[str, pl.DataFrame]:
-    machine = MachineSeen(t=0, machine={"cores_logical": 2}, software={}, gpus=["gpu0"])
+    machine = MachineSeen(t=0, machine=Machine(cores_logical=2), software={}, gpus=["gpu0"])
     return complete(frames(), Context(PLAN, prepared(tmp_path), machine))
 
 
@@ -126,7 +127,7 @@ def test_what_could_not_be_derived_says_why(tmp_path: Path) -> None:
 def test_dram_activity_is_that_of_intervals_within_the_timed_part(tmp_path: Path) -> None:
     made = frames()
     before, within = telemetry([19.9, 20.3], gpu0__dram_active_percent=90), [20.7, 21.1, 21.5]
-    machine = MachineSeen(t=0, machine={"cores_logical": 2}, software={}, gpus=["gpu0"])
+    machine = MachineSeen(t=0, machine=Machine(cores_logical=2), software={}, gpus=["gpu0"])
 
     def found(*counted: pl.DataFrame) -> dict[str, Any]:
         made["telemetry"] = pl.concat([frames()["telemetry"], *counted])
@@ -139,6 +140,6 @@ def test_dram_activity_is_that_of_intervals_within_the_timed_part(tmp_path: Path
 
 
 def test_deriving_twice_changes_nothing(completed: dict[str, pl.DataFrame], tmp_path: Path) -> None:
-    machine = MachineSeen(t=0, machine={"cores_logical": 2}, software={}, gpus=["gpu0"])
+    machine = MachineSeen(t=0, machine=Machine(cores_logical=2), software={}, gpus=["gpu0"])
     again = complete(completed, Context(PLAN, prepared(tmp_path), machine))
     assert all(again[name].equals(completed[name]) for name in completed)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from probes.machine import Machine
 from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY, TOKENS
 from sessions.disk.plan import Plan, PlannedMethod, Sampling
 from sessions.disk.records import Prepared
@@ -17,6 +18,7 @@ from sessions.frames.derived import Context, complete
 from sessions.frames.metrics import per_request, rates
 
 TOKENS_EACH = 16
+UNKNOWN = Machine()
 Rates = Mapping[str, Sequence[float]]  # method -> tokens/s of its blocks; the first method is the reference
 
 
@@ -28,7 +30,7 @@ def make_session(
     run: Mapping[str, Mapping[str, Any]] | None = None,
     prompt: Sequence[int] = (1, 2, 3),
     weights: str | None = "aa",
-    machine: Mapping[str, Any] | None = None,
+    machine: Machine = UNKNOWN,
 ) -> SessionFolder:
     """A finished session of two requests a block; `plan` and `run` (by method) replace fields and columns."""
     first = next(iter(blocks))
@@ -98,5 +100,5 @@ def make_session(
     )
     for name, frame in complete(frames, Context(planned, prepared, None)).items():
         frame.write_parquet(folder.frame(name))
-    folder.write(msgspec.structs.replace(folder.read(), status="finished", machine=dict(machine or {})))
+    folder.write(msgspec.structs.replace(folder.read(), status="finished", machine=machine))
     return folder

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from probes.machine import Machine
 from sessions.device.device_key import device_key
 from sessions.disk.frame_schema import SCHEMA_KEY
 from sessions.disk.plan import Plan, PlannedMethod, Sampling
@@ -128,7 +129,7 @@ def test_joules_per_token_are_those_of_the_timed_parts(sessions: Path) -> None:
 
 
 def test_the_noise_floor_stands_beside_every_verdict_of_the_device(sessions: Path) -> None:
-    machine = {"cpu_model": "a CPU"}
+    machine = Machine(cpu_model="a CPU")
     pair = twice([PlannedMethod(name="fast", engine="e", environment="t", reference="base"),
                   PlannedMethod(name="base", engine="e", environment="t")])  # fmt: skip
     assert [(method.name, method.reference) for method in pair] == [("base", None), ("base" + AGAIN, "base")]
@@ -150,7 +151,7 @@ def test_the_noise_floor_stands_beside_every_verdict_of_the_device(sessions: Pat
     assert comparison.noise_floors == (floor.sentence(),)
     assert fast.verdict.endswith("faster, 1.023–1.027")
     assert fast.flags[0].startswith("within the noise floor: the reference differs by up to 4")
-    elsewhere = make_session(sessions, {"base": BASE}, machine={"cpu_model": "another"})
+    elsewhere = make_session(sessions, {"base": BASE}, machine=Machine(cpu_model="another"))
     assert by_method(rows(sessions, elsewhere))["base"].noise_floor is None
 
 

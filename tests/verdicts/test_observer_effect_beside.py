@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from probes.machine import Machine
 from sessions.device.device_key import device_key
 from sessions.disk.store import Store
 from sessions.verdict.comparison import compare
@@ -27,7 +28,7 @@ def calibration(method: str, cost: float) -> Calibration:
         tokens_per_request=64,
         processes=3,
         app_cpu_percent=5.0,
-        machine={},
+        machine=Machine(),
         software={},
         effects=effects,
     )
@@ -35,9 +36,9 @@ def calibration(method: str, cost: float) -> Calibration:
 
 def test_a_calibrated_method_is_quoted_and_another_devices_is_not(tmp_path: Path) -> None:
     sessions = tmp_path / "sessions"
-    here = make_session(sessions, RATES, machine={"cpu_model": "a CPU"})
-    there = make_session(sessions, RATES, machine={"cpu_model": "another"})
-    key = device_key(here.read().plan, {"cpu_model": "a CPU"})
+    here = make_session(sessions, RATES, machine=Machine(cpu_model="a CPU"))
+    there = make_session(sessions, RATES, machine=Machine(cpu_model="another"))
+    key = device_key(here.read().plan, Machine(cpu_model="a CPU"))
     store = Store(sessions)
     assert compare(store, [(here.id, None)]).observer_effects == ()
     keep(tmp_path, key, calibration("elsewhere", 0.004))

@@ -83,7 +83,7 @@ def table(calibration: Calibration) -> Sequence[str]:
     """The calibration for people."""
     day = time.strftime("%Y-%m-%d", time.localtime(calibration.t_realtime_ns / 1e9))
     machine = calibration.machine
-    device = ", ".join(str(gpu.get("name")) for gpu in machine.get("gpus") or ()) or machine.get("cpu_model")
+    device = ", ".join(gpu.name for gpu in machine.gpus) or machine.cpu_model
     rows = [
         f"{calibration.method} · {calibration.model} · {calibration.device} ({device}) · {day}",
         f"{calibration.processes} processes, {calibration.tokens_per_request} tokens a request",

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probes.machine import Machine
 from sessions.disk.session_folder import SessionError, SessionFolder
 from tui.command_line import EXIT_OK, UsageError
 from tui.commands.store import find, store
@@ -92,7 +93,7 @@ def show(options: argparse.Namespace) -> int:
         f" {plan.get('threads')} threads, seed {plan.get('seed')}",
         f"{plan.get('requests')} requests a method in {plan.get('blocks')} blocks, {plan.get('warmup')} warm-ups each,"
         f" sampling {json.dumps(plan.get('sampling'))}",
-        f"machine: {machine.get('cpu_model')}, {machine.get('os')}, kernel {machine.get('kernel')}" if machine else "",
+        f"machine: {machine.cpu_model}, {machine.os}, kernel {machine.kernel}" if machine != Machine() else "",
         f"software: {', '.join(f'{name} {version}' for name, version in session.software.items())}",
     ]
     for line in lines:

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -28,6 +29,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 MARKDOWN_SIGNS: Final = re.compile(r"[\\`*_{}\[\]#!|~<>&$@]|(?<=:)/(?=/)|(?<=www)\.|^[-+=.:]|(?<=\d)[.)](?= )")
 LONGEST: Final = 2000
+EMPTY: Final[tuple[object, ...]] = (None, "", (), [], {})
 
 
 class ReportError(Exception):
@@ -154,7 +156,7 @@ def _session(reported: ReportedSession) -> dict[str, Any]:
     device = plan.get("device_name") or plan.get("device")
     facts = [
         ("Plan", list(_facts(plan, ("methods", "command", "prompt")))),
-        ("Machine", list(_facts(session.machine, ("missing",)))),
+        ("Machine", list(_facts(msgspec.to_builtins(session.machine), ("missing",)))),
         ("Software", [*_facts(session.software), *(
             (method, ", ".join(f"{name} {version}" for name, version in versions.items()))
             for method, versions in reported.versions.items()
@@ -194,7 +196,7 @@ def _session(reported: ReportedSession) -> dict[str, Any]:
 def _facts(facts: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
     """Rows of what is known; what is empty is left out."""
     for name, value in facts.items():
-        if name in apart or value in (None, "", [], {}):
+        if name in apart or value in EMPTY:
             continue
         if isinstance(value, list | tuple):
             yield name, "; ".join(_words(item) for item in value)
@@ -204,7 +206,7 @@ def _facts(facts: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Iterator[tu
 
 def _words(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_words(inner)}" for name, inner in value.items() if inner not in (None, "", [], {}))
+        return ", ".join(f"{name} {_words(inner)}" for name, inner in value.items() if inner not in EMPTY)
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)

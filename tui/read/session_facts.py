@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import polars as pl
 
 from sessions.close.session_end import recover
@@ -118,24 +119,22 @@ def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterat
     yield from plan_facts(plan)
     yield Fact("", "")
     yield Fact("", "Machine")
-    missing = session.machine.get("missing")
-    for name, value in session.machine.items():
-        if name != "missing" and value is not None:
+    for name, value in msgspec.to_builtins(session.machine).items():
+        if name != "missing" and value not in (None, "", ()):
             yield from _facts(name, value)
-    if isinstance(missing, dict):
-        for name, reason in missing.items():
-            yield Fact(label(name), f"– {reason}", "dim")
+    for name, reason in session.machine.missing.items():
+        yield Fact(label(name), f"– {reason}", "dim")
     yield Fact("", "")
     yield Fact("", "Software")
     for name, value in session.software.items():  # packages keep their names
-        yield Fact(name, figure("", value))
+        yield Fact(name, value)
 
 
 def _facts(name: str, value: Any) -> Iterator[Fact]:
     """A fact for a plain value or a table, one a row for a list of tables."""
     if isinstance(value, dict):
         yield Fact(label(name), _table_in_words(value))
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
         for place, row in enumerate(value):
             yield Fact(f"{label(name).removesuffix('s')} {place}", _table_in_words(row))
     else:
@@ -145,7 +144,7 @@ def _facts(name: str, value: Any) -> Iterator[Fact]:
 def _table_in_words(row: Any) -> str:
     if not isinstance(row, dict):
         return str(row)
-    told = [(name, value) for name, value in row.items() if value not in (None, {}, [])]
+    told = [(name, value) for name, value in row.items() if value not in (None, "", {}, [], ())]
     return ", ".join(f"{label(name)} {figure(name, value)}" for name, value in told)
 
 

@@ -157,10 +157,8 @@ class SessionWatch:
         if not gpus:
             return {}
         try:
-            rows = self.folder.read().machine.get("gpus", [])
+            machine = self.folder.read().machine
         except SessionError:
             return {}
-        if not isinstance(rows, list):
-            return {}
-        named = {f"gpu{row.get('index', place)}": str(row["name"]) for place, row in enumerate(rows) if "name" in row}
+        named = {gpu.source: gpu.name for gpu in machine.gpus if gpu.name}
         return {gpu: named[gpu] for gpu in gpus if gpu in named}

@@ -25,7 +25,7 @@ def label(name: str) -> str:
 def figure(name: str, value: Any) -> str:
     """A value of any kind, a number in the unit that its name ends with."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return ", ".join(map(word, value)) if isinstance(value, list) else word(value)
+        return ", ".join(map(word, value)) if isinstance(value, list | tuple) else word(value)
     if name.endswith("_bytes_s"):
         return f"{figures.size(value)}/s"
     if name.endswith("_bytes") or name.startswith("bytes_per_"):
@@ -39,4 +39,4 @@ def figure(name: str, value: Any) -> str:
 
 def word(value: Any) -> str:
     """What is no number; a table or a list as JSON."""
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list | tuple) else str(value)
