@@ -121,7 +121,7 @@ def runner_process(
     ids: dict[int, list[int]] = {number: [] for number in begun}
     for message in messages:
         if message["k"] == "tokens":
-            times[message["request"]] += message["t"]
+            times[message["request"]] += message["times"]
             ids[message["request"]] += message["ids"]
     timed = range(warmups, warmups + requests)
     speeds = [len(times[number]) / (times[number][-1] - begun[number]) * 1e9 for number in timed]

@@ -1,19 +1,10 @@
 """The wire: JSON lines from the runner to whoever started it, without ever making a timed request wait.
 
-Every line is one object with `k`, its kind. Times (`t`) are int nanoseconds of `time.perf_counter_ns`.
+Every line is one object with `k`, its kind. sessions/disk/messages.py declares the messages of the job `measure`, and
+the conductor checks them against that; what an engine returns is sent as it is. Jobs that measure nothing also send
 
- hello        schema, pid, python, engine
- phase        t, phase: import | load | warmup | timed | evidence | close
- loaded       t, load_s, weights_bytes, dtype, device, threads, versions, resolved
- request      t (the moment the request begins), request, warmup, prompt_index, prompt_tokens, batch
- tokens       request, sequence, index (of the first token in the arrays), t: [...], ids: [...]
- request_end  t, request, finish: length | eos | error, output_tokens, cached_prompt_tokens (where it is known)
- memory       t, peak_allocated_bytes, peak_reserved_bytes, kv_reserved_bytes, peak_rss_bytes, missing: {column: reason}
- evidence     t, evidence: {fact: value or null}
- progress     phase, detail, done, total, unit                       (jobs that convert)
- result       result: {...}                                          (jobs that are no measurement)
- error        t, kind: oom | failed | unsupported, message, detail
- done         t
+ progress     phase, detail, done, total, unit
+ result       result: {...}
 """
 
 from __future__ import annotations
@@ -141,7 +132,7 @@ class TokenStream:
             sent = self._sent.setdefault(sequence, 0)
             if ids:
                 self._wire.send_line(
-                    '{"k":"tokens","request":%d,"sequence":%d,"index":%d,"t":[%s],"ids":[%s]}'
+                    '{"k":"tokens","request":%d,"sequence":%d,"index":%d,"times":[%s],"ids":[%s]}'
                     % (self._request, sequence, sent, ",".join(map(str, times[sequence])), ",".join(map(str, ids)))
                 )
                 self._sent[sequence] = sent + len(ids)

@@ -24,8 +24,9 @@ import msgspec
 from methods.base.home import HomeError, private_folder, write_atomically
 from probes.machine import Machine
 from sessions.disk import own_plans
+from sessions.disk.messages import Int64
 from sessions.disk.plan import METHOD_NAME, Plan
-from sessions.disk.records import SCHEMA_VERSION, Int64
+from sessions.disk.records import SCHEMA_VERSION
 
 ID_PATTERN: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 REQUEST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # the name of a request file

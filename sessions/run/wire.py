@@ -6,122 +6,39 @@ before (times that run backwards or lie in the future, counts that do not add up
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, get_args
 
 import msgspec
 
-from sessions.disk.records import (
-    AnyRecord,
-    BlockPhase,
-    EvidenceTaken,
-    Int64,
-    Loaded,
-    Memory,
-    RequestEnded,
-    RequestStarted,
-    Tokens,
+from sessions.disk.messages import (
+    FINISHES,
+    PHASES,
+    AnyMessage,
+    Done,
+    ErrorMessage,
+    EvidenceMessage,
+    Hello,
+    LoadedMessage,
+    MemoryMessage,
+    PhaseMessage,
+    RequestEndMessage,
+    RequestMessage,
+    TokensMessage,
 )
+from sessions.disk.records import AnyRecord
 
 LINE_LIMIT_BYTES: Final = 4 << 20
-PHASES: Final = ("import", "load", "warmup", "timed", "evidence", "close")
 INT64_MAX: Final = 2**63 - 1
 DEEPEST: Final = 32  # nesting of what a runner may say freely, so that whoever reads it later cannot run out of stack
 MOST_SEQUENCES: Final = 4096
+RECORD_OF: Final[dict[type, Callable[..., AnyRecord]]] = {
+    kind.__base__: kind for kind in get_args(AnyRecord) if kind.__base__ in get_args(AnyMessage)
+}
 
 
 class WireLieError(Exception):
     """The runner's messages contradict themselves; the text says in what."""
-
-
-class Message(msgspec.Struct, tag_field="k", frozen=True, kw_only=True, gc=False):
-    """A line of the wire."""
-
-
-class Hello(Message, tag="hello", frozen=True, kw_only=True):
-    pid: Int64
-    python: str
-    engine: str | None = None
-
-
-class PhaseSaid(Message, tag="phase", frozen=True, kw_only=True):
-    t: Int64
-    phase: str
-
-
-class LoadedSaid(Message, tag="loaded", frozen=True, kw_only=True):
-    t: Int64
-    load_s: float | None = None
-    weights_bytes: Int64 | None = None
-    dtype: str | None = None
-    device: str | None = None
-    threads: Int64 | None = None
-    versions: dict[str, Any] = {}
-    resolved: dict[str, Any] = {}
-
-
-class RequestSaid(Message, tag="request", frozen=True, kw_only=True):
-    t: Int64
-    request: Int64
-    warmup: bool = False
-    prompt_index: Int64 = 0
-    prompt_tokens: Int64 = 0
-    batch: Int64 = 1
-
-
-class TokensSaid(Message, tag="tokens", frozen=True, kw_only=True):
-    request: Int64
-    index: Int64
-    t: list[Int64]
-    ids: list[Int64]
-    sequence: Int64 = 0
-
-
-class RequestEndSaid(Message, tag="request_end", frozen=True, kw_only=True):
-    t: Int64
-    request: Int64
-    finish: str
-    output_tokens: Int64
-    cached_prompt_tokens: Int64 | None = None
-
-
-class MemorySaid(Message, tag="memory", frozen=True, kw_only=True):
-    t: Int64
-    peak_allocated_bytes: Int64 | None = None
-    peak_reserved_bytes: Int64 | None = None
-    kv_reserved_bytes: Int64 | None = None
-    peak_rss_bytes: Int64 | None = None
-    missing: dict[str, str] = {}
-
-
-class EvidenceSaid(Message, tag="evidence", frozen=True, kw_only=True):
-    t: Int64
-    evidence: dict[str, Any]
-
-
-class ErrorSaid(Message, tag="error", frozen=True, kw_only=True):
-    t: Int64
-    kind: str
-    message: str
-    detail: str = ""
-
-
-class DoneSaid(Message, tag="done", frozen=True, kw_only=True):
-    t: Int64
-
-
-AnyMessage = (
-    Hello
-    | PhaseSaid
-    | LoadedSaid
-    | RequestSaid
-    | TokensSaid
-    | RequestEndSaid
-    | MemorySaid
-    | EvidenceSaid
-    | ErrorSaid
-    | DoneSaid
-)
 
 
 class WireTranslator:
@@ -145,7 +62,7 @@ class WireTranslator:
         self._max_new_tokens = max_new_tokens
         self._started_ns = self._last_ns = started_ns
         self._prompt_lengths = prompt_lengths
-        self._request: RequestSaid | None = None
+        self._request: RequestMessage | None = None
         self._counts: dict[int, int] = {}
         self._newest: dict[int, int] = {}
         self._said_once: set[str] = set()
@@ -153,7 +70,7 @@ class WireTranslator:
         self.finished_requests = 0
         self.phase = ""
         self.hello: Hello | None = None
-        self.error: ErrorSaid | None = None
+        self.error: ErrorMessage | None = None
         self.done = False
 
     def take(self, line: bytes, now_ns: int) -> AnyRecord | None:
@@ -169,24 +86,22 @@ class WireTranslator:
             case Hello():
                 self._once(message)
                 self.hello = message
-            case PhaseSaid():
+            case PhaseMessage():
                 return self._phase(message, now_ns)
-            case RequestSaid():
+            case RequestMessage():
                 return self._begin(message, now_ns)
-            case TokensSaid():
+            case TokensMessage():
                 return self._tokens(message, now_ns)
-            case RequestEndSaid():
+            case RequestEndMessage():
                 return self._end(message, now_ns)
-            case LoadedSaid():
-                return self._facts(message, Loaded, now_ns)
-            case MemorySaid():
-                return self._facts(message, Memory, now_ns)
-            case EvidenceSaid():
+            case LoadedMessage() | MemoryMessage():
+                return self._facts(message, now_ns)
+            case EvidenceMessage():
                 return self._evidence(message, now_ns)
-            case ErrorSaid():
+            case ErrorMessage():
                 self._once(message)
                 self.error = message
-            case DoneSaid():
+            case Done():
                 self._check_complete()
                 self.done = True
         return None
@@ -203,38 +118,39 @@ class WireTranslator:
         self._last_ns = t
         return t
 
-    def _phase(self, said: PhaseSaid, now_ns: int) -> BlockPhase | None:
+    def _record(self, said: AnyMessage, t: int) -> AnyRecord:
+        fields = msgspec.structs.asdict(said) | {"t": t, "method": self._method, "block": self._block}
+        return RECORD_OF[type(said)](**fields)
+
+    def _phase(self, said: PhaseMessage, now_ns: int) -> AnyRecord | None:
         if said.phase not in PHASES:
             self.rejected += 1
             return None
         if self.phase and PHASES.index(said.phase) <= PHASES.index(self.phase):
             raise WireLieError(f"it began the phase {said.phase!r} after {self.phase!r}")
         self.phase = said.phase
-        return BlockPhase(t=self._time(said.t, now_ns), method=self._method, block=self._block, phase=said.phase)
+        return self._record(said, self._time(said.t, now_ns))
 
-    def _facts(self, said: LoadedSaid | MemorySaid, kind: type[Loaded | Memory], now_ns: int) -> Loaded | Memory | None:
+    def _facts(self, said: LoadedMessage | MemoryMessage, now_ns: int) -> AnyRecord | None:
         self._once(said)
-        fields = {name: getattr(said, name) for name in said.__struct_fields__}
+        fields = msgspec.structs.asdict(said)
         _refuse_negative(fields)
         if _too_much(fields):
             self.rejected += 1
             return None
-        load_s = said.load_s if isinstance(said, LoadedSaid) else None
+        load_s = said.load_s if isinstance(said, LoadedMessage) else None
         if load_s is not None and load_s * 1e9 > max(0, said.t - self._started_ns):
             raise WireLieError(f"it says that it loaded for {load_s:.3f} s, longer than it has been there")
-        fields |= {"t": self._time(said.t, now_ns), "method": self._method, "block": self._block}
-        return msgspec.convert(fields, kind)
+        return self._record(said, self._time(said.t, now_ns))
 
-    def _evidence(self, said: EvidenceSaid, now_ns: int) -> EvidenceTaken | None:
+    def _evidence(self, said: EvidenceMessage, now_ns: int) -> AnyRecord | None:
         if _too_much(said.evidence):
             self.rejected += 1
             return None
         self._once(said)
-        return EvidenceTaken(
-            t=self._time(said.t, now_ns), method=self._method, block=self._block, evidence=said.evidence
-        )
+        return self._record(said, self._time(said.t, now_ns))
 
-    def _begin(self, said: RequestSaid, now_ns: int) -> RequestStarted:
+    def _begin(self, said: RequestMessage, now_ns: int) -> AnyRecord:
         if self._request is not None:
             raise WireLieError(f"it began request {said.request} inside request {self._request.request}")
         if not self._expected or said.request != self._expected[0]:
@@ -252,22 +168,13 @@ class WireTranslator:
         self._request = said
         del self._expected[0]
         self._counts, self._newest = {}, {}
-        return RequestStarted(
-            t=self._time(said.t, now_ns),
-            method=self._method,
-            block=self._block,
-            request=said.request,
-            warmup=said.warmup,
-            prompt_index=said.prompt_index,
-            prompt_tokens=said.prompt_tokens,
-            batch=said.batch,
-        )
+        return self._record(said, self._time(said.t, now_ns))
 
-    def _tokens(self, said: TokensSaid, now_ns: int) -> Tokens | None:
+    def _tokens(self, said: TokensMessage, now_ns: int) -> AnyRecord | None:
         if self._request is None or said.request != self._request.request:
             raise WireLieError(f"it sent tokens of request {said.request} outside that request")
-        if len(said.t) != len(said.ids):
-            raise WireLieError(f"it sent {len(said.ids)} tokens with {len(said.t)} times")
+        if len(said.times) != len(said.ids):
+            raise WireLieError(f"it sent {len(said.ids)} tokens with {len(said.times)} times")
         if not 0 <= said.sequence < MOST_SEQUENCES:
             raise WireLieError(f"it sent tokens of a sequence {said.sequence}, which there cannot be")
         before = self._counts.get(said.sequence, 0)
@@ -284,31 +191,22 @@ class WireTranslator:
             )
         # the sequences of one response have each their own times, none before the request's
         newest = self._newest.get(said.sequence, self._request.t)
-        for t in said.t:
+        for t in said.times:
             _not_before(t, newest)
             newest = t
         _not_after(newest, now_ns)
         self._newest[said.sequence] = newest
         self._last_ns = max(self._last_ns, newest)
         self._counts[said.sequence] = before + len(said.ids)
-        return Tokens(
-            t=newest,
-            method=self._method,
-            block=self._block,
-            request=said.request,
-            index=said.index,
-            times=said.t,
-            ids=said.ids,
-            sequence=said.sequence,
-        )
+        return self._record(said, newest)
 
-    def _end(self, said: RequestEndSaid, now_ns: int) -> RequestEnded:
+    def _end(self, said: RequestEndMessage, now_ns: int) -> AnyRecord:
         if self._request is None or said.request != self._request.request:
             raise WireLieError(f"it ended request {said.request}, which had not begun")
         counted = sum(self._counts.values())
         if said.output_tokens != counted:
             raise WireLieError(f"it says request {said.request} has {said.output_tokens} tokens, but sent {counted}")
-        if said.finish not in ("length", "eos", "stopped", "error"):
+        if said.finish not in FINISHES:
             raise WireLieError(f"it ended request {said.request} in no known way")
         if said.cached_prompt_tokens is not None and not 0 <= said.cached_prompt_tokens <= self._request.prompt_tokens:
             raise WireLieError(
@@ -316,15 +214,7 @@ class WireTranslator:
             )
         self._request = None
         self.finished_requests += 1
-        return RequestEnded(
-            t=self._time(said.t, now_ns),
-            method=self._method,
-            block=self._block,
-            request=said.request,
-            finish=said.finish,
-            output_tokens=said.output_tokens,
-            cached_prompt_tokens=said.cached_prompt_tokens,
-        )
+        return self._record(said, self._time(said.t, now_ns))
 
     def _check_complete(self) -> None:
         if self._request is not None:

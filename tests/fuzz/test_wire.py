@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessions.disk.journal import LINE_LIMIT_BYTES as JOURNAL_LINE_BYTES
+from sessions.disk.messages import PHASES, AnyMessage
 from sessions.disk.records import AnyRecord, RequestEnded, Tokens
 from sessions.run import wire
 from sessions.run.wire import WireLieError, WireTranslator
@@ -22,17 +23,15 @@ PLANNED = st.sampled_from((-1, 5, 6)) | st.integers(-2, 7)
 CHOSEN: dict[str, st.SearchStrategy[Any]] = {
     "t": NEAR,
     "request": PLANNED,
-    "phase": st.sampled_from(wire.PHASES) | st.text(max_size=5),
+    "phase": st.sampled_from(PHASES) | st.text(max_size=5),
     "finish": st.sampled_from(("length", "eos", "error", "nothing")),
     "output_tokens": st.integers(-1, 9),
     "index": st.integers(-1, 9),
     "sequence": st.sampled_from((0, 0, 0, 1, -1, 2**40)),
+    "times": st.lists(NEAR, max_size=4),
     "ids": st.lists(st.integers(-1, 70) | st.just(2**63 - 1), max_size=4),
 }
-TIMES = {"t": st.lists(NEAR, max_size=4)}
-MESSAGES = st.one_of(
-    *(fields_of(kind, **(CHOSEN | (TIMES if kind is wire.TokensSaid else {}))) for kind in get_args(wire.AnyMessage))
-)
+MESSAGES = st.one_of(*(fields_of(kind, **CHOSEN) for kind in get_args(AnyMessage)))
 
 
 def translator() -> WireTranslator:

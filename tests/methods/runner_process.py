@@ -67,7 +67,7 @@ class Outcome:
         for line in self.of("tokens"):
             if line["request"] == request:
                 assert line["index"] == len(ids)
-                times += line["t"]  # type: ignore[arg-type]
+                times += line["times"]  # type: ignore[arg-type]
                 ids += line["ids"]  # type: ignore[arg-type]
         return times, ids
 

@@ -141,15 +141,15 @@ def unknown_kinds(_engine: Scripted, _request: object) -> None:
 
 
 def backwards(engine: Scripted, request: object) -> None:
-    say(k="tokens", request=request.number, index=engine.sent, t=[time.perf_counter_ns() - 10**12], ids=[1])
+    say(k="tokens", request=request.number, index=engine.sent, times=[time.perf_counter_ns() - 10**12], ids=[1])
 
 
 def future(engine: Scripted, request: object) -> None:
-    say(k="tokens", request=request.number, index=engine.sent, t=[time.perf_counter_ns() + 10**12], ids=[1])
+    say(k="tokens", request=request.number, index=engine.sent, times=[time.perf_counter_ns() + 10**12], ids=[1])
 
 
 def negative(engine: Scripted, request: object) -> None:
-    say(k="tokens", request=request.number, index=engine.sent, t=[-5], ids=[1])
+    say(k="tokens", request=request.number, index=engine.sent, times=[-5], ids=[1])
 
 
 def wrong_count(engine: Scripted, request: object) -> None:

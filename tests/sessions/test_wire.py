@@ -32,8 +32,8 @@ def request(number: int, t: int, **changes: object) -> list[Message]:
     """A whole request of 3 tokens in two lines."""
     return [
         {"k": "request", "t": t, "request": number, "warmup": number < 0, "prompt_tokens": 4, "batch": 1} | changes,
-        {"k": "tokens", "request": number, "index": 0, "t": [t + 1, t + 2], "ids": [10, 11]},
-        {"k": "tokens", "request": number, "index": 2, "t": [t + 3], "ids": [12]},
+        {"k": "tokens", "request": number, "index": 0, "times": [t + 1, t + 2], "ids": [10, 11]},
+        {"k": "tokens", "request": number, "index": 2, "times": [t + 3], "ids": [12]},
         {"k": "request_end", "t": t + 4, "request": number, "finish": "length", "output_tokens": 3},
     ]
 
@@ -101,9 +101,9 @@ def with_more(place: int, *messages: Message) -> list[Message]:
 
 def second_sequence(**fields: object) -> list[Message]:
     """A response of two sequences, of which the second says something else."""
-    first = {"k": "tokens", "request": 5, "sequence": 0, "index": 0, "t": [1_701], "ids": [1]}
-    other = {"k": "tokens", "request": 5, "sequence": 1, "index": 0, "t": [1_701], "ids": [1]}
-    return [*HONEST[: TIMED + 2], first, other, other | {"index": 1, "t": [1_702]} | fields]
+    first = {"k": "tokens", "request": 5, "sequence": 0, "index": 0, "times": [1_701], "ids": [1]}
+    other = {"k": "tokens", "request": 5, "sequence": 1, "index": 0, "times": [1_701], "ids": [1]}
+    return [*HONEST[: TIMED + 2], first, other, other | {"index": 1, "times": [1_702]} | fields]
 
 
 LIES: dict[str, tuple[list[Message], str]] = {
@@ -112,11 +112,11 @@ LIES: dict[str, tuple[list[Message], str]] = {
     "a negative time": (changed(1, t=-1), "backwards"),
     "a request before the phase it is in": (changed(TIMED + 1, t=1_599), "backwards"),
     "a request in the future": (changed(TIMED + 1, t=NOW + 1), "in the future"),
-    "tokens before their request": (changed(FIRST_TOKENS, t=[1_699, 1_702]), "backwards"),
-    "tokens that run backwards": (changed(FIRST_TOKENS, t=[1_702, 1_701]), "backwards"),
-    "tokens before the line before": (changed(FIRST_TOKENS + 1, t=[1_701]), "backwards"),
-    "tokens in the future": (changed(FIRST_TOKENS + 1, t=[NOW + 1]), "in the future"),
-    "tokens at a negative time": (changed(FIRST_TOKENS, t=[-5, 1_702]), "backwards"),
+    "tokens before their request": (changed(FIRST_TOKENS, times=[1_699, 1_702]), "backwards"),
+    "tokens that run backwards": (changed(FIRST_TOKENS, times=[1_702, 1_701]), "backwards"),
+    "tokens before the line before": (changed(FIRST_TOKENS + 1, times=[1_701]), "backwards"),
+    "tokens in the future": (changed(FIRST_TOKENS + 1, times=[NOW + 1]), "in the future"),
+    "tokens at a negative time": (changed(FIRST_TOKENS, times=[-5, 1_702]), "backwards"),
     "more ids than times": (changed(FIRST_TOKENS, ids=[1, 2, 3]), "3 tokens with 2 times"),
     "more times than ids": (changed(FIRST_TOKENS, ids=[1]), "1 tokens with 2 times"),
     "a gap in the index": (changed(FIRST_TOKENS + 1, index=3), "lost count"),
@@ -124,7 +124,7 @@ LIES: dict[str, tuple[list[Message], str]] = {
     "a lost line of tokens": (without(FIRST_TOKENS), "lost count"),
     "a negative id": (changed(FIRST_TOKENS, ids=[-1, 2]), "cannot be one"),
     "more tokens than were asked for": (
-        changed(FIRST_TOKENS + 1, t=[1_703] * 3, ids=[1, 2, 3]),
+        changed(FIRST_TOKENS + 1, times=[1_703] * 3, ids=[1, 2, 3]),
         f"5 tokens of request 5, of which {MAX_TOKENS} were asked for",
     ),
     "tokens of another request": (changed(FIRST_TOKENS, request=6), "outside that request"),
@@ -155,9 +155,9 @@ LIES: dict[str, tuple[list[Message], str]] = {
     "memory twice": (with_more(MEMORY, HONEST[MEMORY]), "twice"),
     "evidence twice": (with_more(MEMORY + 1, HONEST[MEMORY + 1], HONEST[MEMORY + 1]), "twice"),
     "words after done": ([*HONEST, phase("close", 1_950)], "after it was done"),
-    "a negative time in a second sequence": (second_sequence(t=[-5]), "backwards"),
-    "a second sequence before its request": (second_sequence(t=[1_699]), "backwards"),
-    "a second sequence that runs backwards": (second_sequence(t=[1_700]), "backwards"),
+    "a negative time in a second sequence": (second_sequence(times=[-5]), "backwards"),
+    "a second sequence before its request": (second_sequence(times=[1_699]), "backwards"),
+    "a second sequence that runs backwards": (second_sequence(times=[1_700]), "backwards"),
     "a negative sequence": (second_sequence(sequence=-1, index=0), "sequence"),
 }
 
@@ -193,7 +193,7 @@ def test_two_sequences_have_times_of_their_own() -> None:
         b'{"k":"phase","t":1.5,"phase":"load"}',
         b'{"k":"phase","t":"now","phase":"load"}',
         b'{"k":"phase","t":1200,"phase":"lunch"}',
-        b'{"k":"tokens","request":5,"index":0,"t":[1e400],"ids":[1]}',
+        b'{"k":"tokens","request":5,"index":0,"times":[1e400],"ids":[1]}',
         b'{"k":"request","t":1650,"request":5,"prompt_tokens":99999999999999999999}',
         b'{"k":"loaded","t":1300,"load_s":1e400}',
         b"[" * 100_000,

@@ -1,0 +1,125 @@
+"""The messages of the wire, from a runner to the conductor: the one declaration of their fields.
+
+A line is one JSON object, told apart by the key `k`. Times (`t`, `times`) are int nanoseconds of the host's monotonic
+clock (`time.perf_counter_ns`). What goes into the journal is there as a record (sessions/disk/records.py): the message
+plus `t`, `method` and `block`. A field of `loaded`, `memory` or `evidence` that the runs frame has a column for
+(sessions/disk/frame_schema.py) fills it, and so do those of `request` and `request_end` in the requests frame.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a frame's column can hold
+
+PHASES: Final = ("import", "load", "warmup", "timed", "evidence", "close")  # of a block, in their order
+FINISHES: Final = ("length", "eos", "stopped", "error")  # the ways a request ends
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="k", omit_defaults=True, gc=False):
+    """A line of the wire or of a journal."""
+
+
+class TimedLine(Line, frozen=True, kw_only=True):
+    """A line that speaks of one moment."""
+
+    t: Int64
+
+
+class Hello(Line, tag="hello", frozen=True, kw_only=True):
+    """The runner has started."""
+
+    pid: Int64
+    python: str
+    engine: str | None = None
+
+
+class PhaseMessage(TimedLine, tag="phase", frozen=True, kw_only=True):
+    """A phase of the block begins."""
+
+    phase: str  # one of PHASES
+
+
+class LoadedMessage(TimedLine, tag="loaded", frozen=True, kw_only=True):
+    """The model is loaded: what it turned out to be, whatever was asked for."""
+
+    load_s: float | None = None
+    weights_bytes: Int64 | None = None
+    dtype: str | None = None
+    device: str | None = None
+    threads: Int64 | None = None
+    versions: dict[str, Any] = {}  # distribution -> version
+    resolved: dict[str, Any] = {}  # setting -> value
+
+
+class RequestMessage(TimedLine, tag="request", frozen=True, kw_only=True):
+    """A request begins; `t` is t_0, the moment before the engine is called."""
+
+    request: Int64
+    warmup: bool = False
+    prompt_index: Int64 = 0
+    prompt_tokens: Int64 = 0
+    batch: Int64 = 1
+
+
+class TokensMessage(Line, tag="tokens", frozen=True, kw_only=True):
+    """Token ids with the time each reached the host; `index` is the position of the first of them in its response."""
+
+    request: Int64
+    index: Int64
+    times: list[Int64]
+    ids: list[Int64]
+    sequence: Int64 = 0
+
+
+class RequestEndMessage(TimedLine, tag="request_end", frozen=True, kw_only=True):
+    """`t` is when the engine's call came back; the last token's own time is in its `tokens`."""
+
+    request: Int64
+    finish: str  # one of FINISHES
+    output_tokens: Int64
+    cached_prompt_tokens: Int64 | None = None  # None where the engine does not know
+
+
+class MemoryMessage(TimedLine, tag="memory", frozen=True, kw_only=True):
+    """Peaks over the timed part; `missing` gives the reason for each that is None."""
+
+    peak_allocated_bytes: Int64 | None = None
+    peak_reserved_bytes: Int64 | None = None
+    kv_reserved_bytes: Int64 | None = None
+    peak_rss_bytes: Int64 | None = None
+    missing: dict[str, str] = {}
+
+
+class EvidenceMessage(TimedLine, tag="evidence", frozen=True, kw_only=True):
+    """What shows that the method was in effect: fact -> value or None."""
+
+    evidence: dict[str, Any]
+
+
+class ErrorMessage(TimedLine, tag="error", frozen=True, kw_only=True):
+    """The job has failed."""
+
+    kind: str  # oom | failed | unsupported
+    message: str
+    detail: str = ""
+
+
+class Done(TimedLine, tag="done", frozen=True, kw_only=True):
+    """The job is done, and nothing follows."""
+
+
+AnyMessage = (
+    Hello
+    | PhaseMessage
+    | LoadedMessage
+    | RequestMessage
+    | TokensMessage
+    | RequestEndMessage
+    | MemoryMessage
+    | EvidenceMessage
+    | ErrorMessage
+    | Done
+)
