@@ -41,6 +41,7 @@ from sessions.disk.records import (
     Tokens,
 )
 from sessions.disk.session_folder import SessionFolder, create
+from sessions.frames.counting import block_counts, request_counts
 from sessions.run.block_run import BlockRun
 from sessions.run.preparation_run import PreparationRun
 from sessions.run.software import software
@@ -250,7 +251,7 @@ class Calibrator:
             ended = run.carry_out(self._watch)
         finally:
             self._close_viewers()
-        if ended.status != "ok":
+        if not block_counts(ended.status):
             raise CalibrationError(f"Block {block.block + 1} of {of} {ended.status}: {ended.error}")
 
     def _watch(self, pid: int | None) -> None:
@@ -296,7 +297,10 @@ class Calibrator:
         if self._began_ns is None or count == 0 or self._began_ns < self._ready_ns:
             return
         seconds = (last_ns - self._began_ns) / 1e9
-        self._slots.append(Slot(number, condition, count / seconds))
+        rate = count / seconds if seconds > 0 else None
+        if rate is None or not request_counts(False, ended.finish, rate):
+            return
+        self._slots.append(Slot(number, condition, rate))
         if condition == APP:
             used = self._viewers[APP].cpu_s() - self._app_before
             self._app_cpu.append((used, (time.perf_counter_ns() - self._ready_ns) / 1e9))

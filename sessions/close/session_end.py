@@ -69,13 +69,13 @@ def _keep_noise_floor(folder: SessionFolder, plan: Plan, frames: dict[str, pl.Da
 def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[dict[str, Any]]:
     import polars as pl
 
-    from sessions.frames.metrics import timed_requests
+    from sessions.frames.counting import counted_requests
 
     rows: list[dict[str, Any]] = []
-    counting = timed_requests(frames["runs"], frames["requests"])
+    counted = counted_requests(frames["runs"], frames["requests"])
     for method in plan.methods:
         runs = frames["runs"].filter(pl.col("method") == method.name)
-        timed = counting.filter(pl.col("method") == method.name)
+        timed = counted.filter(pl.col("method") == method.name)
         effects = runs["in_effect"].drop_nulls()
         rows.append(
             {

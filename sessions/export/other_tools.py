@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sessions.frames.metrics import REQUEST_KEY, inter_token_latencies, timed_requests
+from sessions.frames.counting import counted_requests
+from sessions.frames.metrics import REQUEST_KEY, inter_token_latencies
 
 Values = NDArray[np.float64]
 
@@ -77,7 +78,7 @@ def quote(tool: str, runs: pl.DataFrame, requests: pl.DataFrame, tokens: pl.Data
     """Every method of a session's frames in the terms of `tool`, one of LENSES. Raises LensError."""
     if tool not in LENSES:
         raise LensError(f"There is no lens {tool!r}: it is one of {', '.join(LENSES)}.")
-    timed = timed_requests(runs, requests)
+    timed = counted_requests(runs, requests).sort("start_ns")
     if timed.is_empty():
         raise LensError("No timed request of this session ended well, so there is nothing to quote.")
     quotations = []

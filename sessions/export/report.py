@@ -16,7 +16,7 @@ from sessions.disk.plan import Plan
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.disk.store import Store
 from sessions.export.report_plots import curve_plot, order_plot, rates_plot, ratio_plot
-from sessions.frames.metrics import timed_requests
+from sessions.frames.counting import block_counts, counted_requests
 from sessions.verdict.comparison import Comparison, compare
 from sessions.verdict.splits import Split, splits
 
@@ -126,10 +126,10 @@ def _frames(folder: SessionFolder) -> dict[str, pl.DataFrame]:
 def _rates(frames: Mapping[str, pl.DataFrame]) -> dict[str, list[tuple[int, int, float]]]:
     rates: dict[str, list[tuple[int, int, float]]] = {}
     try:
-        timed = timed_requests(frames["runs"], frames["requests"]).select("method", "block", "request", "e2e_tok_s")
+        timed = counted_requests(frames["runs"], frames["requests"]).sort("start_ns")
     except (KeyError, pl.exceptions.PolarsError):
         return {}
-    for method, block, request, rate in timed.iter_rows():
+    for method, block, request, rate in timed.select("method", "block", "request", "e2e_tok_s").iter_rows():
         rates.setdefault(method, []).append((block, request, rate))
     return rates
 
@@ -141,7 +141,9 @@ def _session(
     try:
         rows = frames["runs"].to_dicts() if frames else []
         failures = tuple(
-            (row["method"], row["block"], row["status"], row["error"] or "") for row in rows if row["status"] != "ok"
+            (row["method"], row["block"], row["status"], row["error"] or "")
+            for row in rows
+            if not block_counts(row["status"])
         )
         versions = {row["method"]: _versions(row["versions"]) for row in rows}
         own_splits, plots = splits(rows, found.model if found else None), _curves(frames)

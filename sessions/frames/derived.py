@@ -19,7 +19,8 @@ from sessions.disk.frame_schema import REQUESTS, RUNS
 from sessions.disk.plan import Plan
 from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames import bandwidth_limit, energy, flags, greedy
-from sessions.frames.metrics import REQUEST_KEY, RUN_KEY, counted_runs, latency_percentiles
+from sessions.frames.counting import counted_blocks
+from sessions.frames.metrics import REQUEST_KEY, RUN_KEY, latency_percentiles
 
 Frames = dict[str, pl.DataFrame]
 NO_BANDWIDTH = "the bandwidth of this device was not measured"
@@ -41,7 +42,8 @@ class Context:
 
 def complete(frames: Frames, context: Context) -> Frames:
     """The four frames with their derived columns filled in."""
-    requests, latencies = _with_latencies(frames, counted_runs(frames["runs"]))
+    counted = counted_blocks(frames["runs"]).select(RUN_KEY)
+    requests, latencies = _with_latencies(frames, counted)
     requests = _with_energy(requests, frames["telemetry"], context.sources)
     rows = _run_rows(frames["runs"], latencies)
     _describe(rows, context)
@@ -58,7 +60,7 @@ def complete(frames: Frames, context: Context) -> Frames:
             row["flags"].append(str(flags.several(found, len(block.timed()))))
         for request, flag in found.items():
             outliers[(*(row[name] for name in RUN_KEY), request)] = str(flag)
-    _lengths_beside(rows, blocks)
+    _lengths_beside(rows, blocks, set(counted.iter_rows()))
     for row in rows:
         row["flags"] = sorted(set(row["flags"]))
         row["missing"] = json.dumps(row["missing"], ensure_ascii=False)
@@ -119,7 +121,7 @@ def _run_rows(runs: pl.DataFrame, latencies: tuple[dict[tuple[Any, ...], Any], d
         for name in ("itl_s_p50", "itl_s_p99"):
             row[name], row[f"method_{name}"] = block.get(name), method.get(name)
             if row[name] is None:
-                row["missing"].setdefault(name, "no response of this block has two tokens")
+                row["missing"].setdefault(name, "no timed request of this block that ended well has two tokens")
     return rows
 
 
@@ -229,15 +231,17 @@ def _differences(rows: list[dict[str, Any]]) -> None:
             row["missing"]["first_difference"] = "none: all greedy tokens are equal"
 
 
-def _lengths_beside(rows: list[dict[str, Any]], blocks: list[flags.Block]) -> None:
+def _lengths_beside(rows: list[dict[str, Any]], blocks: list[flags.Block], counted: set[tuple[Any, ...]]) -> None:
     """Where responses end by themselves: a method's lengths against its reference's."""
     lengths: dict[str, list[int]] = {}
-    for row, block in zip(rows, blocks, strict=True):
-        if row["status"] == "ok":
-            lengths.setdefault(row["method"], []).extend(block.timed()["output_tokens"].to_list())
-    for row, block in zip(rows, blocks, strict=True):
+    pairs = [
+        (row, block) for row, block in zip(rows, blocks, strict=True) if tuple(row[name] for name in RUN_KEY) in counted
+    ]
+    for row, block in pairs:
+        lengths.setdefault(row["method"], []).extend(block.timed()["output_tokens"].to_list())
+    for row, block in pairs:
         reference = row["reference"]
-        if block.plan.sampling.stop_at_eos and reference and row["status"] == "ok":
+        if block.plan.sampling.stop_at_eos and reference:
             row["flags"] += map(
                 str, flags.lengths_beside(lengths[row["method"]], lengths.get(reference, []), reference)
             )

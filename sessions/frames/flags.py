@@ -17,6 +17,7 @@ import polars as pl
 
 from probes.gpu.throttle import slows, throttle_words
 from sessions.disk.plan import Plan, Sampling
+from sessions.frames.counting import timed_and_ended_well
 
 DRIFT: Final = 0.03  # between the first and the last third of a block's requests
 DRIFT_ERRORS: Final = 3.0  # and so many standard errors of that difference
@@ -61,9 +62,7 @@ class Block:
 
     def timed(self) -> pl.DataFrame:
         """The timed requests that ended well, in the order in which they ran."""
-        return self.requests.filter(
-            ~pl.col("warmup"), pl.col("finish_reason").is_in(["length", "eos"]), pl.col("e2e_tok_s").is_not_null()
-        ).sort("start_ns")
+        return self.requests.filter(timed_and_ended_well()).sort("start_ns")
 
     def window(self) -> pl.DataFrame:
         """The telemetry of the timed part; empty where nothing was timed."""

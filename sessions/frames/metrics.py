@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from sessions.frames.counting import timed_and_ended_well
+
 REQUEST_KEY = ("method", "block", "attempt", "request", "sequence")
 RUN_KEY = ("method", "block", "attempt")
 
@@ -20,22 +22,6 @@ def per_request(tokens: pl.DataFrame) -> pl.DataFrame:
         pl.len().cast(pl.Int64).alias("output_tokens"),
         pl.col("t_ns").min().alias("first_token_ns"),
         pl.col("t_ns").max().alias("end_ns"),
-    )
-
-
-def counted_runs(runs: pl.DataFrame) -> pl.DataFrame:
-    """The RUN_KEY of the blocks that count: the last attempts, where they ended well."""
-    return runs.filter(
-        pl.col("attempt") == pl.col("attempt").max().over("method", "block"), pl.col("status") == "ok"
-    ).select(RUN_KEY)
-
-
-def timed_requests(runs: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
-    """The timed requests of the blocks that count, those that ended well, in the order in which they ran."""
-    return (
-        requests.join(counted_runs(runs), on=RUN_KEY, how="semi")
-        .filter(~pl.col("warmup"), pl.col("finish_reason").is_in(["length", "eos"]), pl.col("e2e_tok_s") > 0)
-        .sort("start_ns")
     )
 
 
@@ -74,15 +60,14 @@ def percentiles(gaps: pl.Expr | None = None) -> list[pl.Expr]:
 def latency_percentiles(
     tokens: pl.DataFrame, requests: pl.DataFrame, counted: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """itl_s_p50 and itl_s_p99 of each request, of each block's timed requests, and of each method's.
+    """itl_s_p50 and itl_s_p99 of each request, of each block's timed requests that ended well, and of each method's.
 
-    `requests` has REQUEST_KEY and warmup; `counted` has the RUN_KEY of the blocks that count for their method. What has
-    no gap is left out.
+    `counted` has the runs that count for their method. What has no gap is left out.
     """
     # a list a response: sorting the whole frame would take several times its size
     gap = (pl.col("t_ns").sort_by("index").diff() * 1e-9).drop_nulls()
     responses = tokens.group_by(REQUEST_KEY).agg(gap.alias("itl_s")).filter(pl.col("itl_s").list.len() > 0)
-    timed = responses.join(requests.filter(~pl.col("warmup")), on=REQUEST_KEY, how="semi")
+    timed = responses.join(requests.filter(timed_and_ended_well()), on=REQUEST_KEY, how="semi")
     return (
         _percentiles_by(responses, REQUEST_KEY),
         _percentiles_by(timed, RUN_KEY),

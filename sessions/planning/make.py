@@ -325,14 +325,16 @@ def estimate_s(plan: Plan, store: Store) -> float | None:
     """Seconds the plan will take, as the same methods took on this model and device before; None: no idea."""
     import polars as pl
 
+    from sessions.frames.counting import counted_blocks
+
     runs = store.scan("runs", store.ids()[:50])
     if runs is None:
         return None
     names = [method.name for method in plan.methods]
     known = (
-        runs.filter(
-            (pl.col("status") == "ok")
-            & (pl.col("model") == plan.model)
+        counted_blocks(runs)
+        .filter(
+            (pl.col("model") == plan.model)
             & (pl.col("device") == plan.device)
             & pl.col("method").is_in(names)
             & (pl.col("timed_s") > 0)

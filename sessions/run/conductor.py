@@ -43,6 +43,7 @@ from sessions.disk.records import (
     SocketsSeen,
 )
 from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.frames.counting import block_counts
 from sessions.run.block_run import BlockEnd, BlockRun, log_tail
 from sessions.run.preparation_run import PreparationRun
 from sessions.run.software import software
@@ -107,7 +108,7 @@ class Conductor:
         for record in read_journal(self._folder.journal):
             if isinstance(record, Header):
                 resumed = True
-            elif isinstance(record, BlockEnded) and record.status == "ok":
+            elif isinstance(record, BlockEnded) and block_counts(record.status):
                 self._done.add((record.method, record.block))
         self._append(
             Header(

@@ -18,6 +18,7 @@ from sessions.disk.journal import JournalError, read_journal
 from sessions.disk.plan import Plan
 from sessions.disk.records import BlockEnded
 from sessions.disk.session_folder import SessionError, SessionFolder, create
+from sessions.frames.counting import block_counts
 from sessions.run.own_process import own_process
 
 CONDUCTOR: Final = "sessions.run.conductor"
@@ -73,7 +74,7 @@ def missing(folder: SessionFolder) -> list[tuple[str, int]]:
         ended = {
             (record.method, record.block)
             for record in read_journal(folder.journal)
-            if isinstance(record, BlockEnded) and record.status == "ok"
+            if isinstance(record, BlockEnded) and block_counts(record.status)
         }
     except JournalError as error:
         raise SessionError(str(error)) from None

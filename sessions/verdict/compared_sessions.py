@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from sessions.disk.frame_schema import SCHEMAS, schema_version
+from sessions.disk.frame_schema import KEY, SCHEMAS, schema_version
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import newer
 from sessions.disk.store import Store
+from sessions.frames.counting import counted_requests, last_attempts, with_attempt
 from sessions.frames.metrics import inter_token_latencies, percentiles
 
 Key = tuple[str, str]  # session, method
@@ -32,7 +33,6 @@ REQUEST_COLUMNS: Final = (
 )  # fmt: skip
 # Without these a session cannot be compared at all; the others are null where a session lacks them.
 NEEDED: Final = {"runs": ("method", "block", "status"), "requests": ("method", "block", "output_tokens", "e2e_tok_s")}
-BLOCK: Final = ("session", "method", "block", "attempt")
 
 
 @dataclass(slots=True)
@@ -61,22 +61,12 @@ def load(store: Store, sessions: Sequence[str]) -> ComparisonFrames:
     runs = _read(store, "runs", RUN_COLUMNS, sessions, found.problems)
     if runs.is_empty():
         return found
-    last = runs.filter(
-        pl.col("method").is_not_null() & pl.col("block").is_not_null(),
-        pl.col("attempt") == pl.col("attempt").max().over("session", "method", "block"),
-    ).unique(BLOCK, keep="last", maintain_order=True)
+    named = runs.filter(pl.col("method").is_not_null() & pl.col("block").is_not_null())
+    last = last_attempts(named).unique(KEY, keep="last", maintain_order=True)
     for row in last.sort("session", "started_ns", nulls_last=True).iter_rows(named=True):
         found.runs.setdefault((row["session"], row["method"]), []).append(row)
     read = [session for session in sessions if session not in found.problems]
-    requests = _read(store, "requests", REQUEST_COLUMNS, read, found.problems)
-    counted = requests.filter(
-        pl.col("finish_reason").fill_null("length").is_in(["length", "eos"])  # null: older than the column
-    ).join(last.filter(pl.col("status") == "ok").select(BLOCK), on=BLOCK, how="semi")
-    timed = counted.filter(
-        ~pl.col("warmup").fill_null(False),
-        pl.col("e2e_tok_s").is_finite(),
-        pl.col("e2e_tok_s") > 0,
-    )
+    timed = counted_requests(last, _read(store, "requests", REQUEST_COLUMNS, read, found.problems))
     sums = timed.group_by("session", "method", "block").agg(pl.col("output_tokens").sum())
     for session, method, block, count in sums.iter_rows():
         found.tokens.setdefault((session, method), {})[block] = count
@@ -94,11 +84,11 @@ def load(store: Store, sessions: Sequence[str]) -> ComparisonFrames:
     )
     for row in figures.iter_rows(named=True):
         found.figures[(row["session"], row["method"])] = row
-    _latencies(store, found)
+    _latencies(store, found, timed)
     return found
 
 
-def _latencies(store: Store, found: ComparisonFrames) -> None:
+def _latencies(store: Store, found: ComparisonFrames, timed: pl.DataFrame) -> None:
     """Percentiles of the inter-token latency as finalising left them; from the tokens where it did not yet."""
     older = set()
     for key, figures in found.figures.items():
@@ -107,30 +97,16 @@ def _latencies(store: Store, found: ComparisonFrames) -> None:
         if figures["p50"] is None:
             older.add(key[0])
     for session in older:
-        for row in _latencies_of(store, session, found):
+        for row in _latencies_of(store, session, timed):
             known = found.figures.get((session, row["method"]), {})
             known["p50"], known["p99"] = row["itl_s_p50"], row["itl_s_p99"]
 
 
-def _latencies_of(store: Store, session: str, found: ComparisonFrames) -> list[dict[str, Any]]:
+def _latencies_of(store: Store, session: str, timed: pl.DataFrame) -> list[dict[str, Any]]:
     problems: dict[str, str] = {}  # no tokens: then there are no percentiles, and the rest of the row stands
     tokens = _read(store, "tokens", tuple(SCHEMAS["tokens"]), [session], problems)
-    requests = _read(store, "requests", ("method", "block", "attempt", "request", "warmup"), [session], problems)
-    if tokens.is_empty() or requests.is_empty():
-        return []
-    kept = [
-        (method, row["block"], row["attempt"])
-        for (own, method), rows in found.runs.items()
-        for row in rows
-        if own == session and row["status"] == "ok"
-    ]
-    counted = pl.DataFrame(kept, schema={"method": pl.String, "block": pl.Int64, "attempt": pl.Int64}, orient="row")
-    timed = requests.filter(~pl.col("warmup").fill_null(False)).join(
-        counted, on=["method", "block", "attempt"], how="semi"
-    )
-    gaps = inter_token_latencies(
-        tokens.lazy().join(timed.lazy(), on=["method", "block", "attempt", "request"], how="semi")
-    )
+    own = with_attempt(tokens).join(timed, on=[*KEY, "request"], how="semi")
+    gaps = inter_token_latencies(own.lazy())
     return gaps.filter(pl.col("itl_s").is_not_null()).group_by("method").agg(percentiles()).collect().to_dicts()
 
 
@@ -182,8 +158,6 @@ def _collected(frame: str, columns: Sequence[str], files: Mapping[str, str]) -> 
         sessions = rows["path"].replace_strict(files, return_dtype=pl.String)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError) as error:
         return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    if "attempt" in wanted:
-        rows = rows.with_columns(pl.col("attempt").fill_null(0))  # older than the column: nothing was run again
     return rows.select(sessions.alias("session"), *wanted)
 
 

@@ -48,12 +48,12 @@ def floor_of(plan: Plan, session: str, runs: pl.DataFrame, requests: pl.DataFram
     """The floor that an A/A session shows; None under three pairs of blocks that ended well."""
     import polars as pl
 
-    from sessions.frames.metrics import timed_requests
+    from sessions.frames.counting import counted_requests
 
     twins = [(m.reference, m.name) for m in plan.methods if m.reference and m.name == m.reference + AGAIN]
     if not plan.aa or not twins:
         return None
-    timed = timed_requests(runs, requests)
+    timed = counted_requests(runs, requests)
     means = timed.group_by("method", "block").agg(pl.col("e2e_tok_s").mean())
     by_method = {
         name: dict(means.filter(pl.col("method") == name).select("block", "e2e_tok_s").iter_rows()) for name in twins[0]

@@ -131,6 +131,7 @@ def exit_code(folder: SessionFolder) -> int:
     import polars as pl
 
     from sessions.disk.frame_schema import FrameError, read_frame
+    from sessions.frames.counting import block_ended_well, last_attempts
 
     session = folder.read()
     if session.status in ("stopped", "interrupted", *UNFINISHED):
@@ -142,8 +143,7 @@ def exit_code(folder: SessionFolder) -> int:
         runs = read_frame(folder.frame("runs"), "runs")
     except (SessionError, FrameError):
         return EXIT_METHOD_FAILED  # what was measured cannot be read; the table said why
-    last = runs.filter(pl.col("attempt") == pl.col("attempt").max().over("method", "block"))
-    failed = last.filter(
-        (pl.col("status") != "ok") & (pl.col("method").is_in(named) | (pl.col("status") != "unavailable"))
+    failed = last_attempts(runs).filter(
+        ~block_ended_well() & (pl.col("method").is_in(named) | (pl.col("status") != "unavailable"))
     )
     return EXIT_METHOD_FAILED if len(failed) else EXIT_OK

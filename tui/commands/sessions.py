@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from probes.machine import Machine
 from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.frames.counting import block_counts
 from tui.command_line import EXIT_OK, UsageError
 from tui.commands.store import find, store
 from tui.print.plain_table import table_lines
@@ -104,7 +105,7 @@ def show(options: argparse.Namespace) -> int:
     screen.print()
     print_comparison(screen, comparison)
     for run in _runs(folder):
-        if run["status"] != "ok":
+        if not block_counts(run["status"]):
             failed = f"{run['method']}, block {run['block']}: {run['status']}: {run['error']}"
             screen.print()
             screen.print(Text(one_line(failed, 800)))

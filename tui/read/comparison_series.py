@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from sessions.frames.counting import counted_blocks, counted_requests
+
 if TYPE_CHECKING:
     from sessions.disk.store import Store
 
@@ -32,7 +34,7 @@ class PickSeries:
 
     session: str
     method: str
-    tok_s: list[float]  # e2e_tok_s of the timed requests, in their order
+    tok_s: list[float]  # e2e_tok_s of the requests that count, in their order
     memory: Curve
     power: Curve
     on_gpu: bool
@@ -40,20 +42,12 @@ class PickSeries:
 
 def pick_series(store: Store, session: str, method: str) -> PickSeries:
     """Read one (session, method); what is not there is empty."""
-    requests = store.scan("requests", [session])
+    runs, requests = (store.scan(frame, [session]) for frame in ("runs", "requests"))
     rates: list[float] = []
-    if requests is not None:
-        rates = (
-            requests.filter(
-                (pl.col("method") == method) & ~pl.col("warmup") & pl.col("e2e_tok_s").is_not_null(),
-                pl.col("attempt") == pl.col("attempt").max().over("method", "block"),
-            )
-            .sort("start_ns")
-            .select("e2e_tok_s")
-            .collect()["e2e_tok_s"]
-            .to_list()
-        )
-    span = _last_block(store, session, method)
+    if runs is not None and requests is not None:
+        counted = counted_requests(runs, requests).filter(pl.col("method") == method).sort("start_ns")
+        rates = counted.select("e2e_tok_s").collect()["e2e_tok_s"].to_list()
+    span = _last_block(runs, method)
     if span is None:
         return PickSeries(session, method, rates, Curve([], []), Curve([], []), False)
     memory, power = (
@@ -67,12 +61,12 @@ def pick_series(store: Store, session: str, method: str) -> PickSeries:
     return PickSeries(session, method, rates, memory, power, on_gpu)
 
 
-def _last_block(store: Store, session: str, method: str) -> tuple[int, int] | None:
-    runs = store.scan("runs", [session])
+def _last_block(runs: pl.LazyFrame | None, method: str) -> tuple[int, int] | None:
     if runs is None:
         return None
     frame = (
-        runs.filter((pl.col("method") == method) & (pl.col("status") == "ok") & pl.col("ended_ns").is_not_null())
+        counted_blocks(runs)
+        .filter((pl.col("method") == method) & pl.col("ended_ns").is_not_null())
         .sort("started_ns")
         .select("started_ns", "ended_ns")
         .tail(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,9 @@ import msgspec
 import polars as pl
 
 from sessions.close.session_end import recover
+from sessions.disk.frame_schema import SCHEMAS
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
+from sessions.frames.counting import counted_requests
 from tui.read.comparison_series import Curve, metric_curve
 from tui.read.plan_facts import plan_facts
 from tui.words import figures
@@ -28,7 +30,7 @@ LOG_TAIL_LINES = 60
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
     """What the screen shows; runs and requests are rows of their frames as dictionaries. Times in the curves are
-    seconds since the first block began; `rates` are tokens/s of requests at their ends."""
+    seconds since the first block began; `rates` are tokens/s of the requests that count, at their ends."""
 
     session: SessionFile
     live: bool
@@ -47,42 +49,44 @@ def read_session(store: Store, name: str) -> SessionFacts:
     session = folder.read()
     live = folder.is_live()
     problem = session.error
-    runs, requests = _rows(store, folder, "runs", "started_ns"), _rows(store, folder, "requests", "start_ns")
-    if not runs and not problem:
+    runs, requests = _frame(store, folder, "runs", "started_ns"), _frame(store, folder, "requests", "start_ns")
+    if runs.is_empty() and not problem:
         problem = (
             "The session is running: its frames are written when it ends."
             if live
             else "Nothing was measured in this session."
         )
     rates, curves = _timeline(store, folder.id, runs, requests)
-    return SessionFacts(session, live, tuple(_overview(folder, session, live)), runs, requests, rates, curves, problem)
+    overview = tuple(_overview(folder, session, live))
+    return SessionFacts(
+        session, live, overview, tuple(runs.to_dicts()), tuple(requests.to_dicts()), rates, curves, problem
+    )
 
 
-def _rows(store: Store, folder: SessionFolder, frame: str, order: str) -> tuple[dict[str, Any], ...]:
+def _frame(store: Store, folder: SessionFolder, frame: str, order: str) -> pl.DataFrame:
     scanned = store.scan(frame, [folder.id])
     if scanned is None:
-        return ()
+        return pl.DataFrame(schema=SCHEMAS[frame])
     try:
-        return tuple(scanned.sort(order, nulls_last=True, maintain_order=True).collect().to_dicts())
+        return scanned.sort(order, nulls_last=True, maintain_order=True).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise SessionError(f"The {frame} of {folder.id} cannot be read ({first}).") from None
 
 
 def _timeline(
-    store: Store, session: str, runs: Sequence[Mapping[str, Any]], requests: Sequence[Mapping[str, Any]]
+    store: Store, session: str, runs: pl.DataFrame, requests: pl.DataFrame
 ) -> tuple[dict[str, Curve], dict[str, Curve]]:
-    starts = [run["started_ns"] for run in runs if run["started_ns"] is not None]
-    ends = [run["ended_ns"] for run in runs if run["ended_ns"] is not None]
+    starts, ends = runs["started_ns"].drop_nulls().to_list(), runs["ended_ns"].drop_nulls().to_list()
     if not starts or not ends:
         return {}, {}
     span = (min(starts), max(ends))
     rates: dict[str, Curve] = {}
-    for row in requests:
-        if row["e2e_tok_s"] is not None and row["end_ns"] is not None and not row["warmup"]:
-            curve = rates.setdefault(row["method"], Curve([], []))
-            curve.seconds.append((row["end_ns"] - span[0]) / 1e9)
-            curve.values.append(row["e2e_tok_s"])
+    counted = counted_requests(runs, requests).filter(pl.col("end_ns").is_not_null()).sort("start_ns")
+    for method, end_ns, rate in counted.select("method", "end_ns", "e2e_tok_s").iter_rows():
+        curve = rates.setdefault(method, Curve([], []))
+        curve.seconds.append((end_ns - span[0]) / 1e9)
+        curve.values.append(rate)
     wanted = {
         "GPU power, W": ("gpu", "power_w", False),
         "VRAM used": ("gpu", "memory_used_bytes", False),

@@ -1,0 +1,76 @@
+"""Which requests count: timed ones that ended well, in a block that ended well, at the last attempt at that block.
+
+Whatever is reported of a method is over these and no others, whether it is read from records or from frames. A frame's
+column that an older Kasoku did not write is null, and stands for what was always so at the time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Frame = TypeVar("Frame", "pl.DataFrame", "pl.LazyFrame")
+
+COUNTED_STATUS: Final = "ok"
+COUNTED_FINISHES: Final = ("length", "eos")
+OLDER: Final = {"attempt": 0, "warmup": False, "finish_reason": "length"}
+
+
+def block_counts(status: str | None) -> bool:
+    """Whether a block that ended so counts, if it was not begun again."""
+    return status == COUNTED_STATUS
+
+
+def request_counts(warmup: bool, finish: str, tok_s: float | None) -> bool:
+    """Whether a request counts, if its block does; `tok_s` is its e2e_tok_s."""
+    return not warmup and finish in COUNTED_FINISHES and tok_s is not None and math.isfinite(tok_s) and tok_s > 0
+
+
+def last_attempts(runs: Frame) -> Frame:
+    """The rows of a runs frame that are the last attempts at their blocks, `attempt` filled in."""
+    import polars as pl
+
+    attempt = pl.col("attempt")
+    return with_attempt(runs).filter(attempt == attempt.max().over("session", "method", "block"))
+
+
+def counted_blocks(runs: Frame) -> Frame:
+    """The rows of a runs frame that count."""
+    return last_attempts(runs).filter(block_ended_well())
+
+
+def block_ended_well() -> pl.Expr:
+    """`block_counts` over the column `status`."""
+    import polars as pl
+
+    return pl.col("status") == COUNTED_STATUS
+
+
+def timed_and_ended_well() -> pl.Expr:
+    """`request_counts` over the columns `warmup`, `finish_reason` and `e2e_tok_s`."""
+    import polars as pl
+
+    rate = pl.col("e2e_tok_s")
+    return ~_filled("warmup") & _filled("finish_reason").is_in(COUNTED_FINISHES) & rate.is_finite() & (rate > 0)
+
+
+def counted_requests(runs: Frame, requests: Frame) -> Frame:
+    """The rows of a requests frame that count, `attempt` filled in; both frames are of the same sessions."""
+    from sessions.disk.frame_schema import KEY
+
+    blocks = counted_blocks(runs).select(KEY)
+    return with_attempt(requests).filter(timed_and_ended_well()).join(blocks, on=KEY, how="semi")
+
+
+def with_attempt(rows: Frame) -> Frame:
+    """The same rows, `attempt` filled in where it is older than the column."""
+    return rows.with_columns(_filled("attempt"))
+
+
+def _filled(name: str) -> pl.Expr:
+    import polars as pl
+
+    return pl.col(name).fill_null(OLDER[name])
