@@ -45,14 +45,18 @@ class Request:
 
 
 class Engine:
-    """The base of every engine. Facts and columns an engine cannot know are None, with a reason under `missing`."""
+    """The base of every engine. Facts and columns an engine cannot know are None, with a reason under `missing`.
+
+    What `load`, `evidence` and `memory` return is sent as it is. The fields of the messages `loaded` and `memory` are
+    declared in sessions/disk/messages.py; what is no field there is passed over.
+    """
 
     def import_packages(self, job: dict) -> None:
         """Import what the engine needs; timed apart from loading."""
 
     def load(self, job: dict) -> dict:
-        """Load the model of `job["model_folder"]`; return what it turned out to be, whatever was asked for:
-        weights_bytes, dtype, device, threads, versions {distribution: version}, resolved {setting: value}.
+        """Load the model of `job["model_folder"]`; return what it turned out to be, whatever was asked for: the fields
+        of `loaded`, less `t` and `load_s`.
         """
         raise NotImplementedError
 
@@ -95,7 +99,7 @@ class Engine:
         raise UnsupportedError("this engine makes no greedy pass")
 
     def memory(self) -> dict:
-        """peak_allocated_bytes, peak_reserved_bytes, kv_reserved_bytes, peak_rss_bytes, missing {column: reason}."""
+        """The fields of `memory`, less `t`. This one knows how much was resident, and no more."""
         reason = "This engine does not say."
         columns = ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes")
         return {

@@ -40,11 +40,18 @@ from sessions.disk.records import (
 from sessions.frames.derived import Context, complete
 from sessions.frames.metrics import REQUEST_KEY, per_request, rates
 from sessions.frames.packed_columns import PackedTelemetry, PackedTokens
+from sessions.frames.record_columns import column_names, columns_of
 from sessions.frames.vram import peak_vram
 
 INTERRUPTED = "Interrupted before the block ended: `kasoku resume` runs it again."
 NO_SOCKETS = "the block did not come as far as its warm-up, where its sockets are looked at"
+NOT_SAID = "the engine does not say"
 NO_ENERGY = "no energy counter was read at the edges of this block"
+TOLD_OF_REQUESTS = (
+    *column_names(RequestStarted, "requests"),
+    *column_names(RequestEnded, "requests"),
+    *("attempt", "start_ns", "returned_ns", "finish_reason"),
+)
 
 
 @dataclass(slots=True)
@@ -79,45 +86,26 @@ class JournalFrames:
             case Telemetry():
                 self._telemetry.add(record)
             case RequestStarted():
-                self._requests[(*self._key(record), record.request)] = {
-                    "warmup": record.warmup,
-                    "batch": record.batch,
-                    "prompt_index": record.prompt_index,
-                    "prompt_tokens": record.prompt_tokens,
-                    "start_ns": record.t,
-                }
+                key = self._key(record)
+                row = columns_of(record, "requests") | {"attempt": key[2], "start_ns": record.t}
+                self._requests[(*key, record.request)] = row
             case RequestEnded():
-                row = self._requests.get((*self._key(record), record.request))
-                if row is not None:
-                    row |= {
-                        "finish_reason": record.finish,
-                        "returned_ns": record.t,
-                        "cached_prompt_tokens": record.cached_prompt_tokens,
-                    }
+                begun = self._requests.get((*self._key(record), record.request))
+                if begun is not None:
+                    begun |= columns_of(record, "requests")
+                    begun |= {"finish_reason": record.finish, "returned_ns": record.t}
             case BlockStarted():
                 self._start_block(record)
             case BlockPhase():
                 self._run(record).phases.setdefault(record.phase, record.t)
             case Loaded():
-                self._run(record).columns |= {
-                    "load_s": record.load_s,
-                    "weights_bytes": record.weights_bytes,
-                    "dtype": record.dtype,
-                    "threads": record.threads,
-                    "versions": json.dumps(record.versions, ensure_ascii=False),
-                    "resolved": json.dumps(record.resolved, ensure_ascii=False),
-                }
+                self._run(record).columns |= columns_of(record, "runs")
             case Memory():
-                run = self._run(record)
-                for name in ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes", "peak_rss_bytes"):
-                    run.columns[name] = getattr(record, name)
-                run.missing |= record.missing
+                run, columns = self._run(record), columns_of(record, "runs")
+                run.columns |= columns
+                run.missing |= {name: NOT_SAID for name, value in columns.items() if value is None} | record.missing
             case EvidenceTaken():
-                self._run(record).columns |= {
-                    "evidence": json.dumps(record.evidence, ensure_ascii=False),
-                    "in_effect": record.in_effect,
-                    "in_effect_reason": record.reason,
-                }
+                self._run(record).columns |= columns_of(record, "runs") | {"in_effect_reason": record.reason}
             case SocketsSeen():
                 self._take_sockets(record)
             case Energy():
@@ -156,19 +144,13 @@ class JournalFrames:
         else:
             self._attempts[place] = 0
         run = self._run(record)
-        run.columns |= {"position": record.position, "environment": record.environment, "started_ns": record.t}
+        run.columns |= columns_of(record, "runs") | {"started_ns": record.t}
 
     def _end_block(self, record: BlockEnded) -> None:
         """A word on a block that is over, and was not begun again, is an attempt of its own: nothing was started."""
         if self._key(record) in self._over:
             self._attempts[record.method, record.block] = self._attempts.get((record.method, record.block), 0) + 1
-        self._run(record).columns |= {
-            "status": record.status,
-            "error": record.error,
-            "log_tail": record.log_tail,
-            "left_behind": record.left_behind,
-            "ended_ns": record.t,
-        }
+        self._run(record).columns |= columns_of(record, "runs") | {"ended_ns": record.t}
         self._over.add(self._key(record))
 
     def _take_sockets(self, record: SocketsSeen) -> None:
@@ -186,25 +168,11 @@ class JournalFrames:
 
     def requests(self, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None) -> pl.DataFrame:
         """The requests frame: what the journal tells of each request, and what follows from its tokens."""
-        rows = [dict(zip(REQUEST_KEY, (*key[:3], key[3], 0), strict=True)) | row for key, row in self._requests.items()]
-        begun = pl.DataFrame(
-            rows,
-            schema={
-                name: REQUESTS[name]
-                for name in (
-                    *REQUEST_KEY,
-                    "warmup",
-                    "batch",
-                    "prompt_index",
-                    "prompt_tokens",
-                    "start_ns",
-                    "finish_reason",
-                    "returned_ns",
-                    "cached_prompt_tokens",
-                )
-            },
-        ).drop("sequence")
         counted = per_request(tokens)
+        told = {*TOLD_OF_REQUESTS}.difference(counted.columns) | {*REQUEST_KEY[:4]}
+        begun = pl.DataFrame(
+            list(self._requests.values()), schema={name: kind for name, kind in REQUESTS.items() if name in told}
+        )
         joined = begun.join(counted, on=REQUEST_KEY[:4], how="left", maintain_order="left").with_columns(
             pl.col("sequence").fill_null(0),
             pl.col("output_tokens").fill_null(0),
@@ -273,14 +241,14 @@ class JournalFrames:
             missing.setdefault("sockets", NO_SOCKETS)
         if columns.get("in_effect") is None:
             missing.setdefault("in_effect", columns.get("in_effect_reason") or "the block left no evidence")
-        row = {
+        row: dict[str, object] = {"status": "stopped", "error": INTERRUPTED}
+        row |= columns
+        row |= {
             "session": self._session,
             "reference": planned.reference if planned else None,
             "engine": planned.engine if planned else None,
             "model": self._plan.model,
             "device": self._plan.device,
-            "status": "stopped",
-            "error": INTERRUPTED,
             "warmup_s": _seconds(run.phases, "warmup", "timed"),
             "timed_s": _seconds(run.phases, "timed", "evidence"),
             "energy_j": _difference(run.energy, "start", "end"),
@@ -289,9 +257,8 @@ class JournalFrames:
             "peak_vram_bytes": vram,
             "vram_source": source if vram is not None else None,
             "flags": sorted(set(run.flags)),
+            "missing": json.dumps(missing, ensure_ascii=False),
         }
-        row |= columns
-        row["missing"] = json.dumps(missing, ensure_ascii=False)
         return {name: row.get(name) for name in RUNS}
 
 
