@@ -5,6 +5,7 @@ A file that is missing, torn, foreign or of other types takes only its own sessi
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,10 @@ from sessions.disk.session_folder import newer
 from sessions.disk.store import Store
 from sessions.frames.counting import counted_requests, last_attempts, with_attempt
 from sessions.frames.metrics import inter_token_latencies, percentiles
+from sessions.verdict.block_sums import BlockSums, MethodFigures, method_figures
 
 Key = tuple[str, str]  # session, method
+NOT_TOLD: Final = "not told"
 
 RUN_COLUMNS: Final = (
     "method", "reference", "block", "attempt", "status", "error", "load_s", "warmup_s", "dtype", "weights_digest",
@@ -37,13 +40,12 @@ NEEDED: Final = {"runs": ("method", "block", "status"), "requests": ("method", "
 
 @dataclass(slots=True)
 class ComparisonFrames:
-    """Everything by (session, method). `runs` are last attempts; `means` and `tokens` by block, and `figures`, are
-    over the timed requests of blocks that ended well; `problems` by session, a sentence each."""
+    """Everything by (session, method). `runs` are last attempts; `figures` follow from blocks' sums, `spreads` are
+    quantiles and the like over all requests that count; `problems` by session, a sentence each."""
 
     runs: dict[Key, list[dict[str, Any]]] = field(default_factory=dict)
-    means: dict[Key, dict[int, float]] = field(default_factory=dict)
-    tokens: dict[Key, dict[int, int]] = field(default_factory=dict)
-    figures: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    figures: dict[Key, MethodFigures] = field(default_factory=dict)
+    spreads: dict[Key, dict[str, Any]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     _by_session: dict[str, list[str]] = field(default_factory=dict)
 
@@ -67,38 +69,57 @@ def load(store: Store, sessions: Sequence[str]) -> ComparisonFrames:
         found.runs.setdefault((row["session"], row["method"]), []).append(row)
     read = [session for session in sessions if session not in found.problems]
     timed = counted_requests(last, _read(store, "requests", REQUEST_COLUMNS, read, found.problems))
-    sums = timed.group_by("session", "method", "block").agg(pl.col("output_tokens").sum())
-    for session, method, block, count in sums.iter_rows():
-        found.tokens.setdefault((session, method), {})[block] = count
-    means = timed.group_by("session", "method", "block").agg(pl.col("e2e_tok_s").mean()).sort("block")
-    for session, method, block, mean in means.iter_rows():
-        found.means.setdefault((session, method), {})[block] = mean
+    _add_up(found, timed)
     rate = pl.col("e2e_tok_s")
-    figures = timed.group_by("session", "method").agg(
-        pl.len().alias("requests"),
-        rate.mean().alias("mean"),
-        rate.median().alias("median"),
-        rate.std().alias("sd"),
-        pl.col("ttft_s").median(),
-        pl.col("decode_tok_s").median(),
+    spreads = timed.group_by("session", "method").agg(
+        rate.median().alias("median"), rate.std().alias("sd"), pl.col("decode_tok_s").median()
     )
-    for row in figures.iter_rows(named=True):
-        found.figures[(row["session"], row["method"])] = row
+    for row in spreads.iter_rows(named=True):
+        found.spreads[(row["session"], row["method"])] = row
     _latencies(store, found, timed)
     return found
+
+
+def _add_up(found: ComparisonFrames, timed: pl.DataFrame) -> None:
+    """The figures of every method that ran, from its runs and the sums over their requests that count."""
+    rate, tokens, ttft = pl.col("e2e_tok_s"), pl.col("output_tokens"), pl.col("ttft_s")
+    sums = timed.group_by("session", "method", "block").agg(pl.len(), rate.sum(), tokens.sum(), ttft.drop_nulls())
+    summed = {(session, method, block): values for session, method, block, *values in sums.iter_rows()}
+    for (session, method), runs in found.runs.items():
+        blocks = []
+        for run in runs:
+            requests, tok_s, count, ttfts = summed.get((session, method, run["block"]), (0, 0.0, 0, ()))
+            blocks.append(
+                BlockSums(
+                    block=run["block"],
+                    status=run["status"] or NOT_TOLD,
+                    error=run["error"] or "",
+                    requests=requests,
+                    tok_s_sum=tok_s,
+                    tokens=count,
+                    ttfts_s=array("d", ttfts),
+                    timed_energy_j=run["timed_energy_j"],
+                    load_s=run["load_s"],
+                    peak_rss_bytes=run["peak_rss_bytes"],
+                    peak_vram_bytes=run["peak_vram_bytes"],
+                    in_effect=run["in_effect"],
+                    in_effect_reason=run["in_effect_reason"] or "",
+                )
+            )
+        found.figures[(session, method)] = method_figures(blocks)
 
 
 def _latencies(store: Store, found: ComparisonFrames, timed: pl.DataFrame) -> None:
     """Percentiles of the inter-token latency as finalising left them; from the tokens where it did not yet."""
     older = set()
-    for key, figures in found.figures.items():
+    for key, spread in found.spreads.items():
         run = found.runs[key][0]
-        figures["p50"], figures["p99"] = run["method_itl_s_p50"], run["method_itl_s_p99"]
-        if figures["p50"] is None:
+        spread["p50"], spread["p99"] = run["method_itl_s_p50"], run["method_itl_s_p99"]
+        if spread["p50"] is None:
             older.add(key[0])
     for session in older:
         for row in _latencies_of(store, session, timed):
-            known = found.figures.get((session, row["method"]), {})
+            known = found.spreads.get((session, row["method"]), {})
             known["p50"], known["p99"] = row["itl_s_p50"], row["itl_s_p99"]
 
 

@@ -21,9 +21,9 @@ from sessions.frames.bandwidth_limit import mbu
 from sessions.frames.flags import merged
 from sessions.verdict import compared_sessions, noise_floor, observer_effect
 from sessions.verdict.comparability import differences
-from sessions.verdict.compared_sessions import ComparisonFrames
+from sessions.verdict.compared_sessions import NOT_TOLD, ComparisonFrames
 from sessions.verdict.noise_floor import NoiseFloor
-from sessions.verdict.statistics import LogRatio, mean_interval, paired_ratio, unpaired_ratio
+from sessions.verdict.statistics import LogRatio, unpaired_ratio
 from sessions.verdict.verdicts import judge, percent
 
 
@@ -220,13 +220,12 @@ def _against(
 
 
 def _ratio(frames: ComparisonFrames, row: ComparisonRow, against: _Against) -> LogRatio | None:
-    own, base = frames.means.get((row.session, row.method), {}), frames.means.get((against.session, against.method), {})
-    if against.session != row.session:
-        return unpaired_ratio(list(own.values()), list(base.values()))
-    if against.method == row.method:
+    own, base = frames.figures.get((row.session, row.method)), frames.figures.get((against.session, against.method))
+    if own is None or base is None:
         return None
-    shared = [block for block in own if block in base]
-    return paired_ratio([own[block] for block in shared], [base[block] for block in shared])
+    if against.session != row.session:
+        return unpaired_ratio(list(own.block_means.values()), list(base.block_means.values()))
+    return own.ratio_to(base) if against.method != row.method else None
 
 
 def _without_ratio(row: ComparisonRow, against: _Against | None) -> str:
@@ -258,18 +257,16 @@ def _row(frames: ComparisonFrames, session: str, method: str) -> ComparisonRow:
     broken = frames.problems.get(session, "")
     if not runs:
         return ComparisonRow(session, method, problem=broken or f"the session has no run of {method}")
-    figures = frames.figures.get((session, method), {})
-    means = frames.means.get((session, method), {})
-    interval = mean_interval(list(means.values()))
-    effects = [run["in_effect"] for run in runs if run["in_effect"] is not None]
-    statuses = sorted({run["status"] or "not told" for run in runs})
+    figures, spread = frames.figures[(session, method)], frames.spreads.get((session, method), {})
+    interval = figures.tok_s_interval
+    statuses = sorted({run["status"] or NOT_TOLD for run in runs})
     last = runs[-1]
     same = [run["first_difference"] for run in runs if run["first_difference"] is not None]
     passed = [run for run in runs if run["equal_tokens_share"] is not None] or [last]
     said = next((run for run in passed if run["first_difference"] is not None), passed[0])
-    decode = figures.get("decode_tok_s")
+    decode = spread.get("decode_tok_s")
     bytes_each, bandwidth = _median(runs, "bytes_per_token"), _median(runs, "bandwidth_bytes_s")
-    missing = _missing(last, figures)
+    missing = _missing(last, figures.requests)
     share = mbu(bytes_each, decode, bandwidth)
     if share is None:
         missing["mbu"] = next(
@@ -280,69 +277,46 @@ def _row(frames: ComparisonFrames, session: str, method: str) -> ComparisonRow:
         session=session,
         method=method,
         reference=last["reference"],
-        requests=figures.get("requests", 0),
-        blocks=len(means),
-        tok_s_mean=figures.get("mean"),
-        tok_s_median=figures.get("median"),
-        tok_s_sd=figures.get("sd"),
+        requests=figures.requests,
+        blocks=len(figures.block_means),
+        tok_s_mean=figures.tok_s_mean,
+        tok_s_median=spread.get("median"),
+        tok_s_sd=spread.get("sd"),
         tok_s_low=interval.low if interval else None,
         tok_s_high=interval.high if interval else None,
-        ttft_s_median=figures.get("ttft_s"),
-        itl_s_p50=figures.get("p50"),
-        itl_s_p99=figures.get("p99"),
-        peak_vram_bytes=_most(runs, "peak_vram_bytes"),
-        energy_j_per_token=_joules_per_token(runs, frames.tokens.get((session, method), {})),
+        ttft_s_median=figures.ttft_s_median,
+        itl_s_p50=spread.get("p50"),
+        itl_s_p99=spread.get("p99"),
+        peak_vram_bytes=figures.peak_vram_bytes,
+        energy_j_per_token=figures.energy_j_per_token,
         mbu=share,
         first_difference=min(same, default=None),
-        in_effect=all(effects) if effects else None,
+        in_effect=figures.in_effect,
         flags=merged((run["block"], flag) for run in runs for flag in run["flags"] or () if flag),
         decode_tok_s_median=decode,
-        load_s_median=_median(runs, "load_s"),
+        load_s_median=figures.load_s_median,
         warmup_s_median=_median(runs, "warmup_s"),
-        peak_rss_bytes=_most(runs, "peak_rss_bytes"),
+        peak_rss_bytes=figures.peak_rss_bytes,
         dram_active_percent=_median(runs, "dram_active_percent"),
         idle_w=last["idle_w"],
         equal_tokens_share=said["equal_tokens_share"],
         difference=said["difference"] or "",
         status="ok" if statuses == ["ok"] else ", ".join(statuses),
-        in_effect_reason=_reason(runs),
-        problem=next((run["error"] for run in runs if run["error"]), "") or broken,
+        in_effect_reason=figures.in_effect_reason,
+        problem=figures.error or broken,
         missing=missing,
     )
 
 
-def _reason(runs: list[dict[str, Any]]) -> str:
-    """Why a method was not in effect, else what was seen of it."""
-    told = sorted(runs, key=lambda run: run["in_effect"] is not False)
-    return next((run["in_effect_reason"] for run in told if run["in_effect_reason"]), "")
-
-
-def _missing(run: dict[str, Any], figures: Mapping[str, Any]) -> dict[str, str]:
+def _missing(run: dict[str, Any], requests: int) -> dict[str, str]:
     try:
         told = json.loads(run["missing"] or "{}")
     except ValueError:
         told = {}
     missing = {str(name): str(reason) for name, reason in told.items()} if isinstance(told, dict) else {}
-    if not figures:
+    if not requests:
         missing["tok_s_mean"] = "no timed request ended well"
     return missing
-
-
-def _joules_per_token(runs: list[dict[str, Any]], tokens: Mapping[int, int]) -> float | None:
-    """Energy of the blocks' timed parts over the tokens of their timed requests; None where one's is not known."""
-    joules = count = 0.0
-    for run in runs:
-        if run["status"] != "ok" or run["block"] not in tokens:
-            continue
-        if run["timed_energy_j"] is None:
-            return None
-        joules += run["timed_energy_j"]
-        count += tokens[run["block"]]
-    return joules / count if count else None
-
-
-def _most(runs: list[dict[str, Any]], column: str) -> int | None:
-    return max((run[column] for run in runs if run[column] is not None), default=None)
 
 
 def _median(runs: list[dict[str, Any]], column: str) -> float | None:
