@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
 from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from methods.base.interpreter import Interpreter
+from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.base.progress import Report, silent
 from methods.jobs.runner_job import JobError, run_job
 
 FILE: Final = "bandwidth.json"
-RATES: Final = ("read_bytes_s", "copy_bytes_s")
 SECONDS: Final = 2.0
 
 
@@ -27,17 +27,17 @@ def bandwidth(
     gpu_visible: Sequence[str] = (),
     threads: int = 1,
     report: Report = silent,
-) -> Mapping[str, object]:
-    """read_bytes_s and copy_bytes_s of a device, as measured by torch in `interpreter`; of several GPUs the sum.
+) -> MemoryBandwidth:
+    """The bandwidth of a device, as measured by torch in `interpreter`.
 
     `key` names the device and what its bandwidth depends on, such as its UUID and driver. What was measured under that
-    key before is taken from the cache. Where it cannot be measured there is a `reason` instead; only `report` raises.
+    key before is taken from the cache. Where it cannot be measured it has a `reason`; only `report` raises.
     """
     known = _known(home)
     if (kept := known.get(key)) is not None:
         return kept
     if interpreter is None:
-        return {"reason": "no environment with torch is ready here to measure the bandwidth"}
+        return MemoryBandwidth(reason="no environment with torch is ready here to measure the bandwidth")
     variables = {
         **interpreter.variables,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
@@ -55,27 +55,47 @@ def bandwidth(
     try:
         log = private_folder(home / CACHE) / "bandwidth.log"
         result = run_job(replace(interpreter, variables=variables), job, log, report)
-        if not all(_positive(result.get(name)) for name in RATES):
-            return {"reason": "measuring the bandwidth gave no number"}
-        kept = {**result, "key": key}
-        content = json.dumps({**known, key: kept}, indent=1).encode()
+        measured = _measured(result, key)
+        if measured is None:
+            return MemoryBandwidth(reason="measuring the bandwidth gave no number")
+        rows = {name: asdict(row) for name, row in {**known, key: measured}.items()}
+        content = json.dumps(rows, indent=1).encode()
         write_atomically(private_folder(home / CACHE) / FILE, content)
     except JobError as error:
-        return {"reason": f"measuring the bandwidth failed: {error}"}
+        return MemoryBandwidth(reason=f"measuring the bandwidth failed: {error}")
     except HomeError as error:
-        return {"reason": str(error)}
-    return kept
+        return MemoryBandwidth(reason=str(error))
+    return measured
 
 
-def _known(home: Path) -> dict[str, Mapping[str, object]]:
+def _known(home: Path) -> dict[str, MemoryBandwidth]:
     """What was measured before; entries that are none are left out."""
     try:
         content = json.loads((home / CACHE / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     rows = content.items() if isinstance(content, dict) else ()
-    return {key: row for key, row in rows if isinstance(row, dict) and all(_positive(row.get(name)) for name in RATES)}
+    read = {key: _measured(row, key) for key, row in rows if isinstance(row, dict)}
+    return {key: row for key, row in read.items() if row is not None}
 
 
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+def _measured(row: Mapping[str, object], key: str) -> MemoryBandwidth | None:
+    """What the runner said, or the cache kept of it; None where either rate is no rate."""
+    read, copy = _rate(row.get("read_bytes_s")), _rate(row.get("copy_bytes_s"))
+    if read is None or copy is None:
+        return None
+    buffer, devices, torch = row.get("buffer_bytes"), row.get("devices"), row.get("torch")
+    return MemoryBandwidth(
+        read_bytes_s=read,
+        copy_bytes_s=copy,
+        buffer_bytes=buffer if isinstance(buffer, int) else None,
+        devices=devices if isinstance(devices, int) else None,
+        torch=str(torch or ""),
+        key=key,
+    )
+
+
+def _rate(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        return None
+    return float(value)

@@ -23,6 +23,7 @@ from methods.base.progress import Progress, Report, silent
 from methods.models import hub
 from methods.models.config import ConfigError, ConfigFacts, facts, misread_by_old, read_json
 from methods.models.making import make_packaged, make_readable, make_synthetic
+from methods.models.model import Model
 from methods.models.safetensors_folder import WeightsError, digest_of, identity, read_weights, sha256_of
 from methods.models.sources import (
     DEFAULT,
@@ -45,33 +46,6 @@ __all__ = ["DEFAULT", "ListedModel", "Model", "ModelError", "Prospect", "check",
 MANIFEST = "kasoku-model.json"
 MANIFEST_SCHEMA = 1
 WATCHED = (".safetensors", ".json", ".jinja", ".model", ".txt")
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model that is ready to run. `source` names it again and exactly; None is what its config does not say.
-
-    `weights_digest` is SHA-256 over what `sha256sum` prints for its weight files. `weights_bytes` counts tensors, and
-    `dtype` is that of most of them, by torch's name.
-    """
-
-    name: str
-    source: str
-    folder: Path
-    weights_digest: str
-    parameters: int
-    weights_bytes: int
-    dtype: str
-    architecture: str | None
-    context_length: int | None
-    vocab_size: int | None
-    layers: int | None
-    kv_heads: int | None
-    head_dim: int | None
-    hidden_size: int | None
-    eos_token_ids: tuple[int, ...]
-    has_tokeniser: bool
-    has_chat_template: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from methods.text.chat_template import TemplateError, chat_template, rendered, s
 from methods.text.tokeniser import Tokeniser, TokeniserError
 
 if TYPE_CHECKING:
-    from methods.models.models import Model
+    from methods.models.model import Model
 
 Mode = Literal["raw", "chat"]
 

@@ -185,7 +185,7 @@ class Calibrator:
             raise CalibrationError(preparation.error)
         method = self._plan.methods[0].name
         if (lacking := prepared.unavailable.get(method)) is not None:
-            raise CalibrationError(f"{method} cannot run here: {lacking['reason']}")
+            raise CalibrationError(f"{method} cannot run here: {lacking.reason}")
         machine = capture(self._nvml)
         self._journal.append(
             MachineSeen(
@@ -233,7 +233,7 @@ class Calibrator:
                 block=block.block,
                 position=position,
                 of=of,
-                environment=str(prepared.interpreters[method].get("environment", "")),
+                environment=prepared.interpreters[method].environment,
             )
         )
         bare = [request for request, (_, condition) in self._order.items() if condition in (BARE, AGAIN)]

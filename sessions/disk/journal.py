@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from methods.base.line_reader import LineSplitter
-from sessions.disk.records import SCHEMA_VERSION, AnyRecord, Header, Prepared
+from sessions.disk.records import SCHEMA_VERSION, AnyRecord, Header, Prepared, decoder, encode
 
 NAME: Final = "journal.ndjson"
 READ_BYTES: Final = 1 << 20
@@ -42,7 +42,6 @@ class JournalWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._encoder = msgspec.json.Encoder()
         self._ballast = folder / ".ballast"
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
@@ -75,7 +74,7 @@ class JournalWriter:
 
     def append(self, record: AnyRecord) -> None:
         """Write one record as one whole line, or raise JournalError and leave the file as it was."""
-        line = self._encoder.encode(record) + b"\n"
+        line = encode(record) + b"\n"
         view = memoryview(line)
         try:
             while view:
@@ -130,7 +129,7 @@ class JournalTail:
         self._path = path
         self._offset = 0
         self._lines = LineSplitter(LINE_LIMIT_BYTES)
-        self._decoder = msgspec.json.Decoder(AnyRecord)
+        self._decoder = decoder()
         self._no_records = 0
 
     @property

@@ -7,10 +7,13 @@ the message (sessions/disk/messages.py) plus that.
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path, PurePath
 
 import msgspec
 
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.base.memory_bandwidth import MemoryBandwidth
+from methods.models.model import Model
 from probes.machine import Machine
 from sessions.disk.messages import (
     EvidenceMessage,
@@ -58,15 +61,14 @@ class Phase(TimedLine, tag="phase", frozen=True, kw_only=True):
 class Prepared(TimedLine, tag="prepared", frozen=True, kw_only=True):
     """What the preparation found: the model's folder and facts, the prompts' ids, an interpreter for each method."""
 
-    model: dict[str, Any]
+    model: Model
     prompts: list[list[Int64]]
     prompt_text: str | None
     prompt_template: bool
     stop_token_ids: list[Int64]
-    interpreters: dict[str, dict[str, Any]]
-    unavailable: dict[str, dict[str, str]]  # method -> {"reason": …, "remedy": …}
-    # read_bytes_s and copy_bytes_s of the device as measured, or the reason why not
-    bandwidth: dict[str, Any] = msgspec.field(default_factory=dict)
+    interpreters: dict[str, Interpreter]
+    unavailable: dict[str, Unavailable]
+    bandwidth: MemoryBandwidth = MemoryBandwidth()
 
 
 class MachineSeen(TimedLine, tag="machine", frozen=True, kw_only=True):
@@ -206,3 +208,28 @@ AnyRecord = (
     | Asked
     | SessionEnded
 )
+
+
+def encode(record: AnyRecord) -> bytes:
+    """A record as one line of JSON, without its end. A path is its text."""
+    return _ENCODER.encode(record)
+
+
+def decoder() -> msgspec.json.Decoder[AnyRecord]:
+    """Of one record's JSON."""
+    return msgspec.json.Decoder(AnyRecord, dec_hook=_from_json)
+
+
+def _as_json(value: object) -> str:
+    if isinstance(value, PurePath):
+        return str(value)
+    raise NotImplementedError(f"a record cannot hold a {type(value).__name__}")
+
+
+def _from_json(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"a {type(value).__name__} is no {kind.__name__}")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_as_json)

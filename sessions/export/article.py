@@ -8,9 +8,9 @@ tokeniser can count it; where none is at hand, the article's count stands in.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from methods.models.model import Model
 from sessions.disk.journal import prepared
 from sessions.disk.session_folder import SessionFile, SessionFolder
 from sessions.verdict.comparison import Comparison, ComparisonRow
@@ -50,13 +50,13 @@ class ArticleTables:
     notes: tuple[str, ...]
 
 
-def article_tables(session: SessionFile, comparison: Comparison, model: dict[str, Any] | None) -> ArticleTables:
+def article_tables(session: SessionFile, comparison: Comparison, model: Model | None) -> ArticleTables:
     """The tables of one session; `model` is what the preparation found of it, None where it never got so far."""
     machine = session.machine
     gpus = [gpu for gpu in machine.gpus if gpu.source in session.plan.get("gpu_sources", ())]
     used = max((row.peak_vram_bytes for row in comparison.rows if row.peak_vram_bytes is not None), default=None)
     vram = [gpu.memory_total_bytes for gpu in gpus if gpu.memory_total_bytes]
-    parameters = (model or {}).get("parameters")
+    parameters = model.parameters if model is not None else None
     total = (session.ended_ns - session.created_ns) / 1e9 if session.ended_ns else None
     return ArticleTables(
         machine=(
@@ -76,7 +76,7 @@ def article_tables(session: SessionFile, comparison: Comparison, model: dict[str
     )
 
 
-def prepared_model(folder: SessionFolder) -> dict[str, Any] | None:
+def prepared_model(folder: SessionFolder) -> Model | None:
     """What the preparation of a session found of its model; None where it never got so far."""
     found = prepared(folder.journal)
     return found.model if found is not None else None
@@ -87,19 +87,19 @@ def _note(row: ComparisonRow) -> str:
     return f"{row.method}: {'; '.join([*parts, *row.flags])}"
 
 
-def _closing(rows: tuple[ComparisonRow, ...], model: dict[str, Any] | None) -> Closing:
+def _closing(rows: tuple[ComparisonRow, ...], model: Model | None) -> Closing:
     tokens, counted = reference_tokens(model)
     seconds = [(row.method, tokens / row.tok_s_mean) for row in rows if row.tok_s_mean]
     return Closing(tokens, counted, tuple((name, taken, SPOKEN_S / taken) for name, taken in seconds))
 
 
-def reference_tokens(model: dict[str, Any] | None) -> tuple[int, str]:
+def reference_tokens(model: Model | None) -> tuple[int, str]:
     """How many tokens the reference text is, and by whom that was counted."""
     from methods.text.tokeniser import Tokeniser, TokeniserError
 
-    if model and model.get("has_tokeniser"):
+    if model is not None and model.has_tokeniser:
         try:
-            return len(Tokeniser(Path(str(model["folder"]))).encode(TEXT)), f"by the tokeniser of {model.get('name')}"
+            return len(Tokeniser(model.folder).encode(TEXT)), f"by the tokeniser of {model.name}"
         except TokeniserError:
             pass
     return ARTICLE_TOKENS, "by the article, with the tokeniser of llm-jp-1.3b-v1.0"

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from methods.base.memory_bandwidth import MemoryBandwidth
 from sessions.disk.frame_schema import FrameError, read_frame
 from sessions.disk.journal import prepared
 from sessions.disk.plan import Plan
@@ -44,7 +45,7 @@ class ReportedSession:
     failures: tuple[tuple[str, int, str, str], ...]  # method, block, status, sentence
     plots: tuple[PlotImage, ...]
     splits: tuple[Split, ...]
-    bandwidth: Mapping[str, Any]
+    bandwidth: MemoryBandwidth
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def _session(
         failures=failures,
         plots=plots,
         splits=own_splits,
-        bandwidth=found.bandwidth if found else {},
+        bandwidth=found.bandwidth if found else MemoryBandwidth(),
     )
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
+
+from methods.models.model import Model
 
 ITEM_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 SPARSE_KEYS: Final = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
@@ -28,11 +30,11 @@ class TokenBytes:
 
 
 def bytes_per_token(
-    model: Mapping[str, Any], config: Mapping[str, Any] | None, dtype: str, weights_bytes: int | None, length: float
+    model: Model, config: Mapping[str, object] | None, dtype: str, weights_bytes: int | None, length: float
 ) -> TokenBytes:
     """Bytes for one token at batch 1, with `length` positions in the KV cache.
 
-    `model` holds what the preparation found (parameters, layers, kv_heads, head_dim, vocab_size, hidden_size), `config`
+    `model` is what the preparation found, `config`
     the model's config.json where it could be read, `weights_bytes` what the engine says it loaded.
     """
     item = ITEM_BYTES.get(dtype)
@@ -50,17 +52,17 @@ def bytes_per_token(
     window = _number(config.get("sliding_window"))
     if window and config.get("use_sliding_window", True) and length > window:
         return TokenBytes(None, reason="its attention sees a sliding window only, which is not modelled")
-    layers, heads, width = (_number(model.get(name)) for name in ("layers", "kv_heads", "head_dim"))
+    layers, heads, width = map(_number, (model.layers, model.kv_heads, model.head_dim))
     if not (layers and heads and width):
         return TokenBytes(None, reason="the model's config does not tell its layers, KV heads and head dimension")
     weights = _number(weights_bytes)
     if weights is None:
-        parameters = _number(model.get("parameters"))
+        parameters = _number(model.parameters)
         if parameters is None:
             return TokenBytes(None, reason="neither the engine nor the model tells the size of the weights")
         weights = parameters * item
     if config.get("tie_word_embeddings") is False:
-        vocabulary, hidden = _number(model.get("vocab_size")), _number(model.get("hidden_size"))
+        vocabulary, hidden = _number(model.vocab_size), _number(model.hidden_size)
         weights -= (vocabulary or 0) * (hidden or 0) * item
     kv = 2 * layers * heads * width * item * length
     return TokenBytes(weights + kv, weights, kv)

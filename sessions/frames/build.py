@@ -292,10 +292,10 @@ def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRe
 def _decoder(prepared: Prepared | None) -> Callable[[Sequence[int]], str] | None:
     from methods.text.tokeniser import Tokeniser, TokeniserError
 
-    if prepared is None or not prepared.model.get("folder"):
+    if prepared is None:
         return None
     try:
-        decode: Callable[[Sequence[int]], str] = Tokeniser(Path(prepared.model["folder"])).decode
+        decode: Callable[[Sequence[int]], str] = Tokeniser(prepared.model.folder).decode
     except TokeniserError:
         return None
     return decode

@@ -9,12 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.models.config import ConfigError, read_json
+from methods.models.model import Model
 from sessions.disk.frame_schema import REQUESTS, RUNS
 from sessions.disk.plan import Plan
 from sessions.disk.records import MachineSeen, Prepared
@@ -129,9 +130,8 @@ def _describe(rows: list[dict[str, Any]], context: Context) -> None:
     prepared = context.prepared
     if prepared is None:
         return
-    digest = prepared.model.get("weights_digest")
     for row in rows:
-        row["weights_digest"] = digest if isinstance(digest, str) else None
+        row["weights_digest"] = prepared.model.weights_digest or None
         row["prompt_digest"] = prompt_digest(prepared.prompts)
 
 
@@ -170,11 +170,11 @@ def _limit(row: dict[str, Any], block: flags.Block, context: Context) -> None:
         row["bytes_per_token"] = found.total
         if found.total is None:
             missing["bytes_per_token"] = found.reason
-    measured = context.prepared.bandwidth if context.prepared else {}
-    rates = [measured.get(name) for name in ("read_bytes_s", "copy_bytes_s")]
-    row["bandwidth_bytes_s"] = max((rate for rate in rates if isinstance(rate, int | float)), default=None)
+    measured = context.prepared.bandwidth if context.prepared else MemoryBandwidth()
+    rates = [rate for rate in (measured.read_bytes_s, measured.copy_bytes_s) if rate is not None]
+    row["bandwidth_bytes_s"] = max(rates, default=None)
     if row["bandwidth_bytes_s"] is None:
-        missing["bandwidth_bytes_s"] = str(measured.get("reason") or NO_BANDWIDTH)
+        missing["bandwidth_bytes_s"] = measured.reason or NO_BANDWIDTH
     active = block.window().filter(
         pl.col("source").is_in(list(block.sources)), pl.col("metric") == "dram_active_percent"
     )
@@ -186,10 +186,9 @@ def _limit(row: dict[str, Any], block: flags.Block, context: Context) -> None:
         )
 
 
-def _config(model: Mapping[str, Any]) -> dict[str, Any] | None:
-    folder = model.get("folder")
+def _config(model: Model) -> Mapping[str, object] | None:
     try:
-        return read_json(Path(str(folder)) / "config.json") if folder else None
+        return read_json(model.folder / "config.json")
     except ConfigError:
         return None
 

@@ -28,7 +28,8 @@ from sessions.planning.presets import PRESETS, Preset
 from sessions.planning.twice import twice
 
 if TYPE_CHECKING:
-    from methods.models.models import Model, Prospect
+    from methods.models.model import Model
+    from methods.models.models import Prospect
     from probes.gpu.nvml import Nvml
     from sessions.disk.store import Store
 
@@ -290,7 +291,7 @@ def _check_model(plan: Plan, home: Path) -> None:
 
 def _in_folder(spec: str, prospect: Prospect) -> Model | None:
     """A model in a folder as far as its prompt goes, before anything of its weights is read; else None."""
-    from methods.models.models import Model
+    from methods.models.model import Model
     from methods.models.sources import InFolder, source_of
     from methods.text.chat_template import TemplateError, chat_template
     from methods.text.tokeniser import FILE
@@ -303,7 +304,6 @@ def _in_folder(spec: str, prospect: Prospect) -> Model | None:
         has_template = has_tokeniser and chat_template(source.path) is not None
     except TemplateError:
         has_template = False
-    unknown: dict[str, Any] = dict.fromkeys(("architecture", "layers", "kv_heads", "head_dim", "hidden_size"))
     return Model(
         name=prospect.name,
         source=spec,
@@ -314,10 +314,8 @@ def _in_folder(spec: str, prospect: Prospect) -> Model | None:
         dtype="",
         context_length=prospect.context_length,
         vocab_size=prospect.vocab_size,
-        eos_token_ids=(),
         has_tokeniser=has_tokeniser,
         has_chat_template=has_template,
-        **unknown,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from methods.models.models import Model
+from methods.models.model import Model
 from methods.models.prompts import Mode, Prompt, make
 from sessions.disk.plan import Plan
 

@@ -17,6 +17,7 @@ import msgspec
 
 import methods
 from methods.base.home import private_folder, write_atomically
+from methods.base.interpreter import Interpreter
 from methods.base.secret_variables import without_secrets
 from methods.catalogue.evidence import judge
 from sessions.device.affinity import shared_out, starting_on
@@ -48,13 +49,11 @@ class BlockEnd:
     requests: int
 
 
-def runner_variables(
-    environ: Mapping[str, str], plan: Plan, interpreter: Mapping[str, Any], cache: Path
-) -> dict[str, str]:
+def runner_variables(environ: Mapping[str, str], plan: Plan, interpreter: Interpreter, cache: Path) -> dict[str, str]:
     """A block's environment variables: the user's, less secrets and Python's own, plus what pins the run."""
     inherited = without_secrets(environ).items()
     kept = {name: value for name, value in inherited if not name.startswith(NOT_INHERITED)}
-    compiled = private_folder(cache / "compiled" / str(interpreter.get("environment", "unnamed")))
+    compiled = private_folder(cache / "compiled" / (interpreter.environment or "unnamed"))
     cpu = plan.device == "cpu"
     kept |= {
         "HF_HUB_OFFLINE": "1",
@@ -67,9 +66,9 @@ def runner_variables(
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "" if cpu else ",".join(plan.gpu_visible) or plan.device,
     }
-    if paths := interpreter.get("paths"):
-        kept["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths)  # for what an engine starts by itself
-    return kept | {str(name): str(value) for name, value in dict(interpreter.get("variables") or {}).items()}
+    if interpreter.paths:
+        kept["PYTHONPATH"] = os.pathsep.join(interpreter.paths)  # for what an engine starts by itself
+    return kept | dict(interpreter.variables)
 
 
 def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Prepared) -> dict[str, Any]:
@@ -82,9 +81,9 @@ def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Pre
         "job": "measure",
         "engine": method.engine,
         "options": method.options,
-        "paths": list(interpreter.get("paths") or ()),
-        "model_folder": prepared.model["folder"],
-        "context_length": prepared.model.get("context_length"),
+        "paths": list(interpreter.paths),
+        "model_folder": str(prepared.model.folder),
+        "context_length": prepared.model.context_length,
         "dtype": plan.dtype,
         "device": "cpu" if plan.device == "cpu" else "cuda",
         "gpu_uuids": plan.gpu_uuids,
@@ -142,7 +141,7 @@ class BlockRun:
         self._last_word_ns = begun_ns = self._clock()
         with starting_on(shared_out().runner):
             process = WardedProcess(
-                [str(interpreter["python"]), "-I", str(RUNNER), str(job), WardedProcess.WIRE],
+                [str(interpreter.python), "-I", str(RUNNER), str(job), WardedProcess.WIRE],
                 self._log,
                 runner_variables(os.environ, self._plan, interpreter, self._cache),
                 cwd=private_folder(self._log.parent),

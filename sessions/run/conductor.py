@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from methods.base.home import CACHE, HomeError, home, subfolder
+from methods.base.interpreter import Unavailable
 from probes.base.clock import boot_id
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
@@ -201,7 +202,7 @@ class Conductor:
         name = block.method
         lacking = prepared.unavailable.get(name)
         if lacking is not None:
-            return self._no_block(block, "unavailable", f"{lacking['reason']} {_remedy(lacking)}".strip())
+            return self._no_block(block, "unavailable", f"{lacking.reason} {_remedy(lacking)}".strip())
         if name in self._not_loadable:
             return self._no_block(block, "failed", self._not_loadable[name])
         if (name, block.block) in self._steering.skips:
@@ -214,7 +215,7 @@ class Conductor:
                 block=block.block,
                 position=position,
                 of=of,
-                environment=str(interpreter.get("environment", "")),
+                environment=interpreter.environment,
             )
         )
         self._energy(block, "start")
@@ -330,8 +331,8 @@ class Conductor:
         close_session(self._folder, status, error)
 
 
-def _remedy(lacking: dict[str, str]) -> str:
-    return f"Mend it with `{lacking['remedy']}`." if lacking.get("remedy") else ""
+def _remedy(lacking: Unavailable) -> str:
+    return f"Mend it with `{lacking.remedy}`." if lacking.remedy else ""
 
 
 def main(arguments: list[str]) -> int:

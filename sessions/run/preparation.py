@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from methods.base.home import HomeError, config_folder, home
 from methods.base.interpreter import Interpreter, Unavailable
+from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.base.progress import Progress
 from methods.base.secret_variables import without_secrets
 from methods.catalogue.availability import DeviceFacts, interpreter_for
@@ -29,7 +29,7 @@ from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from sessions.device.device_key import device_key
 from sessions.disk.plan import Plan, PlannedMethod
-from sessions.disk.records import Phase, Prepared
+from sessions.disk.records import Phase, Prepared, encode
 from sessions.disk.session_folder import SessionFolder
 from sessions.planning.prompt_ids import prompt_of
 
@@ -60,19 +60,19 @@ class Preparation:
             )
         return Prepared(
             t=time.perf_counter_ns(),
-            model=_plain(asdict(model)),
+            model=model,
             prompts=[list(prompt.ids)],
             prompt_text=prompt.text,
             prompt_template=prompt.template,
             stop_token_ids=stops,
             interpreters={name: _kept(found) for name, found in ready.items()},
-            unavailable={name: asdict(lack) for name, lack in unavailable.items()},
-            bandwidth=dict(self._bandwidth(ready)),
+            unavailable=unavailable,
+            bandwidth=self._bandwidth(ready),
         )
 
     def say(self, record: Phase | Prepared) -> None:
         """One record as one line on the wire."""
-        view = memoryview(msgspec.json.encode(record) + b"\n")
+        view = memoryview(encode(record) + b"\n")
         while view:
             view = view[os.write(self._wire, view) :]
 
@@ -144,7 +144,7 @@ class Preparation:
         self._say_phase("ended", f"{model.parameters / 1e6:.0f} M parameters")
         return model
 
-    def _bandwidth(self, ready: Mapping[str, Interpreter]) -> Mapping[str, object]:
+    def _bandwidth(self, ready: Mapping[str, Interpreter]) -> MemoryBandwidth:
         """The device's memory bandwidth, as measured before or now: the limit that methods are held against."""
         self._phase = "bandwidth"
         self._say_phase("started")
@@ -159,9 +159,8 @@ class Preparation:
             threads=self._plan.threads,
             report=self._report,
         )
-        read = found.get("read_bytes_s")
-        said = f"{read / 1e9:.0f} GB/s read" if isinstance(read, int | float) else str(found.get("reason", ""))
-        self._say_phase("ended", said)
+        read = found.read_bytes_s
+        self._say_phase("ended", f"{read / 1e9:.0f} GB/s read" if read is not None else found.reason)
         return found
 
     def _prompt(self, model: models.Model) -> prompts.Prompt:
@@ -175,15 +174,9 @@ class Preparation:
         return prompt
 
 
-def _kept(interpreter: Interpreter) -> dict[str, Any]:
-    """An interpreter as the journal keeps it, without what looks like a secret among its variables."""
-    kept: dict[str, Any] = _plain(asdict(interpreter))
-    return kept | {"variables": without_secrets(interpreter.variables)}
-
-
-def _plain(value: Any) -> Any:
-    """Builtins only: paths become text."""
-    return msgspec.to_builtins(value, enc_hook=str)
+def _kept(interpreter: Interpreter) -> Interpreter:
+    """As the journal keeps it: without what looks like a secret among its variables."""
+    return replace(interpreter, variables=without_secrets(interpreter.variables))
 
 
 def main(arguments: list[str]) -> int:

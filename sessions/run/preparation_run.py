@@ -12,7 +12,7 @@ import msgspec
 
 from sessions.device.affinity import ALLOWED, starting_on
 from sessions.disk.journal import LINE_LIMIT_BYTES
-from sessions.disk.records import AnyRecord, Phase, Prepared
+from sessions.disk.records import AnyRecord, Phase, Prepared, decoder
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.block_run import TICK_S, log_tail
 from sessions.run.own_process import own_process
@@ -31,7 +31,7 @@ class PreparationRun:
         self, folder: SessionFolder, append: Callable[[AnyRecord], None], every_tick: Callable[[], str]
     ) -> None:
         self._folder, self._append, self._every_tick = folder, append, every_tick
-        self._decoder = msgspec.json.Decoder(Phase | Prepared)
+        self._decoder = decoder()
         self._prepared: Prepared | None = None
         self.error = ""
 
@@ -79,8 +79,13 @@ class PreparationRun:
                 record = self._decoder.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
-            if isinstance(record, Prepared):
-                self._prepared = record
-            elif record.state == "failed":
-                self.error = record.detail
+            match record:
+                case Prepared():
+                    self._prepared = record
+                case Phase(state="failed"):
+                    self.error = record.detail
+                case Phase():
+                    pass
+                case _:
+                    continue
             self._append(record)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from methods.models.model import Model
 from sessions.disk.frame_schema import FrameError, read_frame
 from sessions.disk.journal import prepared
 from sessions.disk.session_folder import SessionFolder
@@ -29,7 +29,7 @@ class Split:
     other: str | None
 
 
-def splits(rows: Sequence[Mapping[str, Any]], model: Mapping[str, Any] | None) -> tuple[Split, ...]:
+def splits(rows: Sequence[Mapping[str, Any]], model: Model | None) -> tuple[Split, ...]:
     """A split for each method whose rows of the runs frame tell of one; `model` is what the preparation found."""
     from methods.text.tokeniser import Tokeniser, TokeniserError
 
@@ -39,9 +39,9 @@ def splits(rows: Sequence[Mapping[str, Any]], model: Mapping[str, Any] | None) -
         if made is not None and made.ids:
             passes.setdefault(row["method"], made)
     decode = None
-    if model is not None and model.get("folder"):
+    if model is not None:
         try:
-            decode = Tokeniser(Path(str(model["folder"]))).decode
+            decode = Tokeniser(model.folder).decode
         except TokeniserError:
             decode = None
     found: dict[str, Split] = {}

@@ -298,7 +298,7 @@ class LiveReducer:
 
     def _take_prepared(self, record: Prepared) -> None:
         self._status = "running"
-        self._model_folder = str(record.model.get("folder", ""))
+        self._model_folder = str(record.model.folder)
         if self._open_decoder is not None and self._model_folder:
             self._new_decoder = self._open_decoder(self._model_folder)
 

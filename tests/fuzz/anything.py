@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from hypothesis import strategies as st
@@ -30,8 +32,10 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*map(of_type, arguments))
     if origin is list:
         return st.lists(of_type(arguments[0]), max_size=4)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return st.dictionaries(of_type(arguments[0]), of_type(arguments[1]), max_size=3)
+    if origin is Literal:
+        return st.sampled_from(arguments)
     if is_dataclass(kind):
         return dataclass_of(kind)
     if origin is tuple and arguments[1:] == (Ellipsis,):
@@ -43,6 +47,7 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
         float: FLOATS,
         str: TEXT,
         bool: st.booleans(),
+        Path: TEXT,
         type(None): st.none(),
         Any: ANY_JSON,
     }

@@ -105,7 +105,7 @@ def test_texts_part_side_by_side(tmp_path: Path, default_model: Model) -> None:
     journal.append(
         Prepared(
             t=0,
-            model={"folder": str(default_model.folder)},
+            model=default_model,
             prompts=[[1, 2]],
             prompt_text="Where is the park?",
             prompt_template=False,

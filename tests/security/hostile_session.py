@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.base.memory_bandwidth import MemoryBandwidth
 from probes.gpu.facts import GpuFacts
 from probes.machine import Cache, Machine
 from sessions.disk import own_plans
@@ -130,7 +133,24 @@ def _poisoned(folder: SessionFolder, model: str) -> Iterator[AnyRecord]:
             case MachineSeen():
                 yield replace(record, machine=MACHINE, software={"a": HOSTILE}, gpus=[HOSTILE, "gpu0"])
             case Prepared():
-                yield replace(record, prompt_text=HOSTILE, model={**record.model, "folder": model, "name": HOSTILE})
+                yield replace(
+                    record,
+                    prompt_text=HOSTILE,
+                    model=dataclasses.replace(
+                        record.model,
+                        name=HOSTILE,
+                        source=HOSTILE,
+                        folder=Path(model),
+                        weights_digest=HOSTILE,
+                        dtype=HOSTILE,
+                        architecture=HOSTILE,
+                    ),
+                    interpreters={
+                        HOSTILE: Interpreter(HOSTILE, Path(model), (HOSTILE,), {}, "own", {HOSTILE: HOSTILE})
+                    },
+                    unavailable={HOSTILE: Unavailable(HOSTILE, HOSTILE)},
+                    bandwidth=MemoryBandwidth(torch=HOSTILE, key=HOSTILE, reason=HOSTILE),
+                )
             case EvidenceTaken():
                 yield replace(record, in_effect=False, reason=HOSTILE, evidence={HOSTILE: HOSTILE})
             case Loaded():

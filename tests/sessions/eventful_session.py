@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from methods.base.interpreter import Unavailable
 from probes.machine import Machine
 from sessions.close.session_end import close_session
 from sessions.disk.journal import JournalWriter
@@ -33,6 +34,7 @@ from sessions.disk.records import (
     Tokens,
 )
 from sessions.disk.session_folder import SessionFolder, create
+from tests.made_model import made_model
 
 MS = 1_000_000
 GIB = 1 << 30
@@ -66,13 +68,13 @@ class _Script:
         yield MachineSeen(t=self.now, machine=Machine(), software={}, gpus=list(GPUS), idle_w=80.0)
         yield Prepared(
             t=self.now,
-            model={},
+            model=made_model(),
             prompts=[[1, 2, 3]],
             prompt_text=None,
             prompt_template=False,
             stop_token_ids=[],
             interpreters={},
-            unavailable={"absent": {"reason": "no such package", "remedy": "install it"}},
+            unavailable={"absent": Unavailable("no such package", "install it")},
         )
 
     def tick(self, *used_gib: float) -> Iterator[AnyRecord]:

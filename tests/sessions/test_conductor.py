@@ -27,6 +27,7 @@ from sessions.disk.records import (
     Prepared,
     SessionEnded,
     Tokens,
+    encode,
 )
 from sessions.disk.session_folder import FRAMES, SessionError, SessionFolder, create
 from sessions.run.conductor import Conductor
@@ -285,7 +286,7 @@ def test_what_the_preparation_said_before_its_end_is_read_though_it_takes_severa
     conductor.resume()
     assert work.finished(folder) == "finished", folder.read().error
     prepared = next(record for record in records_of(folder) if isinstance(record, Prepared))
-    assert len(msgspec.json.encode(prepared)) > 2 * READ_BYTES, "one read would do: this test shows nothing"
+    assert len(encode(prepared)) > 2 * READ_BYTES, "one read would do: this test shows nothing"
     assert pl.read_parquet(folder.frame("requests"))["prompt_tokens"].to_list() == [250_000]
 
 

@@ -18,6 +18,7 @@ from sessions.run.block_run import BlockRun
 from sessions.run.launch import launch
 from sessions.run.warded_process import ProcessEnd, WardedProcess
 from sessions.run.wire import WireTranslator
+from tests.made_model import made_model
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
 from tui.words.terminal_text import one_line
@@ -271,7 +272,7 @@ def test_a_kill_while_the_kernel_was_out_of_memory_is_oom(
     block = plan.order()[0]
     prepared = Prepared(
         t=0,
-        model={},
+        model=made_model(),
         prompts=[[1]],
         prompt_text=None,
         prompt_template=False,

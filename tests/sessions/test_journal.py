@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -14,8 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from methods.base.interpreter import Unavailable
+from methods.base.memory_bandwidth import MemoryBandwidth
 from sessions.disk.journal import JournalError, JournalFullError, JournalTail, JournalWriter, read_journal
-from sessions.disk.records import SCHEMA_VERSION, AnyRecord, BlockStarted, Header, Note, Phase, Tokens
+from sessions.disk.records import SCHEMA_VERSION, AnyRecord, BlockStarted, Header, Note, Phase, Prepared, Tokens
+from tests.made_model import made_interpreter, made_model
 
 HEADER = Header(t=1, schema_version=SCHEMA_VERSION, session="s", realtime_ns=5)
 RECORDS: list[AnyRecord] = [
@@ -227,3 +231,28 @@ def test_a_full_disk_keeps_whole_lines_and_the_ballast_makes_room_for_the_last(s
     writer.close()
     assert list(read_journal(small_disk / "journal.ndjson"))[-1] == Note(t=count, text="the last word")
     assert not (small_disk / ".ballast").exists()
+
+
+def test_what_was_prepared_is_read_as_it_was_found_and_of_another_kind_is_no_record(tmp_path: Path) -> None:
+    found = Prepared(
+        t=1,
+        model=made_model(folder=tmp_path, layers=2, eos_token_ids=(2, 3)),
+        prompts=[[1, 2]],
+        prompt_text=None,
+        prompt_template=False,
+        stop_token_ids=[],
+        interpreters={"one": made_interpreter(tmp_path / "python")},
+        unavailable={"two": Unavailable("There is none.", "kasoku env create two")},
+        bandwidth=MemoryBandwidth(read_bytes_s=2e9, copy_bytes_s=1e9),
+    )
+    journal = JournalWriter(tmp_path)
+    journal.append(found)
+    journal.close()
+    line = json.loads((tmp_path / "journal.ndjson").read_bytes())
+    assert line["model"]["folder"] == str(tmp_path)
+    another = line | {"model": line["model"] | {"folder": 3}}
+    newer = line | {"model": line["model"] | {"licence": "MIT"}}
+    (tmp_path / "journal.ndjson").write_text("".join(json.dumps(row) + "\n" for row in (line, another, newer)))
+    tail = JournalTail(tmp_path / "journal.ndjson")
+    assert tail.read() == [found, found]
+    assert tail.rejected == 1

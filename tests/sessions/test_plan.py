@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sessions.disk.plan import Plan, PlannedMethod, warmup_numbers
 from sessions.disk.records import Prepared
 from sessions.run.block_run import job_of
+from tests.made_model import made_interpreter, made_model
 from tests.sessions.workplace import Workplace, runs_of
 
 NAMES = ["a", "b", "c", "d"]
@@ -61,12 +62,12 @@ def test_a_request_has_the_same_seed_and_prompt_whichever_method_runs_it(method:
     made = plan(seed=9)
     prepared = Prepared(
         t=0,
-        model={"folder": "f"},
+        model=made_model(),
         prompts=[[1, 2, 3]],
         prompt_text=None,
         prompt_template=False,
         stop_token_ids=[],
-        interpreters={name: {"python": "p"} for name in NAMES},
+        interpreters=dict.fromkeys(NAMES, made_interpreter()),
         unavailable={},
     )
     seeds: dict[int, int] = {}

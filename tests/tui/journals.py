@@ -42,6 +42,7 @@ from sessions.disk.records import (
     Tokens,
 )
 from sessions.disk.session_folder import SessionFolder, create, new_id
+from tests.made_model import NOWHERE, made_model
 
 MS = 1_000_000
 START_NS = 1_000_000_000_000
@@ -146,7 +147,7 @@ class Script:
         """`greedy`: each method's greedy pass, as its first block leaves it in the evidence."""
         self.plan = plan
         self.session = session
-        self.model_folder = model_folder
+        self.model_folder = Path(model_folder) if model_folder else NOWHERE
         self.ids = ids or list(range(500, 900))
         self.now = start_ns
         self._speeds = speeds
@@ -188,7 +189,7 @@ class Script:
         )
         yield Prepared(
             t=self.now,
-            model={"name": self.plan.model, "folder": self.model_folder, "weights_bytes": 269_000_000},
+            model=made_model(name=self.plan.model, weights_bytes=269_000_000, folder=self.model_folder),
             prompts=[[1, 2, 3, 4]],
             prompt_text=self.plan.prompt,
             prompt_template=False,

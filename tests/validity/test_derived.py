@@ -8,10 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from methods.base.memory_bandwidth import MemoryBandwidth
 from probes.machine import Machine
 from sessions.disk.frame_schema import RUNS, TOKENS
 from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames.derived import Context, complete, prompt_digest
+from tests.made_model import made_model
 from tests.validity.made_frames import PLAN, SECOND, evidence, requests, run, telemetry, tenths
 
 GAPS = {"base": 0.010, "fast": 0.005}
@@ -19,17 +21,16 @@ GAPS = {"base": 0.010, "fast": 0.005}
 
 def prepared(folder: Path) -> Prepared:
     (folder / "config.json").write_text('{"tie_word_embeddings": true}')
-    facts: dict[str, Any] = {"layers": 2, "kv_heads": 4, "head_dim": 8, "parameters": 1000, "weights_digest": "abc"}
     return Prepared(
         t=0,
-        model=facts | {"folder": str(folder)},
+        model=made_model(layers=2, kv_heads=4, head_dim=8, parameters=1000, weights_digest="abc", folder=folder),
         prompts=[[1, 2, 3]],
         prompt_text=None,
         prompt_template=False,
         stop_token_ids=[],
         interpreters={},
         unavailable={},
-        bandwidth={"read_bytes_s": 4e9, "copy_bytes_s": 3e9},
+        bandwidth=MemoryBandwidth(read_bytes_s=4e9, copy_bytes_s=3e9),
     )
 
 

@@ -1,20 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from methods.models.model import Model
 from sessions.frames.bandwidth_limit import bytes_per_token, mbu
 from sessions.frames.energy import counter_difference, power_integral
 from sessions.frames.greedy import GreedyPass, difference, greedy_pass
+from tests.made_model import made_model
 from tests.validity.made_frames import SECOND, evidence, telemetry, tenths
 
-LLAMA = {
-    "parameters": 1_100_000_000,
-    "layers": 22,
-    "kv_heads": 4,
-    "head_dim": 64,
-    "vocab_size": 32_000,
-    "hidden_size": 2048,
-}
+LLAMA = made_model(parameters=1_100_000_000, layers=22, kv_heads=4, head_dim=64, vocab_size=32_000, hidden_size=2048)
 
 
 def test_bytes_per_token_are_the_weights_and_the_kv_cache() -> None:
@@ -39,11 +36,11 @@ def test_weights_that_the_engine_does_not_tell_are_counted_by_type() -> None:
         ({"kv_lora_rank": 512}, "bfloat16", LLAMA, "compressed"),
         ({"sliding_window": 100}, "bfloat16", LLAMA, "sliding window"),
         ({}, "int4", LLAMA, "int4"),
-        ({}, "bfloat16", LLAMA | {"kv_heads": None}, "KV heads"),
+        ({}, "bfloat16", replace(LLAMA, kv_heads=None), "KV heads"),
     ],
 )
 def test_what_is_not_modelled_is_null_with_the_reason(
-    config: dict[str, object], dtype: str, model: dict[str, object], reason: str
+    config: dict[str, object], dtype: str, model: Model, reason: str
 ) -> None:
     found = bytes_per_token(model, config, dtype, 2_200_000_000, 300.0)
     assert found.total is None

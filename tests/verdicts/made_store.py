@@ -16,6 +16,7 @@ from sessions.disk.records import Prepared
 from sessions.disk.session_folder import SessionFolder, create
 from sessions.frames.derived import Context, complete
 from sessions.frames.metrics import per_request, rates
+from tests.made_model import made_model
 
 TOKENS_EACH = 16
 UNKNOWN = Machine()
@@ -90,7 +91,7 @@ def make_session(
     }
     prepared = Prepared(
         t=0,
-        model={"weights_digest": weights},
+        model=made_model(weights_digest=weights or ""),
         prompts=[list(prompt)],
         prompt_text=None,
         prompt_template=False,

@@ -161,7 +161,7 @@ def _session(reported: ReportedSession) -> dict[str, Any]:
             (method, ", ".join(f"{name} {version}" for name, version in versions.items()))
             for method, versions in reported.versions.items()
         )]),
-        ("Memory bandwidth", list(_facts(reported.bandwidth))),
+        ("Memory bandwidth", list(_facts(msgspec.to_builtins(reported.bandwidth)))),
         ("Blocks that did not end well", [
             (f"{method}, block {block}", f"{status}: {error}") for method, block, status, error in reported.failures
         ]),

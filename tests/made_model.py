@@ -1,0 +1,22 @@
+"""Models and interpreters as a preparation finds them, for tests that prepare none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from methods.base.interpreter import Interpreter
+from methods.models.model import Model
+
+NOWHERE = Path("/nowhere/to/be/found")
+
+
+def made_model(**fields: Any) -> Model:
+    """One without a folder and about which nothing is known but `fields`."""
+    needed: dict[str, Any] = {"name": "m", "source": "m", "folder": NOWHERE, "weights_digest": "", "dtype": "bfloat16"}
+    return Model(**({"parameters": 0, "weights_bytes": 0} | needed | fields))
+
+
+def made_interpreter(python: Path = NOWHERE) -> Interpreter:
+    """One of an environment `torch` without a distribution in it."""
+    return Interpreter("torch", python, (), {}, "configured", {})
