@@ -37,9 +37,9 @@ from sessions.disk.records import (
     Telemetry,
     Tokens,
 )
+from sessions.frames.column_builders import TelemetryBuilder, TokensBuilder
 from sessions.frames.derived import Context, complete
 from sessions.frames.metrics import REQUEST_KEY, per_request, rates
-from sessions.frames.packed_columns import PackedTelemetry, PackedTokens
 from sessions.frames.record_columns import column_names, columns_of
 from sessions.frames.vram import peak_vram
 
@@ -66,7 +66,7 @@ class _Run:
 
 
 class JournalFrames:
-    """Feeds on records in the journal's order, builds the frames. Tokens and readings are kept packed until then."""
+    """Feeds on records in the journal's order, builds the frames. Tokens and readings are kept as arrays until then."""
 
     def __init__(self, session: str, plan: Plan) -> None:
         self._session, self._plan = session, plan
@@ -74,7 +74,7 @@ class JournalFrames:
         self._attempts: dict[tuple[str, int], int] = {}
         self._over: set[tuple[str, int, int]] = set()
         self._requests: dict[tuple[str, int, int, int], dict[str, Any]] = {}
-        self._tokens, self._telemetry = PackedTokens(), PackedTelemetry()
+        self._tokens, self._telemetry = TokensBuilder(), TelemetryBuilder()
         self.machine: MachineSeen | None = None
         self.prepared: Prepared | None = None
 

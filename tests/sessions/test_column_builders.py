@@ -1,4 +1,4 @@
-"""Tokens and telemetry packed while the frames are built."""
+"""The builders of the tokens and telemetry frames' columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from polars.testing import assert_frame_equal
 
 from sessions.disk.frame_schema import TELEMETRY, TOKENS
 from sessions.disk.records import Telemetry, Tokens
-from sessions.frames.packed_columns import PackedTelemetry, PackedTokens
+from sessions.frames.column_builders import TelemetryBuilder, TokensBuilder
 
 Row = tuple[str, str, str, float | None, int, float, str]
 
@@ -18,11 +18,11 @@ def tokens(method: str, request: int, index: int, times: list[int], sequence: in
 
 
 def test_every_token_is_a_row_with_what_its_record_says() -> None:
-    packed = PackedTokens()
-    packed.add(tokens("a", 0, 0, [5, 6, 7]), 0)
-    packed.add(tokens("b", 0, 0, []), 0)
-    packed.add(tokens("b", -1, 4, [8], sequence=2), 1)
-    packed.add(tokens("a", 0, 3, [9, 10]), 0)
+    builder = TokensBuilder()
+    builder.add(tokens("a", 0, 0, [5, 6, 7]), 0)
+    builder.add(tokens("b", 0, 0, []), 0)
+    builder.add(tokens("b", -1, 4, [8], sequence=2), 1)
+    builder.add(tokens("a", 0, 3, [9, 10]), 0)
     expected = [
         ("s", "a", 3, 0, 0, 0, 0, 5, 1005),
         ("s", "a", 3, 0, 0, 0, 1, 6, 1006),
@@ -31,21 +31,21 @@ def test_every_token_is_a_row_with_what_its_record_says() -> None:
         ("s", "a", 3, 0, 0, 0, 3, 9, 1009),
         ("s", "a", 3, 0, 0, 0, 4, 10, 1010),
     ]
-    frame = packed.frame("s")
+    frame = builder.frame("s")
     assert frame.schema == pl.Schema(TOKENS)
     assert frame.rows() == expected
 
 
 def test_every_reading_is_a_row_and_what_was_not_read_is_null() -> None:
-    packed = PackedTelemetry()
+    builder = TelemetryBuilder()
     rows: list[Row] = [
         ("gpu0", "power_w", "watt", 312.5, 10, 5.0, "ok"),
         ("gpu0", "energy_j", "joule", None, 11, 0.0, "the GPU has fallen off the bus"),
         ("host", "power_w", "watt", 0.0, 12, 1.5, "ok"),
     ]
-    packed.add(Telemetry(t=10, rows=rows[:2]))
-    packed.add(Telemetry(t=12, rows=rows[2:]))
-    frame = packed.frame("s")
+    builder.add(Telemetry(t=10, rows=rows[:2]))
+    builder.add(Telemetry(t=12, rows=rows[2:]))
+    frame = builder.frame("s")
     expected = pl.DataFrame(
         [("s", t, source, metric, unit, value, cost, status) for source, metric, unit, value, t, cost, status in rows],
         schema=TELEMETRY,
@@ -56,5 +56,5 @@ def test_every_reading_is_a_row_and_what_was_not_read_is_null() -> None:
 
 
 def test_a_journal_without_tokens_or_readings_gives_empty_frames() -> None:
-    assert_frame_equal(PackedTokens().frame("s"), pl.DataFrame(schema=TOKENS))
-    assert_frame_equal(PackedTelemetry().frame("s"), pl.DataFrame(schema=TELEMETRY))
+    assert_frame_equal(TokensBuilder().frame("s"), pl.DataFrame(schema=TOKENS))
+    assert_frame_equal(TelemetryBuilder().frame("s"), pl.DataFrame(schema=TELEMETRY))

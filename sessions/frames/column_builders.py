@@ -1,7 +1,7 @@
-"""A journal's tokens and telemetry while its frames are built: arrays of numbers, no object a token or a reading.
+"""Builders of the two long frames' columns, tokens and telemetry: arrays of numbers that records are appended to.
 
-Ten million tokens are 160 MB so, and a reading takes 32 bytes; as Python's own objects they would not fit in memory.
-The frames share these arrays: once a frame is built, nothing more is taken in.
+Ten million tokens take 160 MB this way, and a reading 32 bytes; as Python objects they would not fit in memory. The
+frames share these arrays: once a frame is built, nothing more can be appended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sessions.frames.metrics import REQUEST_KEY
 Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
-class PackedTokens:
+class TokensBuilder:
     """Takes in tokens in the journal's order: what a record says of all its tokens is kept once."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class PackedTokens:
 
     def frame(self, session: str) -> pl.DataFrame:
         """The tokens frame, in the journal's order."""
-        spans = {name: _numbers(packed) for name, packed in self._spans.items()}
+        spans = {name: _numbers(span) for name, span in self._spans.items()}
         counts = spans["count"]
         before = np.cumsum(counts) - counts - spans["first"]
         total = len(self._times)
@@ -54,7 +54,7 @@ class PackedTokens:
         return pl.DataFrame({name: columns.pop(name) for name in TOKENS}, schema=TOKENS)
 
 
-class PackedTelemetry:
+class TelemetryBuilder:
     """Takes in ticks of the sampler in the journal's order."""
 
     def __init__(self) -> None:
@@ -92,12 +92,12 @@ class PackedTelemetry:
         return pl.DataFrame(columns, schema=TELEMETRY)
 
 
-def _numbers(packed: array[int]) -> Numbers:
-    return np.frombuffer(packed, dtype=np.int64) if packed else np.zeros(0, np.int64)
+def _numbers(values: array[int]) -> Numbers:
+    return np.frombuffer(values, dtype=np.int64) if values else np.zeros(0, np.int64)
 
 
-def _floats(packed: array[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.frombuffer(packed, dtype=np.float64) if packed else np.zeros(0, np.float64)
+def _floats(values: array[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.frombuffer(values, dtype=np.float64) if values else np.zeros(0, np.float64)
 
 
 def _words(words: Sequence[str], places: np.ndarray[tuple[int], Any]) -> pl.Series:
