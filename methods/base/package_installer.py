@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import deque
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
-from methods.base import child_process, pip_settings
+from methods.base import pip_settings
 from methods.base.progress import Progress, Report
+from methods.base.warded_process import WardedProcess
 
 TAIL_LINES = 12
 LONGEST_CAUSE = 400
+LONGEST_LINE_BYTES = 1 << 20
 
 
 class PackageInstaller:
@@ -31,22 +33,21 @@ class PackageInstaller:
     def say(self, detail: str) -> None:
         self.report(Progress(self.phase, detail))
 
-    def __call__(self, *arguments: str) -> tuple[int, str]:
-        """Run uv, and give back its exit status and its last lines."""
+    def __call__(self, *arguments: str) -> tuple[int | None, str]:
+        """Run uv, and give back its exit status (None: a signal ended it) and its last lines."""
         import uv
 
         tail: deque[str] = deque(maxlen=TAIL_LINES)
-        with child_process.running(
-            [uv.find_uv_bin(), *arguments], environ=self.environ, folder=self.folder, output=subprocess.PIPE
+        latest = "asking uv"
+        with closing(
+            WardedProcess([uv.find_uv_bin(), *arguments], None, self.environ, self.folder, LONGEST_LINE_BYTES)
         ) as process:
-            assert process.stdout is not None  # noqa: S101 - it is a pipe
-            latest = "asking uv"
-            for line in child_process.lines(process.stdout.fileno()):
+            for line in process.lines_to_the_end():
                 if line is not None and line.strip():
-                    latest = _without_secrets(line.strip())
+                    latest = _without_secrets(line.decode(errors="replace").strip())
                     tail.append(latest)
                 self.say(latest)
-            return process.wait(), "\n".join(tail)
+        return process.end.exit if process.end else None, "\n".join(tail)
 
 
 def cause(said: str) -> str:

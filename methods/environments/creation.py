@@ -185,7 +185,7 @@ def _install(
     return ()
 
 
-def _must(outcome: tuple[int, str], spec: EnvironmentSpec) -> None:
+def _must(outcome: tuple[int | None, str], spec: EnvironmentSpec) -> None:
     status, said = outcome
     if status != 0:
         raise CreationError(f"uv could not install the environment {spec.name}: {cause(said)}", said)

@@ -6,17 +6,19 @@ import json
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import methods
-from methods.base import child_process
 from methods.base.home import write_atomically
 from methods.base.interpreter import Interpreter
+from methods.base.log_tail import log_tail
 from methods.base.progress import Progress, Report
 from methods.base.secret_variables import without_secrets
+from methods.base.warded_process import ProcessEnd, WardedProcess
 
 RUNNER = Path(methods.__file__).parent / "runner"
-TAIL_LINES = 20
+LONGEST_LINE_BYTES = 1 << 20
 # A runner gets no secret, and nothing that would change which packages its Python finds.
 KEPT_FROM_RUNNERS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 
@@ -46,62 +48,35 @@ def run_job(interpreter: Interpreter, job: Mapping[str, object], log: Path, repo
     latest = Progress(str(job["job"]), f"starting Python of the environment {interpreter.environment}")
     report(latest)
 
-    reading, writing = os.pipe()
     result: dict[str, object] | None = None
     fault: str | None = None
-    try:
-        with log.open("ab") as output:
-            command = [str(interpreter.python), "-I", str(RUNNER), str(job_file), str(writing)]
-            with child_process.running(
-                command, environ=environ, folder=log.parent, output=output, keep=(writing,)
-            ) as process:
-                os.close(writing)
-                writing = -1
-                for line in child_process.lines(reading):
-                    match _message(line):
-                        case {"k": "progress", "phase": str(phase), "detail": str(detail), **rest}:
-                            latest = Progress(
-                                phase,
-                                detail,
-                                _count(rest.get("done")),
-                                _count(rest.get("total")),
-                                str(rest.get("unit", "")),
-                            )
-                        case {"k": "result", "result": dict(found)}:
-                            result = found
-                        case {"k": "error", "message": message}:
-                            fault = str(message)
-                        case {"k": "done"}:
-                            break
-                        case _:
-                            pass
-                    report(latest)
-                status = process.wait()
-    finally:
-        os.close(reading)
-        if writing >= 0:
-            os.close(writing)
-    if status == 0 and fault is None and result is not None:
+    command = [str(interpreter.python), "-I", str(RUNNER), str(job_file), WardedProcess.WIRE]
+    with closing(WardedProcess(command, log, environ, log.parent, LONGEST_LINE_BYTES)) as process:
+        for line in process.lines_to_the_end():
+            match _message(line):
+                case {"k": "progress", "phase": str(phase), "detail": str(detail), **rest}:
+                    latest = Progress(
+                        phase, detail, _count(rest.get("done")), _count(rest.get("total")), str(rest.get("unit", ""))
+                    )
+                case {"k": "result", "result": dict(found)}:
+                    result = found
+                case {"k": "error", "message": message}:
+                    fault = str(message)
+                case _:
+                    pass
+            report(latest)
+    end = process.end or ProcessEnd()
+    if end.exit == 0 and fault is None and result is not None:
         return result
-    raise JobError(fault or _end(status, job, interpreter), log_tail(log))
+    raise JobError(fault or _without_result(end, job, interpreter), "\n".join(log_tail(log)))
 
 
-def log_tail(log: Path) -> str:
-    """The last lines of a runner's log; empty where there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 65_536))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
-    except OSError:
-        return ""
-
-
-def _message(line: str | None) -> object:
+def _message(line: bytes | None) -> object:
     if line is None:
         return None
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -109,10 +84,8 @@ def _count(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _end(status: int, job: Mapping[str, object], interpreter: Interpreter) -> str:
+def _without_result(end: ProcessEnd, job: Mapping[str, object], interpreter: Interpreter) -> str:
     what = f"The job {job['job']!r} in the environment {interpreter.environment}"
-    if status == -signal.SIGKILL:
+    if end.signal == signal.SIGKILL:
         return f"{what} was killed, most likely because the machine ran out of memory."
-    if status < 0:
-        return f"{what} was ended by a signal: {signal.strsignal(-status) or -status}."
-    return f"{what} ended with status {status} and no result."
+    return f"{what} {end.sentence()} and without a result."

@@ -1,4 +1,7 @@
-"""The processes below this one: engines start them, and a block that is over leaves none."""
+"""The processes below this one: engines start them, and a block that is over leaves none.
+
+A copy of its own: the runner may run in any Python from 3.9 on, where nothing of the workbench can be imported.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Which processes descend from given ones."""
+"""Which processes descend from given ones.
+
+Its own way, apart from the warden's: this one is taken in the middle of a measurement, where the kernel's lists of a
+few processes cost far less than a pass over all of /proc.
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from methods.base.home import CACHE, subfolder
+from methods.base.warden import become_subreaper
 from probes.base.clock import boot_id, clock_anchors
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
@@ -46,7 +47,6 @@ from sessions.run.block_run import BlockRun
 from sessions.run.preparation_run import PreparationRun
 from sessions.run.software import software
 from sessions.run.telemetry_feed import TelemetryFeed
-from sessions.run.warden import become_subreaper
 from sessions.verdict.observer_effect import (
     AGAIN,
     APP,

@@ -11,27 +11,23 @@ import os
 import pty
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import psutil
 
-from sessions.run.warden import PR_SET_PDEATHSIG
+from methods.base.warded_process import WardedProcess
 
 CHUNK: Final = 65_536
 SLOW_CHUNK: Final = 512
 LAST_BYTES: Final = 300
+LINE_BYTES: Final = 4096
+START_S: Final = 10.0
 END_S: Final = 5.0
-# Stopped as it may be, a viewer must not outlive who started it: PR_SET_PDEATHSIG holds through exec.
-DYING_WITH_PARENT: Final = (
-    "import ctypes, os, signal, sys;"
-    f" ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, signal.SIGKILL); os.execv(sys.argv[1], sys.argv[1:])"
-)
 
 
 class ViewerTerminal:
@@ -53,17 +49,17 @@ class ViewerTerminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         os.set_inheritable(self._master, False)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", DYING_WITH_PARENT, *command],
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
-                env={**environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
-                start_new_session=True,
+            self._process = WardedProcess(
+                command,
+                slave,
+                {**environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+                Path.cwd(),
+                LINE_BYTES,
             )
         finally:
             os.close(slave)
         self._last = b""
+        self._process.wait_for_start(START_S)
         threading.Thread(target=self._throw_away, daemon=True).start()
 
     def _throw_away(self) -> None:
@@ -80,7 +76,8 @@ class ViewerTerminal:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        self._process.look_after()
+        return self._process.end is None
 
     def last_words(self) -> str:
         """The end of what it wrote, without control characters: for the case that it ended."""
@@ -96,6 +93,8 @@ class ViewerTerminal:
 
     def cpu_s(self) -> float:
         """CPU seconds that it has used, in user and kernel mode."""
+        if self._process.pid is None:
+            return 0.0
         try:
             times = psutil.Process(self._process.pid).cpu_times()
         except psutil.Error:
@@ -106,15 +105,12 @@ class ViewerTerminal:
         """End it."""
         self._signal(signal.SIGCONT)
         self._signal(signal.SIGHUP)
-        try:
-            self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.wait(END_S)
+        self._process.close()
         with contextlib.suppress(OSError):
             os.close(self._master)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process.poll() is None:
+        if self.alive and self._process.pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                os.kill(self._process.pid, number)

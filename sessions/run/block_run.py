@@ -7,7 +7,6 @@ import os
 import select
 import selectors
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +17,18 @@ import msgspec
 import methods
 from methods.base.home import private_folder, write_atomically
 from methods.base.interpreter import Interpreter
+from methods.base.log_tail import log_tail
 from methods.base.secret_variables import without_secrets
+from methods.base.warded_process import ProcessEnd, WardedProcess
+from methods.base.warden import kill_descendants
 from methods.catalogue.evidence import judge
 from sessions.device.affinity import shared_out, starting_on
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
 from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared
 from sessions.disk.session_folder import SessionFolder
-from sessions.run.warded_process import ProcessEnd, WardedProcess
-from sessions.run.warden import kill_descendants
-from sessions.run.wire import WireLieError, WireTranslator
+from sessions.run.wire import LINE_LIMIT_BYTES, WireLieError, WireTranslator
 
 RUNNER: Final = Path(methods.__file__).parent / "runner"
-LOG_TAIL_LINES: Final = 20
-LOG_TAIL_BYTES: Final = 16_384
 TICK_S: Final = 0.1
 REJECTED_LIMIT: Final = 1000  # lines that are no messages, before a runner counts as broken
 DETAIL_LENGTH: Final = 20_000
@@ -145,6 +143,7 @@ class BlockRun:
                 self._log,
                 runner_variables(os.environ, self._plan, interpreter, self._cache),
                 cwd=private_folder(self._log.parent),
+                line_limit=LINE_LIMIT_BYTES,
             )
         translator = WireTranslator(
             self._block.method,
@@ -292,15 +291,3 @@ class BlockRun:
         if process.pid is None:
             return "failed", "The warden was ended before it could start the runner."
         return "failed", f"The runner {end.sentence()} in the phase {translator.phase or 'start'!r}."
-
-
-def log_tail(log: Path) -> list[str]:
-    """The last lines of a log, without control characters."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
-            lines = deque(file.read().decode(errors="replace").splitlines(), maxlen=LOG_TAIL_LINES)
-    except OSError:
-        return []
-    return ["".join(c if c.isprintable() or c == "\t" else "�" for c in line)[:500] for line in lines if line.strip()]

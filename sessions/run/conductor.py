@@ -18,6 +18,8 @@ import msgspec
 
 from methods.base.home import CACHE, HomeError, home, subfolder
 from methods.base.interpreter import Unavailable
+from methods.base.log_tail import log_tail
+from methods.base.warden import become_subreaper, descendants
 from probes.base.clock import boot_id
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
@@ -45,12 +47,11 @@ from sessions.disk.records import (
 )
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.frames.counting import block_counts
-from sessions.run.block_run import BlockEnd, BlockRun, log_tail
+from sessions.run.block_run import BlockEnd, BlockRun
 from sessions.run.preparation_run import PreparationRun
 from sessions.run.software import software
 from sessions.run.steering import Steering
 from sessions.run.telemetry_feed import TelemetryFeed
-from sessions.run.warden import become_subreaper, descendants
 
 IDLE_POWER_S = 2.0
 NOTED_TICKS = 10  # a second's worth

@@ -10,18 +10,18 @@ from typing import Final
 
 import msgspec
 
+from methods.base.log_tail import log_tail
+from methods.base.warded_process import WardedProcess
+from methods.base.warden import kill_descendants
 from sessions.device.affinity import ALLOWED, starting_on
 from sessions.disk.journal import LINE_LIMIT_BYTES
 from sessions.disk.records import AnyRecord, Phase, Prepared, decoder
 from sessions.disk.session_folder import SessionFolder
-from sessions.run.block_run import TICK_S, log_tail
+from sessions.run.block_run import TICK_S
 from sessions.run.own_process import own_process
-from sessions.run.warded_process import WardedProcess
-from sessions.run.warden import kill_descendants
 
 PREPARATION: Final = "sessions.run.preparation"
 END_S: Final = 10.0
-PAUSE_S: Final = 0.01
 
 
 class PreparationRun:
@@ -54,12 +54,9 @@ class PreparationRun:
                     for _ in selector.select(TICK_S):
                         self._take(process.lines())
                     stopped = bool(self._every_tick())
-                process.look_after()
-                waited = time.monotonic()
-                while process.end is None and not stopped and time.monotonic() < waited + END_S:
-                    stopped = bool(self._every_tick())
-                    time.sleep(PAUSE_S)
-                    process.look_after()
+            deadline = time.monotonic() + END_S
+            while not stopped and process.wait(TICK_S) is None and time.monotonic() < deadline:
+                stopped = bool(self._every_tick())
         finally:
             end = process.close()
             kill_descendants()

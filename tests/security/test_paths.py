@@ -23,7 +23,7 @@ from sessions.run.launch import resume
 from sessions.watch.following import Follower, Replayer
 from tests.sessions.workplace import Workplace, records_of, runs_of
 from tests.tui.journals import write_session
-from tui.read.session_facts import log_tail, read_session, run_facts
+from tui.read.session_facts import read_session, run_facts, run_log_tail
 
 ID = "20260225-060000-aaaaaa"
 ESCAPES = ["../../../../tmp/x", "/etc/passwd", "..", ".", "a/b", "a\0b", "", "x" * 300, "-x", "a\nb", "~"]
@@ -86,7 +86,7 @@ def test_a_method_named_like_a_path_has_no_log(home: Path, name: str) -> None:
     outside.write_text("secret")
     with pytest.raises(SessionError, match="is no name"):
         session_of(home).log(name, 0)
-    assert log_tail(session_of(home), name, 0) == []
+    assert run_log_tail(session_of(home), name, 0) == []
     row = pl.read_parquet(session_of(home).frame("runs")).row(0, named=True) | {"method": f"../../../../{name}/secret"}
     assert "secret" not in {fact.text for fact in run_facts(session_of(home), row)}
 

@@ -11,13 +11,13 @@ import polars as pl
 import psutil
 import pytest
 
+from methods.base.warded_process import ProcessEnd, WardedProcess
 from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.records import Prepared
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.block_run import BlockRun
 from sessions.run.launch import launch
-from sessions.run.warded_process import ProcessEnd, WardedProcess
-from sessions.run.wire import WireTranslator
+from sessions.run.wire import LINE_LIMIT_BYTES, WireTranslator
 from tests.made_model import made_model
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
@@ -281,7 +281,7 @@ def test_a_kill_while_the_kernel_was_out_of_memory_is_oom(
         unavailable={},
     )
     run = BlockRun(SessionFolder(tmp_path), plan, block, prepared, lambda record: None, lambda: "", tmp_path)
-    process = WardedProcess(["/bin/true"], tmp_path / "log", {}, tmp_path)
+    process = WardedProcess(["/bin/true"], tmp_path / "log", {}, tmp_path, LINE_LIMIT_BYTES)
     process.close()
     translator = WireTranslator("one", 0, block.requests, [], 0, 8)
     assert run._judge("", translator, end, process) == expected

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
+from methods.base.log_tail import log_tail
 from sessions.close.session_end import recover
 from sessions.disk.frame_schema import SCHEMAS
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
@@ -175,7 +176,7 @@ def run_facts(folder: SessionFolder, run: Mapping[str, Any]) -> list[Fact]:
                 Fact(label(key), _shown(key, value), "dim" if name == "missing" else "") for key, value in table.items()
             ]
     facts += [Fact("", ""), Fact("", "Log")]
-    lines = log_tail(folder, str(run["method"]), int(run["block"])) or list(run.get("log_tail") or ())
+    lines = run_log_tail(folder, str(run["method"]), int(run["block"])) or list(run.get("log_tail") or ())
     facts += [Fact("", line or " ", "dim") for line in lines] or [Fact("", "(the log is empty)", "dim")]
     return facts
 
@@ -200,12 +201,9 @@ def _table(text: object) -> dict[str, Any]:
     return table if isinstance(table, dict) else {}
 
 
-def log_tail(folder: SessionFolder, method: str, block: int) -> list[str]:
+def run_log_tail(folder: SessionFolder, method: str, block: int) -> list[str]:
     """The last lines of a run's log; empty where there is none."""
     try:
-        with folder.log(method, block).open("rb") as log:
-            log.seek(0, 2)
-            log.seek(max(0, log.tell() - 64 * 1024))
-            return log.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-    except (OSError, SessionError):  # a frame from elsewhere may name anything
+        return log_tail(folder.log(method, block), LOG_TAIL_LINES)
+    except SessionError:  # a frame from elsewhere may name anything
         return []

@@ -7,13 +7,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
-from sessions.run.warded_process import ProcessEnd, WardedProcess
-from sessions.run.warden import PR_SET_CHILD_SUBREAPER, become_subreaper, kill_descendants, prctl
+from methods.base.warded_process import ProcessEnd, WardedProcess
+from methods.base.warden import PR_SET_CHILD_SUBREAPER, become_subreaper, kill_descendants, prctl
 from tests.sessions.processes import described, end_all, processes_of, until
 
 LEAVES_OTHERS = """
@@ -32,6 +33,7 @@ open("child", "w").write(str(child.pid))
 while not (os.path.exists("daemon") and os.path.getsize("daemon")): time.sleep(0.005)
 """
 
+LINE_BYTES = 4096
 Start = Callable[..., WardedProcess]
 
 
@@ -46,6 +48,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             tmp_path / "log",
             {"PATH": os.environ["PATH"]},
             tmp_path,
+            LINE_BYTES,
         )
         started.append(process)
         return process
@@ -91,6 +94,51 @@ def assert_nothing_in(folder: Path) -> None:
 def test_it_says_how_the_program_ended(start: Start, code: str, expected: ProcessEnd) -> None:
     end = ended(start(code))
     assert (end.exit, end.signal, end.left_behind) == (expected.exit, expected.signal, 0)
+
+
+def test_its_lines_come_to_the_end_with_a_beat_whenever_there_is_none_for_half_a_second(start: Start) -> None:
+    process = start(
+        "import os, sys, time; w = int(sys.argv[1])\n"
+        "os.write(w, b'one\\ntwo\\n'); time.sleep(1.2); os.write(w, b'three')"
+    )
+    heard = list(process.lines_to_the_end())
+    assert [line for line in heard if line] == [b"one", b"two", b"three"]
+    assert heard.index(b"three") - heard.index(b"two") > 2, "two beats between them"
+    assert process.end is not None
+    assert process.end.exit == 0
+
+
+def test_its_lines_end_with_the_program_whoever_still_holds_the_wire(start: Start, tmp_path: Path) -> None:
+    process = start(LEAVES_OTHERS + "\nos.write(int(sys.argv[1]), b'said\\n')")
+    assert [line for line in process.lines_to_the_end() if line] == [b"said"]
+    assert process.end is not None
+    assert process.end.left_behind == 2
+    assert_nothing_in(tmp_path)
+
+
+def test_without_a_log_what_the_program_prints_is_on_its_wire(tmp_path: Path) -> None:
+    program = [sys.executable, "-I", "-c", "import sys; print('out', flush=True); print('err', file=sys.stderr)"]
+    with closing(WardedProcess(program, None, {}, tmp_path, LINE_BYTES)) as process:
+        assert [line for line in process.lines_to_the_end() if line] == [b"out", b"err"]
+
+
+def test_a_terminal_is_stdin_and_stdout_and_its_program_dies_with_its_starter_even_when_stopped(
+    tmp_path: Path,
+) -> None:
+    code = "import os, time; open('tty', 'w').write(' '.join(os.ttyname(n) for n in (0, 1, 2))); time.sleep(1000)"
+    starter = psutil.Popen([sys.executable, "-c", TERMINAL, str(tmp_path), code])
+    until(lambda: (tmp_path / "tty").is_file() and (tmp_path / "tty").read_text(), "the program has a terminal", 20)
+    names = (tmp_path / "tty").read_text().split()
+    assert len(names) == 3
+    assert len(set(names)) == 1
+    written = tmp_path / "pid"
+    until(lambda: written.is_file() and written.stat().st_size, "its number is known", 20)
+    pid = int(written.read_text())
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "it is stopped", 10)
+    starter.kill()
+    starter.wait()
+    assert_nothing_in(tmp_path)
 
 
 def test_a_program_that_is_not_there_is_exit_127_and_a_line_in_the_log(start: Start, tmp_path: Path) -> None:
@@ -153,14 +201,24 @@ def test_a_program_that_forks_faster_than_it_is_killed_is_ended_too(start: Start
     assert_nothing_in(tmp_path)
 
 
+TERMINAL = """
+import os, pty, sys, time
+from pathlib import Path
+from methods.base.warded_process import WardedProcess
+folder, (_, slave) = Path(sys.argv[1]), pty.openpty()
+process = WardedProcess([sys.executable, "-I", "-c", sys.argv[2]], slave, {}, folder, 4096)
+(folder / "pid").write_text(str(process.wait_for_start(20)))
+time.sleep(1000)
+"""
+
 CONDUCTOR = """
 import os, sys, time
 from pathlib import Path
-from sessions.run.warded_process import WardedProcess
-from sessions.run.warden import become_subreaper
+from methods.base.warded_process import WardedProcess
+from methods.base.warden import become_subreaper
 become_subreaper()
 folder = Path(sys.argv[1])
-process = WardedProcess([sys.executable, "-I", "-c", sys.argv[2], WardedProcess.WIRE], folder / "log", {}, folder)
+process = WardedProcess([sys.executable, "-I", "-c", sys.argv[2], WardedProcess.WIRE], folder / "log", {}, folder, 4096)
 while True:
     process.look_after()
     if process.pid: (folder / "started").write_text(f"{process.warden_pid} {process.pid}")

@@ -1,11 +1,12 @@
-"""The warden: starts one process for the conductor and leaves none of its descendants behind.
+"""The warden: starts one process for the workbench and leaves none of its descendants behind.
 
-    PYTHON -I warden.py LIFELINE_FD REPORT_FD WIRE_FD LOG PROGRAM [ARGUMENT]…
+    PYTHON -IS warden.py LIFELINE_FD REPORT_FD WIRE_FD OUTPUT PROGRAM [ARGUMENT]…
 
-Standard library only. The program gets WIRE_FD, LOG as its stdout and stderr, no stdin, and a process session of its
-own. When it ends, or when the other end of LIFELINE_FD closes (the conductor let go, or died), every descendant is
-killed, engines' own children included: the warden is a child subreaper, so none can leave by losing its parent. Should
-the warden itself be killed, the program dies with it (parent-death signal) and the conductor reaps the rest.
+Standard library only. The program gets WIRE_FD, OUTPUT (a log's path, or `fd:NUMBER`) as its stdout and stderr, and a
+process session of its own; its stdin is OUTPUT where that is a terminal, and otherwise empty. When it ends, or when the
+other end of LIFELINE_FD closes (its starter let go, or died), every descendant is killed, engines' own children
+included: the warden is a child subreaper, so none can leave by losing its parent. Should the warden itself be killed,
+the program dies with it (parent-death signal), and the conductor, a subreaper too, reaps the rest.
 
 REPORT_FD gets two JSON lines: {"pid"} once the program runs, and at the end {"exit", "signal", "left_behind",
 "oom_kills"}, where oom_kills is by how much the kernel's count of out-of-memory kills rose meanwhile.
@@ -95,7 +96,7 @@ def reap(spare: frozenset[int] = frozenset()) -> None:
                 os.waitpid(pid, os.WNOHANG)
 
 
-def start(log: str, wire: int, program: list[str], warden: int) -> int:
+def start(output: str, wire: int, program: list[str], warden: int) -> int:
     """Fork and execute the program in the shape the module's docstring promises; its process id."""
     pid = os.fork()
     if pid:
@@ -107,10 +108,12 @@ def start(log: str, wire: int, program: list[str], warden: int) -> int:
         os.setsid()
         with contextlib.suppress(OSError):  # of all processes, the measured one should go first when memory runs out
             Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = descriptor_of(output)
+        if descriptor is None:
+            descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(descriptor if os.isatty(descriptor) else os.open(os.devnull, os.O_RDONLY), 0)
         os.set_inheritable(wire, True)
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
@@ -122,16 +125,23 @@ def start(log: str, wire: int, program: list[str], warden: int) -> int:
     os._exit(127)
 
 
+def descriptor_of(output: str) -> int | None:
+    """The number in `fd:NUMBER`; None for a path, which is absolute."""
+    return int(output[3:]) if output.startswith("fd:") else None
+
+
 def main(arguments: list[str]) -> int:
-    lifeline, report, wire, log = int(arguments[1]), int(arguments[2]), int(arguments[3]), arguments[4]
-    for descriptor in (lifeline, report, wire):
+    lifeline, report, wire, output = int(arguments[1]), int(arguments[2]), int(arguments[3]), arguments[4]
+    given = {wire, descriptor_of(output) or wire}
+    for descriptor in (lifeline, report, *given):
         os.set_inheritable(descriptor, False)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     become_subreaper()
     before = oom_kills()
-    pid = start(log, wire, arguments[5:], os.getpid())
-    os.close(wire)
+    pid = start(output, wire, arguments[5:], os.getpid())
+    for descriptor in given:
+        os.close(descriptor)
     ended = os.pidfd_open(pid)
     with contextlib.suppress(OSError):
         os.write(report, json.dumps({"pid": pid}).encode() + b"\n")
