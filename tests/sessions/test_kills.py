@@ -96,7 +96,7 @@ def test_a_viewer_that_is_killed_takes_nothing_along(work: Workplace, number: in
 
 
 def test_a_runner_that_is_killed_is_one_failed_row_and_the_others_run(work: Workplace) -> None:
-    folder = work.launch(*methods(work), **SMALL)
+    folder = work.launch(*methods(work), **SMALL | {"max_new_tokens": 200})
     runner = until(lambda: runner_of(folder) if timed(folder) else None, "the timed part runs")
     runner.kill()
     assert work.finished(folder) == "finished"
