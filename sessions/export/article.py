@@ -13,7 +13,8 @@ from typing import Final
 from methods.models.model import Model
 from sessions.disk.journal import prepared
 from sessions.disk.session_folder import SessionFile, SessionFolder
-from sessions.verdict.comparison import Comparison, ComparisonRow
+from sessions.verdict.comparison import Comparison
+from sessions.verdict.comparison_row import ComparisonRow
 
 SPOKEN_S: Final = 60.0
 ARTICLE_TOKENS: Final = 187

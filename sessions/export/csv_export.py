@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,31 +20,6 @@ from sessions.disk.frame_schema import FrameError, read_frame
 from sessions.disk.session_folder import FRAMES, SessionError, SessionFolder
 from sessions.verdict.comparison import Comparison
 
-COLUMNS: Final = (
-    "session",
-    "method",
-    "reference",
-    "requests",
-    "blocks",
-    "tok_s_mean",
-    "tok_s_median",
-    "tok_s_sd",
-    "tok_s_low",
-    "tok_s_high",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "verdict",
-    "ttft_s_median",
-    "itl_s_p50",
-    "itl_s_p99",
-    "peak_vram_bytes",
-    "energy_j_per_token",
-    "mbu",
-    "first_difference",
-    "in_effect",
-    "flags",
-)
 # Full-width signs count too, where a spreadsheet is set to Japanese or Chinese.
 SHIELDED: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
 
@@ -54,25 +29,16 @@ class ExportError(Exception):
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """The rows as plain dictionaries: the contract's columns first, in their order, then the others."""
-    rows = []
-    for row in comparison.rows:
-        cells = asdict(row)
-        cells |= {"flags": list(row.flags), "missing": dict(row.missing)}
-        rows.append({name: cells.pop(name) for name in COLUMNS} | cells)
-    return rows
+    """The rows as plain dictionaries, as JSON has them: every column's key, in the order of declaration."""
+    return [{column.key: _plain(column.value(row)) for column in comparison.columns.data} for row in comparison.rows]
 
 
 def comparison_csv(comparison: Comparison) -> str:
     """The comparison as CSV text, a header line first; numbers as they are, None as an empty cell."""
-    rows = comparison_rows(comparison)
-    for row in rows:
-        row["flags"] = "; ".join(row["flags"])
-        row["missing"] = json.dumps(row["missing"], ensure_ascii=False)
-    frame = (
-        pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
-    )
-    return _csv(frame)
+    rows = [{key: _cell(value) for key, value in row.items()} for row in comparison_rows(comparison)]
+    if not rows:
+        return _csv(pl.DataFrame(schema={column.key: pl.String for column in comparison.columns.data}))
+    return _csv(pl.DataFrame(rows, infer_schema_length=None))
 
 
 def write_comparison_csv(comparison: Comparison, path: Path, *, private: bool = False) -> Path:
@@ -101,6 +67,18 @@ def export_session(folder: SessionFolder, out: Path) -> list[Path]:
         _write(target / f"{name}.csv", _csv(frame.with_columns(pl.col(column).list.join("; ") for column in lists)))
         written.append(target / f"{name}.csv")
     return written
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    return "; ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _csv(frame: pl.DataFrame) -> str:

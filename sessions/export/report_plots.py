@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sessions.verdict.comparison import ComparisonRow
+from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.verdicts import THRESHOLD
 
 if TYPE_CHECKING:

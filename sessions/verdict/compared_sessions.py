@@ -20,19 +20,20 @@ from sessions.disk.store import Store
 from sessions.frames.counting import counted_requests, last_attempts, with_attempt
 from sessions.frames.metrics import inter_token_latencies, percentiles
 from sessions.verdict.block_sums import BlockSums, MethodFigures, method_figures
+from sessions.verdict.result_columns import ResultColumns, Stored
 
 Key = tuple[str, str]  # session, method
 NOT_TOLD: Final = "not told"
 
+# What a comparison works with; the figures that a result column only sums up (`Stored`) are read besides.
 RUN_COLUMNS: Final = (
-    "method", "reference", "block", "attempt", "status", "error", "load_s", "warmup_s", "dtype", "weights_digest",
-    "prompt_digest", "method_itl_s_p50", "method_itl_s_p99", "bytes_per_token", "bandwidth_bytes_s",
-    "dram_active_percent", "first_difference", "equal_tokens_share", "difference", "peak_vram_bytes", "peak_rss_bytes",
-    "timed_energy_j", "idle_w", "in_effect", "in_effect_reason", "flags", "missing", "started_ns",
+    "method", "reference", "block", "attempt", "status", "error", "load_s", "dtype", "weights_digest", "prompt_digest",
+    "method_itl_s_p50", "method_itl_s_p99", "bytes_per_token", "bandwidth_bytes_s", "first_difference",
+    "equal_tokens_share", "difference", "peak_vram_bytes", "peak_rss_bytes", "timed_energy_j", "in_effect",
+    "in_effect_reason", "flags", "missing", "started_ns",
 )  # fmt: skip
 REQUEST_COLUMNS: Final = (
-    "method", "block", "attempt", "request", "warmup", "finish_reason", "output_tokens", "ttft_s", "decode_tok_s",
-    "e2e_tok_s",
+    "method", "block", "attempt", "request", "warmup", "finish_reason", "output_tokens", "ttft_s", "e2e_tok_s",
 )  # fmt: skip
 # Without these a session cannot be compared at all; the others are null where a session lacks them.
 NEEDED: Final = {"runs": ("method", "block", "status"), "requests": ("method", "block", "output_tokens", "e2e_tok_s")}
@@ -41,7 +42,8 @@ NEEDED: Final = {"runs": ("method", "block", "status"), "requests": ("method", "
 @dataclass(slots=True)
 class ComparisonFrames:
     """Everything by (session, method). `runs` are last attempts; `figures` follow from blocks' sums, `spreads` are
-    quantiles and the like over all requests that count; `problems` by session, a sentence each."""
+    quantiles and the like over all requests that count, by the result column's key; `problems` by session, a sentence
+    each."""
 
     runs: dict[Key, list[dict[str, Any]]] = field(default_factory=dict)
     figures: dict[Key, MethodFigures] = field(default_factory=dict)
@@ -57,10 +59,10 @@ class ComparisonFrames:
         return self._by_session.get(session, [])
 
 
-def load(store: Store, sessions: Sequence[str]) -> ComparisonFrames:
-    """Read the sessions' frames; raises nothing that a file can cause."""
+def load(store: Store, sessions: Sequence[str], columns: ResultColumns) -> ComparisonFrames:
+    """Read of the sessions' frames what the columns need; raises nothing that a file can cause."""
     found = ComparisonFrames()
-    runs = _read(store, "runs", RUN_COLUMNS, sessions, found.problems)
+    runs = _read(store, "runs", _with(RUN_COLUMNS, columns.stored("runs")), sessions, found.problems)
     if runs.is_empty():
         return found
     named = runs.filter(pl.col("method").is_not_null() & pl.col("block").is_not_null())
@@ -68,11 +70,12 @@ def load(store: Store, sessions: Sequence[str]) -> ComparisonFrames:
     for row in last.sort("session", "started_ns", nulls_last=True).iter_rows(named=True):
         found.runs.setdefault((row["session"], row["method"]), []).append(row)
     read = [session for session in sessions if session not in found.problems]
-    timed = counted_requests(last, _read(store, "requests", REQUEST_COLUMNS, read, found.problems))
+    over_requests = columns.stored("requests")
+    requests = _read(store, "requests", _with(REQUEST_COLUMNS, over_requests), read, found.problems)
+    timed = counted_requests(last, requests)
     _add_up(found, timed)
-    rate = pl.col("e2e_tok_s")
     spreads = timed.group_by("session", "method").agg(
-        rate.median().alias("median"), rate.std().alias("sd"), pl.col("decode_tok_s").median()
+        _figure(stored).alias(key) for key, stored in over_requests.items()
     )
     for row in spreads.iter_rows(named=True):
         found.spreads[(row["session"], row["method"])] = row
@@ -109,18 +112,30 @@ def _add_up(found: ComparisonFrames, timed: pl.DataFrame) -> None:
         found.figures[(session, method)] = method_figures(blocks)
 
 
+def _with(needed: Sequence[str], stored: Mapping[str, Stored]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*needed, *(each.column for each in stored.values())]))
+
+
+def _figure(stored: Stored) -> pl.Expr:
+    column = pl.col(stored.column)
+    return {
+        "mean": column.mean(), "median": column.median(), "sd": column.std(), "most": column.max(),
+        "least": column.min(), "last": column.last(),
+    }[stored.by]  # fmt: skip
+
+
 def _latencies(store: Store, found: ComparisonFrames, timed: pl.DataFrame) -> None:
     """Percentiles of the inter-token latency as finalising left them; from the tokens where it did not yet."""
     older = set()
     for key, spread in found.spreads.items():
         run = found.runs[key][0]
-        spread["p50"], spread["p99"] = run["method_itl_s_p50"], run["method_itl_s_p99"]
-        if spread["p50"] is None:
+        spread["itl_s_p50"], spread["itl_s_p99"] = run["method_itl_s_p50"], run["method_itl_s_p99"]
+        if spread["itl_s_p50"] is None:
             older.add(key[0])
     for session in older:
         for row in _latencies_of(store, session, timed):
             known = found.spreads.get((session, row["method"]), {})
-            known["p50"], known["p99"] = row["itl_s_p50"], row["itl_s_p99"]
+            known["itl_s_p50"], known["itl_s_p99"] = row["itl_s_p50"], row["itl_s_p99"]
 
 
 def _latencies_of(store: Store, session: str, timed: pl.DataFrame) -> list[dict[str, Any]]:

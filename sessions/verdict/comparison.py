@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import scipy.special  # noqa: F401 - loaded here, so that the first comparison need not wait for it
 
@@ -22,60 +22,22 @@ from sessions.frames.flags import merged
 from sessions.verdict import compared_sessions, noise_floor, observer_effect
 from sessions.verdict.comparability import differences
 from sessions.verdict.compared_sessions import NOT_TOLD, ComparisonFrames
+from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.noise_floor import NoiseFloor
+from sessions.verdict.result_columns import ResultColumns, Stored, columns_of
 from sessions.verdict.statistics import LogRatio, unpaired_ratio
 from sessions.verdict.verdicts import judge, percent
+
+OVER_BLOCKS: Final[Mapping[str, Callable[[list[float]], float]]] = {
+    "mean": statistics.fmean,
+    "median": statistics.median,
+    "most": max,
+    "least": min,
+}
 
 
 class ComparisonError(Exception):
     """The comparison makes no sense; the message is a sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonRow:
-    """One method of one session. Rates are tokens/s of whole requests; `problem` says what is wrong with the row.
-
-    `tok_s_low` to `tok_s_high` is the 95 % t interval over blocks, `ratio_low` to `ratio_high` that of the ratio. What
-    could not be known is None, for the reason in `missing`. `noise_floor` is the difference that the reference shows
-    against itself on this device, as a share; `difference` says where the greedy text leaves the reference's.
-    """
-
-    session: str
-    method: str
-    reference: str | None = None
-    requests: int = 0
-    blocks: int = 0
-    tok_s_mean: float | None = None
-    tok_s_median: float | None = None
-    tok_s_sd: float | None = None
-    tok_s_low: float | None = None
-    tok_s_high: float | None = None
-    ratio: float | None = None
-    ratio_low: float | None = None
-    ratio_high: float | None = None
-    verdict: str = ""
-    ttft_s_median: float | None = None
-    itl_s_p50: float | None = None
-    itl_s_p99: float | None = None
-    peak_vram_bytes: int | None = None
-    energy_j_per_token: float | None = None
-    mbu: float | None = None
-    first_difference: int | None = None
-    in_effect: bool | None = None
-    flags: tuple[str, ...] = ()
-    decode_tok_s_median: float | None = None
-    load_s_median: float | None = None
-    warmup_s_median: float | None = None
-    peak_rss_bytes: int | None = None
-    dram_active_percent: float | None = None
-    idle_w: float | None = None
-    equal_tokens_share: float | None = None
-    difference: str = ""
-    noise_floor: float | None = None
-    status: str = ""
-    in_effect_reason: str = ""
-    problem: str = ""
-    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +55,11 @@ class Comparison:
     noise_floors: tuple[str, ...] = ()
     observer_effects: tuple[str, ...] = ()
 
+    @property
+    def columns(self) -> ResultColumns:
+        """The result columns that its rows declare."""
+        return columns_of(type(self.rows[0]) if self.rows else ComparisonRow)
+
 
 @dataclass(frozen=True, slots=True)
 class _Against:
@@ -103,13 +70,18 @@ class _Against:
 
 
 def compare(
-    store: Store, picks: Sequence[tuple[str, str | None]], baseline: str | None = None, anyway: bool = False
+    store: Store,
+    picks: Sequence[tuple[str, str | None]],
+    baseline: str | None = None,
+    anyway: bool = False,
+    row_type: type[ComparisonRow] = ComparisonRow,
 ) -> Comparison:
     """Rows for each pick: one method of a session, or with None all its methods.
 
     `baseline`, METHOD or SESSION:METHOD, replaces the methods' own references; a session that has not that method is
     held against the one session here that has it. Sessions that differ in weights, dtype, prompt or sampling are
-    refused with ComparisonError unless `anyway`, and then labelled. What cannot be read is a row that says so.
+    refused with ComparisonError unless `anyway`, and then labelled. What cannot be read is a row that says so. The
+    columns that a `row_type` declares besides are filled where they are stored.
     """
     base_session, base = _baseline(store, baseline)
     sessions = list(dict.fromkeys([session for session, _ in picks] + ([base_session] if base_session else [])))
@@ -120,7 +92,7 @@ def compare(
             files[session] = store.folder(session).read()
         except SessionError as error:
             problems[session] = str(error)
-    frames = compared_sessions.load(store, list(files))
+    frames = compared_sessions.load(store, list(files), columns_of(row_type))
     refused, said = differences(
         {session: file.plan for session, file in files.items()},
         {session: _digests(frames, session) for session in files},
@@ -137,10 +109,10 @@ def compare(
     floors = _floors(store, files)
     for session, method in picks:
         if session in problems:
-            rows.append(ComparisonRow(session, method or "", problem=problems[session]))
+            rows.append(row_type(session, method or "", problem=problems[session]))
             continue
         for name in [method] if method else _methods(frames, session, files[session]):
-            row = _row(frames, session, name)
+            row = _row(frames, session, name, row_type)
             against = _against(frames, row, base_session, base)
             ratio = _ratio(frames, row, against) if against else None
             row = replace(
@@ -251,20 +223,19 @@ def _judged(row: ComparisonRow, ratio: LogRatio, sentence: str, decided: bool, a
     )
 
 
-def _row(frames: ComparisonFrames, session: str, method: str) -> ComparisonRow:
+def _row(frames: ComparisonFrames, session: str, method: str, row_type: type[ComparisonRow]) -> ComparisonRow:
     """The row as far as it concerns this method alone."""
     runs = frames.runs.get((session, method), [])
     broken = frames.problems.get(session, "")
     if not runs:
-        return ComparisonRow(session, method, problem=broken or f"the session has no run of {method}")
+        return row_type(session, method, problem=broken or f"the session has no run of {method}")
     figures, spread = frames.figures[(session, method)], frames.spreads.get((session, method), {})
     interval = figures.tok_s_interval
     statuses = sorted({run["status"] or NOT_TOLD for run in runs})
     last = runs[-1]
-    same = [run["first_difference"] for run in runs if run["first_difference"] is not None]
     passed = [run for run in runs if run["equal_tokens_share"] is not None] or [last]
     said = next((run for run in passed if run["first_difference"] is not None), passed[0])
-    decode = spread.get("decode_tok_s")
+    decode = spread.get("decode_tok_s_median")
     bytes_each, bandwidth = _median(runs, "bytes_per_token"), _median(runs, "bandwidth_bytes_s")
     missing = _missing(last, figures.requests)
     share = mbu(bytes_each, decode, bandwidth)
@@ -273,38 +244,35 @@ def _row(frames: ComparisonFrames, session: str, method: str) -> ComparisonRow:
             (missing[name] for name in ("bytes_per_token", "bandwidth_bytes_s") if name in missing),
             "no decode throughput" if decode is None else "written by a Kasoku that did not measure bandwidth",
         )
-    return ComparisonRow(
+    columns = columns_of(row_type)
+    make: Callable[..., ComparisonRow] = row_type
+    return make(
         session=session,
         method=method,
         reference=last["reference"],
         requests=figures.requests,
         blocks=len(figures.block_means),
         tok_s_mean=figures.tok_s_mean,
-        tok_s_median=spread.get("median"),
-        tok_s_sd=spread.get("sd"),
         tok_s_low=interval.low if interval else None,
         tok_s_high=interval.high if interval else None,
         ttft_s_median=figures.ttft_s_median,
-        itl_s_p50=spread.get("p50"),
-        itl_s_p99=spread.get("p99"),
+        itl_s_p50=spread.get("itl_s_p50"),
+        itl_s_p99=spread.get("itl_s_p99"),
         peak_vram_bytes=figures.peak_vram_bytes,
         energy_j_per_token=figures.energy_j_per_token,
         mbu=share,
-        first_difference=min(same, default=None),
         in_effect=figures.in_effect,
         flags=merged((run["block"], flag) for run in runs for flag in run["flags"] or () if flag),
-        decode_tok_s_median=decode,
         load_s_median=figures.load_s_median,
-        warmup_s_median=_median(runs, "warmup_s"),
         peak_rss_bytes=figures.peak_rss_bytes,
-        dram_active_percent=_median(runs, "dram_active_percent"),
-        idle_w=last["idle_w"],
         equal_tokens_share=said["equal_tokens_share"],
         difference=said["difference"] or "",
         status="ok" if statuses == ["ok"] else ", ".join(statuses),
         in_effect_reason=figures.in_effect_reason,
         problem=figures.error or broken,
         missing=missing,
+        **{key: spread.get(key) for key in columns.stored("requests")},
+        **{key: _over_blocks(runs, stored) for key, stored in columns.stored("runs").items()},
     )
 
 
@@ -322,3 +290,14 @@ def _missing(run: dict[str, Any], requests: int) -> dict[str, str]:
 def _median(runs: list[dict[str, Any]], column: str) -> float | None:
     values = [run[column] for run in runs if run[column] is not None]
     return statistics.median(values) if values else None
+
+
+def _over_blocks(runs: list[dict[str, Any]], stored: Stored) -> float | None:
+    """The stored column over a method's blocks, those that lack it left out; None where all do."""
+    values: list[float] = [run[stored.column] for run in runs if run[stored.column] is not None]
+    if stored.by == "last":
+        last: float | None = runs[-1][stored.column]
+        return last
+    if stored.by == "sd":
+        return statistics.stdev(values) if len(values) > 1 else None
+    return OVER_BLOCKS[stored.by](values) if values else None

@@ -45,8 +45,8 @@ async def test_the_csv_says_what_the_screen_says(saved: Path, tmp_path: Path, mo
     for row in rows:
         assert figures.rate(float(row["tok_s_mean"])) in line["tok/s ±95 %"]
         if row["ratio"]:
-            assert f"{float(row['ratio']):.2f}" in line["× reference"]
-        assert figures.duration(float(row["ttft_s_median"])) in line["TTFT median"]
+            assert f"{float(row['ratio']):.2f}" in line["× ref (95 %)"]
+        assert figures.duration(float(row["ttft_s_median"])) in line["TTFT"]
         assert figures.duration(float(row["itl_s_p99"])) in line["ITL p99"]
         assert figures.size(float(row["peak_vram_bytes"])) in line["VRAM peak"]
         assert row["verdict"][:29] in line["verdict"]
@@ -134,9 +134,11 @@ async def test_greedy_texts_stand_side_by_side_at_their_split(tmp_path: Path, si
         assert "0.125 apart, a near tie in bfloat16" in flat
         screen.query_one("#table").scroll_visible(top=True, animate=False, force=True)
         if size[1] > 24:
-            text = await until(pilot, lambda text: "1st difference" in text, "the table")
-            (line,) = [line for line in text.splitlines() if line.strip().startswith("1st difference")]
-            assert re.search(rf"– +none +– +token {len(same)}, \d+ % equal", line)
+            text = await until(pilot, lambda text: "1st diff." in text, "the table")
+            (line,) = [line for line in text.splitlines() if line.strip().startswith("1st diff.")]
+            assert re.search(rf"– +none +– +{len(same)}\b", line)
+            (line,) = [line for line in text.splitlines() if line.strip().startswith("equal tokens")]
+            assert re.search(r"– +100 % +– +\d\d? %", line)
 
 
 async def test_where_texts_are_gone_the_place_of_the_split_is_said(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 from methods.base.home import private_folder
 from sessions.disk.session_folder import SessionFolder, create
 from sessions.disk.store import Store
-from sessions.verdict.comparison import Comparison, ComparisonRow, compare
+from sessions.verdict.comparison import Comparison, compare
+from sessions.verdict.comparison_row import ComparisonRow
 from tests.probes.fake_nvml import FakeNvml
 from tests.sessions.conftest import opened
 from tests.sessions.processes import DEADLINE_S

@@ -6,7 +6,8 @@ import io
 
 from rich.console import Console
 
-from sessions.verdict.comparison import Comparison, ComparisonRow
+from sessions.verdict.comparison import Comparison
+from sessions.verdict.comparison_row import ComparisonRow
 from tui.print.result_table import print_comparison
 
 COUNTED = ComparisonRow("s", "counted", tok_s_mean=500.0, mbu=0.325, dram_active_percent=28.3)

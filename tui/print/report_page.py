@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,15 +18,13 @@ from markupsafe import Markup
 
 from methods.base.home import HomeError, named_path, write_atomically
 from sessions.export.report import Report, ReportedSession
-from sessions.verdict.comparison import ComparisonRow
-from tui.words import figures
+from sessions.verdict.comparison_row import ComparisonRow
+from sessions.verdict.result_columns import ResultColumn
+from tui.words.result_text import text_of, tone_of
 from tui.words.terminal_text import one_line, plain
+from tui.words.verdict_text import labelled
 
 SUFFIXES: Final = {".html": "html", ".htm": "html", ".md": "md"}
-COLUMNS: Final = (
-    "method", "tok/s", "±95 %", "median", "sd", "× ref", "95 %", "TTFT", "ITL p50", "ITL p99", "memory", "J/tok", "MBU",
-    "DRAM", "1st diff.", "in effect",
-)  # fmt: skip
 MARKDOWN_SIGNS: Final = re.compile(r"[\\`*_{}\[\]#!|~<>&$@]|(?<=:)/(?=/)|(?<=www)\.|^[-+=.:]|(?<=\d)[.)](?= )")
 LONGEST: Final = 2000
 EMPTY: Final[tuple[object, ...]] = (None, "", (), [], {})
@@ -86,6 +84,7 @@ def _shown(report: Report) -> dict[str, Any]:
     comparison = report.comparison
     sessions = [_session(session) for session in report.sessions]
     names = list(dict.fromkeys(row.session for row in comparison.rows))
+    columns = comparison.columns.cells("report", comparison.rows)
     labels = [
         f"{'Not comparable: differs' if name in comparison.refused else 'Differs'} in {name}:"
         f" {', '.join(f'{session}: {one_line(str(value), 120)}' for session, value in values.items())}"
@@ -97,40 +96,19 @@ def _shown(report: Report) -> dict[str, Any]:
             [session["subtitle"] for session in sessions] + [*comparison.noise_floors, *comparison.observer_effects]
         ),
         "labels": labels,
-        "table": {
-            "headings": COLUMNS,
-            "words": 1,
-            "rows": [_cells(row, report.label[(row.session, row.method)]) for row in comparison.rows],
-        },
+        "columns": columns,
+        "rows": [_cells(columns, row, report.label[(row.session, row.method)]) for row in comparison.rows],
         "verdicts": [_verdict(row, report.label[(row.session, row.method)]) for row in comparison.rows],
         "plots": report.plots,
         "sessions": sessions,
     }
 
 
-def _cells(row: ComparisonRow, label: str) -> list[str]:
-    half = None if row.tok_s_low is None or row.tok_s_high is None else (row.tok_s_high - row.tok_s_low) / 2
-    interval = figures.UNKNOWN
-    if row.ratio_low is not None and row.ratio_high is not None:
-        interval = f"{row.ratio_low:.3f}–{row.ratio_high:.3f}"
-    return [
-        one_line(label or row.session, 80),
-        figures.rate(row.tok_s_mean),
-        figures.rate(half),
-        figures.rate(row.tok_s_median),
-        figures.rate(row.tok_s_sd),
-        figures.UNKNOWN if row.ratio is None else f"{row.ratio:.3f}",
-        interval,
-        figures.duration(row.ttft_s_median),
-        figures.duration(row.itl_s_p50),
-        figures.duration(row.itl_s_p99),
-        figures.size(row.peak_vram_bytes if row.peak_vram_bytes is not None else row.peak_rss_bytes),
-        figures.joules_per_token(row.energy_j_per_token),
-        figures.UNKNOWN if row.mbu is None else figures.percent(row.mbu * 100),
-        figures.percent(row.dram_active_percent),
-        figures.UNKNOWN if row.first_difference is None else str(row.first_difference),
-        figures.yes_no(row.in_effect),
-    ]
+def _cells(columns: Sequence[ResultColumn], row: ComparisonRow, label: str) -> dict[str, Any]:
+    return {
+        "method": one_line(label or row.session, 80),
+        "cells": [{"text": text_of(column, row), "bad": tone_of(column, row) == "bad"} for column in columns],
+    }
 
 
 def _verdict(row: ComparisonRow, label: str) -> dict[str, Any]:
@@ -140,6 +118,7 @@ def _verdict(row: ComparisonRow, label: str) -> dict[str, Any]:
     notes += [row.difference] if row.difference else []
     notes.append(f"{row.requests} requests in {row.blocks} blocks{f', {row.status}' if row.status != 'ok' else ''}")
     notes += [f"{name}: {reason}" for name, reason in row.missing.items() if name in ("mbu", "timed_energy_j")]
+    notes += labelled(row, "report")
     flags = [flag for flag in row.flags if not flag.startswith("method not in effect")]
     return {
         "method": one_line(label or row.session, 80),

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from sessions.verdict.statistics import Interval
 
 if TYPE_CHECKING:
-    from sessions.verdict.comparison import Comparison, ComparisonRow
+    from sessions.verdict.comparison import Comparison
+    from sessions.verdict.comparison_row import ComparisonRow
     from sessions.watch.live import Live, MethodLive
 
 

@@ -75,8 +75,23 @@ def joules_per_token(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.3g}"
 
 
+def watts(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.0f} W"
+
+
 def yes_no(value: bool | None) -> str:
     return UNKNOWN if value is None else "yes" if value else "NO"
+
+
+def share(value: float | None) -> str:
+    return UNKNOWN if value is None else percent(value * 100)
+
+
+def bound(value: float | None) -> str:
+    """A share that is a limit: as a percentage, rounded up."""
+    from sessions.verdict.verdicts import percent as rounded_up
+
+    return UNKNOWN if value is None else rounded_up(value)
 
 
 def bar(share: float | None, width: int) -> tuple[str, str]:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessions.verdict.result_columns import columns_of
+from tui.words.result_text import text_of
+
 if TYPE_CHECKING:
-    from sessions.verdict.comparison import ComparisonRow
+    from sessions.verdict.comparison_row import ComparisonRow
+    from sessions.verdict.result_columns import Face
+
+
+def labelled(row: ComparisonRow, face: Face) -> list[str]:
+    """The sentences that the row's columns have for this face, each with its heading."""
+    columns = columns_of(type(row)).sentences(face, [row])
+    return [f"{column.heading}: {text_of(column, row)}" for column in columns]
 
 
 def said_of(row: ComparisonRow) -> list[str]:
@@ -19,4 +29,5 @@ def said_of(row: ComparisonRow) -> list[str]:
         parts.append(row.difference or f"the greedy text leaves the reference's at token {row.first_difference}")
     if row.problem:
         parts.append(row.problem)
+    parts += labelled(row, "table")
     return parts + [f"flag: {flag}" for flag in row.flags if not flag.startswith("method not in effect")]
