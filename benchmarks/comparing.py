@@ -56,11 +56,11 @@ def make_session(sessions: Path, seed: int) -> None:
         warmup=0,
         sampling=Sampling(max_new_tokens=OUTPUT_TOKENS),
     )
-    folder, _ = create(sessions, plan, {})
+    folder, _ = create(sessions, plan)
     frames = make_frames(folder.id, plan, np.random.default_rng(seed))
     for name, frame in complete(frames, Context(plan, None, None)).items():
         frame.write_parquet(folder.frame(name))
-    folder.write(SessionFile(id=folder.id, status="finished", plan={"methods": [{"name": name} for name in METHODS]}))
+    folder.write(SessionFile(id=folder.id, status="finished", plan=plan))
 
 
 def make_frames(session: str, plan: Plan, random: np.random.Generator) -> dict[str, pl.DataFrame]:

@@ -73,7 +73,7 @@ def make_sessions(home: Path, count: int) -> None:
                 created_ns=moment * 10**9,
                 name=f"try {number} of batch {number // 25}" if number % 3 == 0 else "",
                 tags=["nightly", f"week{number // 800}"] if number % 5 == 0 else [],
-                plan=session.plan | {"model": f"org{number % 7}/model-{number % 50}"},
+                plan=msgspec.structs.replace(session.plan, model=f"org{number % 7}/model-{number % 50}"),
             )
             (target / "session.json").write_bytes(msgspec.json.format(msgspec.json.encode(changed), indent=1))
             (target / "plan.json").write_bytes(msgspec.json.encode(plan))
@@ -194,7 +194,7 @@ def make_journal(home: Path, tokens: int) -> None:
     ids = make_tokeniser(tokeniser)
     requests = tokens // (METHOD_COUNT * TOKENS_EACH) - BLOCKS  # a warm-up a block
     plan = make_plan(METHODS[:METHOD_COUNT], requests=max(BLOCKS, requests), blocks=BLOCKS, tokens=TOKENS_EACH)
-    folder, lock = create(home / "sessions", plan, {})
+    folder, lock = create(home / "sessions", plan)
     journal = JournalWriter(folder.path)
     for record in Script(plan, folder.id, str(tokeniser), ids, speeds=dict.fromkeys(METHODS, SPEED)).records():
         journal.append(record)

@@ -54,7 +54,7 @@ def feed(home: Path, seconds: float) -> None:
     tokeniser = home / "models" / "small"
     ids = make_tokeniser(tokeniser)
     plan = make_plan(requests=300, blocks=30, tokens=400)
-    folder, _lock = create(home / "sessions", plan, {})
+    folder, _lock = create(home / "sessions", plan)
     journal = JournalWriter(folder.path)
     start = time.perf_counter_ns()
     script = Script(plan, folder.id, str(tokeniser), ids, start, dict.fromkeys(METHODS, SPEED))

@@ -12,7 +12,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,7 @@ import msgspec
 
 from methods.base.home import CACHE, subfolder
 from methods.base.warden import become_subreaper
-from probes.base.clock import boot_id, clock_anchors
+from probes.base.clock import boot_id
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from sessions.calibrate.viewer_terminal import ViewerTerminal
@@ -121,7 +120,7 @@ class Calibrator:
         for left in place.iterdir():  # by one that was killed
             if not any(SessionFolder(path).is_live() for path in left.glob("sessions/*")):
                 shutil.rmtree(left, ignore_errors=True)
-        folder, lock = create(place / str(os.getpid()) / "sessions", self._plan, asdict(clock_anchors()))
+        folder, lock = create(place / str(os.getpid()) / "sessions", self._plan)
         devices = DeviceLock(self._plan.gpu_uuids or [self._plan.device], "a calibration")
         try:
             if (holder := devices.try_take(cache)) is not None:
@@ -171,7 +170,7 @@ class Calibrator:
             effects=effects(self._slots),
             slots=self._slots,
         )
-        keep(self._home, device_key(msgspec.to_builtins(self._plan), machine), calibration)
+        keep(self._home, device_key(self._plan, machine), calibration)
         return calibration
 
     def _prepared(self, folder: SessionFolder) -> Prepared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -13,7 +13,14 @@ from methods.base.home import HomeError
 from sessions.disk.journal import JournalError, NewerJournalError, read_journal
 from sessions.disk.plan import Plan
 from sessions.disk.records import SessionEnded
-from sessions.disk.session_folder import FRAMES, UNFINISHED, NewerSessionError, SessionError, SessionFolder
+from sessions.disk.session_folder import (
+    FRAMES,
+    UNFINISHED,
+    MethodSummary,
+    NewerSessionError,
+    SessionError,
+    SessionFolder,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,7 +30,7 @@ INTERRUPTED: Final = "Its process ended before the session did: `kasoku resume {
 
 def close_session(folder: SessionFolder, status: str, error: str = "") -> None:
     """Write the frames and the last session.json. What the disk denies is said in `error`, never raised."""
-    summary: list[dict[str, Any]] = []
+    summary: list[MethodSummary] = []
     try:
         plan = folder.plan()
         frames = _frames(folder, plan)
@@ -66,24 +73,24 @@ def _keep_noise_floor(folder: SessionFolder, plan: Plan, frames: dict[str, pl.Da
         keep(folder.path.parent.parent, device_key(session.plan, session.machine), floor)
 
 
-def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[dict[str, Any]]:
+def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[MethodSummary]:
     import polars as pl
 
     from sessions.frames.counting import counted_requests
 
-    rows: list[dict[str, Any]] = []
+    rows: list[MethodSummary] = []
     counted = counted_requests(frames["runs"], frames["requests"])
     for method in plan.methods:
         runs = frames["runs"].filter(pl.col("method") == method.name)
         timed = counted.filter(pl.col("method") == method.name)
         effects = runs["in_effect"].drop_nulls()
         rows.append(
-            {
-                "method": method.name,
-                "tok_s_mean": timed["e2e_tok_s"].mean(),
-                "in_effect": bool(effects.all()) if len(effects) else None,
-                "statuses": runs["status"].to_list(),
-            }
+            MethodSummary(
+                method=method.name,
+                tok_s_mean=timed.select(pl.mean("e2e_tok_s")).item(),
+                in_effect=bool(effects.all()) if len(effects) else None,
+                statuses=runs["status"].to_list(),
+            )
         )
     return rows
 

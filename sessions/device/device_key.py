@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from probes.machine import Machine
+from sessions.disk.plan import Plan
 
 
-def device_key(plan: Mapping[str, Any], machine: Machine) -> str:
+def device_key(plan: Plan, machine: Machine) -> str:
     """The GPUs and their driver, or the CPU and the threads used."""
-    uuids = plan.get("gpu_uuids")
-    if isinstance(uuids, list) and uuids:
-        return f"{','.join(map(str, uuids))} driver {machine.gpu_driver}"
-    return f"{machine.cpu_model} {plan.get('threads')} threads"
+    if plan.gpu_uuids:
+        return f"{','.join(plan.gpu_uuids)} driver {machine.gpu_driver}"
+    return f"{machine.cpu_model} {plan.threads} threads"

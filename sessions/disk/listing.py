@@ -120,30 +120,20 @@ def _write(path: Path, keep: list[_Kept]) -> None:
 def listed_row(folder: SessionFolder, session: SessionFile) -> SessionRow:
     """What a listing shows of a session, its status as written."""
     plan = session.plan
-    rows = [row for row in session.summary if isinstance(row.get("tok_s_mean"), int | float)]
-    best = max(rows, key=lambda row: float(row["tok_s_mean"]), default=None)
-    methods = plan.get("methods")
-    names = (
-        tuple(str(row.get("name", "?")) for row in methods if isinstance(row, dict))
-        if isinstance(methods, list)
-        else ()
-    )
+    rates = [(row.tok_s_mean, row.method) for row in session.summary if row.tok_s_mean is not None]
+    best_tok_s, best = max(rates, key=lambda rate: rate[0], default=(None, ""))
     return SessionRow(
         id=folder.id,
         status=session.status,
         created_ns=session.created_ns,
         name=session.name,
         tags=tuple(session.tags),
-        model=str(plan.get("model", "")),
-        device=str(plan.get("device", "")),
-        methods=names,
-        requests=_whole(plan.get("requests")),
-        blocks=_whole(plan.get("blocks")),
-        best=str(best.get("method") or "?") if best else "",
-        best_tok_s=float(best["tok_s_mean"]) if best else None,
+        model=plan.model,
+        device=plan.device,
+        methods=tuple(method.name for method in plan.methods),
+        requests=plan.requests,
+        blocks=plan.blocks,
+        best=best,
+        best_tok_s=best_tok_s,
         problem=session.error,
     )
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0

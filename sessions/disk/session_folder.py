@@ -17,11 +17,12 @@ import stat
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from methods.base.home import HomeError, private_folder, write_atomically
+from probes.base.clock import ClockAnchors, clock_anchors
 from probes.machine import Machine
 from sessions.disk import own_plans
 from sessions.disk.messages import Int64
@@ -51,6 +52,15 @@ class _Versioned(msgspec.Struct, frozen=True):
     schema_version: int = SCHEMA_VERSION
 
 
+class MethodSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A method's results in short: the mean tokens/s of the requests that count, and the status of each of its runs."""
+
+    method: str
+    tok_s_mean: float | None = None
+    in_effect: bool | None = None
+    statuses: list[str] = []
+
+
 class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     """session.json. `created_ns` is wall-clock ns since the epoch; `summary` repeats a few results for listings."""
 
@@ -62,11 +72,11 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     name: str = ""
     tags: list[str] = []
-    plan: dict[str, Any] = {}
+    plan: Plan
     machine: Machine = Machine()
     software: dict[str, str] = {}  # versions by distribution
-    clock_anchors: dict[str, Any] = {}
-    summary: list[dict[str, Any]] = []  # a row per method: method, tok_s_mean, in_effect, status
+    clock_anchors: ClockAnchors | None = None
+    summary: list[MethodSummary] = []
 
 
 def newer(session: str, version: int) -> str:
@@ -219,18 +229,18 @@ def _plain_content(path: Path) -> bytes:
         return file.read()
 
 
-def create(sessions: Path, plan: Plan, anchors: dict[str, Any]) -> tuple[SessionFolder, int]:
+def create(sessions: Path, plan: Plan) -> tuple[SessionFolder, int]:
     """A new session's folder with its plan, status `preparing`, and its lock (an open file descriptor) already held."""
     private_folder(sessions)
     folder = SessionFolder(sessions / new_id())
     try:
-        return folder, _filled(sessions, folder, plan, anchors)
+        return folder, _filled(sessions, folder, plan)
     except (HomeError, SessionError):
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
 
 
-def _filled(sessions: Path, folder: SessionFolder, plan: Plan, anchors: dict[str, Any]) -> int:
+def _filled(sessions: Path, folder: SessionFolder, plan: Plan) -> int:
     """Put into a new session's folder all that belongs there; its lock."""
     private_folder(folder.path)
     private_folder(folder.path / "logs")
@@ -245,8 +255,8 @@ def _filled(sessions: Path, folder: SessionFolder, plan: Plan, anchors: dict[str
             id=folder.id,
             status="preparing",
             created_ns=time.time_ns(),
-            plan=msgspec.to_builtins(plan),
-            clock_anchors=anchors,
+            plan=plan,
+            clock_anchors=clock_anchors(),
         )
     )
     return lock

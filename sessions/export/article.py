@@ -54,7 +54,7 @@ class ArticleTables:
 def article_tables(session: SessionFile, comparison: Comparison, model: Model | None) -> ArticleTables:
     """The tables of one session; `model` is what the preparation found of it, None where it never got so far."""
     machine = session.machine
-    gpus = [gpu for gpu in machine.gpus if gpu.source in session.plan.get("gpu_sources", ())]
+    gpus = [gpu for gpu in machine.gpus if gpu.source in session.plan.gpu_sources]
     used = max((row.peak_vram_bytes for row in comparison.rows if row.peak_vram_bytes is not None), default=None)
     vram = [gpu.memory_total_bytes for gpu in gpus if gpu.memory_total_bytes]
     parameters = model.parameters if model is not None else None
@@ -67,7 +67,7 @@ def article_tables(session: SessionFile, comparison: Comparison, model: Model | 
             ("VRAM used", f"{used / 1e9:.2f} GB" if used is not None else "–"),
         ),
         model=(
-            ("model", str(session.plan.get("model"))),
+            ("model", session.plan.model),
             ("parameters", f"{parameters / 1e9:.2f} B" if parameters else "–"),
         ),
         total_s=total,

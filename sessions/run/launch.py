@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from methods.base.home import HomeError, config_folder, subfolder
-from probes.base.clock import clock_anchors
 from sessions.device.affinity import ALLOWED, starting_on
 from sessions.disk import own_plans
 from sessions.disk.journal import JournalError, read_journal
@@ -28,7 +26,7 @@ LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_
 def launch(home: Path, plan: Plan) -> SessionFolder:
     """A new session with its conductor at work. Raises SessionError with a sentence."""
     try:
-        folder, lock = create(subfolder(home, "sessions"), plan, asdict(clock_anchors()))
+        folder, lock = create(subfolder(home, "sessions"), plan)
     except HomeError as error:
         raise SessionError(str(error)) from None
     _spawn(folder, lock, home)

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
 from methods.base.home import HomeError, config_folder, home
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.memory_bandwidth import MemoryBandwidth
@@ -152,7 +150,7 @@ class Preparation:
         nvml = Nvml()
         found = bandwidth(
             self._home,
-            device_key(msgspec.to_builtins(self._plan), capture(nvml)),
+            device_key(self._plan, capture(nvml)),
             min(with_torch, key=lambda one: one.environment != CONVERTER, default=None),
             gpu_uuids=self._plan.gpu_uuids,
             gpu_visible=self._plan.gpu_visible,

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+
+import msgspec
+
+from sessions.disk.plan import Plan
 
 REFUSED: Final = ("dtype", "weights", "prompt", "sampling")
 SAID: Final = ("model", "device", "threads")
 
-Differences = list[tuple[str, dict[str, Any]]]
+Differences = list[tuple[str, dict[str, object]]]
 
 
 def differences(
-    plans: Mapping[str, Mapping[str, Any]], digests: Mapping[str, tuple[str | None, str | None]]
+    plans: Mapping[str, Plan], digests: Mapping[str, tuple[str | None, str | None]]
 ) -> tuple[Differences, Differences]:
     """The settings in which sessions differ, as (setting, {session: value}): those refused, and those only said.
 
@@ -30,7 +34,8 @@ def differences(
             shown = {session: settings[name] for session, settings in asked.items()}
             same_words = len({json.dumps(value, sort_keys=True, default=str) for value in shown.values()}) == 1
             for session, digest in measured.items():
-                words = shown[session] if isinstance(shown[session], str) else json.dumps(shown[session])
+                said = shown[session]
+                words = said if isinstance(said, str) else json.dumps(said)
                 asked[session][name] = _Value(digest or "", f"{digest:.12}…" if same_words else words)
     found: list[Differences] = []
     for names in (REFUSED, SAID):
@@ -50,16 +55,16 @@ class _Value:
         self.digest, self.words = digest, words
 
 
-def _settings(plan: Mapping[str, Any]) -> dict[str, Any]:
-    prompt = {name: plan.get(name) for name in ("prompt", "prompt_tokens", "template") if plan.get(name) is not None}
+def _settings(plan: Plan) -> dict[str, object]:
+    prompt = {"prompt": plan.prompt, "prompt_tokens": plan.prompt_tokens, "template": plan.template}
     return {
-        "dtype": plan.get("dtype"),
-        "weights": plan.get("model"),
-        "model": plan.get("model"),
-        "prompt": prompt,
-        "sampling": plan.get("sampling"),
-        "device": plan.get("device_name") or plan.get("device"),
-        "threads": plan.get("threads"),
+        "dtype": plan.dtype,
+        "weights": plan.model,
+        "model": plan.model,
+        "prompt": {name: value for name, value in prompt.items() if value is not None},
+        "sampling": msgspec.to_builtins(plan.sampling),
+        "device": plan.device_name or plan.device,
+        "threads": plan.threads,
     }
 
 
@@ -67,5 +72,5 @@ def _key(value: object) -> str:
     return value.digest if isinstance(value, _Value) else json.dumps(value, sort_keys=True, default=str)
 
 
-def _shown(value: object) -> Any:
+def _shown(value: object) -> object:
     return value.words if isinstance(value, _Value) else value

@@ -49,7 +49,7 @@ class Comparison:
     """
 
     rows: tuple[ComparisonRow, ...]
-    differences: tuple[tuple[str, dict[str, Any]], ...] = ()
+    differences: tuple[tuple[str, dict[str, object]], ...] = ()
     problems: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     noise_floors: tuple[str, ...] = ()
@@ -144,9 +144,7 @@ def _baseline(store: Store, baseline: str | None) -> tuple[str | None, str | Non
 
 
 def _methods(frames: ComparisonFrames, session: str, file: SessionFile) -> list[str]:
-    methods = file.plan.get("methods")
-    rows = methods if isinstance(methods, list) else []
-    planned = [str(row.get("name")) for row in rows if isinstance(row, dict) and row.get("name")]
+    planned = [method.name for method in file.plan.methods]
     ran = frames.methods(session)
     present = [name for name in planned if name in ran] + [name for name in ran if name not in planned]
     return present or planned or [""]

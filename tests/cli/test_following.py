@@ -22,7 +22,7 @@ from tui.print.progress_view import ProgressView
 
 def test_a_journal_that_never_rests_is_drawn_once_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(("baseline",), requests=2, blocks=1)
-    folder, lock = create(tmp_path / "sessions", plan, {})
+    folder, lock = create(tmp_path / "sessions", plan)
     journal = JournalWriter(folder.path)
     records = Script(plan, folder.id).records()
     held = [lock]
@@ -48,7 +48,7 @@ def test_a_journal_that_never_rests_is_drawn_once_a_frame(tmp_path: Path, monkey
 
 def test_a_picture_is_drawn_when_it_is_shown_and_by_nobody_else(tmp_path: Path) -> None:
     plan = make_plan(("baseline",), requests=1, blocks=1)
-    folder, lock = create(tmp_path / "sessions", plan, {})
+    folder, lock = create(tmp_path / "sessions", plan)
     os.close(lock)
     live = Follower(folder).snapshot()
     terminal, before = io.StringIO(), threading.active_count()

@@ -17,6 +17,7 @@ from probes.gpu.facts import GpuFacts
 from probes.machine import Cache, Machine
 from sessions.disk import own_plans
 from sessions.disk.journal import JournalWriter, read_journal
+from sessions.disk.plan import Plan
 from sessions.disk.records import (
     AnyRecord,
     Asked,
@@ -37,7 +38,7 @@ from sessions.disk.records import (
     Telemetry,
     Tokens,
 )
-from sessions.disk.session_folder import FRAMES, SessionFolder
+from sessions.disk.session_folder import FRAMES, MethodSummary, SessionFolder
 from tests.sessions.workplace import make_model
 from tests.tui.journals import write_session
 
@@ -93,10 +94,11 @@ def hostile(home: Path, session: str) -> SessionFolder:
         journal.append(record)
     journal.close()
     read = folder.read()
-    plan: dict[str, Any] = {
-        name: HOSTILE if isinstance(value, str) else value for name, value in read.plan.items() if name != "methods"
-    }
-    plan["methods"] = [{"name": HOSTILE, "summary": HOSTILE}, *read.plan["methods"]]
+    planned = msgspec.to_builtins(read.plan)
+    texts = {name: HOSTILE for name, value in planned.items() if isinstance(value, str)}
+    method = dict.fromkeys(("engine", "environment", "summary", "reference", "differs"), HOSTILE)
+    methods = [{"name": "planned-only", **method}, *planned["methods"]]
+    plan = msgspec.convert(planned | texts | {"methods": methods, "command": [HOSTILE]}, Plan)
     folder.write(
         msgspec.structs.replace(
             read,
@@ -108,7 +110,7 @@ def hostile(home: Path, session: str) -> SessionFolder:
             plan=plan,
             machine=MACHINE,
             software={HOSTILE: HOSTILE, "kasoku": HOSTILE},
-            summary=[{"method": HOSTILE, "tok_s_mean": 5.0}],
+            summary=[MethodSummary(method=HOSTILE, tok_s_mean=5.0, statuses=[HOSTILE])],
         )
     )
     for frame in FRAMES:

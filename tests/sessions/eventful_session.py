@@ -175,7 +175,7 @@ def eventful_records(session: str) -> Iterator[AnyRecord]:
 
 def write_eventful(home: Path) -> SessionFolder:
     """The session's folder under `home`, its frames written."""
-    folder, lock = create(home / "sessions", PLAN, {})
+    folder, lock = create(home / "sessions", PLAN)
     journal = JournalWriter(folder.path)
     for record in eventful_records(folder.id):
         journal.append(record)

@@ -125,7 +125,7 @@ def _assert_summary(folder: SessionFolder, runs: pl.DataFrame) -> None:
     """A mean in session.json is of a method of which a block ended well."""
     ended_well = set(runs.filter(pl.col("status") == "ok")["method"].to_list())
     for row in folder.read().summary:
-        assert row["tok_s_mean"] is None or row["method"] in ended_well, row
+        assert row.tok_s_mean is None or row.method in ended_well, row
 
 
 def assert_completed(folder: SessionFolder) -> None:

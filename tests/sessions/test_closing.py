@@ -80,7 +80,7 @@ def test_an_unfinished_session_that_nobody_works_on_is_interrupted_with_what_to_
     assert session.status == "interrupted"
     assert f"`kasoku resume {copied.id}`" in session.error
     assert len(frames_of(copied)["runs"]) == 4
-    assert [row["method"] for row in session.summary] == ["one", "two"]
+    assert [row.method for row in session.summary] == ["one", "two"]
 
 
 def test_one_whose_journal_tells_its_end_has_that_end(copied: SessionFolder) -> None:

@@ -355,7 +355,7 @@ def test_a_journal_that_is_full_ends_the_block_its_runner_and_the_session(
     work: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The conductor within this process, so that its journal can be made to fill at a chosen record."""
-    folder, lock = create(work.home / "sessions", work.plan(slow(work), max_new_tokens=1_000), {})
+    folder, lock = create(work.home / "sessions", work.plan(slow(work), max_new_tokens=1_000))
     conductor = Conductor(folder, work.home)
     append = JournalWriter.append
     full = False

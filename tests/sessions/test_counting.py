@@ -95,7 +95,7 @@ def test_the_sessions_own_screen_draws_the_same_requests(store: Store, folder: S
 
 def test_the_summary_counts_the_same_requests(store: Store, folder: SessionFolder) -> None:
     means = {row.method: row.tok_s_mean for row in compare(store, [(folder.id, None)]).rows}
-    assert {row["method"]: row["tok_s_mean"] for row in folder.read().summary} == pytest.approx(means)
+    assert {row.method: row.tok_s_mean for row in folder.read().summary} == pytest.approx(means)
 
 
 def test_gaps_of_a_request_that_erred_are_in_no_percentile_of_its_block(folder: SessionFolder) -> None:

@@ -139,7 +139,7 @@ def test_a_home_that_may_only_be_read_shows_what_is_there_and_refuses_the_rest_i
     disk_work.method("one")
     disk_work.method("broken", fault="exception")
     done, stopped = disk_work.run("one"), disk_work.run("broken")
-    cut, lock = create(disk_work.home / "sessions", disk_work.plan("one"), {})
+    cut, lock = create(disk_work.home / "sessions", disk_work.plan("one"))
     os.close(lock)
     words = {"SESSION": done.id, "STOPPED": stopped.id, "CUT": cut.id, "MODEL": str(disk_work.model)}
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)

@@ -245,17 +245,18 @@ def test_every_derived_column_of_runs_is_what_its_definition_says(
 
 def test_the_summary_repeats_what_the_frames_say(frames: dict[str, Any], folder: SessionFolder) -> None:
     for row in folder.read().summary:
-        runs = [run for run in frames["runs"] if run["method"] == row["method"]]
-        assert row["statuses"] == [run["status"] for run in runs]
+        runs = [run for run in frames["runs"] if run["method"] == row.method]
+        assert row.statuses == [run["status"] for run in runs]
         good = {key_of(run) for run in runs if run["status"] == "ok"}
         rates = [
             request["e2e_tok_s"]
             for request in frames["requests"]
             if key_of(request) in good and not request["warmup"] and request["finish_reason"] == "length"
         ]
-        assert math.isclose(row["tok_s_mean"], sum(rates) / len(rates), rel_tol=1e-9)
+        assert row.tok_s_mean is not None
+        assert math.isclose(row.tok_s_mean, sum(rates) / len(rates), rel_tol=1e-9)
         assert len(rates) == 5
-        assert row["in_effect"] is True
+        assert row.in_effect is True
 
 
 def test_building_the_frames_twice_gives_the_same(folder: SessionFolder, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ ALLOWED_BYTES = 64 << 10
 
 def test_a_long_journal_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
     plan = make_plan(METHODS[:2], requests=600, blocks=1, tokens=20)
-    folder, _ = create(tmp_path / "sessions", plan, {})
+    folder, _ = create(tmp_path / "sessions", plan)
     records = list(Script(plan, folder.id, speeds=dict.fromkeys(METHODS, 500.0)).records())
     assert len(records) > FIRST * TIMES
     journal = JournalWriter(folder.path)

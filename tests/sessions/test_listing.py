@@ -11,7 +11,7 @@ import pytest
 from methods.base.home import CACHE
 from sessions.disk import listing
 from sessions.disk.listing import KEPT_NAME, SETTLED_NS, SessionRow
-from sessions.disk.session_folder import SessionFolder, create
+from sessions.disk.session_folder import MethodSummary, SessionFolder, create
 from sessions.disk.store import Store
 from tests.tui.journals import make_plan
 
@@ -28,9 +28,9 @@ def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
 def store(tmp_path: Path) -> Store:
     """Finished sessions that were last changed a while ago."""
     for number in range(COUNT):
-        folder, lock = create(tmp_path / "sessions", make_plan(), {})
+        folder, lock = create(tmp_path / "sessions", make_plan())
         os.close(lock)
-        summary = [{"method": "baseline", "tok_s_mean": 10.0 + number}, {"method": "vllm", "tok_s_mean": None}]
+        summary = [MethodSummary(method="baseline", tok_s_mean=10.0 + number), MethodSummary(method="vllm")]
         changed = msgspec.structs.replace(folder.read(), status="finished", name=f"number {number}", summary=summary)
         folder.write(changed)
         settle(folder)

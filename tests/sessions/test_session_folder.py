@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from probes.base.clock import boot_id
 from probes.gpu.facts import GpuFacts
 from probes.machine import Machine
 from sessions.device.device_lock import DeviceLock
@@ -32,7 +33,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 @pytest.fixture
 def made(work: Workplace) -> Iterator[SessionFolder]:
     """A folder as `kasoku run` makes it, its lock given up."""
-    folder, lock = create(work.home / "sessions", work.plan("one"), {"monotonic_ns": 1})
+    folder, lock = create(work.home / "sessions", work.plan("one"))
     os.close(lock)
     yield folder
     if folder.path.exists():
@@ -48,8 +49,12 @@ def test_ids_sort_by_time_and_never_meet() -> None:
 
 def test_what_is_made_can_be_read_back_and_is_the_users_alone(work: Workplace, made: SessionFolder) -> None:
     session = made.read()
-    assert (session.id, session.status, session.clock_anchors) == (made.id, "preparing", {"monotonic_ns": 1})
-    assert made.plan().methods[0].name == "one"
+    assert (session.id, session.status) == (made.id, "preparing")
+    assert session.plan == made.plan() == work.plan("one")
+    assert session.clock_anchors is not None
+    assert session.clock_anchors.boot_id == boot_id()
+    assert abs(session.clock_anchors.realtime_ns - session.created_ns) / 1e9 < 60
+    assert 0 <= time.perf_counter_ns() - session.clock_anchors.monotonic_ns < 60e9
     assert abs(session.created_ns / 1e9 - time.time()) < 60
     for path in [made.path, *made.path.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
@@ -71,6 +76,28 @@ def test_a_machine_of_another_version_is_read_and_one_of_another_kind_is_a_sente
     for wrong in ("a CPU", {"cpu_model": 3}, {"gpus": {"gpu0": "a GPU"}}, {"cores_logical": "two"}):
         with pytest.raises(SessionError, match="is damaged"):
             read(wrong)
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("plan", None),
+        ("plan", {"methods": [{"name": "\x1b[31m", "engine": "e", "environment": "t"}]}),
+        ("plan", {"requests": "many"}),
+        ("plan", {"sampling": [0.5]}),
+        ("software", {"kasoku": 1}),
+        ("clock_anchors", {"monotonic_ns": "now"}),
+        ("summary", [{"method": None, "tok_s_mean": 1.0}]),
+        ("summary", [{"method": "one", "tok_s_mean": True}]),
+    ],
+)
+def test_what_no_version_writes_is_damaged(made: SessionFolder, key: str, wrong: object) -> None:
+    path = made.path / "session.json"
+    written = json.loads(path.read_bytes())
+    path.write_text(json.dumps(written | {key: wrong, "from_later": 1}))
+    with pytest.raises(SessionError, match="is damaged") as said:
+        made.read()
+    assert "\x1b" not in str(said.value)
 
 
 def test_the_lock_is_one_at_a_time_and_says_who_lives(made: SessionFolder) -> None:

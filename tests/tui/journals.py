@@ -267,7 +267,7 @@ def write_session(
     """A session's folder under `home` with its journal, as if its conductor had ended (or died, where not `ended`)."""
     plan = plan or make_plan()
     with patch("sessions.disk.session_folder.new_id", return_value=session or new_id()):
-        folder, lock = create(home / "sessions", plan, {})
+        folder, lock = create(home / "sessions", plan)
     journal = JournalWriter(folder.path)
     for record in Script(plan, folder.id, **script).records(ended):
         journal.append(record)

@@ -112,7 +112,7 @@ def test_a_process_that_joins_the_gpu_in_mid_block_is_flagged_in_that_block(tmp_
             gpu_visible=[FakeNvml().uuid(0)],
             gpu_sources=["gpu0"],
         )
-        folder, lock = create(private_folder(work.home / "sessions"), plan, {})
+        folder, lock = create(private_folder(work.home / "sessions"), plan)
         command = [sys.executable, "-m", "tests.validity.shared_gpu_conductor", str(folder.path), str(lock), str(signs)]
         try:
             done = subprocess.run(

@@ -46,7 +46,7 @@ def make_session(
         **(plan or {}),
     }
     planned = Plan(**settings)
-    folder, _ = create(sessions, planned, {})
+    folder, _ = create(sessions, planned)
     runs, starts, tokens = [], [], []
     clock = 10**12
     for block in range(len(blocks[first])):

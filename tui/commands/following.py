@@ -112,7 +112,7 @@ def outcome(folder: SessionFolder, as_json: bool) -> int:
         if comparison.rows:
             screen.print()
             print_comparison(screen, comparison)
-        if session.plan.get("preset") == "article":
+        if session.plan.preset == "article":
             screen.print()
             print_article(screen, article_tables(session, comparison, prepared_model(folder)))
         if session.error:

@@ -90,10 +90,10 @@ def show(options: argparse.Namespace) -> int:
     machine = session.machine
     lines = [
         f"{session.id}  {session.status}  {session.name}".rstrip(),
-        f"model {plan.get('model')}, {plan.get('dtype')}, device {plan.get('device_name') or plan.get('device')},"
-        f" {plan.get('threads')} threads, seed {plan.get('seed')}",
-        f"{plan.get('requests')} requests a method in {plan.get('blocks')} blocks, {plan.get('warmup')} warm-ups each,"
-        f" sampling {json.dumps(plan.get('sampling'))}",
+        f"model {plan.model}, {plan.dtype}, device {plan.device_name or plan.device},"
+        f" {plan.threads} threads, seed {plan.seed}",
+        f"{plan.requests} requests a method in {plan.blocks} blocks, {plan.warmup} warm-ups each,"
+        f" sampling {json.dumps(_builtins(plan.sampling))}",
         f"machine: {machine.cpu_model}, {machine.os}, kernel {machine.kernel}" if machine != Machine() else "",
         f"software: {', '.join(f'{name} {version}' for name, version in session.software.items())}",
     ]

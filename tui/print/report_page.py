@@ -132,9 +132,9 @@ def _verdict(row: ComparisonRow, label: str) -> dict[str, Any]:
 def _session(reported: ReportedSession) -> dict[str, Any]:
     session, plan = reported.session, reported.session.plan
     when = f"{datetime.fromtimestamp(session.created_ns / 1e9).astimezone():%Y-%m-%d %H:%M %Z}"
-    device = plan.get("device_name") or plan.get("device")
+    device = plan.device_name or plan.device
     facts = [
-        ("Plan", list(_facts(plan, ("methods", "command", "prompt")))),
+        ("Plan", list(_facts(msgspec.to_builtins(plan), ("methods", "command", "prompt")))),
         ("Machine", list(_facts(msgspec.to_builtins(session.machine), ("missing",)))),
         ("Software", [*_facts(session.software), *(
             (method, ", ".join(f"{name} {version}" for name, version in versions.items()))
@@ -147,7 +147,7 @@ def _session(reported: ReportedSession) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "id": session.id,
-        "subtitle": one_line(f"{plan.get('model')}, {plan.get('dtype')}, {device}, {when}", 300),
+        "subtitle": one_line(f"{plan.model}, {plan.dtype}, {device}, {when}", 300),
         "status": one_line(f"{session.status}, begun {when}. {session.error}", 600),
         "command": plain(reported.command),
         "prompt": None if reported.prompt is None else plain(reported.prompt),

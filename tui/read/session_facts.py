@@ -121,7 +121,7 @@ def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterat
     yield Fact("folder", str(folder.path))
     yield Fact("", "")
     yield Fact("", "Plan")
-    yield from plan_facts(plan)
+    yield from plan_facts(msgspec.to_builtins(plan))
     yield Fact("", "")
     yield Fact("", "Machine")
     for name, value in msgspec.to_builtins(session.machine).items():

@@ -120,7 +120,7 @@ class SessionScreen(WorkbenchScreen):
         self.facts = facts
         session = facts.session
         name = f" · {one_line(session.name, 60)}" if session.name else ""
-        model = one_line(str(session.plan.get("model", "")), 60)
+        model = one_line(session.plan.model, 60)
         head = f"session {self.session}{name} · {one_line(session.status, 20)} · {model}"
         self.query_one("#head", Static).update(Content(head))
         said = [Fact("", facts.problem, "warning")] if facts.problem else []

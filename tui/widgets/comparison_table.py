@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sessions.verdict.result_columns import SENTENCES
 from tui.widgets.drawn_lines import DrawnLines, Piece
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LABEL_WIDTH = 15
 NOT_COMPARABLE = "NOT COMPARABLE: these sessions differ in {}. They are shown because a was pressed."
 COLUMN_LEAST, COLUMN_MOST = 22, 36
-Differences = Sequence[tuple[str, Mapping[str, Any]]]
+Differences = Sequence[tuple[str, Mapping[str, object]]]
 
 
 class ComparisonTable(DrawnLines):
