@@ -26,7 +26,6 @@ from tests.verdicts.made_store import make_session
 from tui.print.report_page import page
 from tui.print.result_table import print_comparison
 from tui.widgets.comparison_table import LABEL_WIDTH, ComparisonTable
-from tui.widgets.workbench_app import WorkbenchApp
 from tui.words.result_text import TEXTS, heading_with_beside
 from tui.words.terminal_text import json_document
 
@@ -55,6 +54,17 @@ def wider(tmp_path: Path) -> Comparison:
     sizes = {"fast": {KEY: VALUE}}
     made = make_session(tmp_path / "sessions", {"base": [100.0, 101.0, 99.0], "fast": [230.0, 233.0, 228.0]}, run=sizes)
     return compare(Store(tmp_path / "sessions"), [(made.id, None)], row_type=WiderRow)
+
+
+class Shown(App[None]):
+    def compose(self) -> ComposeResult:
+        yield ComparisonTable()
+
+
+async def screen_of(comparison: Comparison) -> str:
+    async with Shown().run_test(size=(120, 40)) as pilot:
+        pilot.app.query_one(ComparisonTable).show_comparison(comparison)
+        return await settled(pilot)
 
 
 def printed(comparison: Comparison) -> str:
@@ -88,17 +98,18 @@ def test_it_is_in_the_report(wider: Comparison, form: str) -> None:
 
 
 async def test_it_is_on_the_compare_screen(wider: Comparison) -> None:
-    class Shown(App[None]):
-        CSS = WorkbenchApp.CSS
-
-        def compose(self) -> ComposeResult:
-            yield ComparisonTable()
-
-    async with Shown().run_test(size=(120, 40)) as pilot:
-        pilot.app.query_one(ComparisonTable).show_comparison(wider)
-        text = await settled(pilot)
+    text = await screen_of(wider)
     assert re.search(rf"{HEADING} +– +{TEXT}\n", text)
     assert re.search(r"remark +seen on every face +seen on every face\n", text)
+
+
+async def test_the_compare_screen_says_how_blocks_ended_if_not_all_are_ok() -> None:
+    rows = [
+        ComparisonRow("s", name, tok_s_mean=5.0, status=status) for name, status in (("a", "ok"), ("b", "failed, ok"))
+    ]
+    text = await screen_of(Comparison(tuple(rows)))
+    assert re.search(r"status +– +failed, ok\n", text)
+    assert "status" not in await screen_of(Comparison((rows[0],)))
 
 
 def test_an_optional_column_that_no_row_has_is_on_no_face(wider: Comparison) -> None:

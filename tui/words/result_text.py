@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sessions.verdict.result_columns import Kind, ResultColumn, ResultColumns, Tone
 from tui.words import figures
@@ -37,7 +37,7 @@ def heading_with_beside(columns: ResultColumns, column: ResultColumn) -> str:
     return f"{column.heading} ({beside.heading})" if beside.kind == "range" else f"{column.heading} {beside.heading}"
 
 
-def tone_of(column: ResultColumn, row: object) -> Tone | str:
+def tone_of(column: ResultColumn, row: object) -> Tone | Literal["good"]:
     """How the cell is meant: a flag is good or bad, an unknown one dim."""
     value = column.value(row)
     if value is None or value in ("", ()):
@@ -47,10 +47,6 @@ def tone_of(column: ResultColumn, row: object) -> Tone | str:
     if column.kind == "position":
         return "warning" if isinstance(value, int) else ""
     return column.tone
-
-
-def _number(value: float) -> str:
-    return f"{value:g}"
 
 
 def _line(value: object) -> str:
