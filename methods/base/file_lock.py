@@ -1,4 +1,4 @@
-"""One at a time, across processes: a lock on a file, given back by the kernel however its holder ends."""
+"""A file lock between processes: one holder at a time, released by the kernel however the holder ends."""
 
 from __future__ import annotations
 

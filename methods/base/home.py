@@ -12,7 +12,7 @@ SESSIONS, ENVIRONMENTS, MODELS, CACHE = "sessions", "environments", "models", "c
 
 
 class HomeError(Exception):
-    """Kasoku cannot keep its files where it was told to. The text is one sentence for the user."""
+    """Kasoku cannot store its files in the configured place. The text is one sentence for the user."""
 
 
 def home() -> Path:
@@ -28,7 +28,7 @@ def config_folder() -> Path:
 
 
 def named_path(text: str | os.PathLike[str]) -> Path:
-    """The path that somebody wrote: `~` is the user's own folder, and a `~name` of nobody stays as it is."""
+    """A path as written by the user: `~` is expanded; `~name` of an unknown user stays as it is."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises where there is nobody of that name
 
 
@@ -62,9 +62,9 @@ def subfolder(home_folder: Path, name: str) -> Path:
 
 
 def write_atomically(path: Path, content: bytes, *, private: bool = True) -> None:
-    """Write a file that is either wholly there or not there at all, also after a power cut.
+    """Write a file atomically: it is complete or absent, even after a power cut.
 
-    It is the user's alone (0600), or, not `private`, whose the umask says: what was asked for outside of the home.
+    It is the user's alone (0600); not `private`, it follows the umask: for files requested outside the home.
     """
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

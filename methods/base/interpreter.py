@@ -1,4 +1,4 @@
-"""Which Python a method runs in, or why there is none."""
+"""Which Python a method runs in, or why none is available."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Interpreter:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """No interpreter: one sentence why, and the one command that mends it."""
+    """No interpreter: one sentence why, and the one command that fixes it."""
 
     reason: str
     remedy: str

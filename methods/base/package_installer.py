@@ -1,4 +1,4 @@
-"""uv at work: told what pip knows, its output passed on line by line, ended when the work is stopped."""
+"""Running uv: given pip's settings, its output passed on line by line, killed when the work is stopped."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PackageInstaller:
         import uv
 
         tail: deque[str] = deque(maxlen=TAIL_LINES)
-        latest = "asking uv"
+        latest = "starting uv"
         with closing(
             WardedProcess([uv.find_uv_bin(), *arguments], None, self.environ, self.folder, LONGEST_LINE_BYTES)
         ) as process:
@@ -51,7 +51,7 @@ class PackageInstaller:
 
 
 def cause(said: str) -> str:
-    """What uv says went wrong: its error and the last cause it gives for that, as the end of a sentence."""
+    """uv's error and the root cause it reports, as the end of a sentence."""
     parts: list[str] = []
     lines = [line.strip(" ×╰─▶│·") for line in said.splitlines()]
     first = next((at for at, words in enumerate(lines) if words.startswith("error:")), 0)

@@ -1,4 +1,4 @@
-"""What pip was told about where packages come from, said to uv, which reads none of pip's configuration by itself.
+"""pip's settings for where packages come from, passed on to uv, which does not read pip's configuration.
 
 Only ever passed on in the environment of a uv process: an index's address can hold a password, so it is never stored
 or shown.
@@ -34,7 +34,7 @@ def pip_settings(environ: Mapping[str, str], prefix: str = sys.prefix) -> dict[s
 
 
 def config_files(environ: Mapping[str, str], prefix: str) -> list[Path]:
-    """The files that pip reads, the ones that win last."""
+    """The files that pip reads, lowest precedence first."""
     named = environ.get("PIP_CONFIG_FILE", UNSET)
     if named == os.devnull:
         return []
@@ -51,7 +51,7 @@ def config_files(environ: Mapping[str, str], prefix: str) -> list[Path]:
 
 
 def find_links(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Folders (or pages) with wheels, as uv will be told them."""
+    """Folders (or pages) with wheels, as passed to uv."""
     own = environ.get("UV_FIND_LINKS")
     if own:
         return tuple(part for part in own.split(",") if part)
@@ -59,7 +59,7 @@ def find_links(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def for_uv(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that make uv look where pip looks. What uv was told itself wins."""
+    """The variables that make uv look where pip looks. uv's own settings take precedence."""
     settings = pip_settings(environ)
     indexes = settings.get("extra-index-url", "").split()
     told = {

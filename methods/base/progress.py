@@ -1,4 +1,4 @@
-"""What a long piece of preparation says while it works."""
+"""Progress of a long preparation step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One step of a preparation: `done` of `total` `unit`s ("bytes", "tensors"…), each None where it is not known."""
+    """One step of a preparation: `done` of `total` `unit`s ("bytes", "tensors"…), each None if unknown."""
 
     phase: str
     detail: str

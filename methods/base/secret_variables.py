@@ -1,4 +1,4 @@
-"""Environment variables that hold secrets: a process that runs other people's code, an engine's say, gets none."""
+"""Environment variables that hold secrets: processes that run other people's code, such as engines, get none."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LIKE_SECRETS: Final = re.compile(r"://[^/\s:@]*:[^/\s@]+@|\b(?:hf_|sk-|ghp_|gith
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a variable is a secret by its name, or by the look of its value."""
+    """Whether a variable's name suggests a secret, or its value looks like one."""
     return NAMED.search(name) is not None or LIKE_SECRETS.search(value) is not None
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that are none."""
+    """The variables that hold no secret."""
     return {name: value for name, value in environ.items() if not is_secret(name, value)}

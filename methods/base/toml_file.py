@@ -1,4 +1,4 @@
-"""A TOML file that somebody wrote by hand: what it holds, or half a sentence on why it cannot be taken."""
+"""A handwritten TOML file: its content, or half a sentence on why it cannot be used."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class TomlError(Exception):
-    """The content is no TOML; the text is half a sentence that says why."""
+    """The content is not valid TOML; the text is half a sentence that says why."""
 
 
 def read_toml(path: Path) -> dict[str, object]:
-    """The file's top table. Raises OSError where it cannot be read and TomlError where it is no TOML."""
+    """The file's top-level table. Raises OSError if it cannot be read and TomlError if it is not valid TOML."""
     try:
         return tomllib.loads(path.read_bytes().decode())
     except tomllib.TOMLDecodeError as error:

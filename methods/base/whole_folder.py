@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: filled beside their place under a lock, and renamed when they are done."""
+"""Folders created atomically: filled under a temporary name and a lock, and renamed once complete."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def lock_of(root: Path, name: str) -> Path:
 
 @contextmanager
 def made(root: Path, name: str) -> Iterator[Path]:
-    """A new folder to fill, which becomes `root/name` when the block ends without an exception, and is gone if not.
+    """A new folder to fill: it becomes `root/name` if the block ends without an exception, and is deleted otherwise.
 
-    The lock of `name` must be held. What stood in its place is removed, and so is what interrupted makers left.
+    The lock of `name` must be held. An earlier `root/name` is removed, and so are leftovers of interrupted attempts.
     """
     final = root / name
     if final.exists():
@@ -44,7 +44,7 @@ def made(root: Path, name: str) -> Iterator[Path]:
 
 
 def delete(folder: Path) -> None:
-    """Remove a folder so that nothing of it looks whole at any moment. Its lock must be held."""
+    """Remove a folder so that it never looks complete halfway. Its lock must be held."""
     doomed = folder
     if not folder.name.startswith((MAKING, REMOVING)):
         doomed = folder.with_name(REMOVING + folder.name)
@@ -59,12 +59,12 @@ def whole(root: Path) -> list[Path]:
 
 
 def leftovers(root: Path) -> list[Path]:
-    """What was interrupted while it was made or removed, or is being made or removed now."""
+    """Folders whose creation or removal was interrupted, or is under way."""
     return [entry for entry in _folders(root) if entry.name.startswith((MAKING, REMOVING))]
 
 
 def meant_for(leftover: Path) -> str:
-    """The name of the folder that a leftover was to become, or was."""
+    """The name of the folder that a leftover was to become, or used to be."""
     return leftover.name.removeprefix(MAKING).removeprefix(REMOVING)
 
 

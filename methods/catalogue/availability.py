@@ -14,7 +14,7 @@ from methods.environments.environments import resolve
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """What a method's needs are held against. kind: "cpu" or "cuda"; what is not known, or no GPU's, is None."""
+    """What a method's needs are checked against. kind: "cpu" or "cuda"; None: unknown, or not a GPU's."""
 
     kind: str
     name: str = "this CPU"
@@ -24,15 +24,15 @@ class DeviceFacts:
 
 
 def lacking(needs: Needs, device: DeviceFacts) -> Unavailable | None:
-    """The first need that the device does not meet, with what would mend it; None where it meets all."""
+    """The first need that the device does not meet, with the fix; None if it meets all."""
     if device.kind not in needs.devices:
         wanted = " or ".join("an NVIDIA GPU" if kind == "cuda" else "a CPU" for kind in needs.devices)
         return Unavailable(f"It runs on {wanted} only.", "")
     if needs.compiler and shutil.which("cc") is None and shutil.which("gcc") is None and shutil.which("clang") is None:
-        return Unavailable("It compiles code, and there is no C compiler (cc, gcc or clang) on the PATH.", "")
+        return Unavailable("It compiles code but finds no C compiler (cc, gcc or clang) on the PATH.", "")
     if device.kind == "cuda":
         if needs.min_driver and _older(device.driver, needs.min_driver):
-            return Unavailable(f"It needs NVIDIA driver {needs.min_driver} or later; here it is {device.driver}.", "")
+            return Unavailable(f"It needs NVIDIA driver {needs.min_driver} or later, not {device.driver}.", "")
         if needs.min_compute_capability and _older(device.compute_capability, needs.min_compute_capability):
             return Unavailable(
                 f"It needs a GPU of compute capability {needs.min_compute_capability} or higher; {device.name} has"
@@ -68,7 +68,7 @@ def interpreter_for(
 
 
 def _older(version: str | None, least: str | None) -> bool:
-    """Whether a dotted version is below another; an unknown one is not held against anybody."""
+    """Whether a dotted version is below another; an unknown one counts as new enough."""
     if version is None or least is None:
         return False
     return [int(part) for part in version.split(".") if part.isdigit()] < [int(part) for part in least.split(".")]

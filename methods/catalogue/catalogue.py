@@ -1,4 +1,4 @@
-"""The catalogue: which methods there are. Read from TOML, checked key by key, and nothing heavy is imported."""
+"""The catalogue of methods: read from TOML, validated key by key, without importing anything heavy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DRIVER = re.compile(r"\d+(\.\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a machine must have. The driver and the compute capability (first and last) are asked of a GPU only."""
+    """What a machine must have. The driver and the compute capability (lowest and highest) apply to GPUs only."""
 
     devices: tuple[str, ...] = DEVICES
     min_driver: str | None = None
@@ -37,7 +37,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way to generate. `engine` is the name of one of ours or the absolute path of a user's file."""
+    """One way to generate. `engine` is the name of a built-in engine or the absolute path of a user's file."""
 
     name: str
     summary: str
@@ -56,7 +56,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The methods by name, ours first, and a sentence for each thing in a user's files that was not taken."""
+    """The methods by name, built-in ones first, and a sentence for each rejected entry of the user's files."""
 
     methods: Mapping[str, Method]
     problems: tuple[str, ...]
@@ -67,7 +67,7 @@ class _ProblemError(Exception):
 
 
 def load_catalogue(config_folder: Path) -> Catalogue:
-    """Our methods and those of `config_folder`/methods/*.toml. Broken user files become sentences, never exceptions."""
+    """The built-in methods and those of `config_folder`/methods/*.toml; a broken file becomes a sentence."""
     methods: dict[str, Method] = {}
     problems: list[str] = []
     try:
@@ -79,7 +79,7 @@ def load_catalogue(config_folder: Path) -> Catalogue:
         for name, row in rows.items():
             try:
                 if name in methods:
-                    raise _ProblemError(f"there is a method of that name already, in {methods[name].file}; use another")
+                    raise _ProblemError(f"the name is already taken by {methods[name].file}; use another")
                 methods[name] = _method(name, row, file)
             except _ProblemError as problem:
                 problems.append(f"{file}: method {name!r}: {problem}.")
@@ -88,7 +88,7 @@ def load_catalogue(config_folder: Path) -> Catalogue:
 
 
 def nearest(name: str, names: Collection[str]) -> list[str]:
-    """At most three names that somebody who wrote `name` may have meant, best first."""
+    """At most three names that the author of `name` may have meant, best first."""
     import difflib
 
     folded = {candidate.casefold(): candidate for candidate in names}
@@ -105,7 +105,7 @@ def _rows(file: Path, problems: list[str]) -> Mapping[str, object]:
         problems.append(f"{file} cannot be read: {error.strerror}.")
         return {}
     except TomlError as error:
-        problems.append(f"{file} is no valid TOML: {error}.")
+        problems.append(f"{file} is not valid TOML: {error}.")
         return {}
     problems.extend(
         f"{file}: {key!r} is not known at the top; a method is a table [methods.NAME]."
@@ -114,14 +114,14 @@ def _rows(file: Path, problems: list[str]) -> Mapping[str, object]:
     )
     rows = document.get("methods", {})
     if not isinstance(rows, dict):
-        problems.append(f"{file}: 'methods' must hold tables, one a method: [methods.NAME].")
+        problems.append(f"{file}: 'methods' must hold one table per method: [methods.NAME].")
         return {}
     return rows
 
 
 def _method(name: str, row: object, file: Path) -> Method:
     if not NAME.fullmatch(name):
-        raise _ProblemError("a name is made of a-z, 0-9, '.', '_' and '-', begins with a letter or digit, at most 64")
+        raise _ProblemError("a name is up to 64 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit")
     if not isinstance(row, dict):
         raise _ProblemError(f"it must be a table [methods.{name}]")
     known = ("summary", "engine", "options", "environments", "needs", "must_show", "reference", "differs", "good_for")
@@ -129,7 +129,7 @@ def _method(name: str, row: object, file: Path) -> Method:
     _check_storable(row, "")
     reference = _text(row, "reference", "")
     if reference and "differs" not in row:
-        raise _ProblemError("it has a reference, so it needs 'differs': in what it differs from it")
+        raise _ProblemError("it has a reference, so it needs 'differs': how it differs from it")
     return Method(
         name=name,
         summary=_text(row, "summary"),
@@ -156,7 +156,7 @@ def _only_known(table: Mapping[str, object], known: Collection[str], within: str
 
 
 def _check_storable(value: object, place: str) -> None:
-    """A session keeps the method it measured as JSON: what that cannot hold is refused here."""
+    """A session stores its methods as JSON: values that JSON cannot hold are rejected here."""
     if isinstance(value, dict):
         for key, inner in value.items():
             _check_storable(inner, f"{place}.{key}" if place else key)
@@ -164,11 +164,11 @@ def _check_storable(value: object, place: str) -> None:
         for inner in value:
             _check_storable(inner, place)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise _ProblemError(f"{place!r} is a number without a value")
+        raise _ProblemError(f"{place!r} is not a finite number")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise _ProblemError(f"{place!r} is a number too large to be kept")
+        raise _ProblemError(f"{place!r} is a number too large to store")
     elif not isinstance(value, str | bool | int | float):
-        raise _ProblemError(f"{place!r} is a time; write it as text")
+        raise _ProblemError(f"{place!r} is a date or time; write it as text")
 
 
 def _text(table: Mapping[str, object], key: str, default: str | None = None) -> str:
@@ -176,14 +176,14 @@ def _text(table: Mapping[str, object], key: str, default: str | None = None) -> 
     if value is None:
         raise _ProblemError(f"{key!r} is missing")
     if not isinstance(value, str) or (default is None and not value.strip()):
-        raise _ProblemError(f"{key!r} must be text")
+        raise _ProblemError(f"{key!r} must be a string")
     return value
 
 
 def _texts(table: Mapping[str, object], key: str) -> tuple[str, ...]:
     value = table.get(key, [])
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise _ProblemError(f"{key!r} must be a list of texts")
+        raise _ProblemError(f"{key!r} must be a list of strings")
     return tuple(value)
 
 
@@ -204,12 +204,12 @@ def _engine(engine: str, folder: Path) -> str:
                 " kasoku's engines"
             )
         if not os.path.isfile(path):  # noqa: PTH113 - nor one whose name is too long to be one
-            raise _ProblemError(f"there is no engine file {path}")
+            raise _ProblemError(f"no such engine file: {path}")
         return str(path)
     own = sorted(file.stem.removeprefix("kasoku_") for file in ENGINES.glob("kasoku_*.py"))
     if engine not in own:
         raise _ProblemError(
-            f"there is no engine {engine!r}; there is {', '.join(own)}, or the absolute path of your file"
+            f"unknown engine {engine!r}; choose {', '.join(own)}, or give the absolute path of your file"
         )
     return engine
 
@@ -227,14 +227,14 @@ def _needs(table: Mapping[str, object]) -> Needs:
     devices = _texts(table, "devices") or DEVICES
     for device in devices:
         if device not in DEVICES:
-            raise _ProblemError(f"needs: there is no device {device!r}; there is {' and '.join(DEVICES)}")
+            raise _ProblemError(f"needs: unknown device {device!r}; choose from {' and '.join(DEVICES)}")
     driver = _text(table, "min_driver", "") or None
     if driver and not DRIVER.fullmatch(driver):
         raise _ProblemError("needs: 'min_driver' must be a version such as \"535.104\"")
     bounds = [_text(table, name, "") or None for name in capabilities]
     for name, capability in zip(capabilities, bounds, strict=True):
         if capability and not COMPUTE_CAPABILITY.fullmatch(capability):
-            raise _ProblemError(f"needs: {name!r} must be text such as '8.0'")
+            raise _ProblemError(f"needs: {name!r} must be a string such as '8.0'")
     compiler = table.get("compiler", False)
     if not isinstance(compiler, bool):
         raise _ProblemError("needs: 'compiler' must be true or false")
@@ -263,7 +263,7 @@ def _must_show(table: dict[str, object], within: str = "must_show: ") -> dict[st
 
 
 def _drop_broken_references(methods: dict[str, Method], problems: list[str]) -> None:
-    """A method is compared with its reference, so one whose chain of references leads nowhere is no method."""
+    """A method is compared with its reference, so a broken chain of references invalidates it."""
     faults = [(method, _fault_of_references(method, methods)) for method in methods.values()]
     for method, fault in faults:
         if fault is not None:
@@ -277,12 +277,12 @@ def _fault_of_references(method: Method, methods: Mapping[str, Method]) -> str |
     while current.reference is not None:
         chain.append(current.reference)
         if current.reference in chain[:-1]:
-            return f"its references go in a circle, {' → '.join(chain)}; the last one of them must have none"
+            return f"its references form a cycle, {' → '.join(chain)}; the last of them must have none"
         if current.reference not in methods:
             if current is not method:
-                return f"its reference leads to {current.reference!r}, which is no method"
+                return f"its reference leads to {current.reference!r}, which does not exist"
             close = nearest(current.reference, methods)
-            hint = f"did you mean {close[0]!r}" if close else f"there is {', '.join(methods)}"
-            return f"its reference {current.reference!r} is no method; {hint}"
+            hint = f"did you mean {close[0]!r}" if close else f"choose from {', '.join(methods)}"
+            return f"its reference {current.reference!r} does not exist; {hint}"
         current = methods[current.reference]
     return None

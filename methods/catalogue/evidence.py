@@ -1,4 +1,4 @@
-"""Was a method in effect? The facts that a runner left after its timed part, judged by what the method must show."""
+"""Whether a method was in effect: the facts a runner left after its timed part, checked against `must_show`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CheckResult = tuple[bool, str]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`in_effect` is None where it could not be checked; `reason` is one line for people."""
+    """`in_effect` is None if it could not be checked; `reason` is one line for people."""
 
     in_effect: bool | None
     reason: str
@@ -19,7 +19,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing a method can declare under `must_show`: on which fact, expecting what, and how it is judged."""
+    """One condition a method can declare under `must_show`: its fact, the expected type, and the check."""
 
     fact: str
     expects: Literal["names", "name", "count"]
@@ -86,7 +86,7 @@ CONDITIONS: Mapping[str, Condition] = {
     ),
     "graph_breaks_max": Condition("graph_breaks", "count", _at_most("graph break", "graph breaks", "counted")),
     "recompiles_timed_max": Condition(
-        "recompiles_timed", "count", _at_most("frame", "frames", "compiled anew in the timed part")
+        "recompiles_timed", "count", _at_most("frame", "frames", "recompiled in the timed part")
     ),
     "cuda_graphs_min": Condition(
         "cuda_graphs", "count", _at_least("CUDA graph", "CUDA graphs", "launched in the profiled step")
@@ -96,7 +96,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "cached_prompt_tokens_max": Condition(
         "cached_prompt_tokens",
         "count",
-        _at_most("prompt token", "prompt tokens", "taken from a cache of earlier requests"),
+        _at_most("prompt token", "prompt tokens", "reused from earlier requests"),
     ),
 }
 WHY_NOT = "why_not"
@@ -107,7 +107,7 @@ ABSENT: Mapping[str, object] = {"wrapper": ""}
 
 
 def problem_of(key: str, value: object) -> str | None:
-    """What is wrong with one condition as declared, or None. An unknown key is for the caller to find."""
+    """What is wrong with one condition as declared, or None. The caller checks for unknown keys."""
     expects = CONDITIONS[key].expects
     if expects == "names":
         if not (isinstance(value, list | tuple) and value and all(isinstance(name, str) and name for name in value)):
@@ -121,7 +121,7 @@ def problem_of(key: str, value: object) -> str | None:
 
 
 def judge(must_show: Mapping[str, object], evidence: Mapping[str, object] | None) -> Judgement:
-    """True when all conditions hold, False when one does not, None when none failed but not all could be checked."""
+    """True if all conditions hold, False if one does not, None if none failed but not all could be checked."""
     if evidence is None:
         return Judgement(None, "Could not be checked: the run left no evidence.")
     holding, failing, unknown = [], [], []
@@ -132,7 +132,7 @@ def judge(must_show: Mapping[str, object], evidence: Mapping[str, object] | None
         if isinstance(table, Mapping) and kind == device:
             conditions += _conditions(table)
         elif isinstance(table, Mapping) and not device:
-            unknown.append("the run did not say on which device it was")
+            unknown.append("the run did not report its device")
     if not conditions and not unknown:
         return Judgement(None, "Could not be checked: the method declares nothing that it must show.")
     for key, wanted, why in conditions:
@@ -154,14 +154,14 @@ def judge(must_show: Mapping[str, object], evidence: Mapping[str, object] | None
 
 
 def _conditions(table: Mapping[str, object]) -> list[tuple[str, object, object]]:
-    """Each condition of a table with what it wants, and why it may not hold, where the method says so."""
+    """Each condition of a table with its wanted value, and the method's explanation for when it does not hold."""
     explanations = table.get(WHY_NOT)
     known = explanations if isinstance(explanations, Mapping) else {}
     return [(key, wanted, known.get(key)) for key, wanted in table.items() if key not in (WHY_NOT, *DEVICES)]
 
 
 def _fact(condition: Condition, evidence: Mapping[str, object]) -> object:
-    """The fact, or None where it is missing or, a user's engine having written it, of the wrong kind."""
+    """The fact, or None if it is missing or of the wrong type (a user's engine may have written it)."""
     actual = evidence.get(condition.fact)
     if actual is None:
         return ABSENT.get(condition.fact) if condition.fact in evidence else None
@@ -178,7 +178,7 @@ def _why_missing(fact: str, evidence: Mapping[str, object]) -> str:
     reason = missing.get(fact) if isinstance(missing, Mapping) else None
     if reason:
         return str(reason).rstrip(".")
-    return f"the engine did not say {fact}" if evidence.get(fact) is None else f"the engine gave no proper {fact}"
+    return f"the engine did not report {fact}" if evidence.get(fact) is None else f"the engine gave an invalid {fact}"
 
 
 def _sentence(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Make an environment with uv: in a folder beside its place, tried out, and moved there only when it is whole."""
+"""Create an environment with uv: in a temporary folder, verified, and renamed only when it is complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NETWORK_WORDS = (
 
 
 class CreationError(Exception):
-    """The environment was not made: one sentence, and the last lines that uv or Python said."""
+    """The environment was not created: one sentence, and the last lines of uv's or Python's output."""
 
     def __init__(self, sentence: str, log_tail: str = "") -> None:
         super().__init__(sentence)
@@ -38,13 +38,13 @@ class CreationError(Exception):
 def make(
     spec: EnvironmentSpec, home: Path, backend: str, report: Report, environ: Mapping[str, str]
 ) -> ManagedEnvironment:
-    """The environment as described, made when it is not there yet. Raises CreationError; leaves nothing half made.
+    """The environment as described, created if it does not exist. Raises CreationError; leaves nothing half done.
 
-    `backend`: auto, cpu, cuda, or a name that uv knows (cu126…). Another process that makes the same is waited for.
+    `backend`: auto, cpu, cuda, or a name that uv knows (cu126…). If another process is creating the same, wait for it.
     """
     if not spec.requirements:
         raise CreationError(
-            f"The environment {spec.name} names no requirements to make it from; add them to its table in your config, "
+            f"The environment {spec.name} lists no requirements to install; add them to its table in your config, "
             f"or point it at a Python: kasoku env use {spec.name} /path/to/python."
         )
     phase = f"environment {spec.name}"
@@ -68,12 +68,12 @@ def make(
             raise CreationError(f"The environment {spec.name} cannot be written to {root}: {reason}.") from error
     made = managed.read(final)
     if made is None or made.fault is not None:
-        raise CreationError(f"The environment {spec.name} was made and cannot be read again: {made and made.fault}.")
+        raise CreationError(f"The environment {spec.name} was created but cannot be read back: {made and made.fault}.")
     return made
 
 
 def base_python(specifier: str) -> str:
-    """The Python to build on, as uv takes it: Kasoku's own where `specifier` allows it, else the specifier."""
+    """The Python to build on, as uv takes it: Kasoku's own if `specifier` allows it, otherwise the specifier."""
     from packaging.specifiers import SpecifierSet
 
     own = ".".join(map(str, sys.version_info[:3]))
@@ -83,7 +83,7 @@ def base_python(specifier: str) -> str:
 
 
 def versions_in(folders: list[str]) -> dict[str, str]:
-    """The distributions installed in these `sys.path` folders, read from their metadata's names."""
+    """The distributions installed in these `sys.path` folders, from the names of their metadata."""
     from importlib import metadata
 
     versions: dict[str, str] = {}
@@ -94,12 +94,12 @@ def versions_in(folders: list[str]) -> dict[str, str]:
 
 
 def normalised(name: str) -> str:
-    """A distribution's name as indexes compare it."""
+    """A distribution's normalised name."""
     return name.lower().replace("_", "-").replace(".", "-")
 
 
 def site_packages(python: Path) -> list[str]:
-    """The `site-packages` folders that belong to `python` by its place: its own prefix's, without starting it."""
+    """The `site-packages` folders in the prefix of `python`, found without starting it."""
     prefix = python.parent.parent
     found = [str(path) for path in sorted(prefix.glob("lib*/python3*/*-packages"))]
     if not (prefix / "pyvenv.cfg").is_file() and python.is_symlink():
@@ -108,7 +108,7 @@ def site_packages(python: Path) -> list[str]:
 
 
 def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: PackageInstaller) -> Manifest:
-    """Create the virtual environment `making`, install into it and try it."""
+    """Create the virtual environment `making`, install into it and verify it."""
     uv.say("creating a Python environment")
     # relocatable, because it moves to its place when it is done
     status, said = uv("venv", "--allow-existing", "--relocatable", "--python", python, str(making))
@@ -118,7 +118,7 @@ def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: Pa
     notes = _install(making, spec, backend, python_version, uv)
 
     interpreter = Interpreter(spec.name, making / "bin" / "python", spec.paths, spec.variables, "managed", {})
-    uv.say(f"trying whether {', '.join(spec.imports) or 'Python'} can be imported")
+    uv.say(f"checking that {', '.join(spec.imports) or 'Python'} can be imported")
     log = making / "kasoku-describe.log"
     try:
         result = run_job(
@@ -152,7 +152,7 @@ def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: Pa
 def _install(
     making: Path, spec: EnvironmentSpec, backend: str, python_version: str, uv: PackageInstaller
 ) -> tuple[str, ...]:
-    """Install the requirements with torch's build for `backend`; gives back what was decided on the way."""
+    """Install the requirements with torch's build for `backend`; returns the decisions made."""
     arguments = ["pip", "install", "--python", str(making / "bin" / "python"), *spec.requirements]
     if spec.overrides:
         overrides = making / "kasoku-overrides.txt"
@@ -169,15 +169,13 @@ def _install(
         _must(uv(*arguments), spec)
         return ()
     if backend == torch_builds.CPU and (version := torch_builds.newest(local)) is not None:
-        note = f"torch {version} from the wheel {local[version].name} on this disk"
+        note = f"torch {version} from the local wheel {local[version].name}"
         uv.say(note)
         _must(uv(*arguments, f"torch=={version}"), spec)
         return (note,)
     outcome = uv(*arguments, f"--torch-backend={backend}")
     if outcome[0] != 0 and backend == torch_builds.CPU and any(word in outcome[1].lower() for word in NETWORK_WORDS):
-        note = (
-            "PyTorch's index of CPU builds cannot be reached: torch is the larger default build, which runs there too"
-        )
+        note = "PyTorch's CPU index cannot be reached: taking the larger default build of torch, which also runs here"
         uv.say(note)
         _must(uv(*arguments), spec)
         return (note,)
@@ -197,4 +195,4 @@ def _version_of(folder: Path) -> str:
         name, _, value = line.partition("=")
         if name.strip() == "version_info":
             return value.strip()
-    raise CreationError(f"uv made an environment in {folder} that does not say which Python it has.")
+    raise CreationError(f"uv created an environment in {folder} without recording its Python version.")

@@ -1,7 +1,7 @@
 """Environments: which interpreter a method runs in. Resolving starts no process and imports no engine.
 
-The order is: the Python that the user's config names, an environment that Kasoku made, the Python that Kasoku itself
-runs in when it has what is needed; else `Unavailable` with the one command that mends it.
+The order is: the Python named in the user's config, an environment created by Kasoku, the Python that Kasoku itself
+runs in if it has what is needed; otherwise `Unavailable` with the one command that fixes it.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ State = Literal["configured", "ready", "own", "absent", "outdated", "broken", "i
 
 
 class EnvironmentProblemError(Exception):
-    """What was asked of an environment makes no sense. The text is one sentence for the user."""
+    """An invalid request about an environment. The text is one sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentRow:
-    """An environment as `kasoku env list` shows it. `versions` are those of what it was asked for, by name."""
+    """An environment as `kasoku env list` shows it. `versions` are those of its requirements, by name."""
 
     name: str
     purpose: str
@@ -85,7 +85,7 @@ def resolve(name: str, home: Path, config_folder: Path) -> Interpreter | Unavail
     if isinstance(own, Interpreter):
         return own
     if all_of_name:
-        return Unavailable(f"The environment {name} was made from an older description of it.", remedy)
+        return Unavailable(f"The environment {name} was created from an older description.", remedy)
     return Unavailable(f"There is no environment {name} yet, and {own}.", remedy)
 
 
@@ -98,15 +98,15 @@ def create(
     report: Report = silent,
     environ: Mapping[str, str] = os.environ,
 ) -> Interpreter:
-    """Make the environment `name`, or take the one that is there. Raises EnvironmentProblemError or CreationError.
+    """Create the environment `name`, or return the existing one. Raises EnvironmentProblemError or CreationError.
 
     `backend` is torch's build: auto (CUDA's where the driver is), cpu, cuda, or a name that uv knows, cu126 for one.
     """
     spec = _known(name, config_folder)
     if spec.interpreter is not None:
         raise EnvironmentProblemError(
-            f"The environment {name} is pointed at {spec.interpreter}; take that back with `kasoku env remove {name}` "
-            "before you create one."
+            f"The environment {name} is pointed at {spec.interpreter}; undo that with `kasoku env remove {name}` "
+            "before creating one."
         )
     made = make(spec, home, backend, report, environ)
     return Interpreter(name, made.python, spec.paths, spec.variables, "managed", made.manifest.versions)
@@ -122,7 +122,7 @@ def use(
     variables: Mapping[str, str] | None = None,
     report: Report = silent,
 ) -> Interpreter:
-    """Point the environment `name` at an interpreter of the user's, after trying it. Raises EnvironmentProblemError."""
+    """Point the environment `name` at the user's interpreter, after checking it. Raises EnvironmentProblemError."""
     python = Path(os.path.abspath(named_path(python)))  # noqa: PTH100 - a virtual environment's symlink must stay
     specs = load_specs(config_folder)
     known = specs.by_name.get(name)
@@ -130,21 +130,21 @@ def use(
     for variable, value in (variables or {}).items():
         if is_secret(variable, value):
             raise EnvironmentProblemError(
-                f"--variable {variable} looks like a secret, and engines are given none: sessions keep what they get."
+                f"--variable {variable} looks like a secret, and engines get none: sessions store their variables."
             )
     given = Interpreter(name, python, paths, {**spec.variables, **(variables or {})}, "configured", {})
     if not os.path.isfile(python):  # noqa: PTH113
-        raise EnvironmentProblemError(f"There is no Python {python}.")
+        raise EnvironmentProblemError(f"{python} is not a file; name a Python.")
     if not os.access(python, os.X_OK):
         raise EnvironmentProblemError(
-            f"{python} is no program that can be run; name the Python itself, /usr/bin/python3 say."
+            f"{python} is not an executable; name the Python itself, such as /usr/bin/python3."
         )
     log = subfolder(home, CACHE) / f"describe-{os.getpid()}.log"
     job = {"job": "describe", "distributions": [], "imports": list(spec.imports)}
     try:
         result = run_job(given, job, log, report)
     except JobError as error:
-        raise EnvironmentProblemError(f"{python} does not run as a Python (3.9 or later is needed): {error}") from error
+        raise EnvironmentProblemError(f"{python} is not a working Python 3.9 or later: {error}") from error
     finally:
         log.unlink(missing_ok=True)
         log.with_suffix(".job.json").unlink(missing_ok=True)
@@ -174,7 +174,7 @@ def use(
 
 
 def remove(name: str, home: Path, config_folder: Path, report: Report = silent) -> list[Path]:
-    """Take back what `use` said of the environment `name` and delete every one made of that name; gives what went."""
+    """Undo `use` for the environment `name` and delete all created under that name; returns what was removed."""
     gone: list[Path] = []
     pointer = config_folder / "environments" / f"{name}.toml"
     if os.path.isfile(pointer):  # noqa: PTH113
@@ -200,7 +200,7 @@ def remove(name: str, home: Path, config_folder: Path, report: Report = silent) 
 
 
 def listed(home: Path, config_folder: Path) -> list[EnvironmentRow]:
-    """Every environment that is described, and every one that was made, usable or not."""
+    """Every environment described, and every one created, usable or not."""
     specs = load_specs(config_folder)
     rows: list[EnvironmentRow] = []
     for name, spec in specs.by_name.items():
@@ -239,7 +239,7 @@ def listed(home: Path, config_folder: Path) -> list[EnvironmentRow]:
             )
     for leftover in whole_folder.leftovers(home / ENVIRONMENTS):
         meant_for = whole_folder.meant_for(leftover).rpartition("-")[0]
-        reason = "it is being made, or was interrupted; creating one removes what is left of it"
+        reason = "it is being created, or was interrupted; creating it again removes the leftovers"
         rows.append(EnvironmentRow(meant_for, "", "incomplete", reason, None, None, None, leftover, None, None, {}))
     return rows
 
@@ -253,11 +253,11 @@ def _deleted(path: Path, delete: Callable[[], None]) -> None:
 
 
 def unknown(name: str, specs: EnvironmentSpecs) -> str:
-    """The sentence for a name that describes nothing."""
+    """The sentence for an unknown name."""
     import difflib
 
     close = difflib.get_close_matches(name, specs.by_name, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(specs.by_name))}."
+    hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(sorted(specs.by_name))}."
     return f"No environment is called {name!r}; {hint}"
 
 
@@ -271,32 +271,32 @@ def _known(name: str, config_folder: Path) -> EnvironmentSpec:
 def _configured(spec: EnvironmentSpec, python: Path) -> Interpreter | Unavailable:
     remedy = f"kasoku env use {spec.name} /path/to/python"
     if not python.is_absolute():
-        return Unavailable(f"The Python {python} that your config names for {spec.name} is no absolute path.", remedy)
+        return Unavailable(f"The Python {python} in your config for {spec.name} is not an absolute path.", remedy)
     if not os.path.isfile(python):  # noqa: PTH113 - and none of a name that is too long
-        return Unavailable(f"The Python {python} that your config names for {spec.name} is not there.", remedy)
+        return Unavailable(f"The Python {python} in your config for {spec.name} does not exist.", remedy)
     if not os.access(python, os.X_OK):
-        return Unavailable(f"The Python {python} that your config names for {spec.name} cannot be run.", remedy)
+        return Unavailable(f"The Python {python} in your config for {spec.name} cannot be executed.", remedy)
     versions = versions_in([*spec.paths, *site_packages(python)])
     return Interpreter(spec.name, python, spec.paths, spec.variables, "configured", versions)
 
 
 def _own(spec: EnvironmentSpec) -> Interpreter | str:
-    """The Python that Kasoku runs in when it has what `spec` needs, else what it lacks, as half a sentence."""
+    """The Python that Kasoku runs in if it has what `spec` needs, otherwise what it lacks, as half a sentence."""
     from importlib import metadata, util
 
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.specifiers import SpecifierSet
 
     if not spec.imports:
-        return "kasoku's own Python is never taken for it"
+        return "Kasoku's own Python is never used for it"
     own = ".".join(map(str, sys.version_info[:3]))
     if own not in SpecifierSet(spec.python):
-        return f"kasoku's own Python is {own}"
+        return f"Kasoku's own Python is {own}"
     versions: dict[str, str] = {}
     for module in spec.imports:
         package = module.partition(".")[0]  # looking for more of the name would import it
         if util.find_spec(package) is None:
-            return f"kasoku's own Python has no {package}"
+            return f"Kasoku's own Python has no {package}"
     for text in spec.requirements:
         try:
             requirement = Requirement(text)
@@ -305,12 +305,12 @@ def _own(spec: EnvironmentSpec) -> Interpreter | str:
             continue
         versions[normalised(requirement.name)] = version
         if not requirement.specifier.contains(version, prereleases=True) and requirement.name in spec.imports:
-            return f"kasoku's own Python has {requirement.name} {version}"
+            return f"Kasoku's own Python has {requirement.name} {version}"
     return Interpreter(spec.name, Path(sys.executable), spec.paths, spec.variables, "own", versions)
 
 
 def _asked_for(spec: EnvironmentSpec, versions: Mapping[str, str]) -> dict[str, str]:
-    """Of all distributions the ones that the description names; all where it names none."""
+    """The distributions that the description names; all if it names none."""
     import re
 
     names = [normalised(re.split(r"[^A-Za-z0-9._-]", text.strip(), maxsplit=1)[0]) for text in spec.requirements]

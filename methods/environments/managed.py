@@ -1,4 +1,4 @@
-"""The environments Kasoku made: folders `environments/NAME-KEY/` of the home, each with a manifest written last."""
+"""The environments Kasoku created: folders `environments/NAME-KEY/` in the home, each with a manifest written last."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MANIFEST_SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a managed environment holds, written when everything in it had been tried."""
+    """The content of a managed environment, written once everything in it has been verified."""
 
     schema: int
     name: str
@@ -34,7 +34,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class ManagedEnvironment:
-    """A folder of the home that has a manifest, and a sentence where it can no longer be used."""
+    """A folder in the home that has a manifest, and a sentence if it can no longer be used."""
 
     folder: Path
     manifest: Manifest
@@ -46,7 +46,7 @@ class ManagedEnvironment:
 
 
 def folder_name(spec: EnvironmentSpec, backend: str, python: str) -> str:
-    """The name of its content: another description, build or Python is another folder."""
+    """The key of its content: a different description, build or Python is a different folder."""
     key = hashlib.sha256(json.dumps([spec.digest, backend, python]).encode()).hexdigest()[:12]
     return f"{spec.name}-{key}"
 
@@ -56,7 +56,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read(folder: Path) -> ManagedEnvironment | None:
-    """The environment in `folder`; None where there is no manifest that can be read."""
+    """The environment in `folder`; None if it has no readable manifest."""
     try:
         fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if fields["schema"] != MANIFEST_SCHEMA:
@@ -76,7 +76,7 @@ def read(folder: Path) -> ManagedEnvironment | None:
 
 
 def _sound(manifest: Manifest) -> bool:
-    """Whether every field is of its kind: a file that somebody changed may hold anything."""
+    """Whether every field has its type: a file that somebody edited may hold anything."""
     texts = (manifest.name, manifest.spec_digest, manifest.backend, manifest.python_version, manifest.created)
     return (
         all(isinstance(text, str) for text in (*texts, *manifest.notes))

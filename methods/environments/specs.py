@@ -1,4 +1,4 @@
-"""What an environment is to be: the descriptions that come with Kasoku, and those of the user's config folder."""
+"""Descriptions of environments: those that come with Kasoku, and those in the user's config folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEYS = {"purpose", "python", "backend", "variables", *LISTS}
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSpec:
-    """An environment as described. `python` and the `requirements` are version specifiers as pip knows them."""
+    """An environment as described. `python` and `requirements` are version specifiers as in pip."""
 
     name: str
     purpose: str = ""
@@ -35,25 +35,25 @@ class EnvironmentSpec:
     variables: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
     interpreter: Path | None = None
-    """The Python that the user's config names, which is then taken as it is."""
+    """The Python named in the user's config, used as it is."""
 
     @property
     def digest(self) -> str:
-        """Over what would be installed: an environment made for an older description is not taken for this one."""
+        """A digest of what would be installed: an environment created from an older description does not match."""
         content = json.dumps([self.python, self.requirements, self.overrides, self.imports])
         return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSpecs:
-    """All descriptions by name, and a sentence for each one of the user's that could not be read."""
+    """All descriptions by name, and a sentence for each of the user's that could not be read."""
 
     by_name: Mapping[str, EnvironmentSpec]
     problems: tuple[str, ...]
 
 
 def load_specs(config_folder: Path) -> EnvironmentSpecs:
-    """The built-in descriptions, changed and added to by `environments.toml` and then `environments/*.toml`."""
+    """The built-in descriptions, overridden and extended by `environments.toml` and then `environments/*.toml`."""
     specs = {name: described(name, table, None) for name, table in read_toml(BUILT_IN).items()}
     problems: list[str] = []
     for path in (config_folder / "environments.toml", *sorted((config_folder / "environments").glob("*.toml"))):
@@ -62,22 +62,22 @@ def load_specs(config_folder: Path) -> EnvironmentSpecs:
         except FileNotFoundError:
             continue
         except (OSError, TomlError) as error:
-            problems.append(f"{path} cannot be read ({error}), so what it says of environments is not used.")
+            problems.append(f"{path} cannot be read ({error}) and is ignored.")
             continue
         for name, table in tables.items():
             try:
                 specs[name] = described(name, table, specs.get(name))
             except ValueError as error:
-                problems.append(f"{path}: [{name}] {error}, so it is not used.")
+                problems.append(f"{path}: [{name}] {error}; it is ignored.")
     return EnvironmentSpecs(specs, tuple(problems))
 
 
 def described(name: str, table: object, base: EnvironmentSpec | None) -> EnvironmentSpec:
     """The description that a TOML table gives, on top of `base`. Raises ValueError with half a sentence."""
     if not isinstance(table, dict):
-        raise ValueError("is no table")
+        raise ValueError("is not a table")
     if not name.replace("-", "").replace(".", "").replace("_", "").isalnum() or name.startswith((".", "-")):
-        raise ValueError("is no name for an environment: letters, digits, '-', '_' and '.' make one")
+        raise ValueError("is not a valid environment name: use letters, digits, '-', '_' and '.'")
     if len(name) > LONGEST_NAME:
         raise ValueError(f"has a name of more than {LONGEST_NAME} characters")
     if unknown := sorted(set(table) - KEYS):
@@ -86,36 +86,34 @@ def described(name: str, table: object, base: EnvironmentSpec | None) -> Environ
     for key, value in table.items():
         if key in LISTS:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                raise ValueError(f"wants a list of texts as {key}")
+                raise ValueError(f"needs a list of strings as {key}")
             if key == "imports" and not all(part.isidentifier() for item in value for part in item.split(".")):
-                raise ValueError("wants the names of modules as imports")
+                raise ValueError("needs module names as imports")
             given[key] = tuple(value)
         elif key == "variables":
             if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-                raise ValueError("wants texts as variables")
+                raise ValueError("needs strings as variables")
             if not all(name and "=" not in name for name in value):
-                raise ValueError("wants names without '=' for its variables")
+                raise ValueError("needs variable names without '='")
             given[key] = {**(base.variables if base else {}), **value}
         elif not isinstance(value, str):
-            raise ValueError(f"wants a text as {key}")
+            raise ValueError(f"needs a string as {key}")
         else:
             given[key] = value
     if any("\0" in text for text in _texts(given)):  # no path, variable or argument of a process can hold one
-        raise ValueError("has a NUL character in it")
+        raise ValueError("contains a NUL character")
     if "/" in (python := str(given.get("python", ""))):
         given["python"] = base.python if base else ""
         given["interpreter"] = named_path(python)
     elif python:
         given["python"] = python_versions(python)
     if base is None and "requirements" not in given and "interpreter" not in given:
-        raise ValueError(
-            'names neither a Python of yours (python = "/path/to/python") nor requirements to make one from'
-        )
+        raise ValueError('names neither a Python of yours (python = "/path/to/python") nor requirements to install')
     return replace(base or EnvironmentSpec(name), **given)  # type: ignore[arg-type]
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every text in what a TOML table holds."""
+    """Every string in a TOML table."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -133,5 +131,5 @@ def python_versions(text: str) -> str:
     if re.fullmatch(r"\d+\.\d+\.\d+", text):
         return f"=={text}"
     if not all(PYTHON_VERSIONS.fullmatch(part) and not NO_VERSION.fullmatch(part) for part in text.split(",")):
-        raise ValueError(f"wants Python versions as '3.11' or '>=3.10,<3.14', or a path, not {text!r}")
+        raise ValueError(f"needs a Python version such as '3.11' or '>=3.10,<3.14', or a path, not {text!r}")
     return text

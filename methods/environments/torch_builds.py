@@ -1,4 +1,4 @@
-"""Which build of torch belongs on this machine: CUDA's where NVIDIA's driver is, the CPU's where it is not."""
+"""Which build of torch belongs on this machine: CUDA if NVIDIA's driver is installed, CPU otherwise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CPU, CUDA, AUTO = "cpu", "cuda", "auto"
 
 
 def has_nvidia_driver() -> bool:
-    """Whether the driver is loaded, without asking NVML: its files in /proc and /dev, or its library."""
+    """Whether the driver is loaded, without NVML: its files in /proc and /dev, or its library."""
     if Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists():
         return True
     try:
@@ -39,7 +39,7 @@ def wants_torch(requirements: Iterable[str]) -> bool:
 
 
 def local_wheels(folders: Iterable[str], python: tuple[int, int], requirements: Iterable[str]) -> Mapping[str, Path]:
-    """torch's CPU wheels in find-links folders that this Python, machine and requirements allow, by version."""
+    """torch's CPU wheels in find-links folders that fit this Python, machine and requirements, by version."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.tags import compatible_tags, cpython_tags, platform_tags
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -68,7 +68,7 @@ def local_wheels(folders: Iterable[str], python: tuple[int, int], requirements: 
 
 
 def newest(versions: Iterable[str]) -> str | None:
-    """The highest version, None of none."""
+    """The highest version; None if there are none."""
     from packaging.version import Version
 
     return max(versions, key=Version, default=None)

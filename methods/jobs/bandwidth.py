@@ -30,14 +30,14 @@ def bandwidth(
 ) -> MemoryBandwidth:
     """The bandwidth of a device, as measured by torch in `interpreter`.
 
-    `key` names the device and what its bandwidth depends on, such as its UUID and driver. What was measured under that
+    `key` names the device and what its bandwidth depends on, such as its UUID and driver. A value measured under that
     key before is taken from the cache. Where it cannot be measured it has a `reason`; only `report` raises.
     """
     known = _known(home)
     if (kept := known.get(key)) is not None:
         return kept
     if interpreter is None:
-        return MemoryBandwidth(reason="no environment with torch is ready here to measure the bandwidth")
+        return MemoryBandwidth(reason="the bandwidth cannot be measured: no environment with torch is ready")
     variables = {
         **interpreter.variables,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
@@ -57,19 +57,19 @@ def bandwidth(
         result = run_job(replace(interpreter, variables=variables), job, log, report)
         measured = _measured(result, key)
         if measured is None:
-            return MemoryBandwidth(reason="measuring the bandwidth gave no number")
+            return MemoryBandwidth(reason="the bandwidth measurement returned no number")
         rows = {name: asdict(row) for name, row in {**known, key: measured}.items()}
         content = json.dumps(rows, indent=1).encode()
         write_atomically(private_folder(home / CACHE) / FILE, content)
     except JobError as error:
-        return MemoryBandwidth(reason=f"measuring the bandwidth failed: {error}")
+        return MemoryBandwidth(reason=f"the bandwidth measurement failed: {error}")
     except HomeError as error:
         return MemoryBandwidth(reason=str(error))
     return measured
 
 
 def _known(home: Path) -> dict[str, MemoryBandwidth]:
-    """What was measured before; entries that are none are left out."""
+    """Earlier measurements; invalid entries are skipped."""
     try:
         content = json.loads((home / CACHE / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Have a runner do one job that is no measurement (convert, synthesize, describe…) and wait for its result."""
+"""Have a runner do one job other than a measurement (convert, synthesize, describe…) and wait for its result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEPT_FROM_RUNNERS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 
 
 class JobError(Exception):
-    """The job was not done: one sentence, and the last lines of the runner's log."""
+    """The job failed: one sentence, and the last lines of the runner's log."""
 
     def __init__(self, sentence: str, log_tail: str = "") -> None:
         super().__init__(sentence)
@@ -32,7 +32,7 @@ class JobError(Exception):
 
 
 def run_job(interpreter: Interpreter, job: Mapping[str, object], log: Path, report: Report) -> dict[str, object]:
-    """Run `job` (without its `schema` and `paths`, which are put in here) and give back what it says is its result.
+    """Run `job` (without `schema` and `paths`, which are added here) and return its result.
 
     The runner's output goes to `log`, the job is kept beside it. `report` gets its progress, and is called again with
     the last of it at least every half second. Raises JobError; when `report` raises, the runner is killed first.
@@ -45,7 +45,7 @@ def run_job(interpreter: Interpreter, job: Mapping[str, object], log: Path, repo
     inherited = without_secrets(os.environ).items()
     environ = {name: value for name, value in inherited if name not in KEPT_FROM_RUNNERS}
     environ.update(interpreter.variables)
-    latest = Progress(str(job["job"]), f"starting Python of the environment {interpreter.environment}")
+    latest = Progress(str(job["job"]), f"starting the Python of the environment {interpreter.environment}")
     report(latest)
 
     result: dict[str, object] | None = None

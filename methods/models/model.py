@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A model that is ready to run. `source` names it again and exactly; None is what its config does not say.
+    """A model that is ready to run. `source` names it exactly; None is what its config does not say.
 
     `weights_digest` is SHA-256 over what `sha256sum` prints for its weight files. `weights_bytes` counts tensors, and
     `dtype` is that of most of them, by torch's name.

@@ -1,8 +1,8 @@
-"""Models: what is measured with. `check` says before a session what can be known, `prepare` makes the folder that runs.
+"""Models: `check` says before a session what can be known, `prepare` makes the folder that runs.
 
-A prepared model is a folder `models/KEY/` of the home with a manifest. Weights that are on this disk already, in a
-folder or in the Hub's cache, stay where they are: the manifest then only remembers them, or, where a runner could not
-read the folder as it is, stands among links to them.
+A prepared model is a folder `models/KEY/` in the home with a manifest. Weights already on this disk, in a
+folder or in the Hub's cache, stay where they are: the manifest then only points to them or, if a runner could not
+read the folder as it is, sits among links to them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WATCHED = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 @dataclass(frozen=True, slots=True)
 class Prospect:
-    """A model as far as it can be known before anything large is fetched or made.
+    """What can be known of a model before anything large is fetched or created.
 
     `ready` is the prepared model when it is there. `needs_environment` says that preparing it takes the environment
     `torch`, `download_bytes` how much it would fetch.
@@ -67,7 +67,7 @@ class Prospect:
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model as `kasoku models list` shows it: prepared ones, and those that Kasoku can make by itself."""
+    """A model as `kasoku models list` shows it: prepared ones, and those that Kasoku can create."""
 
     spec: str
     summary: str
@@ -78,7 +78,7 @@ class ListedModel:
 
 
 def check(spec: str, home: Path) -> Prospect:
-    """Whether `spec` names a model that can be measured. Fetches at most its small files. Raises ModelError."""
+    """Check that `spec` names a model that can be measured. Fetches at most its small files. Raises ModelError."""
     source = source_of(spec)
     try:
         match source:
@@ -99,7 +99,7 @@ def check(spec: str, home: Path) -> Prospect:
 
 
 def prepare(spec: str, home: Path, interpreter: Interpreter | Unavailable, report: Report = silent) -> Model:
-    """The model `spec`, ready to run; at once when it was prepared before. Raises ModelError.
+    """The model `spec`, ready to run; immediate if it was prepared before. Raises ModelError.
 
     `interpreter` is what `environments.resolve("torch", …)` gave: it is needed for what must be converted or drawn.
     Two at once: the second waits for the first. An exception out of `report` stops the work and leaves nothing behind.
@@ -131,7 +131,7 @@ def prepare(spec: str, home: Path, interpreter: Interpreter | Unavailable, repor
 
 
 def listed(home: Path) -> list[ListedModel]:
-    """The models of the home, usable or not, and those that Kasoku can make."""
+    """The models in the home, usable or not, and those that Kasoku can create."""
     root = home / MODELS
     rows: list[ListedModel] = []
     seen: set[str] = set()
@@ -142,11 +142,11 @@ def listed(home: Path) -> list[ListedModel]:
         name = str(spec or folder.name)
         seen.add(name)
         summary = (
-            "" if model is not None else "its files are gone or have changed since; it is prepared again when used"
+            "" if model is not None else "its files are missing or have changed; it will be prepared again when used"
         )
         rows.append(ListedModel(name, summary, "ready" if model else "broken", model, folder, size))
     for leftover in whole_folder.leftovers(root):
-        summary = "it is being made, or was interrupted; making one removes what is left of it"
+        summary = "it is being created, or was interrupted; creating it again removes the leftovers"
         rows.append(ListedModel(whole_folder.meant_for(leftover), summary, "incomplete", None, leftover, None))
     can_be_made = {name: source.summary for name, source in PACKAGED.items()}
     can_be_made |= {SYNTHETIC + name: shape.summary for name, shape in shapes().items()}
@@ -190,13 +190,13 @@ def _hub_prospect(spec: str, source: OnHub, home: Path) -> Prospect:
 
 
 def _folder_facts(folder: Path) -> ConfigFacts:
-    """The facts of a folder with a whole model in it. Raises one of the errors that say what is wrong with it."""
+    """The facts of a folder with a complete model. Raises one of the errors that say what is wrong with it."""
     if not folder.exists():
-        raise ModelError(f"There is no folder {folder}.")
+        raise ModelError(f"The folder {folder} does not exist.")
     if not folder.is_dir():
         raise ModelError(f"{folder} is a file; name the folder that holds config.json and the safetensors.")
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} holds no config.json, so there is no model in it.")
+        raise ModelError(f"{folder} has no config.json, so it is not a model.")
     known = _config_facts(folder)
     read_weights(folder)
     if (folder / TOKENISER_FILE).exists():
@@ -210,7 +210,7 @@ def _config_facts(folder: Path) -> ConfigFacts:
 
 
 def _slow_tokeniser(folder: Path) -> bool:
-    """Whether there is a tokeniser that only transformers can read."""
+    """Whether the tokeniser is one that only transformers can read."""
     return not (folder / TOKENISER_FILE).exists() and any(
         (folder / name).exists() for name in (*hub.SLOW_TOKENISERS[:4], "vocab.txt", "merges.txt")
     )
@@ -219,7 +219,7 @@ def _slow_tokeniser(folder: Path) -> bool:
 def _made(
     root: Path, key: str, source: Packaged | Synthetic, interpreter: Interpreter | Unavailable, report: Report
 ) -> Model:
-    """A model whose weights are made here."""
+    """A model whose weights are created here."""
     name = source.name if isinstance(source, Packaged) else SYNTHETIC + source.name
     with file_lock.held(whole_folder.lock_of(root, key), f"model {name}", report):
         if (model := _remembered(root.parent, key)) is not None:
@@ -243,7 +243,7 @@ def _taken(
     interpreter: Interpreter | Unavailable,
     report: Report,
 ) -> Model:
-    """A model whose weights stay where they are; its folder too, where a runner can read it as it is."""
+    """A model whose weights stay where they are, as does its folder if a runner can read it as it is."""
     with file_lock.held(whole_folder.lock_of(root, key), f"model {name}", report):
         if (model := _remembered(root.parent, key)) is not None:
             return model
@@ -259,7 +259,7 @@ def _taken(
 
 def _needed(interpreter: Interpreter | Unavailable, name: str) -> Interpreter:
     if isinstance(interpreter, Unavailable):
-        raise ModelError(f"{name} must be converted first: {interpreter.reason} Mend it with `{interpreter.remedy}`.")
+        raise ModelError(f"{name} must be converted first: {interpreter.reason} Fix: `{interpreter.remedy}`.")
     return interpreter
 
 
@@ -272,7 +272,7 @@ def _remember(
     versions: Mapping[str, str],
     report: Report,
 ) -> None:
-    """Write the manifest of the model in `folder`; `elsewhere` is that folder where it is not the home's own."""
+    """Write the manifest of the model in `folder`; `elsewhere` is that folder if it is outside the home."""
     weights = read_weights(folder)
     known = _config_facts(folder)
     digests = {path.name: sha256_of(path, report, f"model {name}") for path in weights.files}
@@ -308,7 +308,7 @@ def _remember(
 
 
 def _remembered(home: Path, key: str) -> Model | None:
-    """The prepared model of this key; None where there is none, or its files are not the ones it was prepared from."""
+    """The prepared model for this key; None if missing, or if its files are not the ones it was prepared from."""
     own = home / MODELS / key
     manifest = _manifest(own)
     try:
@@ -343,7 +343,7 @@ def _settle(path: Path) -> None:
 def _again(root: Path, key: str) -> Model:
     model = _remembered(root.parent, key)
     if model is None:
-        raise ModelError(f"The model in {root / key} changed while it was prepared; try again.")
+        raise ModelError(f"The model in {root / key} changed while it was being prepared; try again.")
     return model
 
 

@@ -1,4 +1,4 @@
-"""Prompts: what the user wrote, made into token ids once, so that every method gets the same."""
+"""Prompts: the user's text, tokenised once, so that every method gets identical token IDs."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class PromptError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The ids that every method gets. `text` is what the user wrote, `rendered` what was encoded: both None where the
-    ids are random. `template` says whether the model's chat template was put around it; `digest` is over the ids."""
+    """The IDs that every method gets. `text` is the user's text, `rendered` what was encoded: both None if the
+    IDs are random. `template`: whether the model's chat template was applied; `digest` is over the IDs."""
 
     ids: tuple[int, ...]
     text: str | None
@@ -49,12 +49,12 @@ class Prompt:
 
 
 def read_prompt(argument: str, stdin: TextIO) -> str:
-    """The text that `--prompt` names: itself, `@FILE`'s content, or with `-` all of stdin. Raises PromptError."""
+    """The text given by `--prompt`: literally, `@FILE`'s content, or with `-` all of stdin. Raises PromptError."""
     if argument == "-":
         try:
             text = stdin.read()
         except UnicodeDecodeError as error:
-            raise PromptError("The prompt on standard input is no UTF-8 text.") from error
+            raise PromptError("The prompt on standard input is not UTF-8 text.") from error
         where = "standard input"
     elif argument.startswith("@"):
         path = named_path(argument[1:])
@@ -63,7 +63,7 @@ def read_prompt(argument: str, stdin: TextIO) -> str:
                 raise PromptError(f"The prompt file {path} is larger than {LARGEST_FILE // 1_000_000} MB; shorten it.")
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise PromptError(f"The prompt file {path} is no UTF-8 text.") from error
+            raise PromptError(f"The prompt file {path} is not UTF-8 text.") from error
         except (OSError, ValueError) as error:
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             raise PromptError(f"The prompt file {path} cannot be read: {reason}.") from error
@@ -71,7 +71,7 @@ def read_prompt(argument: str, stdin: TextIO) -> str:
     else:
         text, where = argument, "--prompt"
     if not text.strip():
-        raise PromptError(f"The prompt is empty: {where} has no text in it.")
+        raise PromptError(f"The prompt is empty: {where} contains no text.")
     return text
 
 
@@ -86,15 +86,15 @@ def make(
 ) -> Prompt:
     """The prompt for `model`, checked against its context together with `max_new_tokens`. Raises PromptError.
 
-    Raw is the text's ids alone: no BOS, no special tokens, as the article did it. Chat renders the model's template,
-    which writes its own BOS where the model wants one. By default a model that has a template gets it. With `tokens`
-    the prompt has exactly that many ids: `text`, or a text of ours, repeated and cut; random ones, drawn with `seed`,
-    where the model has no tokeniser.
+    Raw is the text's IDs alone: no BOS, no special tokens, as in the article. Chat renders the model's template,
+    which writes its own BOS if the model wants one. By default a model with a template gets it. With `tokens`
+    the prompt has exactly that many IDs: `text`, or a built-in text, repeated and truncated; random, seeded by `seed`,
+    if the model has no tokeniser.
     """
     if tokens is not None and tokens < 1:
-        raise PromptError(f"A prompt of {tokens} tokens cannot be made; give --prompt-tokens a number from 1 on.")
+        raise PromptError(f"A prompt of {tokens} tokens cannot be made; --prompt-tokens must be at least 1.")
     if tokens is not None and mode == "chat":
-        raise PromptError("--prompt-tokens makes a raw prompt of an exact length, so it does not go with --chat.")
+        raise PromptError("--prompt-tokens makes a raw prompt of an exact length, so it excludes --chat.")
     _check_length(tokens or 1, max_new_tokens, model)
     if not model.has_tokeniser:
         prompt = _random(model, text, mode, tokens, seed)
@@ -108,17 +108,17 @@ def make(
 
 
 def digest_of(ids: tuple[int, ...]) -> str:
-    """SHA-256 over the ids, written in decimal with spaces between."""
+    """SHA-256 over the IDs in decimal, separated by spaces."""
     return hashlib.sha256(" ".join(map(str, ids)).encode()).hexdigest()
 
 
 def _random(model: Model, text: str | None, mode: Mode | None, tokens: int | None, seed: int) -> Prompt:
     if text is not None or mode == "chat":
         raise PromptError(
-            f"{model.name} has no tokeniser, so it takes no text; give --prompt-tokens N for N random tokens."
+            f"{model.name} has no tokeniser, so it cannot take text; use --prompt-tokens N for N random tokens."
         )
     if not model.vocab_size:
-        raise PromptError(f"{model.name} does not say how many tokens it knows, so no prompt can be drawn for it.")
+        raise PromptError(f"{model.name} does not state its vocabulary size, so no random prompt can be drawn for it.")
     allowed = [index for index in range(model.vocab_size) if index not in model.eos_token_ids]
     ids = tuple(random.Random(seed).choices(allowed, k=tokens or SYNTHETIC_TOKENS))  # noqa: S311 - a prompt, no secret
     return Prompt(ids, None, None, False, digest_of(ids))
@@ -131,7 +131,7 @@ def _written(model: Model, text: str | None, mode: Mode | None, tokens: int | No
     try:
         written.encode()
     except UnicodeEncodeError as error:
-        raise PromptError("The prompt is no UTF-8 text; put it into a file and give @FILE.") from error
+        raise PromptError("The prompt is not UTF-8 text; put it into a file and use @FILE.") from error
     tokeniser = Tokeniser(model.folder)
     template = chat_template(model.folder) if mode != "raw" and tokens is None else None
     if mode == "chat" and template is None:
@@ -141,7 +141,7 @@ def _written(model: Model, text: str | None, mode: Mode | None, tokens: int | No
         full = rendered(template, [{"role": "user", "content": written}], special_tokens(model.folder))
     ids = tokeniser.encode(full)
     if not ids:
-        raise PromptError("The model's tokeniser makes no token of the prompt; give it some other text.")
+        raise PromptError("The model's tokeniser turns the prompt into no tokens; use other text.")
     if tokens is not None:
         ids = list(islice(cycle(ids), tokens))
         full = tokeniser.decode(ids)

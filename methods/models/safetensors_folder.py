@@ -1,4 +1,4 @@
-"""The weights of a model's folder: safetensors only, whole or refused, counted from their headers alone."""
+"""The weights in a model's folder: safetensors only, rejected if incomplete, counted from their headers alone."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def read_weights(folder: Path) -> Weights:
             total += size
             by_dtype[dtype] += size
     if not parameters:
-        raise WeightsError(f"{files[0]} holds no tensors; it is no model.")
+        raise WeightsError(f"{files[0]} contains no tensors, so it is not a model.")
     most = by_dtype.most_common(1)[0][0]
     return Weights(files, parameters, total, TORCH_NAMES.get(most, most.lower()))
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files that make up the model in `folder`. Raises WeightsError where not all are there."""
+    """The safetensors files that make up the model in `folder`. Raises WeightsError if any is missing."""
     index = folder / INDEX
     if (folder / SINGLE).exists():
         return (folder / SINGLE,)
@@ -71,30 +71,30 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def shard_names(index: Path) -> list[str]:
-    """The files that an index of shards names, each once. Raises WeightsError."""
+    """The distinct files that an index of shards names. Raises WeightsError."""
     try:
         mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = sorted(set(mapping.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{index} is no index of safetensors files; fetch the model again.") from error
+        raise WeightsError(f"{index} is not an index of safetensors files; fetch the model again.") from error
     if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
-        raise WeightsError(f"{index} names no weight files beside it; fetch the model again.")
+        raise WeightsError(f"{index} names no weight files in its folder; fetch the model again.")
     return names
 
 
 def refusal(where: object, names: list[str]) -> str:
-    """Why these files make no model that can be run."""
+    """Why these files are not a model that can be run."""
     if any(name.endswith(PICKLED) for name in names):
         return (
             f"{where} holds only pickled weights, which can run code when they are loaded and are never loaded here; "
-            "convert them where you trust them, with transformers: "
+            "convert them somesomesomesomewhere you trust them, with transformers: "
             "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
         )
     if "adapter_config.json" in names:
-        return f"{where} holds an adapter and no model; merge it into its base model and save that as safetensors."
+        return f"{where} holds an adapter, not a model; merge it into its base model and save that as safetensors."
     if any(name.endswith(".gguf") for name in names):
-        return f"{where} holds a GGUF and no safetensors; name a folder or a repository with the model's safetensors."
-    return f"{where} holds no {SINGLE} (nor {INDEX}), so there is no model in it."
+        return f"{where} holds GGUF, not safetensors; name a folder or a repository with the model's safetensors."
+    return f"{where} has neither {SINGLE} nor {INDEX}, so it is not a model."
 
 
 def tensors(path: Path) -> list[tuple[str, list[int], int]]:
@@ -107,7 +107,7 @@ def tensors(path: Path) -> list[tuple[str, list[int], int]]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > LARGEST_HEADER or 8 + length > size:
-                raise WeightsError(_damaged(path, "its header is cut off or no header"))
+                raise WeightsError(_damaged(path, "its header is truncated or invalid"))
             header = json.loads(file.read(length))
         found = []
         end = 0
@@ -117,13 +117,13 @@ def tensors(path: Path) -> list[tuple[str, list[int], int]]:
             first, last = entry["data_offsets"]
             bits = BITS.get(entry["dtype"])
             if bits is not None and (last - first) * 8 != prod(entry["shape"]) * bits:
-                raise WeightsError(_damaged(path, f"the size of its tensor {name!r} is not that of its shape"))
+                raise WeightsError(_damaged(path, f"the size of its tensor {name!r} does not match its shape"))
             found.append((str(entry["dtype"]), [int(length) for length in entry["shape"]], last - first))
             end = max(end, last)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(_damaged(path, "its header makes no sense")) from error
+        raise WeightsError(_damaged(path, "its header is invalid")) from error
     if 8 + length + end != size:
         missing = 8 + length + end - size
         what = f"{missing} bytes are missing at its end" if missing > 0 else f"it has {-missing} bytes too many"
@@ -132,7 +132,7 @@ def tensors(path: Path) -> list[tuple[str, list[int], int]]:
 
 
 def _damaged(path: Path, what: str) -> str:
-    return f"{path} is no whole safetensors file ({what}); fetch or copy it again."
+    return f"{path} is not a complete safetensors file ({what}); fetch or copy it again."
 
 
 def sha256_of(path: Path, report: Report, phase: str) -> str:
@@ -151,12 +151,12 @@ def sha256_of(path: Path, report: Report, phase: str) -> str:
 
 
 def digest_of(digests: dict[str, str]) -> str:
-    """One digest for several files: SHA-256 over the lines that `sha256sum` would print for them, sorted by name."""
+    """One digest for several files: SHA-256 over the output of `sha256sum` for them, sorted by name."""
     lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """(size, time of last change): what tells that a file is still the one that was read."""
+    """(size, time of last change): identifies a file as still the one that was read."""
     stat = os.stat(path)  # noqa: PTH116 - through a symlink, as its reader would
     return stat.st_size, stat.st_mtime_ns

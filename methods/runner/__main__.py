@@ -2,10 +2,10 @@
 
     PYTHON -I methods/runner JOB.json WIRE_FD
 
-The job is read from the file; everything the runner has to say goes as JSON lines to the inherited descriptor WIRE_FD
-(see `kasoku_wire`), and what an engine prints goes to stderr, the log. A job's `paths` are put in front of the
+The job is read from the file; the runner's messages go as JSON lines to the inherited descriptor WIRE_FD
+(see `kasoku_wire`), and what an engine prints goes to stderr, the log. A job's `paths` are prepended to the
 interpreter's own. Exit status: 0 the job was done, 1 it failed and an `error` line says why, 2 the command line or the
-job file made no sense, 3 the reader of the wire is gone.
+job file was invalid, 3 the reader of the wire is gone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_READER_GONE = 0, 1, 2, 3
 
 
 def shelter(wire_descriptor: int) -> None:
-    """Keep what an engine prints, inherits or downloads away from the measurement."""
+    """Keep an engine's output, inherited handles and downloads away from the measurement."""
     faulthandler.enable()
     os.dup2(2, 1)  # an engine's prints belong in the log
     os.set_inheritable(wire_descriptor, False)
@@ -55,7 +55,7 @@ def carry_out(job: dict, wire: object) -> None:
     else:
         import kasoku_failure
 
-        raise kasoku_failure.UnsupportedError("This runner knows no job called %r." % (name,))
+        raise kasoku_failure.UnsupportedError("This runner has no job %r." % (name,))
 
 
 def main(arguments: list) -> int:
@@ -65,11 +65,11 @@ def main(arguments: list) -> int:
     try:
         job = json.loads(Path(arguments[1]).read_text(encoding="utf-8"))
         if not isinstance(job, dict) or job.get("schema") != 1 or "job" not in job:
-            raise ValueError('it is no job of schema 1 (an object with "schema": 1 and "job")')
+            raise ValueError('it is not a job of schema 1 (an object with "schema": 1 and "job")')
         wire_descriptor = int(arguments[2])
         os.fstat(wire_descriptor)
     except (OSError, ValueError) as error:
-        sys.stderr.write("The runner cannot begin with %s: %s\n" % (arguments[1], error))
+        sys.stderr.write("The runner cannot start with %s: %s\n" % (arguments[1], error))
         return EXIT_USAGE
 
     shelter(wire_descriptor)

@@ -4,8 +4,8 @@ Job: {"schema": 1, "job": "bandwidth", "device": "cpu"|"cuda", "threads": 2, "gp
 Result: {"read_bytes_s": …, "copy_bytes_s": …, "buffer_bytes": …, "devices": 1, "torch": "2.13.0"}; the rates of several
 GPUs are added up.
 
-A copy moves its bytes twice, once read and once written. The best of many passes counts: what is looked for is the
-limit, and everything that disturbs only takes from it.
+A copy moves its bytes twice, once read and once written. The best of many passes counts: the aim is the
+limit, and any disturbance only lowers it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def measured(torch: object, device: object, seconds: float) -> dict:
 
 
 def buffer_bytes(torch: object, device: object) -> int:
-    """Far more than any cache holds, and no more than an eighth of what is free."""
+    """Much larger than any cache, and at most an eighth of free memory."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return min(GPU_BUFFER_BYTES, max(free // 8, 1 << 26))
@@ -91,7 +91,7 @@ def best_pass_s(torch: object, device: object, work: object, seconds: float) -> 
 
 
 def last_cache_bytes() -> int:
-    """Size of the first core's largest cache; 32 MiB where this system does not tell it."""
+    """Size of the first core's largest cache; 32 MiB if this system does not report it."""
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
     try:
         files = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
@@ -102,7 +102,7 @@ def last_cache_bytes() -> int:
 
 
 def available_bytes() -> int | None:
-    """Memory that is free for use, None where this system does not tell it."""
+    """Available memory, None if this system does not report it."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

@@ -1,4 +1,4 @@
-"""The processes below this one: engines start them, and a block that is over leaves none.
+"""The descendants of this process: engines start them, and none outlives the block.
 
 A copy of its own: the runner may run in any Python from 3.9 on, where nothing of the workbench can be imported.
 """
@@ -30,9 +30,9 @@ def descendants(pid: int) -> list:
 
 
 def end_descendants() -> None:
-    """End every process below this one: compiler pools, engine cores, and last the tracker of shared memory.
+    """Kill every descendant: compiler pools, engine cores, and last the tracker of shared memory.
 
-    The tracker goes by itself, having cleaned up, once nobody holds its pipe any more.
+    The tracker cleans up and exits on its own once its pipe is closed everywhere.
     """
     module = sys.modules.get("multiprocessing.resource_tracker")
     tracker = getattr(module, "_resource_tracker", None)

@@ -41,7 +41,7 @@ def convert(job: dict, wire: object) -> None:
         from transformers import GgufConfig
     except ImportError as error:
         raise kasoku_failure.UnsupportedError(
-            "This environment's transformers cannot dequantise a GGUF (it has no GgufConfig); take 5.17 or later."
+            "This environment's transformers cannot dequantise GGUF (it has no GgufConfig); use 5.17 or later."
         ) from error
     source, name = str(Path(job["gguf"]).parent), Path(job["gguf"]).name
     wire.progress("convert", "reading %s" % name)
@@ -78,7 +78,7 @@ def synthesize(job: dict, wire: object) -> None:
 
 
 def convert_tokeniser(job: dict, wire: object) -> None:
-    """tokenizer.json out of what a slow tokeniser has (a SentencePiece model, a vocabulary and merges)."""
+    """tokenizer.json from a slow tokeniser's files (a SentencePiece model, a vocabulary and merges)."""
     import kasoku_failure
     from transformers import AutoTokenizer
 
@@ -87,7 +87,7 @@ def convert_tokeniser(job: dict, wire: object) -> None:
     backend = getattr(tokeniser, "backend_tokenizer", None)
     if backend is None:
         raise kasoku_failure.UnsupportedError(
-            "%s has no fast form, so no tokenizer.json can be made of it." % type(tokeniser).__name__
+            "%s has no fast form, so it cannot be converted to tokenizer.json." % type(tokeniser).__name__
         )
     wire.progress("convert-tokeniser", "writing tokenizer.json")
     backend.save(str(Path(job["folder"]) / "tokenizer.json"))

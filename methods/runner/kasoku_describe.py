@@ -23,7 +23,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def fault_of_importing(module: str) -> str | None:
-    """None when the module imports; a broken native library raises far more than ImportError."""
+    """None if the module imports; a broken native library raises far more than ImportError."""
     import importlib
 
     import kasoku_failure

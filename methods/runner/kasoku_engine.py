@@ -55,52 +55,52 @@ class Engine:
         """Import what the engine needs; timed apart from loading."""
 
     def load(self, job: dict) -> dict:
-        """Load the model of `job["model_folder"]`; return what it turned out to be, whatever was asked for: the fields
+        """Load the model in `job["model_folder"]`; return what was resolved, whatever was requested: the fields
         of `loaded`, less `t` and `load_s`.
         """
         raise NotImplementedError
 
     def prepare(self, request: Request) -> None:
-        """Whatever must happen before a request and is no part of it, such as seeding. Not timed."""
+        """Work needed before a request but not part of it, such as seeding. Not timed."""
 
     def generate(self, request: Request, emit: object) -> str | None:
-        """Generate one response: call `emit([id, ...])` as soon as new ids (never the prompt's) are in host memory.
+        """Generate one response: call `emit([id, ...])` as soon as new IDs (never the prompt's) are in host memory.
 
-        Returns `length`, `eos`, or None, which leaves it to the number of tokens.
+        Returns `length`, `eos`, or None to derive it from the number of tokens.
         """
         raise NotImplementedError
 
     def generate_bare(self, request: Request) -> list:  # noqa: ARG002
-        """The same response, all ids at once when the last is in host memory: the loop without any streaming.
+        """The same response, all IDs at once when the last is in host memory: the loop without any streaming.
 
-        It is what `kasoku calibrate` holds streaming against.
+        `kasoku calibrate` compares streaming with it.
         """
         raise UnsupportedError("this engine has no loop without streaming")
 
     def cached_prompt_tokens(self) -> int | None:
-        """How many of the last request's prompt tokens came out of a cache of earlier requests; None: not known."""
+        """How many of the last request's prompt tokens were reused from earlier requests; None: unknown."""
         return None
 
     def timed_begins(self) -> None:
-        """The warm-ups are over. Take the snapshots that evidence needs."""
+        """Warm-up is over. Take the snapshots that evidence needs."""
 
     def timed_ends(self) -> None:
         """The last timed request is over, and nothing else has run yet: read peaks and counters here."""
 
     def evidence(self) -> dict:
-        """What shows that the method was in effect. May generate again: nothing is timed any more."""
+        """The evidence that the method was in effect. May generate again: timing is over."""
         return {}
 
     def greedy(self, prompt_ids: list) -> dict:  # noqa: ARG002
-        """One more response, always the likeliest token, no penalty, of the timed length, by the code that was timed.
+        """One greedy response without penalties, of the timed length, by the code that was timed.
 
-        Returns `ids`, and `margins`: for each of them the best logit less the second best (or None). Not timed.
+        Returns `ids`, and `margins`: for each of them the best logit minus the second best (or None). Not timed.
         """
         raise UnsupportedError("this engine makes no greedy pass")
 
     def memory(self) -> dict:
         """The fields of `memory`, less `t`. This one knows how much was resident, and no more."""
-        reason = "This engine does not say."
+        reason = "This engine does not report it."
         columns = ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes")
         return {
             **dict.fromkeys(columns),
@@ -109,11 +109,11 @@ class Engine:
         }
 
     def close(self) -> None:
-        """Let go of the model and end what was started."""
+        """Release the model and end what was started."""
 
 
 def peak_rss_bytes() -> int:
-    """The most resident memory that this process, or any one child that has ended, ever had, in bytes."""
+    """Peak resident memory of this process, or of any one child that has exited, in bytes."""
     import resource
 
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
@@ -130,22 +130,22 @@ def peak_rss_bytes() -> int:
 def take_engine(name: str) -> Engine:
     """An engine by the name of a file kasoku_engines/kasoku_<name>.py, or by the absolute path of a user's file.
 
-    Raises UnsupportedError when there is no such engine; what the file itself raises on import goes through.
+    Raises UnsupportedError if there is no such engine; exceptions from importing the file pass through.
     """
     if os.path.isabs(name):  # noqa: PTH117
         path = Path(name)
         if not path.is_file():
-            raise UnsupportedError("There is no engine file %s." % name)
+            raise UnsupportedError("No such engine file: %s." % name)
         module_name = "kasoku_engine_of_user_" + "".join(c if c.isalnum() else "_" for c in path.stem)
         specification = importlib.util.spec_from_file_location(module_name, path)
         if specification is None or specification.loader is None:
-            raise UnsupportedError("The engine file %s is no Python file; its name must end in .py." % name)
+            raise UnsupportedError("The engine file %s is not a Python file; its name must end in .py." % name)
         module = importlib.util.module_from_spec(specification)
         sys.modules[module_name] = module
         specification.loader.exec_module(module)
     else:
         if not (Path(__file__).parent / "kasoku_engines" / ("kasoku_%s.py" % name)).is_file():
-            raise UnsupportedError("The runner has no engine called %r." % name)
+            raise UnsupportedError("This runner has no engine %r." % name)
         module = importlib.import_module("kasoku_engines.kasoku_" + name)
     engine = getattr(module, "ENGINE", None)
     if engine is None:

@@ -17,11 +17,11 @@ SENTENCE_LENGTH = 300
 
 
 class UnsupportedError(Exception):
-    """An engine cannot do what it is asked for; the text is one sentence that says what and why."""
+    """An engine cannot do what was requested; the text is one sentence that says what and why."""
 
 
 class BrokenEnvironmentError(Exception):
-    """What the engine is made of cannot be imported; the text is one sentence that says what and what to do."""
+    """The engine's packages cannot be imported; the text is one sentence that says what and what to do."""
 
     def __init__(self, cause: BaseException) -> None:
         said = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
@@ -50,7 +50,7 @@ def kind_of(error: BaseException) -> str:
 
 
 def sentence_of(error: BaseException) -> str:
-    """The first line that says something, with the type where the text alone would not."""
+    """The first meaningful line, with the type if the text alone is not enough."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, (UnsupportedError, BrokenEnvironmentError)) and lines:
         return lines[0]

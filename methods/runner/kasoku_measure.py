@@ -1,4 +1,4 @@
-"""The job `measure`: load a model, generate the warm-ups and the timed requests, then say what was in effect."""
+"""The job `measure`: load a model, generate warm-ups and timed requests, then report the evidence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kasoku_wire import TokenStream
 
 
 def run(job: dict, wire: object) -> None:
-    """Carry out one block. What the engine raises goes through to the caller, after the request it broke has ended."""
+    """Run one block. The engine's exceptions reach the caller after the request they broke has ended."""
     engine = kasoku_engine.take_engine(job["engine"])
     requests = [kasoku_engine.Request(job, entry) for entry in job["requests"]]
     bare, pause_s = frozenset(job.get("bare_requests") or ()), job.get("pause_s") or 0  # of a calibration only
@@ -52,7 +52,7 @@ def run(job: dict, wire: object) -> None:
 
 
 def add_greedy_pass(engine: kasoku_engine.Engine, prompt_ids: list, evidence: dict) -> None:
-    """Put what the engine says when it chooses greedily into the evidence, or the reason why there is no such pass."""
+    """Put the engine's greedy pass into the evidence, or the reason why it has none."""
     try:
         evidence["greedy"] = engine.greedy(prompt_ids)
     except Exception as error:  # the measurement is over and sound
@@ -61,7 +61,7 @@ def add_greedy_pass(engine: kasoku_engine.Engine, prompt_ids: list, evidence: di
 
 
 def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire: object, bare: bool = False) -> None:
-    """One request, from its first moment to its last token. A bare one hands out nothing before that."""
+    """One request, from start to last token. A bare one emits nothing before that."""
     engine.prepare(request)
     wire.push()
     emit = TokenStream(wire, request.number)

@@ -1,4 +1,4 @@
-"""What torch says about its process: the ops of a profiled step, what Dynamo compiled, peaks of memory, the GPUs."""
+"""What torch reports about its process: ops of a profiled step, what Dynamo compiled, memory peaks, GPUs."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ def check_dtype(dtype: str, device: str) -> None:
     from kasoku_failure import UnsupportedError
 
     if device == "cuda" and dtype == "bfloat16" and torch.cuda.get_device_capability() < (8, 0):
-        raise UnsupportedError(
-            "%s computes no bfloat16, only imitates it: take --dtype float16." % torch.cuda.get_device_name()
-        )
+        raise UnsupportedError("%s only emulates bfloat16; use --dtype float16." % torch.cuda.get_device_name())
     kind = getattr(torch, dtype)
     try:
         square = torch.ones((2, 2), dtype=kind, device=device)
@@ -60,7 +58,7 @@ def check_dtype(dtype: str, device: str) -> None:
         if "not implemented for" not in str(error):
             raise
         raise UnsupportedError(
-            "torch %s cannot compute in %s on %s: take another --dtype."
+            "torch %s cannot compute in %s on %s; use another --dtype."
             % (torch.__version__, dtype, "the CPU" if device == "cpu" else "this GPU")
         ) from error
 
@@ -68,7 +66,7 @@ def check_dtype(dtype: str, device: str) -> None:
 def compile_counts() -> dict:
     """What Dynamo has done in this process so far: frames tried, frames compiled, graphs, graph breaks.
 
-    All 0 where Dynamo was never imported; None where this torch keeps no such counters.
+    All 0 if Dynamo was never imported; None if this torch keeps no such counters.
     """
     names = ("frames_tried", "frames_compiled", "graphs", "graph_breaks")
     module = sys.modules.get("torch._dynamo.utils")
@@ -128,24 +126,24 @@ def profile_facts(calls: dict, on_cuda: bool) -> dict:
 
 
 def verify_gpus(expected: list) -> dict:
-    """Check that CUDA shows exactly the GPUs that the run was given, by UUID.
+    """Check that CUDA shows exactly the session's GPUs, by UUID.
 
-    Returns {"gpu_uuids": [...]} or, where this torch cannot say, None with the reason. Raises UnsupportedError.
+    Returns {"gpu_uuids": [...]} or, if this torch does not report them, None with the reason. Raises UnsupportedError.
     """
     import torch
     from kasoku_failure import UnsupportedError
 
     if not torch.cuda.is_available():
-        raise UnsupportedError("The run was given a GPU, but torch %s sees none." % torch.__version__)
+        raise UnsupportedError("The session has a GPU, but torch %s sees none." % torch.__version__)
     count = torch.cuda.device_count()
     seen = [getattr(torch.cuda.get_device_properties(index), "uuid", None) for index in range(count)]
     if None in seen:
-        return {"gpu_uuids": None, "gpu_uuids_reason": "torch %s does not tell a GPU's UUID." % torch.__version__}
+        return {"gpu_uuids": None, "gpu_uuids_reason": "torch %s does not report a GPU's UUID." % torch.__version__}
     plain = [str(uuid).replace("GPU-", "").lower() for uuid in seen]
     wanted = [str(uuid).replace("GPU-", "").lower() for uuid in expected]
     if wanted and plain != wanted:
         raise UnsupportedError(
-            "The run was given the GPUs %s, but CUDA shows %s." % (", ".join(wanted), ", ".join(plain) or "none")
+            "The session has the GPUs %s, but CUDA shows %s." % (", ".join(wanted), ", ".join(plain) or "none")
         )
     return {"gpu_uuids": ["GPU-" + uuid for uuid in plain]}
 

@@ -1,4 +1,4 @@
-"""What is hung into transformers' `generate`: ids as they come, an early end, the logits, what is applied to them."""
+"""Hooks into transformers' `generate`: IDs as they arrive, an early end, the logits, the processors applied."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ PROCESSOR_SETTINGS = ("temperature", "top_k", "top_p", "min_p", "penalty")
 
 
 class Arrivals:
-    """Marks each token of a `generate` when its step is over, with nothing on the device for it and no wait of its own.
+    """Marks each token of a `generate` at the end of its step, without extra device work and without waiting.
 
-    transformers gives a streamer an id after waiting for the device in the middle of a step, and another stopping
+    transformers gives a streamer an ID after waiting for the device in the middle of a step, and another stopping
     criterion means another kernel in each: both slow the step down (docs/observer-effect.md). The loop itself waits at
     the end of each step, to see whether to stop, and then asks `model` for the next inputs, with the ids so far: there
     the token is marked. The ids stay on the device until a flush asks for them.
@@ -35,7 +35,7 @@ class Arrivals:
         model.prepare_inputs_for_generation = inputs_after_marking
 
     def begin(self, emit: object, prompt_tokens: int) -> None:
-        """The next `generate` is one whose tokens go to `emit`."""
+        """The tokens of the next `generate` go to `emit`."""
         if self._device.type == "cuda":
             import torch
 
@@ -43,7 +43,7 @@ class Arrivals:
         self._emit, self._length, self._fetched = emit, prompt_tokens, prompt_tokens
 
     def finish(self, ids: object) -> None:
-        """`generate` has come back with these ids, the prompt's too: hand out the last. Raises UnsupportedError."""
+        """`generate` returned these IDs, the prompt's included: emit the last. Raises UnsupportedError."""
         rest = ids[self._length :].tolist()
         if len(rest) > 1:
             raise UnsupportedError("This model's `generate` does not ask the model for its inputs at every step.")
@@ -78,7 +78,7 @@ def stopping_at(length: int) -> object:
 
 
 def noting_margins(margins: list) -> object:
-    """Processors that leave the logits as they are, and put the distance of the two best into `margins`."""
+    """Processors that leave the logits unchanged, and record the margin between the two best in `margins`."""
     from transformers import LogitsProcessor, LogitsProcessorList
 
     class NotingMargins(LogitsProcessor):
@@ -91,7 +91,7 @@ def noting_margins(margins: list) -> object:
 
 
 class observed_processors:  # noqa: N801
-    """While entered: notes what transformers applies to the logits, as [{name, setting: value}], each kind once."""
+    """While entered: records what transformers applies to the logits, as [{name, setting: value}], each kind once."""
 
     def __enter__(self) -> list:
         from transformers import LogitsProcessorList

@@ -1,4 +1,4 @@
-"""Why vLLM failed: its core and workers do so in processes of their own, whose reasons are only in the log."""
+"""Why vLLM failed: its core and workers fail in processes of their own, whose reasons are only in the log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNSUPPORTED_WORDS = (
 
 
 def own_log_size() -> int | None:
-    """How much this process and its children have written to their log; None where it is no file."""
+    """How much this process and its children have written to their log; None if it is not a file."""
     try:
         return Path("/proc/self/fd/2").stat().st_size
     except OSError:

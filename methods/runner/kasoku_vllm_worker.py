@@ -18,7 +18,7 @@ class WorkerFacts:
     """Mixed into a worker: `self.vllm_config` and `self.model_runner` are its own."""
 
     def kasoku_loaded(self) -> dict:
-        """What was loaded and how it was set up."""
+        """What was loaded and how it was configured."""
         import torch
 
         model = self.model_runner.get_model()
@@ -55,7 +55,7 @@ class WorkerFacts:
         }
 
     def kasoku_peaks(self) -> dict:
-        """The peaks of torch's allocator in this worker; None on a CPU, which keeps none."""
+        """The peaks of torch's allocator in this worker; None on a CPU, which has none."""
         import torch
 
         if not torch.cuda.is_available():
@@ -66,7 +66,7 @@ class WorkerFacts:
         }
 
     def kasoku_profile_begins(self) -> None:
-        """Watch the ops and kernels of what this worker does from now on."""
+        """Profile this worker's ops and kernels from now on."""
         import torch
 
         activities = [torch.profiler.ProfilerActivity.CPU]
@@ -89,7 +89,7 @@ class WorkerFacts:
 
 
 def bytes_of(tensors: object) -> int | None:
-    """The memory behind a nest of lists and tensors, in bytes, each storage once; None where there is none."""
+    """The memory behind nested lists and tensors, in bytes, each storage once; None if there are none."""
     storages: dict = {}
 
     def visit(node: object) -> None:
@@ -132,7 +132,7 @@ def peak_rss_of_tree(pid: int) -> int | None:
 
 
 def peak_rss_of(pid: int) -> int:
-    """A process's VmHWM in bytes; 0 where it is gone."""
+    """A process's VmHWM in bytes; 0 if it is gone."""
     try:
         status = Path("/proc/%d/status" % pid).read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -20,11 +20,11 @@ WRITE_SIZE = 65_536
 
 
 class ReaderGoneError(Exception):
-    """Nobody reads the other end of the wire any more, so there is nobody to work for."""
+    """The reader of the wire is gone, so the work is pointless."""
 
 
 class Wire:
-    """Lines into a pipe. Writing never blocks but in `drain`: what the pipe does not take is kept and tried again."""
+    """Lines into a pipe. Writing never blocks except in `drain`: what does not fit the pipe is kept and retried."""
 
     def __init__(self, descriptor: int, clock: object = time.perf_counter_ns) -> None:
         self.clock = clock
@@ -34,11 +34,11 @@ class Wire:
 
     @property
     def kept_bytes(self) -> int:
-        """What the pipe has not taken yet."""
+        """What has not been written to the pipe yet."""
         return len(self._kept)
 
     def send(self, kind: str, /, **fields: object) -> None:
-        """Write one line, or keep it where the pipe is full. Raises ReaderGoneError."""
+        """Write one line, or keep it if the pipe is full. Raises ReaderGoneError."""
         self.send_line(json.dumps({"k": kind, **fields}, separators=(",", ":"), allow_nan=False, default=str))
 
     def send_line(self, line: str) -> None:
@@ -59,7 +59,7 @@ class Wire:
         self.send("phase", t=self.clock(), phase=name)
 
     def push(self) -> bool:
-        """Write what is kept as far as the pipe takes it at once; True when nothing is kept any more."""
+        """Write as much of the backlog as the pipe takes at once; True if none is left."""
         kept = self._kept
         while kept:
             try:
@@ -82,10 +82,10 @@ class Wire:
 
 
 class TokenStream:
-    """The tokens of one request: stamped as they arrive, sent as arrays at most every 50 ms.
+    """The tokens of one request: timestamped as they arrive, sent as arrays at most every 50 ms.
 
-    Called by an engine with the ids that have just reached the host: `emit([id, ...])`; all of one call share its time.
-    An engine for which taking an id is dear says `emit.mark(fetch)` instead when there is one more.
+    Called by an engine with the IDs that have just reached the host: `emit([id, ...])`; all of one call share its time.
+    An engine for which fetching an ID is expensive calls `emit.mark(fetch)` instead when there is one more.
     """
 
     def __init__(self, wire: Wire, request: int) -> None:
@@ -98,7 +98,7 @@ class TokenStream:
         self._next_flush = 0
 
     def begin(self) -> int:
-        """The request begins now: its t_0."""
+        """The request starts now: its t_0."""
         now = self._clock()
         self._next_flush = now + FLUSH_INTERVAL_NS
         return now
@@ -118,7 +118,7 @@ class TokenStream:
             self.flush()
 
     def flush(self) -> None:
-        """Send what has not been sent. What a `fetch` raises goes through, and its tokens are not sent."""
+        """Send what has not been sent. Exceptions of a `fetch` pass through, and its tokens are not sent."""
         arrived, self._arrived = self._arrived, []
         marks = sum(ids is None for _, _, ids in arrived)
         fetched = iter(self._fetch(marks) if marks else ())

@@ -1,4 +1,4 @@
-"""A model's chat template: found in its folder and rendered, by a process of its own, in Jinja's sandbox."""
+"""A model's chat template: found in its folder and rendered in Jinja's sandbox by a process of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TemplateError(Exception):
 
 
 def chat_template(folder: Path) -> str | None:
-    """The template in `folder`, wherever a version of transformers put it; None where the model has none."""
+    """The template in `folder`, wherever a version of transformers put it; None if the model has none."""
     try:
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -58,9 +58,9 @@ def rendered(
     special: Mapping[str, str],
     now: Callable[[], datetime] = datetime.now,
 ) -> str:
-    """The prompt that `template` makes of `messages`, up to where the assistant is to answer. Raises TemplateError.
+    """The prompt that `template` renders from `messages`, up to the assistant's turn. Raises TemplateError.
 
-    It is rendered in a process that gets no secret and is bounded in time and memory (template_sandbox.py).
+    It is rendered in a process without secrets, with limits on time and memory (template_sandbox.py).
     """
     job = {"template": template, "messages": list(messages), "special": dict(special), "now": now().isoformat()}
     try:
@@ -82,7 +82,7 @@ def rendered(
     try:
         result = json.loads(done.stdout)
     except ValueError:
-        raise _refused("it broke the process that renders it") from None
+        raise _refused("it crashed the process that renders it") from None
     if "text" in result:
         return str(result["text"])
     raise _refused(str(result.get("error")))

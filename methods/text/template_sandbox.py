@@ -1,4 +1,4 @@
-"""A chat template rendered in a process of its own, in Jinja's sandbox: it is a stranger's program.
+"""A chat template rendered in Jinja's sandbox, in a process of its own: it is an untrusted program.
 
     PYTHON -P template_sandbox.py <JOB >RESULT
 
@@ -23,7 +23,7 @@ LONGEST_REASON: Final = 200
 
 
 def limit_oneself() -> None:
-    """Whatever runs here from now on ends soon, stays small, and writes and starts nothing."""
+    """Limit what runs here from now on: CPU time, memory, no writing of files, no new processes."""
     for kind, most in (
         (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_AS, MEMORY_BYTES),
@@ -37,7 +37,7 @@ def limit_oneself() -> None:
 
 
 def render(template: str, messages: Sequence[Mapping[str, str]], special: Mapping[str, str], now: datetime) -> str:
-    """The text that the template makes. Raises whatever a stranger's template raises.
+    """The text that the template renders. Raises whatever an untrusted template raises.
 
     The template can name what transformers offers it (raise_exception, strftime_now, tojson, break and continue) and
     nothing of Python: attributes with underscores, changes to what it is given, endless ranges and powers are refused.
@@ -63,7 +63,7 @@ def render(template: str, messages: Sequence[Mapping[str, str]], special: Mappin
         )
 
     class Sandbox(ImmutableSandboxedEnvironment):
-        """Jinja's sandbox, which by itself lets a template multiply without end."""
+        """Jinja's sandbox, which alone does not limit multiplication."""
 
         intercepted_binops = frozenset(("*", "**"))
 
@@ -97,7 +97,7 @@ def render(template: str, messages: Sequence[Mapping[str, str]], special: Mappin
 
 
 def result_of(job: Mapping[str, Any]) -> dict[str, str]:
-    """What is said of a job on standard output."""
+    """The result of a job, for standard output."""
     try:
         return {
             "text": render(job["template"], job["messages"], job["special"], datetime.fromisoformat(job["now"])),

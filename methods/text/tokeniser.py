@@ -1,4 +1,4 @@
-"""Token ids to text and back, with a model's tokenizer.json alone. The text is raw: whoever shows it escapes it."""
+"""Token IDs to text and back, with a model's tokenizer.json alone. The text is raw: whoever displays it escapes it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class TokeniserError(Exception):
 
 
 class Tokeniser:
-    """A model's tokeniser, from its folder. Raises TokeniserError where tokenizer.json is missing or broken."""
+    """A model's tokeniser, from its folder. Raises TokeniserError if tokenizer.json is missing or broken."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         path = folder / FILE
         try:
             if not path.is_file():  # opening a pipe of that name would wait for a writer
-                raise TokeniserError(f"{folder} holds no {FILE}.")
+                raise TokeniserError(f"{folder} has no {FILE}.")
             content = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
-            raise TokeniserError(f"{folder} holds no {FILE}.") from error
+            raise TokeniserError(f"{folder} has no {FILE}.") from error
         except (OSError, UnicodeDecodeError) as error:
             raise TokeniserError(f"{path} cannot be read: {error}.") from error
         self._tokenizer = _parsed(path, content)
@@ -46,11 +46,11 @@ class Tokeniser:
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text` and nothing else: no BOS, no EOS; special tokens written out in it become their ids."""
+        """The IDs of `text` and nothing else: no BOS, no EOS; special tokens written out in it become their IDs."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of a whole sequence, special tokens left out. Ids that have no token say nothing."""
+        """The text of a whole sequence, special tokens left out. IDs without a token add nothing."""
         return str(self._tokenizer.decode(self.textual(ids), skip_special_tokens=True))
 
     def textual(self, ids: Iterable[int]) -> list[int]:
@@ -58,17 +58,17 @@ class Tokeniser:
         return [index for index in ids if index not in self._special and 0 <= index < 1 << 32]
 
     def token_id(self, token: str) -> int | None:
-        """The id of a token written out, `</s>` say."""
+        """The ID of a token written out, such as `</s>`."""
         found = self._tokenizer.token_to_id(token)
         return None if found is None else int(found)
 
     def stream(self) -> StreamDecoder:
-        """A decoder for ids that come one after the other."""
+        """A decoder for IDs that arrive one by one."""
         return StreamDecoder(self)
 
 
 class StreamDecoder:
-    """Text as its ids come: what is given out is never taken back and holds no half character.
+    """Text as its IDs arrive: what is returned is never taken back and holds no partial character.
 
     Only a window of the last ids is decoded, so a token costs the same however long the text is. The pieces of a
     sequence, with `finish()`, add up to what `Tokeniser.decode` makes of it.
@@ -81,11 +81,11 @@ class StreamDecoder:
         self._waiting = 0  # ids since the last that gave any text
 
     def feed(self, ids: Iterable[int]) -> str:
-        """The text that these ids decide; empty while a character is still incomplete."""
+        """The text completed by these IDs; empty while a character is still incomplete."""
         return "".join(map(self._fed, self._tokeniser.textual(ids)))
 
     def finish(self) -> str:
-        """What was held back, when no id follows."""
+        """What was held back, when no ID follows."""
         rest = self._tokeniser.decode(self._window)[self._given :]
         self._window, self._given, self._waiting = [], 0, 0
         return rest
@@ -125,7 +125,7 @@ def _parsed(path: Path, content: str) -> Tokenizer:
     except BaseException as error:  # a panic of the library is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-        reason = (str(error).splitlines() or ["it does not say why"])[0]
+        reason = (str(error).splitlines() or ["no reason given"])[0]
         raise TokeniserError(
-            f"{path} is no tokeniser that can be read ({reason}); fetch or copy the model again."
+            f"{path} is not a readable tokeniser ({reason}); fetch or copy the model again."
         ) from error

@@ -1,4 +1,4 @@
-"""How far a method is from the limit that memory sets: each token of a single sequence needs all weights read once.
+"""How far a method is from the memory limit: each token of a single sequence needs all weights read once.
 
     bytes per token = weights + KV cache at the mean length of a sequence
     MBU (model bandwidth utilisation) = bytes per token × decode throughput ÷ measured bandwidth
@@ -21,7 +21,7 @@ SPARSE_KEYS: Final = ("num_local_experts", "num_experts", "n_routed_experts", "m
 
 @dataclass(frozen=True, slots=True)
 class TokenBytes:
-    """What must be read from memory for one token; `total` is None where it cannot be told, for `reason`."""
+    """What must be read from memory for one token; `total` is None if it cannot be determined, for `reason`."""
 
     total: float | None
     weights: float | None = None
@@ -39,7 +39,7 @@ def bytes_per_token(
     """
     item = ITEM_BYTES.get(dtype)
     if item is None:
-        return TokenBytes(None, reason=f"the weights' type {dtype or '(not told)'} has no known size")
+        return TokenBytes(None, reason=f"the weights' type {dtype or '(unknown)'} has no known size")
     config = dict(config or {})
     inner = config.get("text_config")
     config |= inner if isinstance(inner, dict) else {}
@@ -54,12 +54,12 @@ def bytes_per_token(
         return TokenBytes(None, reason="its attention sees a sliding window only, which is not modelled")
     layers, heads, width = map(_number, (model.layers, model.kv_heads, model.head_dim))
     if not (layers and heads and width):
-        return TokenBytes(None, reason="the model's config does not tell its layers, KV heads and head dimension")
+        return TokenBytes(None, reason="the model's config does not state its layers, KV heads and head dimension")
     weights = _number(weights_bytes)
     if weights is None:
         parameters = _number(model.parameters)
         if parameters is None:
-            return TokenBytes(None, reason="neither the engine nor the model tells the size of the weights")
+            return TokenBytes(None, reason="neither the engine nor the model reports the size of the weights")
         weights = parameters * item
     if config.get("tie_word_embeddings") is False:
         vocabulary, hidden = _number(model.vocab_size), _number(model.hidden_size)
@@ -69,7 +69,7 @@ def bytes_per_token(
 
 
 def mbu(bytes_each: float | None, decode_tok_s: float | None, bandwidth_bytes_s: float | None) -> float | None:
-    """The share of the measured bandwidth that decoding a single sequence must use; None where a part is unknown."""
+    """The share of the measured bandwidth that decoding a single sequence must use; None if an input is unknown."""
     if not bytes_each or not decode_tok_s or not bandwidth_bytes_s:
         return None
     return bytes_each * decode_tok_s / bandwidth_bytes_s

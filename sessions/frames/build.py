@@ -1,4 +1,4 @@
-"""From the journal to the four frames.
+"""Builds the four frames from the journal.
 
 Done by the conductor at the end, or by whoever opens an interrupted session next; doing it again gives the same frames.
 """
@@ -43,8 +43,8 @@ from sessions.frames.metrics import REQUEST_KEY, per_request, rates
 from sessions.frames.record_columns import column_names, columns_of
 from sessions.frames.vram import peak_vram
 
-INTERRUPTED = "Interrupted before the block ended: `kasoku resume` runs it again."
-NO_SOCKETS = "the block did not come as far as its warm-up, where its sockets are looked at"
+INTERRUPTED = "Interrupted before the block ended; `kasoku resume` runs it again."
+NO_SOCKETS = "the block did not reach its warm-up, when its sockets are read"
 NOT_SAID = "the engine does not say"
 NO_ENERGY = "no energy counter was read at the edges of this block"
 TOLD_OF_REQUESTS = (
@@ -56,7 +56,7 @@ TOLD_OF_REQUESTS = (
 
 @dataclass(slots=True)
 class _Run:
-    """One attempt at a block, as the journal tells it."""
+    """One attempt at a block, from the journal."""
 
     columns: dict[str, Any]
     phases: dict[str, int] = field(default_factory=dict)
@@ -147,14 +147,14 @@ class JournalFrames:
         run.columns |= columns_of(record, "runs") | {"started_ns": record.t}
 
     def _end_block(self, record: BlockEnded) -> None:
-        """A word on a block that is over, and was not begun again, is an attempt of its own: nothing was started."""
+        """A record for a block that has ended and was not restarted is an attempt of its own: nothing was started."""
         if self._key(record) in self._over:
             self._attempts[record.method, record.block] = self._attempts.get((record.method, record.block), 0) + 1
         self._run(record).columns |= columns_of(record, "runs") | {"ended_ns": record.t}
         self._over.add(self._key(record))
 
     def _take_sockets(self, record: SocketsSeen) -> None:
-        """What was seen at any of the looks at a block's processes."""
+        """What any of the checks of a block's sockets found."""
         run = self._run(record)
         said = [f"listens on {address}" for address in record.listening]
         said += [f"connected to {address}" for address in record.connected]
@@ -199,13 +199,13 @@ class JournalFrames:
         if decode is not None:  # a response at a time: as Python's integers, all ids together would take gigabytes
             grouped = tokens.group_by(REQUEST_KEY, maintain_order=True).agg("token_id")
             said = {tuple(key): decode(ids) for *key, ids in grouped.iter_rows()}
-        energy = "energy is read per block; a request's own needs a GPU energy counter and 5 s or more"
+        energy = "energy is read per block; per request it takes a GPU energy counter and at least 5 s"
         texts: list[str | None] = []
         reasons: list[str] = []
         for key_cells in joined.select(REQUEST_KEY).iter_rows():
             missing = {"energy_j": energy}
             if decode is None:
-                missing["text"] = "the model has no tokeniser that can be read"
+                missing["text"] = "the model has no readable tokeniser"
             elif key_cells not in said:
                 missing["text"] = "no token was generated"
             texts.append(said.get(key_cells))
@@ -272,7 +272,7 @@ def _seconds(phases: dict[str, int], first: str, then: str) -> float | None:
 
 
 def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRecord]) -> dict[str, pl.DataFrame]:
-    """Build the four frames of a journal and write each whole or not at all; the frames as written."""
+    """Build the four frames of a journal and write each atomically; returns the frames as written."""
     frames = JournalFrames(session, plan)
     for record in records:
         frames.feed(record)

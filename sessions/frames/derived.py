@@ -1,6 +1,6 @@
 """The columns of runs and requests that follow from the other frames: latencies, limits, energy, differences, flags.
 
-Pure: frames in, frames out. What cannot be derived is null, with its reason in `missing`.
+Pure: frames in, frames out. What cannot be derived is null, with the reason in `missing`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_PASS = "the engine made no greedy pass"  # noqa: S105 - no password
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a session knows besides its frames."""
+    """What is known of a session besides its frames."""
 
     plan: Plan
     prepared: Prepared | None
@@ -74,7 +74,7 @@ def complete(frames: Frames, context: Context) -> Frames:
 
 
 def prompt_digest(prompts: Sequence[Sequence[int]]) -> str:
-    """SHA-256 over the prompts' token ids, so that two sessions can tell whether they asked the same."""
+    """SHA-256 over the prompts' token IDs: tells whether two sessions used identical prompts."""
     return hashlib.sha256(json.dumps([list(prompt) for prompt in prompts]).encode()).hexdigest()
 
 
@@ -90,7 +90,7 @@ def _with_latencies(
 
 
 def _with_energy(requests: pl.DataFrame, telemetry: pl.DataFrame, sources: Sequence[str]) -> pl.DataFrame:
-    """A request's own joules, where it lasted long enough for the counter."""
+    """A request's energy in joules, if it lasted long enough for the counter."""
     if not sources or requests.is_empty():
         return requests
     spans = [
@@ -182,7 +182,7 @@ def _limit(row: dict[str, Any], block: flags.Block, context: Context) -> None:
     row["dram_active_percent"] = whole["value"].mean()
     if row["dram_active_percent"] is None:
         missing["dram_active_percent"] = (
-            "no GPU was used" if not block.sources else "this GPU does not tell it, or not often enough for this block"
+            "no GPU was used" if not block.sources else "this GPU does not report it, or too rarely for this block"
         )
 
 
@@ -195,7 +195,7 @@ def _config(model: Model) -> Mapping[str, object] | None:
 
 def _power(row: dict[str, Any], block: flags.Block, context: Context) -> None:
     if row["ended_ns"] is None or not context.sources:
-        row["missing"]["power_integral_j"] = "no GPU was used" if not context.sources else "the block has no end"
+        row["missing"]["power_integral_j"] = "no GPU was used" if not context.sources else "the block did not end"
         return
     row["power_integral_j"] = energy.power_integral(
         block.telemetry, context.sources, row["started_ns"], row["ended_ns"]
@@ -205,7 +205,7 @@ def _power(row: dict[str, Any], block: flags.Block, context: Context) -> None:
 
 
 def _differences(rows: list[dict[str, Any]]) -> None:
-    """Each block's greedy pass against the first one that its reference made."""
+    """Each block's greedy pass against its reference's first one."""
     passes = {(row["method"], row["block"], row["attempt"]): greedy.greedy_pass(row["evidence"]) for row in rows}
     first: dict[str, greedy.GreedyPass] = {}
     for row in sorted(rows, key=lambda row: (row["block"], row["attempt"])):
@@ -231,7 +231,7 @@ def _differences(rows: list[dict[str, Any]]) -> None:
 
 
 def _lengths_beside(rows: list[dict[str, Any]], blocks: list[flags.Block], counted: set[tuple[Any, ...]]) -> None:
-    """Where responses end by themselves: a method's lengths against its reference's."""
+    """If responses end at EOS: a method's lengths against its reference's."""
     lengths: dict[str, list[int]] = {}
     pairs = [
         (row, block) for row, block in zip(rows, blocks, strict=True) if tuple(row[name] for name in RUN_KEY) in counted

@@ -1,6 +1,6 @@
 """Energy from telemetry: the integral of power, and the energy counter read between its samples.
 
-The counters' difference at a block's edges is the block's energy; what is here stands beside it.
+A block's energy is the counters' difference at its edges; this module provides checks and per-request values.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST_GAP_S: Final = 1.0
 
 
 def power_integral(telemetry: pl.DataFrame, sources: Sequence[str], begin_ns: int, end_ns: int) -> float | None:
-    """Joules of the GPUs `sources` over a span, by trapezoids; None where a GPU's power is not known throughout."""
+    """Joules of the GPUs `sources` over a span, trapezoidal; None if a GPU's power is not known throughout."""
     total = 0.0
     for source in sources:
         times, watts = _series(telemetry, source, "power_w", begin_ns, end_ns)
@@ -30,7 +30,7 @@ def power_integral(telemetry: pl.DataFrame, sources: Sequence[str], begin_ns: in
 def counter_difference(
     telemetry: pl.DataFrame, sources: Sequence[str], spans: Sequence[tuple[int, int]]
 ) -> list[float | None]:
-    """Joules of the GPUs over each span, the counter's samples joined by straight lines.
+    """Joules of the GPUs over each span, interpolating linearly between the counter's samples.
 
     None for a span shorter than LEAST_S, or not within the samples.
     """

@@ -1,6 +1,6 @@
-"""What makes a number less worthy: flags, each a name with its cause, computed from the frames of a session.
+"""What makes a figure less reliable: flags, each a name with its cause, computed from a session's frames.
 
-A flag is written `name: cause`. Nothing is dropped because of one; it stands beside the number.
+A flag is written `name: cause`. Nothing is excluded because of one; it is shown next to the figure.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SLOWER_CLOCK: Final = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """`name` says what is wrong, `cause` how that shows."""
+    """`name` says what is wrong, `cause` what was observed."""
 
     name: str
     cause: str
@@ -49,7 +49,7 @@ class Flag:
 class Block:
     """One attempt at a block: its row of the runs frame, its requests, and its session's telemetry around it.
 
-    `sources` are the GPUs it used; `cores` how many the machine has, None where that is not known.
+    `sources` are the GPUs it used; `cores` how many the machine has, None if unknown.
     """
 
     run: Mapping[str, Any]
@@ -61,20 +61,20 @@ class Block:
     before_ns: int | None = None  # when the block before it ended
 
     def timed(self) -> pl.DataFrame:
-        """The timed requests that ended well, in the order in which they ran."""
+        """The successful timed requests, in the order in which they ran."""
         return self.requests.filter(timed_and_ended_well()).sort("start_ns")
 
     def window(self) -> pl.DataFrame:
-        """The telemetry of the timed part; empty where nothing was timed."""
+        """The telemetry of the timed part; empty if nothing was timed."""
         return _within(self.telemetry, self.timed())
 
     def evidence(self) -> Mapping[str, Any]:
-        """What the engine showed; empty where it showed nothing."""
+        """The engine's evidence; empty if it left none."""
         return _object(self.run.get("evidence"))
 
 
 def block_flags(block: Block) -> list[Flag]:
-    """Everything that can be said of one block by itself."""
+    """The flags of one block, judged on its own."""
     timed = block.timed()
     window = _within(block.telemetry, timed)
     return [
@@ -108,7 +108,7 @@ def other_dtype(run: Mapping[str, Any], plan: Plan) -> Iterable[Flag]:
 
 
 def other_lengths(timed: pl.DataFrame, sampling: Sampling) -> Iterable[Flag]:
-    """Responses of another length than the plan's, where it is fixed."""
+    """Responses whose length differs from the plan's fixed length."""
     if sampling.stop_at_eos:
         return
     lengths = [count for count in timed["output_tokens"].to_list() if count != sampling.max_new_tokens]
@@ -121,12 +121,12 @@ def other_lengths(timed: pl.DataFrame, sampling: Sampling) -> Iterable[Flag]:
 
 
 def lengths_beside(own: Sequence[int], reference: Sequence[int], name: str) -> Iterable[Flag]:
-    """Mean lengths of a method and its reference that differ by over 1 %, as where responses end by themselves."""
+    """Mean lengths of a method and its reference that differ by over 1 %, as when responses end at EOS."""
     if not own or not reference:
         return
     mean, base = statistics.fmean(own), statistics.fmean(reference)
     if base > 0 and abs(mean / base - 1) > 0.01:
-        yield Flag("output lengths differ", f"{mean:.1f} tokens a response on average, {base:.1f} of {name}")
+        yield Flag("output lengths differ", f"{mean:.1f} tokens per response on average, {base:.1f} for {name}")
 
 
 def prefix_cache(timed: pl.DataFrame, evidence: Mapping[str, Any]) -> Iterable[Flag]:
@@ -136,17 +136,17 @@ def prefix_cache(timed: pl.DataFrame, evidence: Mapping[str, Any]) -> Iterable[F
         cause = f"up to {most} of {of} prompt tokens in {len(cached)} of {len(timed)} timed requests"
         yield Flag("prompt from a prefix cache", cause)
     elif (count := _finite(evidence.get("cached_prompt_tokens"))) and count > 0:
-        yield Flag("prompt from a prefix cache", f"the engine took {count:.0f} prompt tokens from earlier requests")
+        yield Flag("prompt from a prefix cache", f"the engine reused {count:.0f} prompt tokens of earlier requests")
 
 
 def recompiled(evidence: Mapping[str, Any]) -> Iterable[Flag]:
     count = _finite(evidence.get("recompiles_timed"))
     if count and count > 0:
-        yield Flag("recompilation in the timed part", f"{count:.0f} frame{'s' if count > 1 else ''} compiled anew")
+        yield Flag("recompilation in the timed part", f"{count:.0f} frame{'s' if count > 1 else ''} recompiled")
 
 
 def other_sampling(run: Mapping[str, Any], evidence: Mapping[str, Any], asked: Sampling) -> Iterable[Flag]:
-    """What the engine says it resolved, and the choice seen in the profiled step, against what was asked."""
+    """The parameters the engine resolved, and the choice seen in the profiled step, against those requested."""
     resolved = _object(run.get("resolved")).get("sampling")
     said = dict(resolved) if isinstance(resolved, Mapping) else {}
     greedy = asked.temperature == 0
@@ -163,9 +163,9 @@ def other_sampling(run: Mapping[str, Any], evidence: Mapping[str, Any], asked: S
     seen = evidence.get("sampling")
     choice = seen.get("choice") if isinstance(seen, Mapping) else None
     if choice in ("greedy", "sampled") and (choice == "greedy") != greedy:
-        wrong.append(f"the profiled step chose its token by {'the largest logit' if choice == 'greedy' else 'chance'}")
+        wrong.append(f"the profiled step chose its token {'greedily' if choice == 'greedy' else 'by sampling'}")
     if wrong:
-        yield Flag("sampling resolved otherwise than asked", "; ".join(wrong))
+        yield Flag("sampling parameters not as requested", "; ".join(wrong))
 
 
 def _means_off(name: str, value: float, wanted: float) -> bool:
@@ -174,7 +174,7 @@ def _means_off(name: str, value: float, wanted: float) -> bool:
 
 
 def incomparable(evidence: Mapping[str, Any]) -> Iterable[Flag]:
-    """In what a method was measured otherwise than the others, as its engine says it: the article's vLLM, say."""
+    """How a method's measurement departs from the others, as reported by its engine: the article's vLLM, say."""
     said = evidence.get("incomparable")
     causes = [cause for cause in said if isinstance(cause, str) and cause] if isinstance(said, list) else []
     if causes:
@@ -189,11 +189,11 @@ def unsettled(rates: Sequence[float]) -> Iterable[Flag]:
     middle = statistics.median(others)
     if first < min(others) and first < middle * (1 - UNSETTLED):
         slower = (1 - first / middle) * 100
-        yield Flag("warm-up not settled", f"the first timed request ran {slower:.0f} % slower than those after it")
+        yield Flag("warm-up not settled", f"the first timed request ran {slower:.0f} % slower than the others")
 
 
 def drifted(rates: Sequence[float]) -> Iterable[Flag]:
-    """Means of the first and the last third of the requests, in their order, against each other."""
+    """The mean of the last third of the requests against that of the first, in their order."""
     third = len(rates) // 3
     if third < 2:
         return
@@ -232,20 +232,20 @@ def gpu_shared(block: Block) -> Iterable[Flag]:
 
 
 def _came(block: Block, source: str) -> str:
-    """What came onto the GPU: processes known to be foreign, else more than there were as the timed part began."""
+    """What joined the GPU: processes known to be foreign, else more than at the start of the timed part."""
     window = block.window()
     if window.is_empty():
         return ""
     foreign = _values(window, source, "foreign_processes")
     if foreign:
         most = max(foreign)
-        return f"{_processes(most)} of others on {source} during the timed part" if most >= 1 else ""
+        return f"{_processes(most)} of other programs on {source} during the timed part" if most >= 1 else ""
     begun: Any = window["t_ns"].min()
     counts = _values(window, source, "processes")
     before = _values(block.telemetry.filter(pl.col("t_ns").is_between(begun - COUNTED_NS, begun)), source, "processes")
     first = (before[-1:] or counts[:1] or [0.0])[0]
     more = max(counts, default=0.0) - first
-    return f"{_processes(more)} more on {source} than when the timed part began" if more >= 1 else ""
+    return f"{_processes(more)} more on {source} than at the start of the timed part" if more >= 1 else ""
 
 
 def _processes(count: float) -> str:
@@ -253,13 +253,13 @@ def _processes(count: float) -> str:
 
 
 def cpu_shared(window: pl.DataFrame, cores: int | None, on_cpu: bool) -> Iterable[Flag]:
-    """What the whole machine worked in the timed part, less what the measured process tree did."""
+    """CPU time of the whole machine in the timed part, minus the measured process tree's."""
     host, own = _values(window, "host", "cpu_percent"), _values(window, "runner", "cpu_percent")
     if not host or not own or not cores:
         return
     busy = statistics.fmean(host) / 100 * cores - statistics.fmean(own) / 100
     if busy / cores > (BUSY_ON_CPU if on_cpu else BUSY_BESIDE_GPU):
-        yield Flag("heavy CPU load beside", f"other processes took {busy:.1f} of {cores} cores during the timed part")
+        yield Flag("CPU contention", f"other processes used {busy:.1f} of {cores} cores during the timed part")
 
 
 def telemetry_gaps(window: pl.DataFrame, timed: pl.DataFrame) -> Iterable[Flag]:
@@ -270,7 +270,7 @@ def telemetry_gaps(window: pl.DataFrame, timed: pl.DataFrame) -> Iterable[Flag]:
 
 
 def gpu_gaps(window: pl.DataFrame, sources: Sequence[str], timed: pl.DataFrame) -> Iterable[Flag]:
-    """What a GPU was asked several times a second and did not tell for over a second of the timed part, and why not."""
+    """Metrics that a GPU, asked several times a second, did not report for over a second of the timed part, and why."""
     for source in sources:
         longest, silent, reason = 0.0, [], ""
         for metric in GPU_METRICS:
@@ -286,7 +286,7 @@ def gpu_gaps(window: pl.DataFrame, sources: Sequence[str], timed: pl.DataFrame) 
 
 
 def _longest_gap_s(samples: pl.DataFrame, timed: pl.DataFrame) -> float:
-    """The longest time within the timed part, from its first moment to its last, without a sample; 0 without any."""
+    """The longest time without a sample within the timed part, from start to end; 0 if nothing was timed."""
     if timed.is_empty():
         return 0.0
     edges = [timed["start_ns"].min(), *samples["t_ns"].unique().sort().to_list(), timed["end_ns"].max()]
@@ -304,7 +304,7 @@ def energy_disagrees(run: Mapping[str, Any]) -> Iterable[Flag]:
 
 
 def outliers(block: Block) -> dict[int, Flag]:
-    """Requests far from their block's median, by number, with what was different while they ran."""
+    """Requests far from their block's median, by number, with what differed while they ran."""
     timed = block.timed()
     rates = timed["e2e_tok_s"].to_list()
     if len(rates) < 5:
@@ -317,7 +317,7 @@ def outliers(block: Block) -> dict[int, Flag]:
         away = row["e2e_tok_s"] / middle - 1
         if abs(away) > OUTLIER and abs(row["e2e_tok_s"] - middle) > OUTLIER_MADS * spread:
             during = window.filter(pl.col("t_ns").is_between(row["start_ns"], row["end_ns"]))
-            cause = _cause(window, during, block) or "nothing seen in the telemetry explains it"
+            cause = _cause(window, during, block) or "no cause visible in the telemetry"
             way = f"{abs(away) * 100:.0f} % {'faster' if away > 0 else 'slower'} than the median"
             found[row["request"]] = Flag("outlier", f"{way}; {cause}")
     return found
@@ -326,7 +326,7 @@ def outliers(block: Block) -> dict[int, Flag]:
 def several(found: Mapping[int, Flag], of: int) -> Flag:
     """One flag for a block's outliers; each request has its own."""
     number, first = next(iter(found.items()))
-    return Flag("outliers", f"{len(found)} of {of} timed requests, request {number} for one: {first.cause}")
+    return Flag("outliers", f"{len(found)} of {of} timed requests, such as request {number}: {first.cause}")
 
 
 def _cause(window: pl.DataFrame, during: pl.DataFrame, block: Block) -> str:
@@ -337,15 +337,13 @@ def _cause(window: pl.DataFrame, during: pl.DataFrame, block: Block) -> str:
             return f"{held[0]} on {source}"
         clock, usual = _values(during, source, "sm_clock_mhz"), _values(window, source, "sm_clock_mhz")
         if clock and statistics.fmean(clock) < statistics.median(usual) * (1 - SLOWER_CLOCK):
-            return (
-                f"the SM clock of {source} was {statistics.fmean(clock):.0f} MHz, {statistics.median(usual):.0f} usual"
-            )
+            return f"SM clock of {source} at {statistics.fmean(clock):.0f} MHz, usually {statistics.median(usual):.0f}"
     shared = next(iter(cpu_shared(during, block.cores, on_cpu=not block.sources)), None)
     return shared.cause if shared else ""
 
 
 def merged(flags: Iterable[tuple[int, str]]) -> tuple[str, ...]:
-    """The flags of a method's blocks, (block, flag) each, a line a name: its first cause, and in how many."""
+    """The flags of a method's blocks, (block, flag) each, a line per name: its first cause, and in how many blocks."""
     causes: dict[str, tuple[str, set[int]]] = {}
     for block, flag in flags:
         name, _, cause = flag.partition(": ")

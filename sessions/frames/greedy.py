@@ -1,7 +1,7 @@
-"""Does a method still say the same? Its greedy pass held against its reference's, on the same prompt ids.
+"""Whether a method still generates the same text: its greedy pass against its reference's, on the same prompt.
 
 A pass is what the runner left in a block's evidence under `greedy`: `ids`, and for each of them `margins`, the distance
-between the two best logits where the token was chosen (None where the engine does not show its logits).
+between the two best logits where the token was chosen (None if the engine does not expose its logits).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STEP: Final = {"bfloat16": 0.125, "float16": 2.0**-6, "float32": 2.0**-19}
 
 @dataclass(frozen=True, slots=True)
 class GreedyPass:
-    """Token ids chosen greedily, and the margin at each (None: not shown); `reason` says why there is no pass."""
+    """Token IDs chosen greedily, and the margin at each (None: unknown); `reason` says why there is no pass."""
 
     ids: tuple[int, ...]
     margins: tuple[float | None, ...] = ()
@@ -27,7 +27,7 @@ class GreedyPass:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`first` is the index of the first token that differs, None where none does; `share` of the reference's tokens
+    """`first` is the index of the first token that differs, None if none does; `share` of the reference's tokens
     that are equal at their place; `margin` of the reference's two best logits there; `sentence` says it all."""
 
     first: int | None
@@ -38,7 +38,7 @@ class Difference:
 
 
 def greedy_pass(evidence: object) -> GreedyPass | None:
-    """The pass in a block's evidence (JSON text or object); None where it has none that can be read."""
+    """The pass in a block's evidence (JSON text or object); None if missing or unreadable."""
     try:
         facts = json.loads(evidence) if isinstance(evidence, str) else evidence
     except ValueError:
@@ -57,7 +57,7 @@ def greedy_pass(evidence: object) -> GreedyPass | None:
 
 
 def difference(own: GreedyPass, reference: GreedyPass, dtype: str) -> Difference:
-    """Where a method's pass leaves its reference's; both must have tokens."""
+    """Where a method's pass diverges from its reference's; both must have tokens."""
     pairs = list(zip(own.ids, reference.ids, strict=False))
     longest = max(len(own.ids), len(reference.ids))
     share = sum(a == b for a, b in pairs) / longest
@@ -72,14 +72,14 @@ def difference(own: GreedyPass, reference: GreedyPass, dtype: str) -> Difference
     if margin is not None:
         said += (
             f"; the reference's two best logits there are {margin:.3g} apart, "
-            + ("a near tie" if tie else "no tie")
+            + ("a near tie" if tie else "not a tie")
             + f" in {dtype}"
         )
     return Difference(first, share, margin, tie, said)
 
 
 def near_tie(dtype: str) -> float:
-    """The largest margin that rounding alone can turn over: two steps of the type at the size of usual logits."""
+    """The largest margin that rounding alone can reverse: two steps of the dtype at the magnitude of usual logits."""
     return 2 * STEP.get(dtype, 0.0)
 
 

@@ -41,7 +41,7 @@ def rates() -> list[pl.Expr]:
 
 
 def inter_token_latencies(tokens: pl.LazyFrame) -> pl.LazyFrame:
-    """The tokens frame with `itl_s`, the gap to the token before it in the same response; null for a first token."""
+    """The tokens frame with `itl_s`, the gap to the previous token of the same response; null for a first token."""
     key = ("session", *REQUEST_KEY)
     return tokens.sort(*key, "index").with_columns(
         ((pl.col("t_ns") - pl.col("t_ns").shift(1).over(key)) * 1e-9).alias("itl_s")

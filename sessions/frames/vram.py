@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-SOURCE = "NVML memory in use, less the least in use before loading"
+SOURCE = "NVML memory in use, minus the minimum before loading"
 
 
 def peak_vram(
@@ -23,7 +23,7 @@ def peak_vram(
     if not gpus:
         return None, "no GPU was used"
     if load_ns is None:
-        return None, "the block never came to loading"
+        return None, "the block never reached loading"
     used = telemetry.filter((pl.col("metric") == "memory_used_bytes") & pl.col("value").is_not_null())
     total = 0.0
     for gpu in gpus:
@@ -31,6 +31,6 @@ def peak_vram(
         before = readings.filter(pl.col("t_ns").is_between(start_ns, load_ns))["value"].min()
         during = readings.filter((pl.col("t_ns") > load_ns) & (pl.col("t_ns") <= (end_ns or 2**63 - 1)))["value"].max()
         if not isinstance(before, float) or not isinstance(during, float):
-            return None, f"NVML gave no memory readings of {gpu} around this block"
+            return None, f"NVML returned no memory readings for {gpu} around this block"
         total += max(0.0, during - before)
     return int(total), SOURCE

@@ -150,18 +150,21 @@ def test_a_text_longer_than_the_context_is_refused(work: Workplace, tmp_path: Pa
 
 Damage = Callable[[Path], object]
 MODELS: dict[str, tuple[Damage, str]] = {
-    "no config": (lambda folder: (folder / "config.json").unlink(), r"holds no config\.json"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), r"holds no model\.safetensors"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), r"has no config\.json"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), r"has neither model\.safetensors"),
     "truncated weights": (
         lambda folder: os.truncate(folder / "model.safetensors", 500),
-        r"no whole safetensors file \(.*\); fetch or copy it again",
+        r"not a complete safetensors file \(.*\); fetch or copy it again",
     ),
-    "a truncated header": (lambda folder: os.truncate(folder / "model.safetensors", 20), "header is cut off"),
+    "a truncated header": (lambda folder: os.truncate(folder / "model.safetensors", 20), "header is truncated"),
     "pickled weights": (
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
         "only pickled weights.*never loaded here",
     ),
-    "a config that is no JSON": (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is no JSON"),
+    "a config that is no JSON": (
+        lambda folder: (folder / "config.json").write_text("{"),
+        r"config\.json is not valid JSON",
+    ),
     "a tokeniser that is none": (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer"),
 }
 
@@ -175,7 +178,9 @@ def test_a_folder_without_a_whole_model_is_refused(work: Workplace, tmp_path: Pa
 
 
 def test_a_folder_that_is_not_there_or_is_a_file_is_refused(work: Workplace, tmp_path: Path) -> None:
-    refused(work, work.command(*work.options("one", model=tmp_path / "none")), f"There is no folder {tmp_path}/none")
+    refused(
+        work, work.command(*work.options("one", model=tmp_path / "none")), f"The folder {tmp_path}/none does not exist"
+    )
     (tmp_path / "file").touch()
     refused(work, work.command(*work.options("one", model=tmp_path / "file")), "is a file; name the folder")
 
@@ -193,7 +198,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 HUB: dict[str, str] = {
     "org/gated": r"org/gated is gated: accept its terms at \S+/org/gated, then log in with `hf auth login`",
     "org/absent": r"The Hub has no model org/absent, or none that you may see",
-    "org/empty": r"org/empty on the Hub holds no config\.json, so there is no model in it",
+    "org/empty": r"org/empty on the Hub has no config\.json, so it is not a model",
     "org/name/more": r"No model is called 'org/name/more'; there are smollm2-135m",
     "no spaces/here": r"No model is called 'no spaces/here'",
 }
@@ -233,10 +238,10 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "an environment that nobody knows": (["env", "create", "tourch"], r"'tourch'; did you mean torch\?"),
     "an interpreter that is not there": (
         ["env", "use", "torch", "/no/python"],
-        "There is no Python /no/python",
+        "/no/python is not a file",
     ),
     "an environment that was never made": (["env", "remove", "torch"], "There is no environment torch to remove"),
-    "a model that is none": (["models", "fetch", "/no/such/model"], "There is no folder /no/such/model"),
+    "a model that is none": (["models", "fetch", "/no/such/model"], "The folder /no/such/model does not exist"),
     "the workbench without a terminal": ([], r"needs a terminal; without one there are `kasoku run`"),
 }
 

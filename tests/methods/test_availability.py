@@ -17,7 +17,7 @@ UNKNOWN = DeviceFacts("cuda", "a GPU")
     ("needs", "device", "says"),
     [
         (Needs(devices=("cuda",)), DeviceFacts("cpu"), "It runs on an NVIDIA GPU only."),
-        (Needs(min_driver="525.60"), TURING, "It needs NVIDIA driver 525.60 or later; here it is 470.57."),
+        (Needs(min_driver="525.60"), TURING, "It needs NVIDIA driver 525.60 or later, not 470.57."),
         (
             Needs(min_compute_capability="8.0"),
             TURING,
@@ -54,4 +54,4 @@ def test_a_compiler_is_looked_for_on_the_path(monkeypatch: pytest.MonkeyPatch) -
     lack = lacking(Needs(compiler=True), DeviceFacts("cpu"))
 
     assert lack is not None
-    assert "there is no C compiler" in lack.reason
+    assert "finds no C compiler" in lack.reason

@@ -115,40 +115,40 @@ def test_every_environment_that_a_method_names_is_described(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[methods.mine\n", "no valid TOML"),
+        ("[methods.mine\n", "not valid TOML"),
         ("title = 'x'" + GOOD, "'title' is not known at the top"),
-        ("methods = 3", "'methods' must hold tables"),
+        ("methods = 3", "'methods' must hold one table per method"),
         ("methods.mine = 3", "must be a table [methods.mine]"),
         (GOOD + "enviroment = 'x'", "did you mean 'environments'"),
         (GOOD + "zzz = 'x'", "'zzz' is not known; it can have summary"),
         (GOOD.replace("summary", "origin"), "'summary' is missing"),
-        (GOOD.replace('"Mine."', "3"), "'summary' must be text"),
-        (GOOD.replace('"Mine."', '" "'), "'summary' must be text"),
-        (GOOD.replace("[methods.mine]", "[methods.'Mine one']"), "a name is made of"),
-        (GOOD.replace("[methods.mine]", "[methods.baseline]"), "there is a method of that name already"),
-        (GOOD.replace('"transformers"', '"transformer"'), "there is no engine 'transformer'; there is transformers"),
+        (GOOD.replace('"Mine."', "3"), "'summary' must be a string"),
+        (GOOD.replace('"Mine."', '" "'), "'summary' must be a string"),
+        (GOOD.replace("[methods.mine]", "[methods.'Mine one']"), "a name is up to 64 of"),
+        (GOOD.replace("[methods.mine]", "[methods.baseline]"), "the name is already taken by"),
+        (GOOD.replace('"transformers"', '"transformer"'), "unknown engine 'transformer'; choose transformers"),
         (GOOD.replace('"transformers"', '"mine.py"'), "must be an absolute path"),
-        (GOOD.replace('"transformers"', '"/no/such.py"'), "there is no engine file /no/such.py"),
+        (GOOD.replace('"transformers"', '"/no/such.py"'), "no such engine file: /no/such.py"),
         (GOOD.replace('"baseline"', '"basline"'), "did you mean 'baseline'"),
-        (GOOD.replace('"baseline"', '"mine"'), "in a circle, mine → mine"),
+        (GOOD.replace('"baseline"', '"mine"'), "form a cycle, mine → mine"),
         (GOOD.replace("differs", "origin"), "needs 'differs'"),
         (GOOD.replace('cpu = "torch"', 'tpu = "torch"'), "environments: 'tpu' is not known"),
         (GOOD.replace('{ cpu = "torch" }', "{}"), "'environments' is missing"),
         (GOOD.replace('cache = "static"', 'cash = "static"'), "must_show: 'cash' is not known; did you mean 'cache'"),
         (GOOD.replace('cache = "static"', "cache = 1"), "must_show: 'cache' must be a name"),
         (GOOD.replace('cache = "static"', "why_not = { cache = 'x' }"), "why_not: 'cache' is not known"),
-        (GOOD + "needs = { devices = ['npu'] }", "no device 'npu'"),
-        (GOOD + "needs = { max_compute_capability = 'new' }", "'max_compute_capability' must be text such as"),
+        (GOOD + "needs = { devices = ['npu'] }", "unknown device 'npu'"),
+        (GOOD + "needs = { max_compute_capability = 'new' }", "'max_compute_capability' must be a string such as"),
         (GOOD.replace('cache = "static"', "cuda = 1"), "'cuda' must be a table"),
         (GOOD.replace('cache = "static"', "cuda = { cash = 1 }"), "must_show: cuda: 'cash' is not known"),
         (GOOD.replace('cache = "static"', "cuda = { cuda = {} }"), "must_show: cuda: 'cuda' is not known"),
-        (GOOD.replace('"transformers"', '"./mine.py"'), "there is no engine file"),
+        (GOOD.replace('"transformers"', '"./mine.py"'), "no such engine file"),
         (GOOD + "needs = { min_driver = 'new' }", "'min_driver' must be a version"),
-        (GOOD + "needs = { min_compute_capability = '9' }", "'min_compute_capability' must be text such as"),
+        (GOOD + "needs = { min_compute_capability = '9' }", "'min_compute_capability' must be a string such as"),
         (GOOD + "needs = { compiler = 'gcc' }", "'compiler' must be true or false"),
         (GOOD + "needs = { free_bytes = -1 }", "'free_bytes' must be a whole number"),
         (GOOD + "needs = 3", "'needs' must be a table"),
-        (GOOD + "presets = 'quick'", "'presets' must be a list of texts"),
+        (GOOD + "presets = 'quick'", "'presets' must be a list of strings"),
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_ours_still_work(tmp_path: Path, text: str, says: str) -> None:
@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     catalogue = load_catalogue(tmp_path)
 
     assert list(catalogue.methods) == OURS
-    assert ["cannot be read" in catalogue.problems[0], "no valid TOML" in catalogue.problems[1]] == [True, True]
+    assert ["cannot be read" in catalogue.problems[0], "not valid TOML" in catalogue.problems[1]] == [True, True]
 
 
 def test_nearest_names_what_may_have_been_meant() -> None:

@@ -155,7 +155,7 @@ def test_removing_deletes_what_was_made_and_says_when_there_is_nothing(tmp_path:
     assert len(gone) == 2
     assert not made.python.exists()
     assert states(tmp_path, config) == ["absent"]
-    with pytest.raises(EnvironmentProblemError, match="no environment small to remove"):
+    with pytest.raises(EnvironmentProblemError, match="There is no environment small to remove"):
         environments.remove("small", tmp_path, config)
 
 
@@ -166,7 +166,7 @@ def test_removing_deletes_what_was_made_and_says_when_there_is_nothing(tmp_path:
         ('requirements = ["iniconfig==2.1.0"]\nimports = ["no_such_module"]', "no_such_module cannot be imported"),
         ('requirements = ["iniconfig ==="]', "could not install"),
         ('requirements = ["iniconfig==2.1.0"]\npython = "==2.6.*"', "found no Python"),
-        ("requirements = []", "names no requirements"),
+        ("requirements = []", "lists no requirements"),
     ],
 )
 def test_an_environment_that_cannot_be_made_is_a_sentence(tmp_path: Path, config: Path, table: str, said: str) -> None:
@@ -208,10 +208,10 @@ def test_pointing_at_what_is_no_python_is_a_sentence(tmp_path: Path, config: Pat
     plain = tmp_path / "plain"
     plain.write_text("no program")
     for python, said in (
-        (tmp_path / "nowhere", "There is no Python"),
-        (tmp_path, "There is no Python"),
-        (plain, "no program that can be run"),
-        (Path("/bin/false"), "does not run as a Python"),
+        (tmp_path / "nowhere", "is not a file"),
+        (tmp_path, "is not a file"),
+        (plain, "is not an executable"),
+        (Path("/bin/false"), "is not a working Python"),
         (Path(sys.executable), "cannot import"),
     ):
         (config / "environments.toml").write_text(SMALL.replace("imports = [", 'imports = ["gguf", '))
@@ -223,7 +223,7 @@ def test_pointing_at_what_is_no_python_is_a_sentence(tmp_path: Path, config: Pat
 
 @pytest.mark.parametrize(
     ("python", "said"),
-    [("/nowhere/python", "is not there"), ("./python", "no absolute path"), ("PLAIN", "cannot be run")],
+    [("/nowhere/python", "does not exist"), ("./python", "not an absolute path"), ("PLAIN", "cannot be executed")],
 )
 def test_a_configured_python_that_is_gone_is_a_sentence(tmp_path: Path, config: Path, python: str, said: str) -> None:
     (config / "environments").mkdir()

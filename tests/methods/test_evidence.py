@@ -18,7 +18,7 @@ SEEN: dict[str, object] = {
     "cuda_graphs": None,
     "converted_modules": 0,
     "cached_prompt_tokens": 12,
-    "missing": {"cuda_graphs": "There are no CUDA graphs on this device."},
+    "missing": {"cuda_graphs": "This device has no CUDA graphs."},
 }
 
 
@@ -62,7 +62,7 @@ def test_a_missing_fact_is_neither_yes_nor_no_and_says_why() -> None:
     judgement = judge({"cache": "static", "cuda_graphs_min": 1}, SEEN)
 
     assert judgement.in_effect is None
-    assert judgement.reason == "Could not be checked: There are no CUDA graphs on this device."
+    assert judgement.reason == "Could not be checked: This device has no CUDA graphs."
 
 
 def test_one_failure_outweighs_what_could_not_be_checked() -> None:
@@ -73,7 +73,7 @@ def test_a_fact_of_the_wrong_kind_could_not_be_checked() -> None:
     for wrong in ("2", 2.0, True, [2]):
         judgement = judge({"compiled_frames_min": 1}, {"compiled_frames": wrong})
         assert judgement.in_effect is None
-        assert "no proper compiled_frames" in judgement.reason
+        assert "an invalid compiled_frames" in judgement.reason
     assert judge({"attention_op_any": ["flash"]}, {"attention_ops": [1]}).in_effect is None
 
 
@@ -110,7 +110,7 @@ def test_without_a_device_a_devices_conditions_are_not_taken_to_hold() -> None:
     judgement = judge({**FLASH, "cuda": {"cuda_graphs_min": 1}}, {"attention_ops": ON_CPU})
 
     assert judgement.in_effect is None
-    assert judgement.reason == "Could not be checked: the run did not say on which device it was."
+    assert judgement.reason == "Could not be checked: the run did not report its device."
 
 
 def test_a_devices_conditions_are_explained_by_their_own_table() -> None:

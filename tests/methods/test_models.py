@@ -152,7 +152,7 @@ def test_what_is_not_prepared_needs_the_environment_and_says_so(tmp_path: Path) 
     assert prospect.ready is None
     assert prospect.needs_environment
     assert prospect.download_bytes == 92_871_040
-    with pytest.raises(ModelError, match=r"no environment torch yet\. Mend it with `kasoku env create torch`"):
+    with pytest.raises(ModelError, match=r"no environment torch yet\. Fix: `kasoku env create torch`"):
         models.prepare("smollm2-135m", tmp_path, MISSING)
     assert whole_folder.leftovers(tmp_path / "models") == []
 
@@ -354,16 +354,16 @@ def test_a_slow_tokeniser_that_is_broken_is_a_sentence(
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("", "No model is named"),
+        ("", "No model is given"),
         ("smollm2", "did you mean smollm2-135m"),
         ("SmolLM2-135M", "did you mean smollm2-135m"),
         ("synthetic:llm-jp", "did you mean llm-jp-1.3b"),
-        ("synthetic:", "there are llm-jp-1.3b"),
+        ("synthetic:", "choose from llm-jp-1.3b"),
         ("xyz", "org/name"),
-        ("./nowhere", "There is no folder"),
+        ("./nowhere", "nowhere does not exist"),
         ("/dev/null", "is a file"),
         ("a/b/c", "No model is called"),
-        ("a\0b", "No model is named"),
+        ("a\0b", "No model is given"),
     ],
 )
 def test_a_name_that_names_nothing_is_a_sentence(tmp_path: Path, spec: str, said: str) -> None:
@@ -454,23 +454,23 @@ def broken_tokeniser(path: Path) -> None:
     ("spoil", "said"),
     [
         (cut, "1000 bytes are missing"),
-        (cut_header, "header is cut off"),
-        (cut_everything, "header is cut off"),
+        (cut_header, "header is truncated"),
+        (cut_everything, "header is truncated"),
         (lengthen, "4 bytes too many"),
-        (claim_too_much, "header is cut off"),
-        (wrong_shape, "not that of its shape"),
-        (no_tensors, "holds no tensors"),
+        (claim_too_much, "header is truncated"),
+        (wrong_shape, "does not match its shape"),
+        (no_tensors, "contains no tensors"),
         (pickle_instead, "only pickled weights"),
-        (quantise, "holds a GGUF"),
+        (quantise, "holds GGUF"),
         (adapt, "holds an adapter"),
         (lose_a_shard, "1 of the 2 weight files"),
-        (escape_by_a_shard, "names no weight files beside it"),
-        (break_the_index, "no index of safetensors"),
-        (no_config, "holds no config.json"),
-        (broken_config, "is no JSON"),
-        (config_of_another_kind, "no JSON object"),
-        (broken_generation_config, "is no JSON"),
-        (broken_tokeniser, "no tokeniser that can be read"),
+        (escape_by_a_shard, "names no weight files in its folder"),
+        (break_the_index, "not an index of safetensors"),
+        (no_config, "has no config.json"),
+        (broken_config, "is not valid JSON"),
+        (config_of_another_kind, "not hold a JSON object"),
+        (broken_generation_config, "is not valid JSON"),
+        (broken_tokeniser, "not a readable tokeniser"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -558,22 +558,22 @@ class TestTheHub:
         for environ in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
             assert ask("some/model", "check", **environ)["context_length"] == 512
             assert ask("some/model", **environ)["parameters"] == tiny.parameters
-        assert "does not hold some/sharded" in str(ask("some/sharded", HF_HUB_OFFLINE="1")["error"])
+        assert "some/sharded is not in its local cache" in str(ask("some/sharded", HF_HUB_OFFLINE="1")["error"])
 
     def test_a_half_filled_cache_is_no_model(self, ask: Ask) -> None:
         ask("some/model", "check")
-        assert "does not hold some/model" in str(ask("some/model", HF_HUB_OFFLINE="1")["error"])
+        assert "some/model is not in its local cache" in str(ask("some/model", HF_HUB_OFFLINE="1")["error"])
 
     @pytest.mark.parametrize(
         ("name", "said"),
         [
-            ("some/nothing", "no model some/nothing, or none that you may see; if it is private, log in"),
+            ("some/nothing", "no model some/nothing, or you may not see it; if it is private, log in"),
             ("some/model@v9", "no revision 'v9'"),
             ("some/pickled", "only pickled weights"),
             ("some/data", "no config.json"),
             ("some/gated", "is gated: accept its terms at http://127.0.0.1"),
             ("some/broken", "answers with status 503"),
-            ("-bad/-name", "no name of a repository"),
+            ("-bad/-name", "not a Hub repository name"),
         ],
     )
     def test_a_repository_that_cannot_be_used_is_a_sentence(self, ask: Ask, name: str, said: str) -> None:

@@ -43,7 +43,7 @@ def test_the_prompt_is_text_a_file_or_standard_input(tmp_path: Path) -> None:
         ("-", "empty: standard input"),
         ("@missing", "no such file"),
         ("@.", "is a directory"),
-        ("@binary", "no UTF-8"),
+        ("@binary", "not UTF-8"),
         ("@empty", "empty: the file"),
         ("@a\0b", "cannot be read"),
     ],
@@ -60,7 +60,7 @@ def test_a_prompt_that_cannot_be_read_is_a_sentence(
 
 
 def test_standard_input_that_is_no_utf8_is_a_sentence() -> None:
-    with pytest.raises(PromptError, match="standard input is no UTF-8"):
+    with pytest.raises(PromptError, match="standard input is not UTF-8"):
         read_prompt("-", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
 
 
@@ -112,7 +112,7 @@ def test_a_model_without_a_tokeniser_gets_random_ids_of_its_own(default_model: M
         make(synthetic, "some text")
     with pytest.raises(PromptError, match="has no tokeniser"):
         make(synthetic, mode="chat")
-    with pytest.raises(PromptError, match="how many tokens"):
+    with pytest.raises(PromptError, match="vocabulary size"):
         make(replace(synthetic, vocab_size=None))
 
 
@@ -132,10 +132,10 @@ def test_what_does_not_fit_the_context_says_how_much_would(default_model: Model)
     [
         ("", {}, "empty"),
         (" \t", {"mode": "raw"}, "empty"),
-        ("\udcff", {}, "no UTF-8"),
-        ("a", {"tokens": 0}, "from 1 on"),
-        ("a", {"tokens": -3}, "from 1 on"),
-        ("a", {"tokens": 4, "mode": "chat"}, "does not go with --chat"),
+        ("\udcff", {}, "not UTF-8"),
+        ("a", {"tokens": 0}, "must be at least 1"),
+        ("a", {"tokens": -3}, "must be at least 1"),
+        ("a", {"tokens": 4, "mode": "chat"}, "excludes --chat"),
         ("a", {"tokens": 10**12}, "do not fit"),
     ],
 )
@@ -155,7 +155,7 @@ def test_chat_without_a_template_is_a_sentence_and_the_default_is_raw_then(copy:
 
 def test_a_broken_tokeniser_is_a_sentence(copy: Model) -> None:
     (copy.folder / "tokenizer.json").write_text("{")
-    with pytest.raises(PromptError, match=r"tokenizer.json is no tokeniser"):
+    with pytest.raises(PromptError, match=r"tokenizer.json is not a readable tokeniser"):
         make(copy, "Hi")
 
 

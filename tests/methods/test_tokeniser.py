@@ -158,11 +158,11 @@ def test_a_token_costs_the_same_however_long_the_text_is(byte_level: Tokeniser) 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "holds no tokenizer.json"),
-        (b"", "no tokeniser"),
-        (b"{}", "no tokeniser"),
+        (None, "has no tokenizer.json"),
+        (b"", "not a readable tokeniser"),
+        (b"{}", "not a readable tokeniser"),
         (b"\xff\xfe", "cannot be read"),
-        (b'{"version": "1.0", "model": {"type": "Nonsense"}}', "no tokeniser"),
+        (b'{"version": "1.0", "model": {"type": "Nonsense"}}', "not a readable tokeniser"),
     ],
 )
 def test_a_broken_tokeniser_is_a_sentence(tmp_path: Path, content: bytes | None, said: str) -> None:

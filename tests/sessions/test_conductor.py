@@ -251,7 +251,7 @@ def test_a_resume_without_its_model_fails_with_a_sentence_and_keeps_what_was_mea
     work.resume(folder)
     session = folder.read()
     assert session.status == "failed"
-    assert f"There is no folder {work.model}" in session.error
+    assert f"The folder {work.model} does not exist" in session.error
     assert [row["status"] for row in runs_of(folder)] == ["failed", "ok"]
     moved.rename(work.model)
     work.resume(folder)

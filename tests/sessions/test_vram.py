@@ -52,7 +52,7 @@ def test_several_gpus_are_summed() -> None:
     ("gpus", "load_s", "telemetry", "reason"),
     [
         ([], 12, readings((10.5, 1e9)), "no GPU was used"),
-        (["gpu0"], None, readings((10.5, 1e9), (13.0, 2e9)), "the block never came to loading"),
+        (["gpu0"], None, readings((10.5, 1e9), (13.0, 2e9)), "the block never reached loading"),
         (["gpu0"], 12, readings((13.0, 2e9)), "NVML gave no memory readings of gpu0 around this block"),
         (["gpu0"], 12, readings((10.5, 1e9), (13.0, None)), "NVML gave no memory readings of gpu0 around this block"),
     ],

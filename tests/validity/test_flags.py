@@ -176,7 +176,7 @@ def test_an_outlier_names_what_was_different() -> None:
         "outliers: 1 of 7 timed requests, request 2 for one: 38 % slower than the median; power cap on gpu0"
     )
     alone = outliers(block(rows=requests(rates)))
-    assert str(alone[2]).endswith("nothing seen in the telemetry explains it")
+    assert str(alone[2]).endswith("no cause visible in the telemetry")
 
 
 def test_the_flags_of_many_blocks_are_a_line_each() -> None:

@@ -84,7 +84,7 @@ def test_no_method_has_a_flaw_of_another(rows: dict[str, ComparisonRow]) -> None
 
 
 def test_heavy_load_beside_is_flagged(rows: dict[str, ComparisonRow]) -> None:
-    loaded = [name for name, row in rows.items() if any(flag.startswith("heavy CPU load beside") for flag in row.flags)]
+    loaded = [name for name, row in rows.items() if any(flag.startswith("CPU contention") for flag in row.flags)]
     assert REFERENCE in loaded
 
 

@@ -36,7 +36,7 @@ UNKNOWN_MODEL = ("does not recognize this architecture", "Unrecognized configura
 
 
 class TransformersEngine(Engine):
-    """One model and `model.generate`; `Arrivals` has each token stamped as it comes."""
+    """One model and `model.generate`; `Arrivals` timestamps each token as it arrives."""
 
     def import_packages(self, job: dict) -> None:
         import torch
@@ -147,16 +147,16 @@ class TransformersEngine(Engine):
             return {**facts, **dict.fromkeys(names), "missing": dict.fromkeys(names, reason)}
         profile = torch_facts.profile_facts(calls, on_cuda=self.device == "cuda")
         if profile["cuda_graphs"] is None:
-            missing["cuda_graphs"] = "There are no CUDA graphs on this device."
+            missing["cuda_graphs"] = "This device has no CUDA graphs."
         if torch_facts.version_tuple(self.torch.__version__) < (2, 4):
             profile["compiled_regions_run"] = None
-            missing["compiled_regions_run"] = "torch %s names no compiled regions." % self.torch.__version__
+            missing["compiled_regions_run"] = "torch %s does not name compiled regions." % self.torch.__version__
         self.cache = getattr(outcome["output"], "past_key_values", None)
         facts["cache"] = cache_kind(self.cache)
         if facts["cache"] is None and not knows_cache_classes():
             facts["cache"] = "dynamic"
         if facts["cache"] is None:
-            missing["cache"] = "transformers %s does not hand out the cache it used." % self.transformers.__version__
+            missing["cache"] = "transformers %s does not expose the cache it used." % self.transformers.__version__
         facts["sampling"] = {
             "choice": profile.pop("token_choice"),
             "processors": processors,
@@ -196,7 +196,7 @@ class TransformersEngine(Engine):
             return {}
         uuids = job.get("gpu_uuids") or []
         if len(uuids) > 1:
-            raise UnsupportedError("The transformers engine runs on one GPU, but the run was given %d." % len(uuids))
+            raise UnsupportedError("The transformers engine runs on one GPU, but the session has %d." % len(uuids))
         return torch_facts.verify_gpus(uuids)
 
     def _attention_arguments(self, options: dict, version: tuple) -> dict:
@@ -208,7 +208,7 @@ class TransformersEngine(Engine):
         if wanted == "eager":  # all there was before 4.36
             return {}
         raise UnsupportedError(
-            "transformers %s knows no %s attention; 4.36 and later do." % (self.transformers.__version__, wanted)
+            "transformers %s has no %s attention; 4.36 and later do." % (self.transformers.__version__, wanted)
         )
 
     def _loaded(self, folder: str, arguments: dict) -> object:
@@ -219,7 +219,7 @@ class TransformersEngine(Engine):
             # before 4.36 a kind of model that is not known is no more than a missing key
             if error.args == (kind,) or any(words in str(error) for words in UNKNOWN_MODEL):
                 raise UnsupportedError(
-                    "transformers %s has no language model of the kind %r." % (self.transformers.__version__, kind)
+                    "transformers %s has no language model of type %r." % (self.transformers.__version__, kind)
                 ) from error
             raise
 
@@ -232,14 +232,14 @@ class TransformersEngine(Engine):
     def _convert(self, model: object) -> None:
         """model.to_bettertransformer() puts its modules into the model it is called on; the evidence counts them."""
         if not hasattr(model, "to_bettertransformer"):
-            raise UnsupportedError("transformers %s has no BetterTransformer any more." % self.transformers.__version__)
+            raise UnsupportedError("transformers %s no longer has BetterTransformer." % self.transformers.__version__)
         try:
             model.to_bettertransformer()
         except (NotImplementedError, ValueError) as error:
             raise UnsupportedError("BetterTransformer cannot convert this model: %s" % error) from error
 
     def _generation_config(self, job: dict, model: object) -> object:
-        """The job's settings and nothing of the model's own but its kind of cache, where the method names none."""
+        """The job's settings; of the model's own only its kind of cache, if the method names none."""
         sampling = job["sampling"]
         stop_token_ids = list(sampling.get("stop_token_ids") or ())
         settings = {
@@ -337,7 +337,7 @@ class TransformersEngine(Engine):
 
 
 def knows_cache_classes() -> bool:
-    """Before 4.36 there was but one kind of cache: pairs of tensors that grow."""
+    """Before 4.36 there was only one kind of cache: growing pairs of tensors."""
     import importlib.util
 
     return importlib.util.find_spec("transformers.cache_utils") is not None

@@ -1,4 +1,4 @@
-"""The engine of vLLM (0.25 and later): AsyncLLM in this process, no server, ids in and ids out, token by token.
+"""The engine of vLLM (0.25 and later): AsyncLLM in this process, no server, token IDs in and out, one at a time.
 
 vLLM's engine core and its workers are child processes. Ids are stamped where they reach this one, as they would reach
 any program that uses vLLM. The KV cache is sized to the job, so that memory used says what the model needs and not what
@@ -147,7 +147,7 @@ class VllmEngine(Engine):
         }
         missing = {}
         if facts["cached_prompt_tokens"] is None:
-            missing["cached_prompt_tokens"] = "vLLM %s does not say." % self.vllm.__version__
+            missing["cached_prompt_tokens"] = "vLLM %s does not report it." % self.vllm.__version__
         try:
             self._ask("kasoku_profile_begins")
             parameters = self._sampling_parameters(PROFILED_TOKENS, ())
@@ -159,7 +159,7 @@ class VllmEngine(Engine):
             return {**facts, **dict.fromkeys(names), "missing": {**missing, **dict.fromkeys(names, reason)}}
         profile = torch_facts.profile_facts(calls, on_cuda=self.job["device"] == "cuda")
         if profile["cuda_graphs"] is None:
-            missing["cuda_graphs"] = "There are no CUDA graphs on this device."
+            missing["cuda_graphs"] = "This device has no CUDA graphs."
         profile.pop("token_choice")
         return {**facts, **profile, "missing": missing}
 
@@ -190,7 +190,7 @@ class VllmEngine(Engine):
             if columns[name] is None:
                 missing[name] = "torch keeps no peak for memory on the CPU; see peak_rss_bytes."
         if columns["kv_reserved_bytes"] is None:
-            missing["kv_reserved_bytes"] = "vLLM %s does not show its KV cache." % self.vllm.__version__
+            missing["kv_reserved_bytes"] = "vLLM %s does not expose its KV cache." % self.vllm.__version__
         return {**columns, "missing": missing}
 
     def close(self) -> None:
@@ -242,7 +242,7 @@ class VllmEngine(Engine):
         extra = dict(self.options.get("engine_arguments") or {})
         for name in extra:
             if name not in known:
-                raise UnsupportedError("vLLM %s takes no engine argument %r." % (self.vllm.__version__, name))
+                raise UnsupportedError("vLLM %s has no engine argument %r." % (self.vllm.__version__, name))
         return AsyncEngineArgs(**{**{name: value for name, value in wanted.items() if name in known}, **extra})
 
     def _sampling_parameters(self, max_new_tokens: int, stop_token_ids: object) -> object:
@@ -283,7 +283,7 @@ class VllmEngine(Engine):
         }
 
     def _incomparable(self) -> list:
-        """In what this was measured otherwise than the session asks of every method."""
+        """How this measurement departs from the session's settings."""
         asked, done = self.job["sampling"], self._sampling_as_resolved()
         found = []
         if self.workers[0]["dtype"] != self.job["dtype"]:
@@ -302,7 +302,7 @@ class VllmEngine(Engine):
         return sum(worker["weights_bytes"] for worker in self.workers)
 
     def _configuration(self) -> dict:
-        """What vLLM made of its arguments."""
+        """What vLLM resolved its arguments to."""
         config = self.config
         compilation = config.compilation_config
         mode = getattr(compilation, "mode", None)
@@ -358,7 +358,7 @@ class VllmEngine(Engine):
         return self._completed(self.engine.collective_rpc(name))
 
     def _completed(self, awaitable: object) -> object:
-        """What it gives; where vLLM fails, the reason that its processes have left in the log."""
+        """Its result; if vLLM fails, the reason that its processes left in the log."""
         try:
             return self.loop.run_until_complete(awaitable)
         except Exception as error:
@@ -373,7 +373,7 @@ class VllmEngine(Engine):
 
         if on_cuda != bool(current_platform.is_cuda()):
             raise UnsupportedError(
-                "This environment's vLLM is built for %s, but the run is on %s."
+                "This environment's vLLM is built for %s, but the session runs on %s."
                 % (current_platform.device_name or "another device", "a GPU" if on_cuda else "the CPU")
             )
 
@@ -382,12 +382,12 @@ class VllmEngine(Engine):
         seen = [str(worker["gpu_uuid"]).replace("GPU-", "") for worker in self.workers if worker["gpu_uuid"]]
         if wanted and seen and sorted(seen) != sorted(wanted):
             raise UnsupportedError(
-                "The run was given the GPUs %s, but vLLM's workers are on %s." % (", ".join(wanted), ", ".join(seen))
+                "The session has the GPUs %s, but vLLM's workers are on %s." % (", ".join(wanted), ", ".join(seen))
             )
 
 
 def unheard(ids: list) -> None:
-    """Takes the ids of a request that is no measurement."""
+    """Takes the IDs of a request that is not measured."""
 
 
 def kv_bytes_for(config: object, tokens: int) -> int:
@@ -413,7 +413,7 @@ def weights_in(folder: Path) -> int:
 
 
 def margin_of(best: dict) -> float | None:
-    """The best logit less the second best, out of {id: its log probability}: what softmax subtracts is the same."""
+    """The best logit minus the second best, from {id: its log probability}: softmax subtracts the same from both."""
     ordered = sorted((entry.logprob for entry in best.values()), reverse=True)
     return ordered[0] - ordered[1] if len(ordered) > 1 else None
 
