@@ -118,13 +118,13 @@ def test_a_gpu_that_is_not_there_is_refused(work: Workplace, device: str) -> Non
 @pytest.mark.parametrize(
     ("prompt", "sentence"),
     [
-        ("", r"[Tt]he prompt is empty: .*has no text in it"),
+        ("", r"[Tt]he prompt is empty: .*contains no text"),
         (" \n\t", r"[Tt]he prompt is empty"),
         ("@/no/such/file", r"prompt file /no/such/file cannot be read: no such file or directory"),
         ("@{folder}", r"cannot be read: is a directory"),
-        ("@{folder}/empty", r"[Tt]he prompt is empty: the file .*/empty has no text in it"),
-        ("@{folder}/binary", r"prompt file .*/binary is no UTF-8 text"),
-        ("-", r"[Tt]he prompt is empty: standard input has no text in it"),
+        ("@{folder}/empty", r"[Tt]he prompt is empty: the file .*/empty contains no text"),
+        ("@{folder}/binary", r"prompt file .*/binary is not UTF-8 text"),
+        ("-", r"[Tt]he prompt is empty: standard input contains no text"),
     ],
 )
 def test_a_prompt_that_is_none_is_refused(
@@ -139,7 +139,7 @@ def test_a_prompt_that_is_none_is_refused(
 
 def test_a_text_for_a_model_without_a_tokeniser_is_refused(work: Workplace) -> None:
     options = work.options("one", prompt_tokens=None, prompt="hello")
-    refused(work, work.command(*options), "has no tokeniser, so it takes no text; give --prompt-tokens N")
+    refused(work, work.command(*options), "has no tokeniser, so it cannot take text; use --prompt-tokens N")
 
 
 def test_a_text_longer_than_the_context_is_refused(work: Workplace, tmp_path: Path) -> None:
@@ -197,9 +197,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 HUB: dict[str, str] = {
     "org/gated": r"org/gated is gated: accept its terms at \S+/org/gated, then log in with `hf auth login`",
-    "org/absent": r"The Hub has no model org/absent, or none that you may see",
+    "org/absent": r"The Hub has no model org/absent, or you may not see it",
     "org/empty": r"org/empty on the Hub has no config\.json, so it is not a model",
-    "org/name/more": r"No model is called 'org/name/more'; there are smollm2-135m",
+    "org/name/more": r"No model is called 'org/name/more'; choose from smollm2-135m",
     "no spaces/here": r"No model is called 'no spaces/here'",
 }
 
@@ -224,7 +224,7 @@ def test_a_hub_that_cannot_be_reached_is_refused_with_its_reason(
     refused(
         work,
         Said(done.returncode, done.stdout, done.stderr),
-        r"Hub cannot be reached \(.*Connection refused\).*does not hold org/name",
+        r"Hub cannot be reached \(.*Connection refused\).*org/name is not in its local cache",
     )
 
 

@@ -137,7 +137,7 @@ def test_dram_activity_is_that_of_intervals_within_the_timed_part(tmp_path: Path
     assert found(before, telemetry(within, gpu0__dram_active_percent=30))["dram_active_percent"] == pytest.approx(30)
     alone = found(before)
     assert alone["dram_active_percent"] is None
-    assert "not often enough" in json.loads(alone["missing"])["dram_active_percent"]
+    assert "too rarely" in json.loads(alone["missing"])["dram_active_percent"]
 
 
 def test_deriving_twice_changes_nothing(completed: dict[str, pl.DataFrame], tmp_path: Path) -> None:

@@ -40,26 +40,26 @@ def test_a_block_without_a_flaw_has_no_flag() -> None:
         ),
         (
             block(run(evidence=evidence(cached_prompt_tokens=16))),
-            "prompt from a prefix cache: the engine took 16 prompt tokens from earlier requests",
+            "prompt from a prefix cache: the engine reused 16 prompt tokens of earlier requests",
         ),
         (
             block(run(evidence=evidence(recompiles_timed=2))),
-            "recompilation in the timed part: 2 frames compiled anew",
+            "recompilation in the timed part: 2 frames recompiled",
         ),
         (
             block(run(evidence=evidence(sampling={"choice": "sampled"}))),
-            "sampling resolved otherwise than asked: the profiled step chose its token by chance",
+            "sampling parameters not as requested: the profiled step chose its token by sampling",
         ),
         (
             block(
                 run(resolved=evidence(sampling={"do_sample": True, "temperature": 0.8, "top_p": 1.0, "top_k": 50})),
                 plan=SAMPLED,
             ),
-            "sampling resolved otherwise than asked: top_p is 1, not 0.95",
+            "sampling parameters not as requested: top_p is 1, not 0.95",
         ),
         (
             block(rows=requests([40.0, *[64.0] * 11])),
-            "warm-up not settled: the first timed request ran 38 % slower than those after it",
+            "warm-up not settled: the first timed request ran 38 % slower than the others",
         ),
         (
             block(rows=requests([64.0, 64.4, 63.8, 64.1, 62, 62, 60.1, 60.2, 59.8, 60.0])),
@@ -67,7 +67,7 @@ def test_a_block_without_a_flaw_has_no_flag() -> None:
         ),
         (
             block(readings=telemetry(tenths(8, 40), host__cpu_percent=95, runner__cpu_percent=100)),
-            "heavy CPU load beside: other processes took 0.9 of 2 cores during the timed part",
+            "CPU contention: other processes used 0.9 of 2 cores during the timed part",
         ),
         (
             block(readings=telemetry([*tenths(8, 25), *tenths(28.5, 40)], host__cpu_percent=50)),
@@ -95,7 +95,7 @@ def test_a_block_without_a_flaw_has_no_flag() -> None:
                 ),
                 sources=["gpu0"],
             ),
-            "another process on the GPU: 1 compute process more on gpu0 than when the timed part began",
+            "another process on the GPU: 1 compute process more on gpu0 than at the start of the timed part",
         ),
         (
             block(
@@ -107,7 +107,7 @@ def test_a_block_without_a_flaw_has_no_flag() -> None:
                 ),
                 sources=["gpu0"],
             ),
-            "another process on the GPU: 2 compute processes of others on gpu0 during the timed part",
+            "another process on the GPU: 2 compute processes of other programs on gpu0 during the timed part",
         ),
         (
             block(run(evidence=evidence(incomparable=["float16 instead of bfloat16", "at most 16 new tokens"]))),
@@ -160,7 +160,7 @@ def test_nothing_timed_is_no_error() -> None:
 
 def test_free_lengths_are_held_against_the_references() -> None:
     assert [str(flag) for flag in lengths_beside([100, 110], [120, 130], "baseline")] == [
-        "output lengths differ: 105.0 tokens a response on average, 125.0 of baseline"
+        "output lengths differ: 105.0 tokens per response on average, 125.0 for baseline"
     ]
     assert not list(lengths_beside([100, 100], [100, 100], "baseline"))
 
@@ -173,7 +173,7 @@ def test_an_outlier_names_what_was_different() -> None:
         2: "outlier: 38 % slower than the median; power cap on gpu0"
     }
     assert str(several(found, 7)) == (
-        "outliers: 1 of 7 timed requests, request 2 for one: 38 % slower than the median; power cap on gpu0"
+        "outliers: 1 of 7 timed requests, such as request 2: 38 % slower than the median; power cap on gpu0"
     )
     alone = outliers(block(rows=requests(rates)))
     assert str(alone[2]).endswith("no cause visible in the telemetry")

@@ -31,8 +31,8 @@ EXPECTED = {
     "cache": "prompt from a prefix cache: up to 3 of 4 prompt tokens in 9 of 9 timed requests",
     "cold": "warm-up not settled: the first timed request ran ",
     "drift": "drift: the last third of the requests ran ",
-    "recompiles": "recompilation in the timed part: 2 frames compiled anew",
-    "sampling": "sampling resolved otherwise than asked: repetition_penalty is 1.3, not 1",
+    "recompiles": "recompilation in the timed part: 2 frames recompiled",
+    "sampling": "sampling parameters not as requested: repetition_penalty is 1.3, not 1",
     "dtype": "other dtype: the weights were loaded as float16, not bfloat16",
     "incomparable": "incomparable: float16 instead of bfloat16, top_p 1, which is its default",
     "words": "",
@@ -128,5 +128,5 @@ def test_a_process_that_joins_the_gpu_in_mid_block_is_flagged_in_that_block(tmp_
         }
         assert shared == {
             0: [],
-            1: ["another process on the GPU: 1 compute process of others on gpu0 during the timed part"],
+            1: ["another process on the GPU: 1 compute process of other programs on gpu0 during the timed part"],
         }
