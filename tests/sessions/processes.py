@@ -12,7 +12,7 @@ from typing import TypeVar
 import psutil
 
 Found = TypeVar("Found")
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 def until(condition: Callable[[], Found | None], what: str, deadline_s: float = DEADLINE_S) -> Found:

@@ -45,12 +45,12 @@ FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
     "hangs": (
         {"fault": "hang"},
         "stalled",
-        "No word from the runner for 2 s in the phase 'timed': it was ended.",
+        "No word from the runner for 6 s in the phase 'timed': it was ended.",
     ),
     "hangs-in-load": (
         {"fault": "hang", "at": "load"},
         "stalled",
-        "No word from the runner for 3 s in the phase 'load': it was ended.",
+        "No word from the runner for 8 s in the phase 'load': it was ended.",
     ),
     "backwards": ({"fault": "backwards"}, "failed", "The runner contradicts itself: its clock ran backwards"),
     "future": ({"fault": "future"}, "failed", "The runner contradicts itself: it reported a time"),
@@ -106,7 +106,7 @@ def folder(work: Workplace, pids: Path) -> SessionFolder:
     for name, (options, _, _) in FAULTS.items():
         given: dict[str, Any] = {**options, "pids": str(pids)} if name == "forks-away" else {**options}
         work.method(name, environment="gone" if name == "gone" else "plain", **given)
-    return work.run(*FAULTS, blocks=1, load_deadline_s=3.0, token_deadline_s=2.0)
+    return work.run(*FAULTS, blocks=1, load_deadline_s=8.0, token_deadline_s=6.0)
 
 
 @pytest.fixture(scope="module")
