@@ -55,8 +55,6 @@ class Agreement:
     runner: float
     ratio: float
     same_ids: bool
-    bare_processes: tuple[float, ...]
-    runner_processes: tuple[float, ...]
 
     @property
     def agrees(self) -> bool:
@@ -161,8 +159,6 @@ def compare(
         runner=medians[1],
         ratio=medians[1] / medians[0],
         same_ids=len({sample.ids for sample in [*bare, *runner]}) == 1,
-        bare_processes=tuple(sample.tokens_per_second for sample in bare),
-        runner_processes=tuple(sample.tokens_per_second for sample in runner),
     )
 
 

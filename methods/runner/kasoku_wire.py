@@ -32,11 +32,6 @@ class Wire:
         self._kept = bytearray()
         os.set_blocking(descriptor, False)
 
-    @property
-    def kept_bytes(self) -> int:
-        """What has not been written to the pipe yet."""
-        return len(self._kept)
-
     def send(self, kind: str, /, **fields: object) -> None:
         """Write one line, or keep it if the pipe is full. Raises ReaderGoneError."""
         self.send_line(json.dumps({"k": kind, **fields}, separators=(",", ":"), allow_nan=False, default=str))

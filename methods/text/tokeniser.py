@@ -57,11 +57,6 @@ class Tokeniser:
         """The ids among these that stand for text."""
         return [index for index in ids if index not in self._special and 0 <= index < 1 << 32]
 
-    def token_id(self, token: str) -> int | None:
-        """The ID of a token written out, such as `</s>`."""
-        found = self._tokenizer.token_to_id(token)
-        return None if found is None else int(found)
-
     def stream(self) -> StreamDecoder:
         """A decoder for IDs that arrive one by one."""
         return StreamDecoder(self)

@@ -11,7 +11,6 @@ from sessions.verdict.result_columns import NONE, Face, ResultColumn, Stored, ke
 SCREEN: Final[frozenset[Face]] = frozenset({"screen"})
 TABLES: Final[frozenset[Face]] = frozenset({"table", "report"})
 DETAIL: Final[frozenset[Face]] = frozenset({"report", "screen"})
-REPORT: Final[frozenset[Face]] = frozenset({"report"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ def test_the_default_models_digest_is_that_of_its_weights(default_model: Model) 
 
 def test_the_default_models_tokeniser_is_that_of_its_gguf(default_model: Model) -> None:
     tokeniser = Tokeniser(default_model.folder)
-    assert tokeniser.token_id("<|im_end|>") == 2
+    assert tokeniser.encode("<|im_end|>") == [2]
     assert tokeniser.decode(tokeniser.encode("今日は 1, 2…")) == "今日は 1, 2…"
 
 

@@ -71,7 +71,7 @@ def test_by_default_a_model_with_a_template_gets_it(default_model: Model) -> Non
     assert prompt.rendered.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
     tokeniser = Tokeniser(default_model.folder)
     assert list(prompt.ids) == tokeniser.encode(prompt.rendered)
-    assert prompt.ids[0] == tokeniser.token_id("<|im_start|>")
+    assert [prompt.ids[0]] == tokeniser.encode("<|im_start|>")
     assert make(default_model, "Hi", "chat") == prompt
     assert make(default_model).text == DEFAULT
 

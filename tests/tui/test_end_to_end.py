@@ -16,7 +16,7 @@ from sessions.disk.store import Store
 from tests.tui.terminal import Terminal
 from tui.words import figures
 
-ENTER, SPACE, TAB, ESCAPE, DOWN = b"\r", b" ", b"\t", b"\x1b", b"\x1b[B"
+SPACE, TAB, ESCAPE, DOWN = b" ", b"\t", b"\x1b", b"\x1b[B"
 KASOKU = [sys.executable, "-c", "from tui.command_line import main; raise SystemExit(main())"]
 
 

@@ -54,11 +54,6 @@ class Pick:
     def key(self) -> str:
         return f"{self.session}:{self.method}"
 
-    @property
-    def haystack(self) -> str:
-        """All that the filter looks at, in small letters."""
-        return f"{self.key} {self.name} {self.model}".lower()
-
 
 class CompareScreen(WorkbenchScreen):
     """Picks at the left, the comparison beside them; narrow screens show one of the two."""

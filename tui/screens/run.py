@@ -22,8 +22,6 @@ from tui.widgets.run_form import RunForm
 if TYPE_CHECKING:
     from sessions.verdict.comparison import Comparison
 
-STOP = "Stop the session? What was measured is saved, and it can be resumed."
-
 
 class RunScreen(WorkbenchScreen):
     """The form while nothing is watched, the live view while something is."""

@@ -237,10 +237,6 @@ def _ttft(row: dict[str, Any]) -> float | None:
     return row["ttft_s"]  # type: ignore[no-any-return]
 
 
-def _method_cell(row: dict[str, Any]) -> Cell:
-    return one_line(row["method"], 60)
-
-
 def _status_cell(run: dict[str, Any]) -> Cell:
     return (str(run["status"]), STATUS_STYLES.get(run["status"], "bad"))
 

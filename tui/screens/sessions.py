@@ -276,10 +276,6 @@ def _status(row: SessionRow) -> Cell:
     return (row.status, STATUS_STYLES.get(row.status, ""))
 
 
-def _best(row: SessionRow) -> Cell:
-    return one_line(row.best, 40)
-
-
 def _name(row: SessionRow) -> Cell:
     if row.name:
         tags = "".join(f" #{tag}" for tag in row.tags)

@@ -117,7 +117,6 @@ class RunForm(Widget):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self.checked: Checked | None = None
-        self._marked_for = ""
         self._timer: Timer | None = None
         self._nvml: Nvml | None = None
         self._nvml_lock = threading.Lock()
