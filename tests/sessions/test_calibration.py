@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import signal
@@ -141,7 +142,11 @@ def test_one_that_is_killed_leaves_no_viewer_and_the_next_takes_its_files_away(w
 
     def resting() -> list[psutil.Process]:
         """The viewers that are stopped: those of conditions that are not the present one."""
-        return [each for each in processes_of(work.home) if each.status() == psutil.STATUS_STOPPED]
+        found = []
+        for each in processes_of(work.home):
+            with contextlib.suppress(psutil.NoSuchProcess):  # others come and go meanwhile
+                found += [each] if each.status() == psutil.STATUS_STOPPED else []
+        return found
 
     process = psutil.Popen([str(KASOKU), *arguments, "--rounds", "99"], stderr=subprocess.DEVNULL)
     until(resting, "a viewer rests")
