@@ -61,6 +61,7 @@ class _Run:
     columns: dict[str, Any]
     phases: dict[str, int] = field(default_factory=dict)
     energy: dict[str, float | None] = field(default_factory=dict)
+    cut_ns: int | None = None  # the last that was heard from a conductor that died in it
     missing: dict[str, str] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
 
@@ -75,11 +76,13 @@ class JournalFrames:
         self._over: set[tuple[str, int, int]] = set()
         self._requests: dict[tuple[str, int, int, int], dict[str, Any]] = {}
         self._tokens, self._telemetry = TokensBuilder(), TelemetryBuilder()
+        self._now_ns = 0
         self.machine: MachineSeen | None = None
         self.prepared: Prepared | None = None
 
     def feed(self, record: AnyRecord) -> None:
         """Take one record in."""
+        before_ns, self._now_ns = self._now_ns, record.t
         match record:
             case Tokens():
                 self._tokens.add(record, self._attempts.get((record.method, record.block), 0))
@@ -116,7 +119,7 @@ class JournalFrames:
             case BlockEnded():
                 self._end_block(record)
             case Header():
-                self._over |= self._runs.keys()  # a conductor that begins anew ends none of these
+                self._cut(before_ns)
             case Note() if record.flag and record.method is not None and record.block is not None:
                 cause = record.text.removeprefix(f"{record.method}, block {record.block}: ")
                 self._run(record).flags.append(f"{record.flag}: {cause}")
@@ -152,6 +155,13 @@ class JournalFrames:
             self._attempts[record.method, record.block] = self._attempts.get((record.method, record.block), 0) + 1
         self._run(record).columns |= columns_of(record, "runs") | {"ended_ns": record.t}
         self._over.add(self._key(record))
+
+    def _cut(self, last_ns: int) -> None:
+        """A conductor that begins anew ends none of the blocks that are not over: they ended unsaid."""
+        for key, run in self._runs.items():
+            if key not in self._over:
+                run.cut_ns = last_ns
+        self._over |= self._runs.keys()
 
     def _take_sockets(self, record: SocketsSeen) -> None:
         """What any of the checks of a block's sockets found."""
@@ -234,7 +244,8 @@ class JournalFrames:
                 missing.setdefault(name, missing.get("energy_j", NO_ENERGY))
         gpus = self.machine.gpus if self.machine else []
         load_ns = run.phases.get("load")
-        vram, source = peak_vram(telemetry, gpus, columns["started_ns"], load_ns, columns.get("ended_ns"))
+        end_ns = columns.get("ended_ns", run.cut_ns)
+        vram, source = peak_vram(telemetry, gpus, columns["started_ns"], load_ns, end_ns)
         if vram is None:
             missing.setdefault("peak_vram_bytes", source)
         if columns.get("sockets") is None:

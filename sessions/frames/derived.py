@@ -122,7 +122,7 @@ def _run_rows(runs: pl.DataFrame, latencies: tuple[dict[tuple[Any, ...], Any], d
         for name in ("itl_s_p50", "itl_s_p99"):
             row[name], row[f"method_{name}"] = block.get(name), method.get(name)
             if row[name] is None:
-                row["missing"].setdefault(name, "no timed request of this block that ended well has two tokens")
+                row["missing"].setdefault(name, "no response of this block has two tokens")
     return rows
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 from sessions.disk.journal import JournalTail
 from sessions.disk.plan import Plan
 from sessions.disk.records import AnyRecord, SessionEnded
 from sessions.disk.session_folder import SessionFolder
-from sessions.watch.live import Live, LiveReducer
-
-Decoder = Callable[[Sequence[int]], str]
+from sessions.watch.current_request import Decoder
+from sessions.watch.live import Live
+from sessions.watch.reducer import LiveReducer
 
 
 def open_decoder(model_folder: str) -> Callable[[], Decoder] | None:
@@ -58,8 +57,7 @@ class Follower:
 
     def snapshot(self) -> Live:
         """The live state as of the last poll."""
-        live = self._reducer.snapshot()
-        return replace(live, status="interrupted") if self.abandoned and not self.ended else live
+        return self._reducer.snapshot(abandoned=self.abandoned and not self.ended)
 
 
 class Replayer:

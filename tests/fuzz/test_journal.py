@@ -16,7 +16,7 @@ from sessions.disk.journal import JournalTail, NewerJournalError, read_journal
 from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.records import AnyRecord, Tokens
 from sessions.frames.build import write_frames
-from sessions.watch.live import LiveReducer
+from sessions.watch.reducer import LiveReducer
 from tests.fuzz.anything import damaged, fields_of
 from tests.fuzz.profile import fuzzed
 

@@ -16,7 +16,7 @@ from sessions.disk.records import (
     RequestStarted,
     Tokens,
 )
-from sessions.watch.live import LiveReducer
+from sessions.watch.reducer import LiveReducer
 
 SECOND = 10**9
 METHODS = [PlannedMethod(name=name, engine="e", environment="plain", reference=None) for name in ("one", "two")]

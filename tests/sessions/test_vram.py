@@ -53,8 +53,13 @@ def test_several_gpus_are_summed() -> None:
     [
         ([], 12, readings((10.5, 1e9)), "no GPU was used"),
         (["gpu0"], None, readings((10.5, 1e9), (13.0, 2e9)), "the block never reached loading"),
-        (["gpu0"], 12, readings((13.0, 2e9)), "NVML gave no memory readings of gpu0 around this block"),
-        (["gpu0"], 12, readings((10.5, 1e9), (13.0, None)), "NVML gave no memory readings of gpu0 around this block"),
+        (["gpu0"], 12, readings((13.0, 2e9)), "NVML returned no memory readings for gpu0 around this block"),
+        (
+            ["gpu0"],
+            12,
+            readings((10.5, 1e9), (13.0, None)),
+            "NVML returned no memory readings for gpu0 around this block",
+        ),
     ],
 )
 def test_what_cannot_be_known_is_none_with_its_reason(

@@ -11,7 +11,6 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.getters import query_one
 from textual.widget import Widget
 
-from tui.read.final_figures import settled
 from tui.read.session_watch import View
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.gauges import Gauges
@@ -92,7 +91,6 @@ class LiveView(Widget):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self.shown: View | None = None
-        self.comparison: Comparison | None = None
         self._instruments_at = 0.0
         self._instruments_due = False
 
@@ -124,17 +122,14 @@ class LiveView(Widget):
         self.call_after_refresh(self.show_instruments, at_once=True)
 
     def show_outcome(self, comparison: Comparison | None) -> None:
-        """Say how the session that is shown ended, its figures as compared; None: it has not."""
-        self.comparison = comparison
+        """Say how the session that is shown ended; None: it has not."""
         self.set_class(comparison is not None, "settled")
         self.query_one("#outcome", Outcome).show_comparison(comparison)
-        if comparison is not None and self.shown is not None:
-            self.table.show_live(settled(self.shown.live, comparison))
 
     def show_view(self, view: View, mode: str = "") -> None:
         """Bring every part up to this moment; parts that did not change paint nothing."""
         before, self.shown = self.shown, view
-        live = view.live if self.comparison is None else settled(view.live, self.comparison)
+        live = view.live
         preparing = live.status == "preparing" or (live.method is None and not live.text and not view.over)
         self.set_class(preparing, "preparing")
         self.line.show_live(live, view.plan, mode, view.closing)

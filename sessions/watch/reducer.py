@@ -1,0 +1,219 @@
+"""What a viewer shows while it follows a journal: records go in, one immutable snapshot comes out.
+
+The same reducer serves the command line, the workbench and a replay; it does no I/O and knows no clock of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from sessions.disk.plan import Plan
+from sessions.disk.records import (
+    AnyRecord,
+    BlockEnded,
+    BlockPhase,
+    BlockStarted,
+    Energy,
+    EvidenceTaken,
+    Header,
+    Loaded,
+    MachineSeen,
+    Memory,
+    Note,
+    Phase,
+    Prepared,
+    RequestEnded,
+    RequestStarted,
+    SessionEnded,
+    Telemetry,
+    Tokens,
+)
+from sessions.watch.current_request import CurrentRequest, Decoder
+from sessions.watch.latest_readings import LatestReadings
+from sessions.watch.live import Live, MethodLive, PhaseLive
+from sessions.watch.method_progress import MethodProgress
+from sessions.watch.time_left import TimeLeft
+
+NOTES = 20
+
+
+class LiveReducer:
+    """Feeds on records in the journal's order; `snapshot()` may be taken at any time.
+
+    `open_decoder` is called with the model's folder once it is known and gives a function that turns the next token
+    ids into the next piece of text, or None where the model has no tokeniser.
+    """
+
+    def __init__(
+        self, plan: Plan, session: str, open_decoder: Callable[[str], Callable[[], Decoder] | None] | None = None
+    ) -> None:
+        self._plan = plan
+        self._session = session
+        self._open_decoder = open_decoder
+        self._methods = {method.name: MethodProgress() for method in plan.methods}
+        self._request = CurrentRequest()
+        self._readings = LatestReadings()
+        self._left = TimeLeft(plan)
+        self._status, self._error = "preparing", ""
+        self._phases: dict[str, PhaseLive] = {}
+        self._notes: deque[str] = deque(maxlen=NOTES)
+        self._now = 0
+        self._started: int | None = None
+        self._method: str | None = None
+        self._block: int | None = None
+        self._block_phase = ""
+        self._position, self._of = 0, len(plan.methods) * plan.blocks
+        self._model_folder: str | None = None
+
+    def feed(self, record: AnyRecord) -> None:
+        """Take one record in."""
+        # a resumed session's clock begins anew where the machine was started again in between
+        self._now = record.t if isinstance(record, Header) else max(self._now, record.t)
+        match record:
+            case Header():
+                self._started = self._started or record.t
+                self._status, self._error = "preparing", ""
+                self._cut()
+                self._left.resume()
+            case Phase():
+                self._phases[record.name] = PhaseLive(
+                    record.name, record.state, record.detail, record.done, record.total, record.unit
+                )
+            case Prepared():
+                self._take_prepared(record)
+            case MachineSeen():
+                self._readings.gpus = tuple(record.gpus)
+            case BlockStarted():
+                self._start_block(record)
+            case BlockPhase():
+                self._enter(record)
+            case Loaded():
+                self._progress(record.method).change(record.block).load_s = record.load_s
+            case RequestStarted():
+                self._request.start(record)
+            case Tokens():
+                if record.times:
+                    self._now = max(self._now, record.times[-1])
+                self._request.take(record)
+            case RequestEnded():
+                for tok_s, ttft_s, tokens in self._request.end(record):
+                    self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)
+            case Memory():
+                self._progress(record.method).change(record.block).peak_rss_bytes = record.peak_rss_bytes
+            case EvidenceTaken():
+                sums = self._progress(record.method).change(record.block)
+                sums.in_effect, sums.in_effect_reason = record.in_effect, record.reason
+            case Energy():
+                self._progress(record.method).read_energy(record)
+            case BlockEnded():
+                self._end_block(record)
+            case Telemetry():
+                self._readings.take(record)
+                for method, block, peak_bytes in self._readings.vram_peaks():
+                    self._progress(method).saw_vram(block, peak_bytes)
+            case Note():
+                self._notes.append(record.text)
+            case SessionEnded():
+                self._status, self._error = record.status, record.error
+                self._cut()
+            case _:
+                pass
+
+    def _progress(self, name: str) -> MethodProgress:
+        return self._methods.setdefault(name, MethodProgress())
+
+    def _take_prepared(self, record: Prepared) -> None:
+        self._status = "running"
+        self._model_folder = str(record.model.folder)
+        if self._open_decoder is not None and self._model_folder:
+            self._request.new_decoder = self._open_decoder(self._model_folder)
+
+    def _start_block(self, record: BlockStarted) -> None:
+        self._status = "running"
+        self._method, self._block = record.method, record.block
+        self._position, self._of = record.position, record.of
+        self._block_phase = "import"
+        self._request.leave()
+        self._readings.start_block(record.method, record.block, record.t)
+        self._left.start_block(record)
+        progress = self._progress(record.method)
+        progress.start(record.block)
+        progress.state = "import"
+
+    def _enter(self, record: BlockPhase) -> None:
+        self._block_phase = record.phase
+        self._progress(record.method).state = record.phase
+        self._left.enter(record)
+        if record.phase == "load":
+            self._readings.start_loading(record.t)
+
+    def _end_block(self, record: BlockEnded) -> None:
+        self._progress(record.method).end(record)
+        self._left.end_block(record)
+        if self._method == record.method and self._block == record.block:
+            self._readings.end_block(record.t)
+            self._leave_block()
+
+    def _cut(self) -> None:
+        """The conductor is gone: what has no end yet gets none."""
+        for progress in self._methods.values():
+            progress.cut()
+        self._readings.forget_blocks()
+        self._leave_block()
+
+    def _leave_block(self) -> None:
+        self._method = self._block = None
+        self._block_phase = ""
+        self._request.leave()
+
+    def snapshot(self, abandoned: bool = False) -> Live:
+        """The session as of the last record; `abandoned`: its conductor is gone, and said no end."""
+        request = self._request
+        return Live(
+            session=self._session,
+            status="interrupted" if abandoned else self._status,
+            error=self._error,
+            now_ns=self._now,
+            started_ns=self._started,
+            phases=tuple(self._phases.values()),
+            notes=tuple(self._notes),
+            methods=self._rows(abandoned),
+            method=self._method,
+            block=self._block,
+            block_phase=self._block_phase,
+            position=self._position,
+            of=self._of,
+            request=request.begun.request if request.begun else None,
+            warmup=request.begun.warmup if request.begun else False,
+            text=request.text(),
+            tokens=request.tokens,
+            tok_s_now=request.tok_s_now(),
+            curve=tuple(request.curve),
+            gauges=self._readings.gauges(),
+            gpus=self._readings.gpus,
+            left_s=self._left_s(),
+            model_folder=self._model_folder,
+        )
+
+    def _left_s(self) -> float | None:
+        if self._status != "running":
+            return None
+        done = 0
+        if self._method is not None and self._block is not None:
+            done = self._progress(self._method).requests_of(self._block)
+        return self._left.seconds(self._now, done)
+
+    def _rows(self, abandoned: bool) -> tuple[MethodLive, ...]:
+        figures = {name: progress.figures(abandoned) for name, progress in self._methods.items()}
+        return tuple(
+            self._methods[method.name].row(
+                method,
+                self._plan.blocks,
+                self._plan.requests,
+                self._request.tok_s_now() if method.name == self._method else None,
+                figures[method.name],
+                figures.get(method.reference) if method.reference and method.reference != method.name else None,
+            )
+            for method in self._plan.methods
+        )

@@ -1,0 +1,79 @@
+"""How long a session will still take, from the blocks that are over and the pace of the present one."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from sessions.disk.plan import Plan
+from sessions.disk.records import BlockEnded, BlockPhase, BlockStarted
+from sessions.frames.counting import block_counts
+
+
+@dataclass(slots=True)
+class _Present:
+    """The block that runs now."""
+
+    method: str
+    block: int
+    started_ns: int
+    timed_ns: int | None = None
+
+
+class TimeLeft:
+    """Takes the records of blocks in."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._present: _Present | None = None
+        self._over: dict[tuple[str, int], bool] = {}  # whether it counts
+        self._durations: dict[str, list[float]] = {}
+
+    def resume(self) -> None:
+        """Another conductor begins: it runs again what does not count."""
+        self._present = None
+        self._over = {place: counts for place, counts in self._over.items() if counts}
+
+    def start_block(self, record: BlockStarted) -> None:
+        self._present = _Present(record.method, record.block, record.t)
+        self._over.pop((record.method, record.block), None)
+
+    def enter(self, record: BlockPhase) -> None:
+        if record.phase == "timed" and self._present is not None:
+            self._present.timed_ns = record.t
+
+    def end_block(self, record: BlockEnded) -> None:
+        place, present = (record.method, record.block), self._present
+        self._over[place] = block_counts(record.status)
+        if present is not None and place == (present.method, present.block):
+            if self._over[place]:  # one that failed says nothing about the others
+                self._durations.setdefault(record.method, []).append((record.t - present.started_ns) / 1e9)
+            self._present = None
+
+    def seconds(self, now_ns: int, requests_done: int) -> float | None:
+        """What the blocks that are missing will take, each as long as those of its method (or the mean of all).
+
+        `requests_done` are the timed requests of the present block. None while nothing is known: no block is over, or
+        the present one takes longer than it should and is not timed.
+        """
+        known = [value for values in self._durations.values() for value in values]
+        present, left = self._present, 0.0
+        for block in self._plan.order():
+            if (block.method, block.block) in self._over:
+                continue
+            durations = self._durations.get(block.method) or known
+            expected = statistics.fmean(durations) if durations else None
+            if present is not None and (block.method, block.block) == (present.method, present.block):
+                expected = _present_s(present, now_ns, requests_done, len(block.requests), expected)
+            if expected is None:
+                return None
+            left += expected
+        return left or None
+
+
+def _present_s(present: _Present, now_ns: int, done: int, requests: int, expected: float | None) -> float | None:
+    """Of the present block: at the pace of its own timed requests, else what is left of the time expected."""
+    if done and present.timed_ns is not None:
+        return (now_ns - present.timed_ns) / 1e9 / done * max(0, requests - done)
+    left = 0.0 if expected is None else expected - (now_ns - present.started_ns) / 1e9
+    return left if left > 0 else None
