@@ -24,9 +24,9 @@ import kasoku_torch_facts as torch_facts
 import kasoku_vllm_worker
 from kasoku_engine import Engine, Request, UnsupportedError
 from kasoku_vllm_failure import explained, own_log_size
+from kasoku_vllm_sampling import VllmSampling
 
 OPTIONS = ("dtype", "engine_arguments", "leave_out")
-SAMPLING_PARAMETERS = ("max_tokens", "repetition_penalty", "temperature", "top_k", "top_p")
 PROFILED_TOKENS = 3
 # vLLM compiles anew for another length, and counts its KV cache in blocks of up to 128 tokens, of which it keeps one.
 LENGTH_STEP = 128
@@ -66,12 +66,7 @@ class VllmEngine(Engine):
         for name in self.options:
             if name not in OPTIONS:
                 raise UnsupportedError("The vllm engine has no option %r; it has %s." % (name, ", ".join(OPTIONS)))
-        self.left_out = list(self.options.get("leave_out") or ())
-        for name in self.left_out:
-            if name not in SAMPLING_PARAMETERS:
-                raise UnsupportedError(
-                    "The vllm engine cannot leave out %r; it can leave out %s." % (name, ", ".join(SAMPLING_PARAMETERS))
-                )
+        self.sampling = VllmSampling(job, list(self.options.get("leave_out") or ()))
         self.job = job
         self.cached_of_last: int | None = None
         self.cached_of_timed: list = []
@@ -98,14 +93,14 @@ class VllmEngine(Engine):
             },
             "resolved": {
                 "attention_implementation": self._attention_implementation(),
-                "sampling": self._sampling_as_resolved(),
+                "sampling": self.sampling.as_resolved(),
                 "workers": self.workers,
                 **self._configuration(),
             },
         }
 
     def generate(self, request: Request, emit: object) -> str | None:
-        parameters = self._sampling_parameters(request.max_new_tokens, request.stop_token_ids)
+        parameters = self.sampling.parameters(request.max_new_tokens, request.stop_token_ids)
         finish = self._completed(self._stream(request.prompt_ids, parameters, emit))
         if not request.warmup:
             self.cached_of_timed.append(self.cached_of_last)
@@ -114,7 +109,7 @@ class VllmEngine(Engine):
     def generate_bare(self, request: Request) -> list:
         from vllm.sampling_params import RequestOutputKind
 
-        parameters = self._sampling_parameters(request.max_new_tokens, request.stop_token_ids)
+        parameters = self.sampling.parameters(request.max_new_tokens, request.stop_token_ids)
         parameters.output_kind = RequestOutputKind.FINAL_ONLY
         ids: list = []
         self._completed(self._stream(request.prompt_ids, parameters, ids.extend))
@@ -140,7 +135,7 @@ class VllmEngine(Engine):
             "converted_modules": 0,
             "cached_prompt_tokens": None if None in self.cached_of_timed else sum(self.cached_of_timed),
             "threads": self.workers[0]["threads"],
-            "sampling": self._sampling_as_resolved(),
+            "sampling": self.sampling.as_resolved(),
             "incomparable": self._incomparable(),
             "configuration": self._configuration(),
             **self._compile_facts(),
@@ -150,7 +145,7 @@ class VllmEngine(Engine):
             missing["cached_prompt_tokens"] = "vLLM %s does not report it." % self.vllm.__version__
         try:
             self._ask("kasoku_profile_begins")
-            parameters = self._sampling_parameters(PROFILED_TOKENS, ())
+            parameters = self.sampling.parameters(PROFILED_TOKENS, ())
             self._completed(self._stream(self.job["prompts"][0], parameters, unheard))
             calls = self._ask("kasoku_profile_ends")[0]
         except Exception as error:  # the measurement is over and sound: what cannot be shown is said, and no more
@@ -173,7 +168,7 @@ class VllmEngine(Engine):
             ignore_eos=True,
             stop_token_ids=stop_token_ids or None,
             temperature=0.0,
-            max_tokens=self._sampling_as_resolved()["max_new_tokens"],
+            max_tokens=self.sampling.as_resolved()["max_new_tokens"],
             logprobs=2,
         )
         ids: list = []
@@ -218,7 +213,7 @@ class VllmEngine(Engine):
 
         from vllm.engine.arg_utils import AsyncEngineArgs
 
-        most_new = self._sampling_parameters(job["sampling"]["max_new_tokens"], ()).max_tokens
+        most_new = self.sampling.parameters(job["sampling"]["max_new_tokens"], ()).max_tokens
         longest = max(len(prompt) for prompt in job["prompts"]) + max(most_new, PROFILED_TOKENS)
         length = -(-longest // LENGTH_STEP) * LENGTH_STEP
         wanted = {
@@ -227,7 +222,7 @@ class VllmEngine(Engine):
             "load_format": "safetensors",  # by itself vLLM also takes pickled weights
             "trust_remote_code": bool(job.get("trust_remote_code", False)),
             "dtype": self.options.get("dtype") or job["dtype"],
-            "seed": first_seed(job),
+            "seed": self.sampling.seed,
             "max_model_len": max(min(length, job.get("context_length") or length), longest),
             "max_num_seqs": 1,
             "max_num_batched_tokens": length,  # or its trial run takes memory for prompts that nobody asks for
@@ -245,56 +240,11 @@ class VllmEngine(Engine):
                 raise UnsupportedError("vLLM %s has no engine argument %r." % (self.vllm.__version__, name))
         return AsyncEngineArgs(**{**{name: value for name, value in wanted.items() if name in known}, **extra})
 
-    def _sampling_parameters(self, max_new_tokens: int, stop_token_ids: object) -> object:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        asked = self.job["sampling"]
-        temperature = float(asked.get("temperature") or 0.0)
-        parameters = {
-            "max_tokens": max_new_tokens,
-            "temperature": temperature,
-            "repetition_penalty": float(asked.get("repetition_penalty") or 1.0),
-        }
-        if temperature > 0:
-            parameters.update(top_p=float(asked.get("top_p") or 1.0), top_k=int(asked.get("top_k") or 0))
-        left_out = [
-            name for name in self.left_out if name != "max_tokens" or SamplingParams().max_tokens < max_new_tokens
-        ]
-        return SamplingParams(
-            output_kind=RequestOutputKind.DELTA,
-            detokenize=False,
-            ignore_eos=True,  # a response ends at the job's stop ids, the same for every engine, and at no others
-            stop_token_ids=list(stop_token_ids) or None,
-            **{name: value for name, value in parameters.items() if name not in left_out},
-        )
-
-    def _sampling_as_resolved(self) -> dict:
-        asked = self.job["sampling"]
-        stop_token_ids = list(asked.get("stop_token_ids") or ())
-        parameters = self._sampling_parameters(asked["max_new_tokens"], stop_token_ids)
-        names = ("temperature", "top_p", "top_k", "repetition_penalty", "ignore_eos")
-        return {
-            "choice": "greedy" if parameters.temperature == 0 else "sampled",
-            **{name: getattr(parameters, name) for name in names},
-            "max_new_tokens": parameters.max_tokens,
-            "stop_token_ids": stop_token_ids,
-            "seed": first_seed(self.job),
-            "left_out": self.left_out,
-        }
-
     def _incomparable(self) -> list:
         """How this measurement departs from the session's settings."""
-        asked, done = self.job["sampling"], self._sampling_as_resolved()
-        found = []
-        if self.workers[0]["dtype"] != self.job["dtype"]:
-            found.append("%s instead of %s" % (self.workers[0]["dtype"], self.job["dtype"]))
-        if done["max_new_tokens"] != asked["max_new_tokens"]:
-            found.append("at most %d new tokens instead of %d" % (done["max_new_tokens"], asked["max_new_tokens"]))
-        penalty = float(asked.get("repetition_penalty") or 1.0)
-        if done["repetition_penalty"] != penalty:
-            found.append("repetition penalty %g instead of %g" % (done["repetition_penalty"], penalty))
-        defaults = [name for name in ("temperature", "top_p", "top_k") if name in self.left_out]
-        return [*found, *("%s %g, which is vLLM's default" % (name, done[name]) for name in defaults)]
+        loaded, wanted = self.workers[0]["dtype"], self.job["dtype"]
+        other_dtype = ["%s instead of %s" % (loaded, wanted)] if loaded != wanted else []
+        return [*other_dtype, *self.sampling.departures()]
 
     def _weights_bytes(self, job: dict) -> int:
         if any(worker["repacked"] for worker in self.workers):
@@ -416,12 +366,6 @@ def margin_of(best: dict) -> float | None:
     """The best logit minus the second best, from {id: its log probability}: softmax subtracts the same from both."""
     ordered = sorted((entry.logprob for entry in best.values()), reverse=True)
     return ordered[0] - ordered[1] if len(ordered) > 1 else None
-
-
-def first_seed(job: dict) -> int:
-    """The seed of the first timed request: vLLM's engine has one for all, drawn from in the order of the requests."""
-    timed = [entry for entry in job["requests"] if not entry.get("warmup")]
-    return int((timed or job["requests"])[0].get("seed", job.get("seed", 0)))
 
 
 def named(value: object) -> str | None:
