@@ -8,12 +8,13 @@ block was begun: `resume` runs an unfinished block again, and what the first att
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 from polars.datatypes import DataTypeClass
 
 Columns = dict[str, pl.DataType | DataTypeClass]
+FrameRow = dict[str, Any]  # a row as polars gives it: its keys, and the types of its values, are those of a schema here
 
 SCHEMA_KEY: Final = "kasoku_schema_version"  # in the metadata of each parquet file
 

@@ -8,7 +8,7 @@ plus `t`, `method` and `block`. A field of `loaded`, `memory` or `evidence` that
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -50,8 +50,8 @@ class LoadedMessage(TimedLine, tag="loaded", frozen=True, kw_only=True):
     dtype: str | None = None
     device: str | None = None
     threads: Int64 | None = None
-    versions: dict[str, Any] = {}  # distribution -> version
-    resolved: dict[str, Any] = {}  # setting -> value
+    versions: dict[str, object] = {}  # distribution -> version
+    resolved: dict[str, object] = {}  # setting -> value
 
 
 class RequestMessage(TimedLine, tag="request", frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ class MemoryMessage(TimedLine, tag="memory", frozen=True, kw_only=True):
 class EvidenceMessage(TimedLine, tag="evidence", frozen=True, kw_only=True):
     """What shows that the method was in effect: fact -> value or None."""
 
-    evidence: dict[str, Any]
+    evidence: dict[str, object]
 
 
 class ErrorMessage(TimedLine, tag="error", frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sessions.verdict.comparison_row import ComparisonRow
@@ -116,7 +116,7 @@ def _thinned(points: list[Any]) -> list[Any]:
     return points[:: max(1, -(-len(points) // MOST_POINTS))]
 
 
-def _chart(values: list[dict[str, Any]]) -> alt.Chart:
+def _chart(values: Sequence[Mapping[str, object]]) -> alt.Chart:
     import altair as alt
 
     return alt.Chart(alt.Data(values=values))  # type: ignore[no-untyped-call]

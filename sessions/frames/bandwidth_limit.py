@@ -34,8 +34,7 @@ def bytes_per_token(
 ) -> TokenBytes:
     """Bytes for one token at batch 1, with `length` positions in the KV cache.
 
-    `model` is what the preparation found, `config`
-    the model's config.json where it could be read, `weights_bytes` what the engine says it loaded.
+    `config` is the model's config.json where it could be read, `weights_bytes` what the engine says it loaded.
     """
     item = ITEM_BYTES.get(dtype)
     if item is None:

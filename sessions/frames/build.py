@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from methods.base.home import fsync_folder
-from sessions.disk.frame_schema import REQUESTS, RUNS, SCHEMA_KEY, SCHEMAS
+from sessions.disk.frame_schema import REQUESTS, RUNS, SCHEMA_KEY, SCHEMAS, FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.records import (
     SCHEMA_VERSION,
@@ -58,7 +58,7 @@ TOLD_OF_REQUESTS = (
 class _Run:
     """One attempt at a block, from the journal."""
 
-    columns: dict[str, Any]
+    columns: FrameRow
     phases: dict[str, int] = field(default_factory=dict)
     energy: dict[str, float | None] = field(default_factory=dict)
     cut_ns: int | None = None  # the last that was heard from a conductor that died in it
@@ -74,7 +74,7 @@ class JournalFrames:
         self._runs: dict[tuple[str, int, int], _Run] = {}
         self._attempts: dict[tuple[str, int], int] = {}
         self._over: set[tuple[str, int, int]] = set()
-        self._requests: dict[tuple[str, int, int, int], dict[str, Any]] = {}
+        self._requests: dict[tuple[str, int, int, int], FrameRow] = {}
         self._tokens, self._telemetry = TokensBuilder(), TelemetryBuilder()
         self._now_ns = 0
         self.machine: MachineSeen | None = None
@@ -236,7 +236,7 @@ class JournalFrames:
             schema=RUNS,
         )
 
-    def _run_row(self, run: _Run, telemetry: pl.DataFrame) -> dict[str, Any]:
+    def _run_row(self, run: _Run, telemetry: pl.DataFrame) -> FrameRow:
         columns, missing = run.columns, run.missing
         planned = {method.name: method for method in self._plan.methods}.get(columns["method"])
         for name, edges in (("energy_j", ("start", "end")), ("timed_energy_j", ("timed_start", "timed_end"))):

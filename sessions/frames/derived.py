@@ -16,7 +16,7 @@ import polars as pl
 from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.models.config import ConfigError, read_json
 from methods.models.model import Model
-from sessions.disk.frame_schema import REQUESTS, RUNS
+from sessions.disk.frame_schema import REQUESTS, RUNS, FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames import bandwidth_limit, energy, flags, greedy
@@ -24,6 +24,7 @@ from sessions.frames.counting import counted_blocks
 from sessions.frames.metrics import REQUEST_KEY, RUN_KEY, latency_percentiles
 
 Frames = dict[str, pl.DataFrame]
+Latencies = tuple[dict[tuple[object, ...], FrameRow], dict[str, FrameRow]]  # by RUN_KEY, and by method
 NO_BANDWIDTH = "the bandwidth of this device was not measured"
 NO_PASS = "the engine made no greedy pass"  # noqa: S105 - no password
 
@@ -78,9 +79,7 @@ def prompt_digest(prompts: Sequence[Sequence[int]]) -> str:
     return hashlib.sha256(json.dumps([list(prompt) for prompt in prompts]).encode()).hexdigest()
 
 
-def _with_latencies(
-    frames: Frames, counted: pl.DataFrame
-) -> tuple[pl.DataFrame, tuple[dict[tuple[Any, ...], Any], dict[str, Any]]]:
+def _with_latencies(frames: Frames, counted: pl.DataFrame) -> tuple[pl.DataFrame, Latencies]:
     own, blocks, methods = latency_percentiles(frames["tokens"], frames["requests"], counted)
     requests = frames["requests"].drop("itl_s_p50", "itl_s_p99", strict=False)
     joined = requests.join(own, on=REQUEST_KEY, how="left", maintain_order="left")
@@ -112,7 +111,7 @@ def _with_energy(requests: pl.DataFrame, telemetry: pl.DataFrame, sources: Seque
     )
 
 
-def _run_rows(runs: pl.DataFrame, latencies: tuple[dict[tuple[Any, ...], Any], dict[str, Any]]) -> list[dict[str, Any]]:
+def _run_rows(runs: pl.DataFrame, latencies: Latencies) -> list[FrameRow]:
     blocks, methods = latencies
     rows = runs.to_dicts()
     for row in rows:
@@ -126,7 +125,7 @@ def _run_rows(runs: pl.DataFrame, latencies: tuple[dict[tuple[Any, ...], Any], d
     return rows
 
 
-def _describe(rows: list[dict[str, Any]], context: Context) -> None:
+def _describe(rows: list[FrameRow], context: Context) -> None:
     prepared = context.prepared
     if prepared is None:
         return
@@ -136,7 +135,7 @@ def _describe(rows: list[dict[str, Any]], context: Context) -> None:
 
 
 def _block(
-    row: dict[str, Any], rows: list[dict[str, Any]], requests: pl.DataFrame, telemetry: pl.DataFrame, context: Context
+    row: FrameRow, rows: list[FrameRow], requests: pl.DataFrame, telemetry: pl.DataFrame, context: Context
 ) -> flags.Block:
     begin, end = row["started_ns"], row["ended_ns"]
     ended = [other["ended_ns"] for other in rows if other["ended_ns"] is not None and other["ended_ns"] <= begin]
@@ -156,7 +155,7 @@ def _block(
     )
 
 
-def _limit(row: dict[str, Any], block: flags.Block, context: Context) -> None:
+def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
     """bytes_per_token, bandwidth_bytes_s and dram_active_percent."""
     missing, timed = row["missing"], block.timed()
     if context.prepared is None or timed.is_empty():
@@ -193,7 +192,7 @@ def _config(model: Model) -> Mapping[str, object] | None:
         return None
 
 
-def _power(row: dict[str, Any], block: flags.Block, context: Context) -> None:
+def _power(row: FrameRow, block: flags.Block, context: Context) -> None:
     if row["ended_ns"] is None or not context.sources:
         row["missing"]["power_integral_j"] = "no GPU was used" if not context.sources else "the block did not end"
         return
@@ -204,7 +203,7 @@ def _power(row: dict[str, Any], block: flags.Block, context: Context) -> None:
         row["missing"]["power_integral_j"] = "power was not sampled throughout the block"
 
 
-def _differences(rows: list[dict[str, Any]]) -> None:
+def _differences(rows: list[FrameRow]) -> None:
     """Each block's greedy pass against its reference's first one."""
     passes = {(row["method"], row["block"], row["attempt"]): greedy.greedy_pass(row["evidence"]) for row in rows}
     first: dict[str, greedy.GreedyPass] = {}
@@ -230,7 +229,7 @@ def _differences(rows: list[dict[str, Any]]) -> None:
             row["missing"]["first_difference"] = "none: all greedy tokens are equal"
 
 
-def _lengths_beside(rows: list[dict[str, Any]], blocks: list[flags.Block], counted: set[tuple[Any, ...]]) -> None:
+def _lengths_beside(rows: list[FrameRow], blocks: list[flags.Block], counted: set[tuple[Any, ...]]) -> None:
     """If responses end at EOS: a method's lengths against its reference's."""
     lengths: dict[str, list[int]] = {}
     pairs = [

@@ -16,6 +16,7 @@ from typing import Any, Final
 import polars as pl
 
 from probes.gpu.throttle import slows, throttle_words
+from sessions.disk.frame_schema import FrameRow
 from sessions.disk.plan import Plan, Sampling
 from sessions.frames.counting import timed_and_ended_well
 
@@ -52,7 +53,7 @@ class Block:
     `sources` are the GPUs it used; `cores` how many the machine has, None if unknown.
     """
 
-    run: Mapping[str, Any]
+    run: FrameRow
     requests: pl.DataFrame
     telemetry: pl.DataFrame
     plan: Plan
@@ -68,7 +69,7 @@ class Block:
         """The telemetry of the timed part; empty if nothing was timed."""
         return _within(self.telemetry, self.timed())
 
-    def evidence(self) -> Mapping[str, Any]:
+    def evidence(self) -> Mapping[str, object]:
         """The engine's evidence; empty if it left none."""
         return _object(self.run.get("evidence"))
 
@@ -96,12 +97,12 @@ def block_flags(block: Block) -> list[Flag]:
     ]
 
 
-def not_in_effect(run: Mapping[str, Any]) -> Iterable[Flag]:
+def not_in_effect(run: FrameRow) -> Iterable[Flag]:
     if run.get("in_effect") is False:
         yield Flag("method not in effect", str(run.get("in_effect_reason") or "its evidence does not show it"))
 
 
-def other_dtype(run: Mapping[str, Any], plan: Plan) -> Iterable[Flag]:
+def other_dtype(run: FrameRow, plan: Plan) -> Iterable[Flag]:
     loaded = run.get("dtype")
     if loaded and loaded != plan.dtype:
         yield Flag("other dtype", f"the weights were loaded as {loaded}, not {plan.dtype}")
@@ -129,7 +130,7 @@ def lengths_beside(own: Sequence[int], reference: Sequence[int], name: str) -> I
         yield Flag("output lengths differ", f"{mean:.1f} tokens per response on average, {base:.1f} for {name}")
 
 
-def prefix_cache(timed: pl.DataFrame, evidence: Mapping[str, Any]) -> Iterable[Flag]:
+def prefix_cache(timed: pl.DataFrame, evidence: Mapping[str, object]) -> Iterable[Flag]:
     cached = timed.filter(pl.col("cached_prompt_tokens") > 0)
     if len(cached):
         most, of = max(cached["cached_prompt_tokens"].to_list()), max(cached["prompt_tokens"].to_list())
@@ -139,13 +140,13 @@ def prefix_cache(timed: pl.DataFrame, evidence: Mapping[str, Any]) -> Iterable[F
         yield Flag("prompt from a prefix cache", f"the engine reused {count:.0f} prompt tokens of earlier requests")
 
 
-def recompiled(evidence: Mapping[str, Any]) -> Iterable[Flag]:
+def recompiled(evidence: Mapping[str, object]) -> Iterable[Flag]:
     count = _finite(evidence.get("recompiles_timed"))
     if count and count > 0:
         yield Flag("recompilation in the timed part", f"{count:.0f} frame{'s' if count > 1 else ''} recompiled")
 
 
-def other_sampling(run: Mapping[str, Any], evidence: Mapping[str, Any], asked: Sampling) -> Iterable[Flag]:
+def other_sampling(run: FrameRow, evidence: Mapping[str, object], asked: Sampling) -> Iterable[Flag]:
     """The parameters the engine resolved, and the choice seen in the profiled step, against those requested."""
     resolved = _object(run.get("resolved")).get("sampling")
     said = dict(resolved) if isinstance(resolved, Mapping) else {}
@@ -173,7 +174,7 @@ def _means_off(name: str, value: float, wanted: float) -> bool:
     return name == "top_k" and value <= 0 and wanted <= 0
 
 
-def incomparable(evidence: Mapping[str, Any]) -> Iterable[Flag]:
+def incomparable(evidence: Mapping[str, object]) -> Iterable[Flag]:
     """How a method's measurement departs from the others, as reported by its engine: the article's vLLM, say."""
     said = evidence.get("incomparable")
     causes = [cause for cause in said if isinstance(cause, str) and cause] if isinstance(said, list) else []
@@ -294,7 +295,7 @@ def _longest_gap_s(samples: pl.DataFrame, timed: pl.DataFrame) -> float:
     return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0) / 1e9
 
 
-def energy_disagrees(run: Mapping[str, Any]) -> Iterable[Flag]:
+def energy_disagrees(run: FrameRow) -> Iterable[Flag]:
     counted, integral = _finite(run.get("energy_j")), _finite(run.get("power_integral_j"))
     if counted and integral and abs(integral / counted - 1) > ENERGY:
         yield Flag(
@@ -365,7 +366,7 @@ def _values(telemetry: pl.DataFrame, source: str, metric: str) -> list[float]:
     return rows["value"].to_list()
 
 
-def _object(text: object) -> Mapping[str, Any]:
+def _object(text: object) -> Mapping[str, object]:
     try:
         value = json.loads(text) if isinstance(text, str) else text
     except ValueError:

@@ -121,7 +121,7 @@ class BlockRun:
         every_tick: Callable[[], str],
         cache: Path,
         clock: Callable[[], int] = time.perf_counter_ns,
-        changes: Mapping[str, Any] | None = None,
+        changes: Mapping[str, object] | None = None,
     ) -> None:
         self._folder, self._plan, self._block, self._prepared = folder, plan, block, prepared
         self._method = plan.method(block.method)

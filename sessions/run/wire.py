@@ -6,8 +6,8 @@ before (times that run backwards or lie in the future, counts that do not add up
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, get_args
 
 import msgspec
 
@@ -257,7 +257,7 @@ def _too_deep(value: object) -> bool:
     return True
 
 
-def _refuse_negative(fields: dict[str, Any]) -> None:
+def _refuse_negative(fields: Mapping[str, object]) -> None:
     for name, value in fields.items():
         if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= INT64_MAX:
             raise WireLieError(f"it reported {name} = {value}")

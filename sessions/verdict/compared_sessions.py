@@ -9,11 +9,11 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
-from sessions.disk.frame_schema import KEY, SCHEMAS, schema_version
+from sessions.disk.frame_schema import KEY, SCHEMAS, FrameRow, schema_version
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import newer
 from sessions.disk.store import Store
@@ -45,9 +45,9 @@ class ComparisonFrames:
     quantiles and the like over all requests that count, by the result column's key; `problems` by session, a sentence
     each."""
 
-    runs: dict[Key, list[dict[str, Any]]] = field(default_factory=dict)
+    runs: dict[Key, list[FrameRow]] = field(default_factory=dict)
     figures: dict[Key, MethodFigures] = field(default_factory=dict)
-    spreads: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    spreads: dict[Key, FrameRow] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     _by_session: dict[str, list[str]] = field(default_factory=dict)
 
@@ -138,7 +138,7 @@ def _latencies(store: Store, found: ComparisonFrames, timed: pl.DataFrame) -> No
             known["itl_s_p50"], known["itl_s_p99"] = row["itl_s_p50"], row["itl_s_p99"]
 
 
-def _latencies_of(store: Store, session: str, timed: pl.DataFrame) -> list[dict[str, Any]]:
+def _latencies_of(store: Store, session: str, timed: pl.DataFrame) -> list[FrameRow]:
     problems: dict[str, str] = {}  # no tokens: then there are no percentiles, and the rest of the row stands
     tokens = _read(store, "tokens", tuple(SCHEMAS["tokens"]), [session], problems)
     own = with_attempt(tokens).join(timed, on=[*KEY, "request"], how="semi")

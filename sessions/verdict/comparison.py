@@ -10,11 +10,12 @@ import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import scipy.special  # noqa: F401 - loaded here, so that the first comparison need not wait for it
 
 from sessions.device.device_key import device_key
+from sessions.disk.frame_schema import FrameRow
 from sessions.disk.session_folder import SessionError, SessionFile
 from sessions.disk.store import Store
 from sessions.frames.bandwidth_limit import mbu
@@ -274,7 +275,7 @@ def _row(frames: ComparisonFrames, session: str, method: str, row_type: type[Com
     )
 
 
-def _missing(run: dict[str, Any], requests: int) -> dict[str, str]:
+def _missing(run: FrameRow, requests: int) -> dict[str, str]:
     try:
         told = json.loads(run["missing"] or "{}")
     except ValueError:
@@ -285,12 +286,12 @@ def _missing(run: dict[str, Any], requests: int) -> dict[str, str]:
     return missing
 
 
-def _median(runs: list[dict[str, Any]], column: str) -> float | None:
+def _median(runs: list[FrameRow], column: str) -> float | None:
     values = [run[column] for run in runs if run[column] is not None]
     return statistics.median(values) if values else None
 
 
-def _over_blocks(runs: list[dict[str, Any]], stored: Stored) -> float | None:
+def _over_blocks(runs: list[FrameRow], stored: Stored) -> float | None:
     """The stored column over a method's blocks, those that lack it left out; None where all do."""
     values: list[float] = [run[stored.column] for run in runs if run[stored.column] is not None]
     if stored.by == "last":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from methods.models.model import Model
-from sessions.disk.frame_schema import FrameError, read_frame
+from sessions.disk.frame_schema import FrameError, FrameRow, read_frame
 from sessions.disk.journal import prepared
 from sessions.disk.session_folder import SessionFolder
 from sessions.frames.greedy import GreedyPass, greedy_pass
@@ -29,7 +29,7 @@ class Split:
     other: str | None
 
 
-def splits(rows: Sequence[Mapping[str, Any]], model: Model | None) -> tuple[Split, ...]:
+def splits(rows: Sequence[FrameRow], model: Model | None) -> tuple[Split, ...]:
     """A split for each method whose rows of the runs frame tell of one; `model` is what the preparation found."""
     from methods.text.tokeniser import Tokeniser, TokeniserError
 

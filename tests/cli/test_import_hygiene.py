@@ -95,9 +95,12 @@ def test_the_runner_has_nothing_of_the_workbench_in_it(at_work: SessionFolder) -
     assert runner is not None
     assert not mapped(runner.pid)
     loaded = next(record for record in records_of(at_work) if isinstance(record, Loaded))
-    assert {"kasoku_engine", "kasoku_wire"} <= set(loaded.resolved["modules"])
-    assert not set(loaded.resolved["modules"]) & WORKBENCH
-    assert loaded.resolved["path"][0] == str(Path(methods.__file__).parent / "runner")
+    modules, path = loaded.resolved["modules"], loaded.resolved["path"]
+    assert isinstance(modules, list)
+    assert isinstance(path, list)
+    assert {"kasoku_engine", "kasoku_wire"} <= set(modules)
+    assert not set(modules) & WORKBENCH
+    assert path[0] == str(Path(methods.__file__).parent / "runner")
 
 
 def test_the_runner_gets_no_secret_and_nothing_that_leads_to_other_packages(

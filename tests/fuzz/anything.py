@@ -50,6 +50,7 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
         Path: TEXT,
         type(None): st.none(),
         Any: ANY_JSON,
+        object: ANY_JSON,
     }
     return known[kind]
 

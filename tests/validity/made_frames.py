@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
-from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY
+from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY, FrameRow
 from sessions.disk.plan import Plan, Sampling
 from sessions.frames.flags import Block
 
@@ -17,7 +17,7 @@ TOKENS = 64
 PLAN = Plan(sampling=Sampling(max_new_tokens=TOKENS), dtype="bfloat16")
 
 
-def run(**columns: Any) -> dict[str, Any]:
+def run(**columns: Any) -> FrameRow:
     """A row of the runs frame that has nothing wrong with it."""
     row = dict.fromkeys(RUNS) | {
         "session": "s",
@@ -85,7 +85,7 @@ def tenths(begin: float, end: float) -> list[float]:
 
 
 def block(
-    row: Mapping[str, Any] | None = None,
+    row: FrameRow | None = None,
     rows: pl.DataFrame | None = None,
     readings: pl.DataFrame | None = None,
     plan: Plan = PLAN,

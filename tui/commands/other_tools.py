@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
 from rich.table import Table
 from rich.text import Text
@@ -34,7 +34,7 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
     except LensError as error:
         raise UsageError(str(error)) from None
     if as_json:
-        document: dict[str, Any] = {"session": folder.id, "tool": tool, "note": LENSES[tool].note}
+        document: dict[str, object] = {"session": folder.id, "tool": tool, "note": LENSES[tool].note}
         document["methods"] = [asdict(quotation) for quotation in quotations]
         sys.stdout.write(json_document(document))
         return EXIT_OK

@@ -20,6 +20,7 @@ from tui.words.figures import rate
 from tui.words.terminal_text import json_document, one_line, plain
 
 if TYPE_CHECKING:
+    from sessions.disk.frame_schema import FrameRow
     from sessions.verdict.comparison import Comparison
 
 
@@ -181,7 +182,7 @@ def _plan_methods(folder: SessionFolder) -> list[Any]:
         raise UsageError(str(error)) from None
 
 
-def _runs(folder: SessionFolder) -> list[dict[str, Any]]:
+def _runs(folder: SessionFolder) -> list[FrameRow]:
     from sessions.disk.frame_schema import FrameError, read_frame
 
     try:

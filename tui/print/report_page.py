@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from methods.base.home import HomeError, named_path, write_atomically
+from sessions.disk.session_folder import SessionFile
 from sessions.export.report import Report, ReportedSession
 from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.result_columns import ResultColumn
@@ -80,7 +81,7 @@ def data_uri(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(plain(svg).encode()).decode()
 
 
-def _shown(report: Report) -> dict[str, Any]:
+def _shown(report: Report) -> dict[str, object]:
     comparison = report.comparison
     sessions = [_session(session) for session in report.sessions]
     names = list(dict.fromkeys(row.session for row in comparison.rows))
@@ -93,7 +94,8 @@ def _shown(report: Report) -> dict[str, Any]:
     return {
         "title": f"Kasoku: {', '.join(names)}",
         "subtitle": "; ".join(
-            [session["subtitle"] for session in sessions] + [*comparison.noise_floors, *comparison.observer_effects]
+            [_subtitle(session) for session in report.sessions]
+            + [*comparison.noise_floors, *comparison.observer_effects]
         ),
         "labels": labels,
         "columns": columns,
@@ -104,14 +106,14 @@ def _shown(report: Report) -> dict[str, Any]:
     }
 
 
-def _cells(columns: Sequence[ResultColumn], row: ComparisonRow, label: str) -> dict[str, Any]:
+def _cells(columns: Sequence[ResultColumn], row: ComparisonRow, label: str) -> dict[str, object]:
     return {
         "method": one_line(label or row.session, 80),
         "cells": [{"text": text_of(column, row), "bad": tone_of(column, row) == "bad"} for column in columns],
     }
 
 
-def _verdict(row: ComparisonRow, label: str) -> dict[str, Any]:
+def _verdict(row: ComparisonRow, label: str) -> dict[str, object]:
     bad = [f"not in effect: {row.in_effect_reason}"] if row.in_effect is False else []
     bad += [row.problem] if row.problem else []
     notes = [row.in_effect_reason] if row.in_effect and row.in_effect_reason else []
@@ -129,10 +131,18 @@ def _verdict(row: ComparisonRow, label: str) -> dict[str, Any]:
     }
 
 
-def _session(reported: ReportedSession) -> dict[str, Any]:
+def _subtitle(reported: ReportedSession) -> str:
+    plan, when = reported.session.plan, _when(reported.session)
+    return one_line(f"{plan.model}, {plan.dtype}, {plan.device_name or plan.device}, {when}", 300)
+
+
+def _when(session: SessionFile) -> str:
+    return f"{datetime.fromtimestamp(session.created_ns / 1e9).astimezone():%Y-%m-%d %H:%M %Z}"
+
+
+def _session(reported: ReportedSession) -> dict[str, object]:
     session, plan = reported.session, reported.session.plan
-    when = f"{datetime.fromtimestamp(session.created_ns / 1e9).astimezone():%Y-%m-%d %H:%M %Z}"
-    device = plan.device_name or plan.device
+    when = _when(session)
     facts = [
         ("Plan", list(_facts(msgspec.to_builtins(plan), ("methods", "command", "prompt")))),
         ("Machine", list(_facts(msgspec.to_builtins(session.machine), ("missing",)))),
@@ -147,7 +157,6 @@ def _session(reported: ReportedSession) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "id": session.id,
-        "subtitle": one_line(f"{plan.model}, {plan.dtype}, {device}, {when}", 300),
         "status": one_line(f"{session.status}, begun {when}. {session.error}", 600),
         "command": plain(reported.command),
         "prompt": None if reported.prompt is None else plain(reported.prompt),
@@ -172,7 +181,7 @@ def _session(reported: ReportedSession) -> dict[str, Any]:
     }
 
 
-def _facts(facts: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+def _facts(facts: Mapping[str, object], apart: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
     """Rows of what is known; what is empty is left out."""
     for name, value in facts.items():
         if name in apart or value in EMPTY:

@@ -23,6 +23,7 @@ from tui.words.fact import Fact
 from tui.words.field_words import figure, label
 
 if TYPE_CHECKING:
+    from sessions.disk.frame_schema import FrameRow
     from sessions.disk.store import Store
 
 LOG_TAIL_LINES = 60
@@ -36,8 +37,8 @@ class SessionFacts:
     session: SessionFile
     live: bool
     overview: tuple[Fact, ...]
-    runs: tuple[dict[str, Any], ...]
-    requests: tuple[dict[str, Any], ...]
+    runs: tuple[FrameRow, ...]
+    requests: tuple[FrameRow, ...]
     rates: Mapping[str, Curve]
     curves: Mapping[str, Curve]
     problem: str
@@ -153,7 +154,7 @@ def _table_in_words(row: Any) -> str:
     return ", ".join(f"{label(name)} {figure(name, value)}" for name, value in told)
 
 
-def run_facts(folder: SessionFolder, run: Mapping[str, Any]) -> list[Fact]:
+def run_facts(folder: SessionFolder, run: FrameRow) -> list[Fact]:
     """A run in full: figures, evidence, what is missing, flags and the end of its log."""
     again = f" · attempt {run['attempt'] + 1}" if run.get("attempt") else ""
     facts = [Fact("", f"{run['method']} · block {run['block'] + 1}{again}")]
@@ -181,7 +182,7 @@ def run_facts(folder: SessionFolder, run: Mapping[str, Any]) -> list[Fact]:
     return facts
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(name: str, value: object) -> str:
     """A fact of the evidence; the ids of a greedy pass are for comparisons, and here only counted."""
     ids = value.get("ids") if name == "greedy" and isinstance(value, dict) else None
     return f"{len(ids)} tokens" if isinstance(ids, list) else figure(name, value)
@@ -193,7 +194,7 @@ SHOWN_APART = {
 }  # fmt: skip
 
 
-def _table(text: object) -> dict[str, Any]:
+def _table(text: object) -> dict[str, object]:
     try:
         table = json.loads(str(text)) if text else {}
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -24,6 +24,7 @@ from tui.words.fact import Fact
 from tui.words.terminal_text import one_line
 
 if TYPE_CHECKING:
+    from sessions.disk.frame_schema import FrameRow
     from tui.read.session_facts import SessionFacts
 
 WIDE = 120
@@ -62,7 +63,7 @@ class SessionScreen(WorkbenchScreen):
             with TabPane("overview", id="overview"), VerticalScroll(id="overview-scroll"):
                 yield Facts([Fact("", "Reading the session…", "dim")], id="overview-facts")
             with TabPane("runs", id="runs"), Container(classes="list-pane"):
-                runs: list[ListColumn[dict[str, Any]]] = [
+                runs: list[ListColumn[FrameRow]] = [
                     ListColumn("method", 16, lambda run: one_line(run["method"], 60), grow=1),
                     ListColumn(
                         "block", 5, lambda run: str(run["block"] + 1), right=True, sort=lambda run: run["block"]
@@ -75,7 +76,7 @@ class SessionScreen(WorkbenchScreen):
                 with VerticalScroll(classes="detail"):
                     yield Facts(id="run-facts")
             with TabPane("requests", id="requests"), Container(classes="list-pane"):
-                requests: list[ListColumn[dict[str, Any]]] = [
+                requests: list[ListColumn[FrameRow]] = [
                     ListColumn(
                         "method", 14, lambda row: one_line(row["method"], 60), grow=1, sort=lambda row: row["method"]
                     ),
@@ -221,29 +222,29 @@ def _short(value: float) -> str:
     return figures.size(value) if value >= 1e6 else f"{value:.4g}"
 
 
-def _run_key(run: dict[str, Any]) -> str:
+def _run_key(run: FrameRow) -> str:
     return f"{run['method']}:{run['block']}:{run.get('attempt')}"
 
 
-def _request_key(row: dict[str, Any]) -> str:
+def _request_key(row: FrameRow) -> str:
     return f"{row['method']}:{row['block']}:{row.get('attempt')}:{row['request']}:{row['sequence']}"
 
 
-def _e2e(row: dict[str, Any]) -> float | None:
+def _e2e(row: FrameRow) -> float | None:
     return row["e2e_tok_s"]  # type: ignore[no-any-return]
 
 
-def _ttft(row: dict[str, Any]) -> float | None:
+def _ttft(row: FrameRow) -> float | None:
     return row["ttft_s"]  # type: ignore[no-any-return]
 
 
-def _status_cell(run: dict[str, Any]) -> Cell:
+def _status_cell(run: FrameRow) -> Cell:
     return (str(run["status"]), STATUS_STYLES.get(run["status"], "bad"))
 
 
-def _effect_cell(run: dict[str, Any]) -> Cell:
+def _effect_cell(run: FrameRow) -> Cell:
     return (figures.yes_no(run["in_effect"]), {True: "good", False: "bad"}.get(run["in_effect"], "dim"))
 
 
-def _request_cell(row: dict[str, Any]) -> Cell:
+def _request_cell(row: FrameRow) -> Cell:
     return ("warm-up", "dim") if row["warmup"] else str(row["request"] + 1)
