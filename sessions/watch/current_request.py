@@ -46,17 +46,13 @@ class CurrentRequest:
         """Take tokens in; those of another request are nobody's."""
         if not record.times or not self._is_of(record):
             return
-        first, last = min(record.times), max(record.times)
+        first, last, count = record.times[0], record.times[-1], len(record.ids)  # the wire refuses any other order
         known = self._sequences.get(record.sequence)
-        self._sequences[record.sequence] = (
-            (known[0] + len(record.ids), min(known[1], first), max(known[2], last))
-            if known
-            else (len(record.ids), first, last)
-        )
-        self.tokens += len(record.ids)
+        self._sequences[record.sequence] = (known[0] + count, known[1], last) if known else (count, first, last)
+        self.tokens += count
         self._undecoded += record.ids  # into text once somebody looks: of an old journal only the last request is seen
-        self._recent.append((record.times[-1], len(record.ids)))
-        while len(self._recent) > 1 and self._recent[0][0] < record.times[-1] - RATE_WINDOW_NS:
+        self._recent.append((last, count))
+        while len(self._recent) > 1 and self._recent[0][0] < last - RATE_WINDOW_NS:
             self._recent.popleft()
         rate = self.tok_s_now()
         if rate is not None:

@@ -23,6 +23,7 @@ class LatestReadings:
         self._blocks: deque[tuple[str, int, VramPeak]] = deque(maxlen=2)
 
     def start_block(self, method: str, block: int, t_ns: int) -> None:
+        """Let go of the block before the last."""
         self._blocks.append((method, block, VramPeak(self.gpus, t_ns)))
 
     def start_loading(self, t_ns: int) -> None:

@@ -110,8 +110,6 @@ class LiveReducer:
                 self._end_block(record)
             case Telemetry():
                 self._readings.take(record)
-                for method, block, peak_bytes in self._readings.vram_peaks():
-                    self._progress(method).saw_vram(block, peak_bytes)
             case Note():
                 self._notes.append(record.text)
             case SessionEnded():
@@ -135,6 +133,7 @@ class LiveReducer:
         self._position, self._of = record.position, record.of
         self._block_phase = "import"
         self._request.leave()
+        self._note_vram()
         self._readings.start_block(record.method, record.block, record.t)
         self._left.start_block(record)
         progress = self._progress(record.method)
@@ -157,10 +156,16 @@ class LiveReducer:
 
     def _cut(self) -> None:
         """The conductor is gone: what has no end yet gets none."""
+        self._note_vram()
         for progress in self._methods.values():
             progress.cut()
         self._readings.forget_blocks()
         self._leave_block()
+
+    def _note_vram(self) -> None:
+        """Only when somebody looks, or a block's readings are let go of: they come many times a second."""
+        for method, block, peak_bytes in self._readings.vram_peaks():
+            self._progress(method).saw_vram(block, peak_bytes)
 
     def _leave_block(self) -> None:
         self._method = self._block = None
@@ -205,6 +210,7 @@ class LiveReducer:
         return self._left.seconds(self._now, done)
 
     def _rows(self, abandoned: bool) -> tuple[MethodLive, ...]:
+        self._note_vram()
         figures = {name: progress.figures(abandoned) for name, progress in self._methods.items()}
         return tuple(
             self._methods[method.name].row(
