@@ -34,14 +34,14 @@ class VisibleGpu:
 
 
 @dataclass(frozen=True, slots=True)
-class Visible:
+class VisibleGpus:
     """The GPUs that may be used, in their order; `reason` says why there are none or fewer than listed, else None."""
 
     gpus: tuple[VisibleGpu, ...]
     reason: str | None
 
 
-def visible_gpus(nvml: Nvml, environment: Mapping[str, str] | None = None) -> Visible:
+def visible_gpus(nvml: Nvml, environment: Mapping[str, str] | None = None) -> VisibleGpus:
     """The GPUs that CUDA_VISIBLE_DEVICES of `environment` (None: this process's) lets through, by PCI order.
 
     Entries are indices or (beginnings of) UUIDs, of GPUs or MIG devices. As in CUDA, the first entry that names no GPU
@@ -50,10 +50,10 @@ def visible_gpus(nvml: Nvml, environment: Mapping[str, str] | None = None) -> Vi
     variables = os.environ if environment is None else environment
     all_gpus = nvml.gpus
     if not all_gpus:
-        return Visible((), nvml.reason)
+        return VisibleGpus((), nvml.reason)
     listed = variables.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
-        return Visible(tuple(_as_visible(gpu, place) for place, gpu in enumerate(all_gpus)), None)
+        return VisibleGpus(tuple(_as_visible(gpu, place) for place, gpu in enumerate(all_gpus)), None)
     found: list[VisibleGpu] = []
     reason = None
     for entry in (part.strip() for part in listed.split(",")):
@@ -67,9 +67,9 @@ def visible_gpus(nvml: Nvml, environment: Mapping[str, str] | None = None) -> Vi
             break
         if any(one.device == other.device for other in found):
             shown = printable(listed)
-            return Visible((), f"CUDA_VISIBLE_DEVICES is {shown!r}: a GPU is there twice, so CUDA shows none")
+            return VisibleGpus((), f"CUDA_VISIBLE_DEVICES is {shown!r}: a GPU is there twice, so CUDA shows none")
         found.append(one)
-    return Visible(tuple(found), reason)
+    return VisibleGpus(tuple(found), reason)
 
 
 def idlest_gpu(nvml: Nvml, among: Iterable[VisibleGpu] | None = None) -> VisibleGpu | None:

@@ -1,4 +1,4 @@
-"""The definition lens: one session quoted in the terms of another tool, each number with its formula.
+"""One session quoted in the terms of another tool, each number with its formula.
 
 Per request: t_0 begin, t_1 first and t_N last token, P prompt and N output tokens; E2E = t_N − t_0, TTFT = t_1 − t_0.
 The wall time is the sum over blocks of the time from the first timed request's begin to the last one's end. Only timed
@@ -21,7 +21,7 @@ from sessions.frames.metrics import REQUEST_KEY, inter_token_latencies
 Values = NDArray[np.float64]
 
 
-class LensError(Exception):
+class OtherToolError(Exception):
     """The session cannot be quoted so; the message is a sentence."""
 
 
@@ -45,7 +45,7 @@ class Quotation:
 
 
 @dataclass(frozen=True, slots=True)
-class Lens:
+class OtherTool:
     """`quote` makes the quantities of one method; `note` says where the tool's number would still be another."""
 
     tool: str
@@ -75,16 +75,16 @@ class RequestTimes:
 
 
 def quote(tool: str, runs: pl.DataFrame, requests: pl.DataFrame, tokens: pl.DataFrame) -> list[Quotation]:
-    """Every method of a session's frames in the terms of `tool`, one of LENSES. Raises LensError."""
-    if tool not in LENSES:
-        raise LensError(f"There is no lens {tool!r}: it is one of {', '.join(LENSES)}.")
+    """Every method of a session's frames in the terms of `tool`, one of OTHER_TOOLS. Raises OtherToolError."""
+    if tool not in OTHER_TOOLS:
+        raise OtherToolError(f"--as {tool} is not known: use one of {', '.join(OTHER_TOOLS)}.")
     timed = counted_requests(runs, requests).sort("start_ns")
     if timed.is_empty():
-        raise LensError("No timed request of this session ended well, so there is nothing to quote.")
+        raise OtherToolError("No timed request of this session ended well, so there is nothing to quote.")
     quotations = []
     for method in timed["method"].unique(maintain_order=True):
         times = _request_times(timed.filter(pl.col("method") == method), tokens)
-        quotations.append(Quotation(method, len(times.e2e), LENSES[tool].quote(times)))
+        quotations.append(Quotation(method, len(times.e2e), OTHER_TOOLS[tool].quote(times)))
     return quotations
 
 
@@ -199,24 +199,24 @@ def _optimum(times: RequestTimes) -> tuple[Quantity, ...]:
     )
 
 
-LENSES: Final[Mapping[str, Lens]] = {
-    lens.tool: lens
-    for lens in (
-        Lens(
+OTHER_TOOLS: Final[Mapping[str, OtherTool]] = {
+    each.tool: each
+    for each in (
+        OtherTool(
             "vllm",
             "vllm bench sends requests beside each other, and by default measures its prefix cache; these ran one by"
             " one.",
             _vllm,
         ),
-        Lens("guidellm", "guidellm measures at a server's client, network and scheduling included.", _guidellm),
-        Lens("aiperf", "aiperf measures at a server's client, by chunks of a response.", _aiperf),
-        Lens(
+        OtherTool("guidellm", "guidellm measures at a server's client, network and scheduling included.", _guidellm),
+        OtherTool("aiperf", "aiperf measures at a server's client, by chunks of a response.", _aiperf),
+        OtherTool(
             "llama-bench",
             "llama-bench leaves tokenising and sampling out and generates from an empty context; here sampling is in,"
             " and the prompt in the KV cache.",
             _llama_bench,
         ),
-        Lens(
+        OtherTool(
             "optimum-benchmark",
             "optimum-benchmark measures prefill in calls of its own; here it is the TTFT of the same call.",
             _optimum,

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sessions.disk.frame_schema import FrameError, read_frame
 from sessions.disk.session_folder import SessionError, SessionFolder
-from sessions.export.other_tools import LENSES, LensError, Quantity, quote
+from sessions.export.other_tools import OTHER_TOOLS, OtherToolError, Quantity, quote
 from tui.command_line import EXIT_OK, UsageError
 from tui.print.console import console
 from tui.words.figures import UNKNOWN
@@ -24,17 +24,17 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
     """Print the quotation; UsageError where the session cannot be quoted so."""
     if tool == ARTICLE:
         return _show_article(folder, as_json)
-    if tool not in LENSES:
-        raise UsageError(f"There is no lens {tool!r}: it is one of {', '.join((*LENSES, ARTICLE))}.")
+    if tool not in OTHER_TOOLS:
+        raise UsageError(f"--as {tool} is not known: use one of {', '.join((*OTHER_TOOLS, ARTICLE))}.")
     try:
         frames = {name: read_frame(folder.frame(name), name) for name in ("runs", "requests", "tokens")}
         quotations = quote(tool, frames["runs"], frames["requests"], frames["tokens"])
     except FrameError:
         raise UsageError(f"The frames of {folder.id} cannot be read: there is nothing to quote.") from None
-    except LensError as error:
+    except OtherToolError as error:
         raise UsageError(str(error)) from None
     if as_json:
-        document: dict[str, object] = {"session": folder.id, "tool": tool, "note": LENSES[tool].note}
+        document: dict[str, object] = {"session": folder.id, "tool": tool, "note": OTHER_TOOLS[tool].note}
         document["methods"] = [asdict(quotation) for quotation in quotations]
         sys.stdout.write(json_document(document))
         return EXIT_OK
@@ -50,7 +50,7 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
     screen = console()
     screen.print(Text(f"{folder.id} as {tool} would have it: {quotations[0].requests} requests a method"))
     screen.print(table)
-    screen.print(Text(LENSES[tool].note, style="dim"))
+    screen.print(Text(OTHER_TOOLS[tool].note, style="dim"))
     return EXIT_OK
 
 

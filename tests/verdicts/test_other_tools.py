@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from sessions.disk.frame_schema import REQUESTS, RUNS, TOKENS
-from sessions.export.other_tools import LENSES, LensError, quote
+from sessions.export.other_tools import OTHER_TOOLS, OtherToolError, quote
 from sessions.frames.metrics import per_request, rates
 
 SECOND = 1_000_000_000
@@ -108,16 +108,16 @@ def test_a_session_in_other_terms_is_what_a_hand_computes(
     values = {quantity.name: quantity.value for quantity in quotation.quantities}
     assert {name: values[name] for name in expected} == pytest.approx(expected)
     assert all(quantity.formula and quantity.unit for quantity in quotation.quantities)
-    assert LENSES[tool].note
+    assert OTHER_TOOLS[tool].note
 
 
 def test_an_unknown_tool_and_an_empty_session_are_sentences(
     frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame],
 ) -> None:
     runs, requests, tokens = frames
-    with pytest.raises(LensError, match="it is one of vllm, guidellm"):
+    with pytest.raises(OtherToolError, match="use one of vllm, guidellm"):
         quote("mlperf", *frames)
-    with pytest.raises(LensError, match="nothing to quote"):
+    with pytest.raises(OtherToolError, match="nothing to quote"):
         quote("vllm", runs.with_columns(pl.lit("failed").alias("status")), requests, tokens)
 
 
@@ -125,6 +125,6 @@ def test_responses_of_one_token_have_no_decode_rate(frames: tuple[pl.DataFrame, 
     runs, requests, tokens = frames
     short = requests.with_columns(pl.lit(1, dtype=pl.Int64).alias("output_tokens"), end_ns=pl.col("first_token_ns"))
     only = tokens.filter(pl.col("index") == 0)
-    for tool in LENSES:
+    for tool in OTHER_TOOLS:
         (quotation,) = quote(tool, runs, short.with_columns(rates()), only)
         assert quotation.quantities
