@@ -76,14 +76,14 @@ def _keep_noise_floor(folder: SessionFolder, plan: Plan, frames: dict[str, pl.Da
 def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[MethodSummary]:
     import polars as pl
 
-    from sessions.frames.counting import counted_requests
+    from sessions.frames.counting import counted_requests, last_attempts
 
     rows: list[MethodSummary] = []
     counted = counted_requests(frames["runs"], frames["requests"])
     for method in plan.methods:
         runs = frames["runs"].filter(pl.col("method") == method.name)
         timed = counted.filter(pl.col("method") == method.name)
-        effects = runs["in_effect"].drop_nulls()
+        effects = last_attempts(runs)["in_effect"].drop_nulls()
         rows.append(
             MethodSummary(
                 method=method.name,

@@ -7,7 +7,7 @@ that is stopped, the conductor dies in the last block of `one`, and a resume run
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from methods.base.interpreter import Unavailable
@@ -54,7 +54,7 @@ PLAN = Plan(
 )
 
 
-class _Script:
+class Script:
     """The records of one journal, each with its time."""
 
     def __init__(self, session: str) -> None:
@@ -155,7 +155,7 @@ class _Script:
 
 def eventful_records(session: str) -> Iterator[AnyRecord]:
     """All the journal's records in their order."""
-    script = _Script(session)
+    script = Script(session)
     yield from script.header()
     yield BlockEnded(t=script.now, method="absent", block=0, status="unavailable", error="no such package")
     yield from script.block("one", 0)
@@ -173,11 +173,11 @@ def eventful_records(session: str) -> Iterator[AnyRecord]:
     yield SessionEnded(t=script.now, status="finished")
 
 
-def write_eventful(home: Path) -> SessionFolder:
+def write_eventful(home: Path, records: Callable[[str], Iterator[AnyRecord]] = eventful_records) -> SessionFolder:
     """The session's folder under `home`, its frames written."""
     folder, lock = create(home / "sessions", PLAN)
     journal = JournalWriter(folder.path)
-    for record in eventful_records(folder.id):
+    for record in records(folder.id):
         journal.append(record)
     journal.close()
     close_session(folder, "finished")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from collections.abc import Iterator
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from sessions.disk.frame_schema import REQUESTS, RUNS, TOKENS
+from sessions.disk.records import AnyRecord, SessionEnded
 from sessions.disk.session_folder import SessionFolder
 from sessions.disk.store import Store
 from sessions.frames.counting import (
@@ -21,7 +24,7 @@ from sessions.frames.counting import (
 from sessions.frames.flags import Block
 from sessions.frames.metrics import latency_percentiles
 from sessions.verdict.comparison import compare
-from tests.sessions.eventful_session import PLAN, write_eventful
+from tests.sessions.eventful_session import PLAN, Script, write_eventful
 from tui.read.comparison_series import pick_series
 from tui.read.session_facts import read_session
 
@@ -96,6 +99,21 @@ def test_the_sessions_own_screen_draws_the_same_requests(store: Store, folder: S
 def test_the_summary_counts_the_same_requests(store: Store, folder: SessionFolder) -> None:
     means = {row.method: row.tok_s_mean for row in compare(store, [(folder.id, None)]).rows}
     assert {row.method: row.tok_s_mean for row in folder.read().summary} == pytest.approx(means)
+
+
+def test_the_summary_says_whether_the_last_attempts_were_in_effect(tmp_path: Path) -> None:
+    def records(session: str) -> Iterator[AnyRecord]:
+        script = Script(session)
+        yield from script.header()
+        yield from script.block("one", 0, status="failed", in_effect=False)
+        yield from script.header(resumed=True)
+        yield from script.block("one", 0)
+        yield SessionEnded(t=script.now, status="finished")
+
+    folder = write_eventful(tmp_path, records)
+    (row,) = compare(Store(folder.path.parent), [(folder.id, "one")]).rows
+    (said,) = [row for row in folder.read().summary if row.method == "one"]
+    assert (said.in_effect, said.statuses) == (row.in_effect, ["failed", "ok"]) == (True, ["failed", "ok"])
 
 
 def test_gaps_of_a_request_that_erred_are_in_no_percentile_of_its_block(folder: SessionFolder) -> None:
