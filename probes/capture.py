@@ -20,7 +20,7 @@ from probes.machine import Cache, Machine
 if TYPE_CHECKING:
     from probes.gpu.nvml import Nvml
 
-NOT_TOLD: Final = "this system does not tell it"
+NOT_TOLD: Final = "not reported by this system"
 CONTAINER_FILES: Final = {".dockerenv": "docker", "run/.containerenv": "podman"}
 CONTAINER_GROUPS: Final = ("kubepods", "docker", "lxc", "containerd", "libpod")
 
@@ -42,7 +42,7 @@ def capture(nvml: Nvml, root: Path = Path("/")) -> Machine:
     if nvml.reason:
         missing["gpus"] = nvml.reason
     frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
-    policy = "no frequency scaling is exposed here, as is usual in a virtual machine"
+    policy = "this machine exposes no frequency scaling, as is usual for virtual machines"
     max_khz = _number(frequency / "cpuinfo_max_freq")
     caches = _caches(root / "sys/devices/system/cpu/cpu0/cache")
     if not caches:

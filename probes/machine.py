@@ -19,7 +19,7 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What a result depends on besides the method. None: unknown, or no limit; `missing` has the reason of the unknown.
+    """What a result depends on besides the method. None: unknown, or no limit; `missing` has the reason if unknown.
 
     cores_*: of the machine; affinity: the logical CPUs this process may use. cgroup_*: a container's limits.
     rapl: whether the CPU's energy counters can be read (kasoku does not sample them). Every field has a default, so

@@ -1,4 +1,4 @@
-"""One thread that polls all sources at 10 Hz and hands one tuple of readings a tick to a sink."""
+"""One thread that polls all sources at 10 Hz and hands one tuple of readings per tick to a sink."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Health:
 
     ticks, missed: ticks that ran, and deadlines that passed without one. worst_late_us: of the ticks that ran.
     asking, asking_s: the source that is being read now and since when; long times are a source that hangs.
-    trouble: the last thing that went wrong in a source or the sink, else None.
+    trouble: the last error in a source or the sink, None if there was none.
     """
 
     ticks: int
@@ -60,7 +60,7 @@ class Sampler:
     Deadlines are absolute: a tick that comes late runs at the next deadline, is not made up for, and counts as missed.
     At a tick the fast readings of all sources come first, so that none of them waits for a slow one. A source or sink
     that raises is noted in `health` and asked again at the next tick; one that hangs holds up the ticks until it
-    returns, and `health` names it. The sink should be quick: what it takes, it takes from the next tick.
+    returns, and `health` names it. The sink should be fast: the time it takes is lost to the next tick.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Sampler:
     def start(self) -> None:
         """Start polling; a sampler starts once."""
         if self._thread is not None:
-            raise RuntimeError("this sampler was started already: make a new one")
+            raise RuntimeError("this sampler has already been started: make a new one")
         self._thread = threading.Thread(target=self.run, name="sampler", daemon=True)
         self._thread.start()
 

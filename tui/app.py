@@ -1,4 +1,4 @@
-"""The workbench: the app that holds the screens. It is a view on journals and the store, and on nothing else."""
+"""The workbench: the app that holds the screens. It is a view of journals and the store, nothing more."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _methods() -> Screen[Any]:
 
 
 class Workbench(WorkbenchApp):
-    """Four screens, each a mode of its own, so that each keeps what it shows while another is in front."""
+    """Four screens, each in a mode of its own, so that each keeps its state while another is in front."""
 
     TITLE = "kasoku"
     AUTO_FOCUS = ""
@@ -67,12 +67,12 @@ class Workbench(WorkbenchApp):
     CSS_PATH = Path(__file__).with_name("app.tcss")
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "show('run')", "run", id="screen.run", tooltip="Plan a run, or watch the one that is on"),
+        Binding("1", "show('run')", "run", id="screen.run", tooltip="Plan a run, or watch the running one"),
         Binding("2", "show('sessions')", "sessions", id="screen.sessions", tooltip="All saved sessions"),
         Binding("3", "show('compare')", "compare", id="screen.compare", tooltip="Methods and sessions side by side"),
         Binding("4", "show('methods')", "methods", id="screen.methods", tooltip="The catalogue and its environments"),
-        Binding("question_mark,f1", "help", "help", id="app.help", tooltip="What the keys do", key_display="?"),
-        Binding("q,ctrl+q", "quit", "quit", id="app.quit", tooltip="Leave; a session that runs goes on", show=False),
+        Binding("question_mark,f1", "help", "help", id="app.help", tooltip="Show the keys", key_display="?"),
+        Binding("q,ctrl+q", "quit", "quit", id="app.quit", tooltip="Quit; a running session continues", show=False),
     ]
 
     def __init__(
@@ -106,7 +106,7 @@ class Workbench(WorkbenchApp):
                 self.theme = self.settings.theme
             else:
                 names = ", ".join(sorted(self.available_themes))
-                problems.append(f"There is no theme {self.settings.theme!r}: there are {names}.")
+                problems.append(f"Unknown theme {self.settings.theme!r}: choose from {names}.")
         if self.settings.keymap:
             self.set_keymap(dict(self.settings.keymap))
         for problem in problems:
@@ -115,7 +115,7 @@ class Workbench(WorkbenchApp):
         self.theme_changed_signal.subscribe(self, self._keep_theme)
 
     def _keep_theme(self, theme: Theme) -> None:
-        """A theme that is chosen while the app runs is the user's, for the next time too."""
+        """Save a theme chosen while the app runs for the next time."""
         if theme.name == self._kept_theme:
             return
         self._kept_theme = theme.name
@@ -168,23 +168,23 @@ class Workbench(WorkbenchApp):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)
         for mode, words in (
-            ("run", "Plan a run, or watch the one that is on"),
+            ("run", "Plan a run, or watch the running one"),
             ("sessions", "All saved sessions"),
             ("compare", "Methods and sessions side by side"),
-            ("methods", "The catalogue, environments and what the doctor says"),
+            ("methods", "The catalogue, the environments and the doctor"),
         ):
             yield SystemCommand(mode.capitalize(), words, lambda mode=mode: self.action_show(mode))
 
     # Leaving
 
     async def action_quit(self) -> None:
-        """End the app. A session that runs is left alone."""
+        """Quit the app. A running session is left alone."""
         self.leave()
 
     def leave(self) -> None:
         for screen in self._screen_stacks.get("run", []):
             if isinstance(screen, RunScreen) and (session := screen.running) is not None:
-                self.farewell = f"The session {session} goes on: `kasoku` or `kasoku attach` shows it again."
+                self.farewell = f"Session {session} continues: `kasoku` or `kasoku attach` shows it again."
         self.exit()
 
     # The link to the terminal
@@ -222,14 +222,14 @@ class Workbench(WorkbenchApp):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Show a message, which may hold text of any origin: it is no markup and cannot command the terminal."""
+        """Show a message, which may contain untrusted text: neither markup nor control characters take effect."""
         del markup
         super().notify(plain(message), title=plain(title), severity=severity, timeout=timeout, markup=False)
 
     def report_failure(self, what: str, error: BaseException | None) -> None:
         log = self._write_failure(error) if error is not None else None
         where = f" Details are in {log}." if log else ""
-        reason = f"{type(error).__name__}: {error}" if error is not None else "it did not say why"
+        reason = f"{type(error).__name__}: {error}" if error is not None else "no reason given"
         self.notify(f"{what} failed ({reason}).{where}", severity="error", timeout=15, markup=False)
 
     def _write_failure(self, error: BaseException) -> Path | None:
@@ -245,19 +245,17 @@ class Workbench(WorkbenchApp):
         return path
 
     def _fatal_error(self) -> None:
-        """An exception that nobody caught: one sentence after the app, the traceback in a file."""
+        """An uncaught exception: one sentence after the app, the traceback in a file."""
         error = self._exception
         log = self._write_failure(error) if error is not None else None
         kind = f" ({type(error).__name__})" if error is not None else ""
         where = f" Please report it with {log}." if log else ""
-        self.farewell = (
-            f"The workbench ended because of a fault of its own{kind}; sessions are not touched by that.{where}"
-        )
+        self.farewell = f"The workbench crashed{kind}; sessions are not affected.{where}"
         self._close_messages_no_wait()
 
 
 def run_app(home: Path, config: Path, *, watch: str | None = None, replay: bool = False) -> int:
-    """Run the workbench in this terminal and give its exit code: 0, or 1 after a fault of its own."""
+    """Run the workbench in this terminal and return its exit code: 0, or 1 after a crash."""
     settings, problems = load_settings(config)
     app = Workbench(home, config, settings=settings, problems=problems, watch=watch, replay=replay)
     app.run(mouse=settings.mouse)

@@ -14,11 +14,11 @@ CALIBRATED_PARTS = ("runner", "telemetry", "viewer", "app", "slow-link")  # as `
 
 
 class UsageError(Exception):
-    """The request made no sense; the message is the one line that stderr gets."""
+    """The request is invalid; the message is the one line for stderr."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage in front of it."""
+    """Reports an error in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[:1].upper()}{message[1:]} (see `{self.prog} --help`)")
@@ -51,7 +51,7 @@ def _say(sentence: str) -> None:
 
 
 def _unexpected(error: Exception) -> int:
-    """Our own mistake: a sentence for the person, the traceback into a file for whoever mends it."""
+    """Our own bug: a sentence for the user, the traceback in a file for the bug report."""
     import tempfile
     import traceback
 
@@ -67,8 +67,8 @@ def parser() -> argparse.ArgumentParser:
     """The parser of everything after `kasoku`."""
     root = _Parser(
         prog="kasoku",
-        description="Measures which way of running a local LLM is faster on this machine, by how much, and whether that"
-        " is true. Without a command it opens the workbench.",
+        description="Measures which way of running a local LLM is fastest on this machine, by how much, and with what"
+        " confidence. Without a command it opens the workbench.",
     )
     root.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     root.set_defaults(command="tui.commands.workbench:open_workbench")
@@ -77,17 +77,17 @@ def parser() -> argparse.ArgumentParser:
     for name, target, text in (
         ("attach", "tui.commands.watch:attach", "follow a running session"),
         ("stop", "tui.commands.steer:stop", "stop a running session; what was measured is saved"),
-        ("resume", "tui.commands.steer:resume", "run what is missing of a session"),
-        ("replay", "tui.commands.watch:replay", "play a saved session as if it ran now"),
+        ("resume", "tui.commands.steer:resume", "run the missing blocks of a session"),
+        ("replay", "tui.commands.watch:replay", "replay a saved session in the live view"),
     ):
         one = commands.add_parser(name, help=text, description=text.capitalize() + ".")
         optional = name in ("attach", "stop")
-        one.add_argument("session", nargs="?" if optional else None, help="its id, the beginning or end of it, or last")
+        one.add_argument("session", nargs="?" if optional else None, help="its ID, the start or end of it, or last")
         if name == "replay":
-            one.add_argument("--speed", type=float, default=1.0, help="times as fast (default 1)")
+            one.add_argument("--speed", type=float, default=1.0, help="speed factor (default 1)")
         if name == "resume":
             one.add_argument("--detach", action="store_true", help="do not follow it")
-            one.add_argument("--anyway", action="store_true", help="although its plan was not made here")
+            one.add_argument("--anyway", action="store_true", help="even if its plan was not made here")
         one.set_defaults(command=target)
     _add_sessions(commands)
     _add_things(commands)
@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Looks the version up only where it is asked for: that takes longer than all the rest of the parsing."""
+    """Looks up the version only on request: that takes longer than all other parsing."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib import metadata
@@ -110,38 +110,38 @@ class _Version(argparse.Action):
 
 def _add_run(run: argparse.ArgumentParser) -> None:
     run.description = "Run methods on a model in interleaved blocks, each a fresh process, and compare them."
-    run.add_argument("--preset", default="quick", metavar="quick|article", help="where the defaults come from (quick)")
-    run.add_argument("--model", metavar="M", help="smollm2-135m, org/name of the Hub, a folder, or synthetic:SHAPE")
-    run.add_argument("--method", action="append", default=[], metavar="M", help="a method; again for more")
+    run.add_argument("--preset", default="quick", metavar="quick|article", help="source of the defaults (quick)")
+    run.add_argument("--model", metavar="M", help="smollm2-135m, org/name on the Hub, a folder, or synthetic:SHAPE")
+    run.add_argument("--method", action="append", default=[], metavar="M", help="a method; repeatable")
     run.add_argument("--requests", type=int, metavar="N", help="timed responses per method, spread over its blocks")
-    run.add_argument("--warmup", type=int, metavar="N", help="responses before the timed ones, in each block")
+    run.add_argument("--warmup", type=int, metavar="N", help="warm-up responses per block")
     run.add_argument("--blocks", type=int, metavar="B", help="fresh processes per method")
-    run.add_argument("--seed", type=int, metavar="S", help="of the order and the sampling (default: drawn, and stored)")
-    run.add_argument("--prompt", metavar="TEXT|@FILE|-", help="the prompt: text, a file's, or standard input's")
+    run.add_argument("--seed", type=int, metavar="S", help="seed of order and sampling (default: random, stored)")
+    run.add_argument("--prompt", metavar="TEXT|@FILE|-", help="the prompt: text, a file, or standard input")
     run.add_argument("--prompt-tokens", type=int, metavar="N", help="a prompt of exactly N tokens instead")
     form = run.add_mutually_exclusive_group()
-    form.add_argument("--raw", action="store_true", help="no chat template")
-    form.add_argument("--chat", action="store_true", help="the model's chat template (the default where it has one)")
+    form.add_argument("--raw", action="store_true", help="the text alone, no chat template")
+    form.add_argument("--chat", action="store_true", help="use the model's chat template (the default if it has one)")
     run.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a response")
     run.add_argument(
-        "--stop-at-eos", action=argparse.BooleanOptionalAction, help="end a response at EOS, not at the length"
+        "--stop-at-eos", action=argparse.BooleanOptionalAction, help="stop at EOS instead of a fixed length"
     )
     run.add_argument("--temperature", type=float, metavar="T", help="0 is greedy")
     run.add_argument("--top-p", type=float, metavar="P")
     run.add_argument("--top-k", type=int, metavar="K")
     run.add_argument("--repetition-penalty", type=float, metavar="R")
     run.add_argument("--dtype", metavar="D", help="bfloat16, float16 or float32")
-    run.add_argument("--device", metavar="cpu|N[,N]", help="default: the idlest GPU, else the CPU")
+    run.add_argument("--device", metavar="cpu|N[,N]", help="default: the idlest GPU, otherwise the CPU")
     run.add_argument("--threads", type=int, metavar="N", help="CPU threads, the same for every method")
     run.add_argument(
-        "--load-deadline", type=float, metavar="S", help="seconds without a word while loading or warming up"
+        "--load-deadline", type=float, metavar="S", help="seconds without a message while loading or warming up"
     )
     run.add_argument("--token-deadline", type=float, metavar="S", help="seconds without a token in a timed request")
-    run.add_argument("--create-environments", action="store_true", help="create what is missing first")
-    run.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
-    run.add_argument("--aa", action="store_true", help="the reference against itself: this machine's noise floor")
+    run.add_argument("--create-environments", action="store_true", help="create missing environments first")
+    run.add_argument("--trust-remote-code", action="store_true", help="run code that ships with the model")
+    run.add_argument("--aa", action="store_true", help="run the reference against itself: measures the noise floor")
     run.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
-    run.add_argument("--detach", action="store_true", help="start it and return")
+    run.add_argument("--detach", action="store_true", help="start the session and return")
     run.set_defaults(command="tui.commands.run:run")
 
 
@@ -161,14 +161,14 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     show.set_defaults(command="tui.commands.sessions:show")
     compare = commands.add_parser("compare", help="methods and sessions side by side")
     compare.add_argument("picks", nargs="+", metavar="SESSION[:METHOD]")
-    compare.add_argument("--baseline", metavar="METHOD", help="the reference of all")
-    compare.add_argument("--anyway", action="store_true", help="although model, prompt or settings differ")
-    compare.add_argument("--csv", metavar="FILE", help="write the table there too")
+    compare.add_argument("--baseline", metavar="METHOD", help="the reference for all rows")
+    compare.add_argument("--anyway", action="store_true", help="even if model, prompt or settings differ")
+    compare.add_argument("--csv", metavar="FILE", help="also write the table to FILE")
     compare.add_argument("--json", action="store_true")
     compare.set_defaults(command="tui.commands.sessions:compare")
     report = commands.add_parser("report", help="one page with tables and plots")
     report.add_argument("sessions", nargs="+", metavar="SESSION")
-    report.add_argument("--out", required=True, metavar="FILE", help="what ends in .html or .md")
+    report.add_argument("--out", required=True, metavar="FILE", help="a name ending in .html or .md")
     report.set_defaults(command="tui.commands.report:report")
     export = commands.add_parser("export", help="a session's four frames as CSV")
     export.add_argument("session")
@@ -188,15 +188,15 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     listing.set_defaults(command="tui.commands.environments:list_environments")
     create = env.add_parser("create", help="create one with uv")
     create.add_argument("name")
-    create.add_argument("--backend", default="auto", help="torch's build: auto, cpu, cuda, or as uv calls it (cu126)")
+    create.add_argument("--backend", default="auto", help="torch's build: auto, cpu, cuda, or uv's name for it (cu126)")
     create.set_defaults(command="tui.commands.environments:create")
-    use = env.add_parser("use", help="point one at an interpreter that you have")
+    use = env.add_parser("use", help="point one at a Python of yours")
     use.add_argument("name")
     use.add_argument("python")
-    use.add_argument("--path", action="append", default=[], metavar="FOLDER", help="put in front of its module path")
+    use.add_argument("--path", action="append", default=[], metavar="FOLDER", help="prepended to its module path")
     use.add_argument("--variable", action="append", default=[], metavar="NAME=VALUE", help="set for its processes")
     use.set_defaults(command="tui.commands.environments:use")
-    remove = env.add_parser("remove", help="delete one, or take its pointer back")
+    remove = env.add_parser("remove", help="delete one, or undo `use`")
     remove.add_argument("name")
     remove.set_defaults(command="tui.commands.environments:remove")
     models = commands.add_parser("models", help="the models that are ready").add_subparsers(
@@ -208,11 +208,13 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     fetch = models.add_parser("fetch", help="fetch and convert one")
     fetch.add_argument("model")
     fetch.set_defaults(command="tui.commands.models:fetch")
-    calibrate = commands.add_parser("calibrate", help="what the workbench itself costs a method's tokens/s here")
+    calibrate = commands.add_parser("calibrate", help="measure what the workbench costs a method's tokens/s")
     calibrate.add_argument("method")
     calibrate.add_argument("--blocks", type=int, default=3, metavar="B", help="fresh processes (3)")
-    calibrate.add_argument("--rounds", type=int, default=10, metavar="R", help="rounds of all conditions in each (10)")
-    calibrate.add_argument("--warmup", type=int, default=2, metavar="N", help="responses before them (2)")
+    calibrate.add_argument(
+        "--rounds", type=int, default=10, metavar="R", help="rounds of all conditions per process (10)"
+    )
+    calibrate.add_argument("--warmup", type=int, default=2, metavar="N", help="warm-up responses per process (2)")
     calibrate.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a response")
     calibrate.add_argument("--model", metavar="M", help="as for run")
     calibrate.add_argument("--device", metavar="cpu|N", help="as for run")
@@ -222,10 +224,10 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
         action="append",
         default=[],
         choices=CALIBRATED_PARTS,
-        help="spend the rounds on this part of the workbench (again for more; default: all but the slow link)",
+        help="spend the rounds on this part of the workbench (repeatable; default: all but the slow link)",
     )
     calibrate.add_argument("--json", action="store_true")
     calibrate.set_defaults(command="tui.commands.calibrate:calibrate")
-    doctor = commands.add_parser("doctor", help="what on this machine stands in the way of good measurements")
+    doctor = commands.add_parser("doctor", help="check this machine for what disturbs measurements")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(command="tui.commands.doctor:doctor")

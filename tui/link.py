@@ -1,9 +1,9 @@
-"""How fast the terminal at the other end takes what is written, and the driver that finds out.
+"""How fast the terminal at the other end accepts output, and the driver that measures it.
 
 A slow link is not seen in the program: what is written waits in the buffers of the pty, of sshd and of the network,
 and the picture gets older and older. So every live frame is followed by a question that any terminal answers
 (DECRQM for mode 2026, the same that Textual asks at its start), and the next frame is sent after the answer.
-A terminal that has never answered is judged by what its pty has taken.
+A terminal that has never answered is judged by what its pty has accepted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Link:
         self._sent = self._now()
 
     def answered(self) -> None:
-        """The terminal answered a question: all that was written before it has arrived."""
+        """The terminal answered a query: everything written before it has arrived."""
         self.answers = True
         if self._sent is not None:
             self._arrived(self._now() - self._sent)
@@ -118,6 +118,6 @@ class PacedDriver(LinuxDriver):
         super().write(data)
 
     def ask(self) -> None:
-        """Ask the terminal for a sign of life behind all that was written until now."""
+        """Query the terminal after everything written so far."""
         self.write(QUESTION)
         self.link.sent()

@@ -38,7 +38,7 @@ class Settings:
 
 
 def load_settings(config: Path) -> tuple[Settings, tuple[str, ...]]:
-    """The settings, and a sentence for each part of the file that was ignored because it made no sense."""
+    """The settings, and a sentence for each invalid part of the file, which is ignored."""
     path = config / FILE
     try:
         read = tomllib.loads(path.read_bytes().decode())
@@ -69,17 +69,19 @@ def load_settings(config: Path) -> tuple[Settings, tuple[str, ...]]:
                 kind = {"theme": "a name", "mouse": "true or false", "keymap": "a table"}[key]
                 problems.append(f"In {path} {key} was ignored: it must be {kind}.")
             case _:
-                problems.append(f"In {path} {key!r} was ignored: it is no setting (theme, mouse, fps, keymap are).")
+                problems.append(
+                    f"In {path} {key!r} was ignored: it is not a setting (known: theme, mouse, fps, keymap)."
+                )
     return settings, tuple(problems)
 
 
 def save_theme(config: Path, theme: str) -> str:
-    """Write the theme into the file, all else in it left as it is; the sentence that says why not, or "".
+    """Write the theme into the file, leaving the rest unchanged; the sentence that says why not, or "".
 
     A file that is broken, or that its user made read-only, is left alone.
     """
     path = (config / FILE).resolve()  # where it is a link, into someone's dotfiles say, that stays one
-    not_kept = f"The theme is not kept: {path}"
+    not_kept = f"The theme was not saved: {path}"
     try:
         before = path.read_bytes().decode()
         kept = tomllib.loads(before)
@@ -99,12 +101,12 @@ def save_theme(config: Path, theme: str) -> str:
     except tomllib.TOMLDecodeError:
         sound = False
     if not sound:
-        return f"{not_kept} has its theme where only you can change it: write theme = {json.dumps(theme)} there."
+        return f"{not_kept} sets its theme in a form Kasoku cannot edit: write theme = {json.dumps(theme)} there."
     try:
         private_folder(path.parent)
         write_atomically(path, after.encode())
     except HomeError as error:
-        return f"The theme is not kept. {error}"
+        return f"The theme was not saved. {error}"
     return ""
 
 

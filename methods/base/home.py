@@ -56,7 +56,7 @@ def private_folder(path: Path) -> Path:
 
 
 def subfolder(home_folder: Path, name: str) -> Path:
-    """`sessions/`, `environments/`, `models/` or `cache/` of the home, created when it is not there."""
+    """`sessions/`, `environments/`, `models/` or `cache/` of the home, created when it does not exist."""
     private_folder(home_folder)
     return private_folder(home_folder / name)
 

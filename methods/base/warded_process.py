@@ -42,10 +42,10 @@ class ProcessEnd:
                 name = signal.Signals(self.signal).name
             except ValueError:
                 name = "unknown"
-            return f"was ended by signal {self.signal} ({name})"
+            return f"was killed by signal {self.signal} ({name})"
         if self.exit is not None:
-            return f"ended with exit status {self.exit}"
-        return "ended together with its warden"
+            return f"exited with status {self.exit}"
+        return "died together with its warden"
 
 
 class WardedProcess:

@@ -41,7 +41,7 @@ def become_subreaper() -> None:
 
 
 def oom_kills() -> int | None:
-    """The kernel's count of out-of-memory kills since boot; None where it does not say."""
+    """The kernel's count of out-of-memory kills since boot; None if unknown."""
     try:
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             if line.startswith("oom_kill "):
@@ -97,7 +97,7 @@ def reap(spare: frozenset[int] = frozenset()) -> None:
 
 
 def start(output: str, wire: int, program: list[str], warden: int) -> int:
-    """Fork and execute the program in the shape the module's docstring promises; its process id."""
+    """Fork and execute the program as described in the module's docstring; returns its process ID."""
     pid = os.fork()
     if pid:
         return pid

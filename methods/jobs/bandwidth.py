@@ -80,7 +80,7 @@ def _known(home: Path) -> dict[str, MemoryBandwidth]:
 
 
 def _measured(row: Mapping[str, object], key: str) -> MemoryBandwidth | None:
-    """What the runner said, or the cache kept of it; None where either rate is no rate."""
+    """What the runner said, or the cache kept of it; None if either rate is invalid."""
     read, copy = _rate(row.get("read_bytes_s")), _rate(row.get("copy_bytes_s"))
     if read is None or copy is None:
         return None

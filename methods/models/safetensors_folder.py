@@ -87,7 +87,7 @@ def refusal(where: object, names: list[str]) -> str:
     if any(name.endswith(PICKLED) for name in names):
         return (
             f"{where} holds only pickled weights, which can run code when they are loaded and are never loaded here; "
-            "convert them somesomesomesomesomewhere you trust them, with transformers: "
+            "convert them somewhere you trust them, with transformers: "
             "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
         )
     if "adapter_config.json" in names:

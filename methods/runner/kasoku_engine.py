@@ -48,7 +48,7 @@ class Engine:
     """The base of every engine. Facts and columns an engine cannot know are None, with a reason under `missing`.
 
     What `load`, `evidence` and `memory` return is sent as it is. The fields of the messages `loaded` and `memory` are
-    declared in sessions/disk/messages.py; what is no field there is passed over.
+    declared in sessions/disk/messages.py; unknown fields are ignored.
     """
 
     def import_packages(self, job: dict) -> None:

@@ -1,4 +1,4 @@
-"""When a reading whose cost is not known beforehand may be taken again."""
+"""Limits how often a reading of unknown cost is repeated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SHARE: Final = 0.0003
 
 
 class CallBudget:
-    """Keeps a costly reading to at most `share` of the time: one that took c is not due again before c / share."""
+    """Keeps a costly reading to at most `share` of the time: after one that took c, the next is due in c / share."""
 
     def __init__(self, share: float = SHARE) -> None:
         self._share = share

@@ -1,4 +1,4 @@
-"""What ties the monotonic clock that stamps everything to the time of day."""
+"""Anchors the monotonic clock, which timestamps everything, to the time of day."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ClockAnchors:
     """One instant on both clocks, nanoseconds: `time.perf_counter_ns` and the time of day since 1970, UTC.
 
     uncertainty_ns: half the time between the two monotonic readings around the other. boot_id: monotonic times of
-    another boot cannot be compared (None: this system does not tell).
+    another boot cannot be compared (None: not reported by this system).
     """
 
     monotonic_ns: int
@@ -38,7 +38,7 @@ def clock_anchors() -> ClockAnchors:
 
 
 def boot_id(root: Path = Path("/")) -> str | None:
-    """The kernel's random name of this boot, None where it does not tell."""
+    """The kernel's boot ID, None if not reported."""
     try:
         return (root / "proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

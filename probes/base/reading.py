@@ -1,4 +1,4 @@
-"""One value read off the machine, or the reason why there is none."""
+"""One value sampled from the machine, or the reason why it is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ OK: Final = "ok"
 
 
 class Reading(NamedTuple):
-    """One metric of one source at one instant. A tuple, since some 150 are made a second beside what is measured.
+    """One metric of one source at one instant. A tuple, since some 150 are made per second during a measurement.
 
     source: "gpu0", "gpu1"… (NVML's order, which is the PCI order), "host" or "runner" (the measured process tree).
     metric, unit: the names listed in docs/telemetry.md.
@@ -29,5 +29,5 @@ class Reading(NamedTuple):
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """`text` without control characters and no longer than `limit`: drivers and process names may hold anything."""
+    """`text` without control characters and no longer than `limit`: drivers and process names may contain anything."""
     return "".join(character if character.isprintable() else "?" for character in text[:limit])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Source:
     """A source of readings. All calls come from the sampler's one thread, except `watch`, which may come from any.
 
-    A source does not raise: what it could not read is a Reading without a value. The sampler notes one that does.
+    A source does not raise: what it cannot read is a Reading without a value. The sampler notes one that does raise.
     """
 
     name = "source"
@@ -32,4 +32,4 @@ class Source:
         return ()
 
     def watch(self, pid: int | None) -> None:
-        """From now on `pid` and its descendants are the measured process tree; None: there is none."""
+        """Make `pid` and its descendants the measured process tree; None: no process is measured."""

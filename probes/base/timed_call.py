@@ -1,4 +1,4 @@
-"""A timed call that gives one or several metrics, checked for values that cannot be."""
+"""A timed call that returns one or several metrics, checked for impossible values."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from probes.base.reading import OK, Reading
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-RETURNED_RUBBISH: Final = "the driver returned a value that cannot be"
+RETURNED_RUBBISH: Final = "the driver returned an impossible value"
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric's name, unit and the range outside which a value cannot be true."""
+    """A metric's name, unit and plausible range."""
 
     name: str
     unit: str
@@ -33,7 +33,7 @@ class Call:
 
 
 def take(source: str, call: Call, now_ns: Callable[[], int]) -> list[Reading]:
-    """Make the call and turn what it gave into readings. Whatever the call raises passes through."""
+    """Make the call and turn its results into readings. Exceptions of the call pass through."""
     before = now_ns()
     values = call.read()
     after = now_ns()
@@ -51,7 +51,7 @@ def take(source: str, call: Call, now_ns: Callable[[], int]) -> list[Reading]:
 
 
 def failed(source: str, call: Call, status: str, t_ns: int, call_us: float = 0.0) -> list[Reading]:
-    """The readings of a call that gave nothing, with the reason."""
+    """The readings of a call that returned nothing, with the reason."""
     return [
         Reading(source, metric.name, metric.unit, None, t_ns, 0.0 if place else call_us, status)
         for place, metric in enumerate(call.metrics)

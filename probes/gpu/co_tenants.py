@@ -1,4 +1,4 @@
-"""Other programs that are busy on this machine, and so a reason to trust a measurement less."""
+"""Other programs competing for this machine, which make a measurement less reliable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BusyProcess:
 
 @dataclass(frozen=True, slots=True)
 class GpuTenant:
-    """A process with a compute context on a GPU. `name` is None where the PID is not of this PID namespace."""
+    """A process with a compute context on a GPU. `name` is None if the PID is not of this PID namespace."""
 
     gpu_uuid: str
     pid: int

@@ -1,4 +1,4 @@
-"""What does not change about a GPU: read once, for the capture of the machine."""
+"""A GPU's static facts: read once, for the machine capture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the processes on a GPU are not ours: counted at each reading, as cheaply as can be."""
+"""Which processes on a GPU are not ours: counted at each reading, as cheaply as possible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-NONE_OF_OURS: Final = "no process here is known to be ours, as in a container: whose they are cannot be told"
+NONE_OF_OURS: Final = "no process here is known to be ours, as in a container: ownership cannot be determined"
 
 
 class Strangers:
@@ -26,7 +26,7 @@ class Strangers:
         self._known: dict[int, bool] = {}
 
     def count(self, pids: Collection[int]) -> int | None:
-        """How many are not ours; None where none is, so that it cannot be told."""
+        """How many are not ours; None if none is known to be ours, so that ownership cannot be determined."""
         known = {}
         for pid in pids:
             with contextlib.suppress(psutil.Error, ValueError, OverflowError):  # what has ended is nobody's

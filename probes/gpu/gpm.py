@@ -31,7 +31,7 @@ class Gpm:
         self._handle = handle
         try:
             if not library.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice:
-                self.reason = "needs a Hopper GPU or a later one"
+                self.reason = "needs a Hopper or later GPU"
                 return
             self._older = library.nvmlGpmSampleAlloc()
             self._newer = library.nvmlGpmSampleAlloc()

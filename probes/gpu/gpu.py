@@ -30,9 +30,9 @@ PROCESSES: Final = Metric("processes", "count", 0, 100_000)
 FOREIGN: Final = "foreign_processes"
 ENERGY: Final = Metric("energy_j", "joule", 0, 2**63 / 1000)
 
-NOTE_MEMORY_V1: Final = "this driver counts memory it reserves for itself as used"
+NOTE_MEMORY_V1: Final = "this driver counts its own reserved memory as used"
 NOTE_POWER_AVERAGE: Final = "from nvmlDeviceGetPowerUsage, on Ampere and later an average over one second"
-NOTE_MIG: Final = "split by MIG: utilisation is not reported, and memory and energy are the whole GPU's"
+NOTE_MIG: Final = "partitioned by MIG: utilisation is not reported, and memory and energy are the whole GPU's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ComputeProcess:
 class Gpu:
     """A GPU as NVML sees it. Each metric is tried once in `probe`; `missing` says what it cannot report, and why.
 
-    No method raises. `lost` holds the sentence while the GPU answers nothing any more.
+    No method raises. `lost` holds the reason while the GPU does not respond.
     """
 
     def __init__(self, library: Any, handle: Any, index: int, now_ns: Callable[[], int]) -> None:
@@ -131,7 +131,7 @@ class Gpu:
         if any(MEMORY_RESERVED in call.metrics for call in self._occupancy):
             self.missing.pop(MEMORY_RESERVED.name, None)
         elif any(MEMORY_USED in call.metrics for call in self._occupancy):
-            reason = "this driver does not tell reserved memory from used memory: update the driver"
+            reason = "this driver does not separate reserved from used memory: update the driver"
             self.missing[MEMORY_RESERVED.name] = reason
             absent.extend(failed(self.source, Call((MEMORY_RESERVED,), tuple), reason, self.now_ns()))
         self._gpm = Gpm(nvml, self.handle, self.now_ns)
@@ -172,12 +172,12 @@ class Gpu:
                 return readings
             before, self._energy_before = self._energy_before, value
         if value < before:
-            status = f"the energy counter went back from {before:.3f} J to {value:.3f} J: was the driver reloaded?"
+            status = f"the energy counter went backwards from {before:.3f} J to {value:.3f} J: was the driver reloaded?"
             return failed(self.source, call, status, readings[0].t_ns, readings[0].call_us)
         return readings
 
     def gpm(self) -> list[Reading]:
-        """SM and DRAM utilisation since the last call; nothing where that is less than 100 ms ago."""
+        """SM and DRAM utilisation since the last call; nothing if that was less than 100 ms ago."""
         if self._gpm is None or self.lost:
             return []
         if not self._gpm.begun:

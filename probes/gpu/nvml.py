@@ -1,4 +1,4 @@
-"""The NVIDIA driver's management library behind one class: started once, at first use, and never raising."""
+"""The NVIDIA driver's management library behind one class: initialised once, on first use, and never raising."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from probes.gpu.nvml_errors import explain
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-NO_GPU: Final = "the NVIDIA driver lists no GPU: look at `nvidia-smi` (a container has to be started with its GPUs)"
+NO_GPU: Final = "the NVIDIA driver lists no GPU: check `nvidia-smi` (a container must be started with its GPUs)"
 TICKS_A_SECOND: Final = 10
 GPM_TICKS: Final = 4
 BREATH_S: Final = 0.01
@@ -105,7 +105,7 @@ class Nvml(Source):
         asking.join(timeout_s)
         answered = tuple(read)
         had = {reading.source for reading in answered}
-        late = f"the NVIDIA driver did not answer within {timeout_s:g} s: look at `sudo dmesg | grep Xid`"
+        late = f"the NVIDIA driver did not answer within {timeout_s:g} s: check `sudo dmesg | grep Xid`"
         at = self._now_ns()
         silent = tuple(
             Reading(

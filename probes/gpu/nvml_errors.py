@@ -1,4 +1,4 @@
-"""What NVML's errors mean for a person: what is wrong and what to do."""
+"""NVML's errors in words: what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SENTENCES: Final[dict[int, str]] = {
     9: "the NVIDIA driver is installed but not loaded: run `sudo modprobe nvidia` or reboot; GPU metrics are absent",
     LIBRARY_MISSING: NOT_FOUND,
     FUNCTION_MISSING: "this NVIDIA driver is too old to report it: update the driver",
-    GPU_LOST: "the GPU has fallen off the bus: look at `sudo dmesg | grep Xid`, then reboot",
+    GPU_LOST: "the GPU has fallen off the bus: check `sudo dmesg | grep Xid`, then reboot",
     RESET_REQUIRED: "the GPU needs a reset: end what uses it, then run `sudo nvidia-smi --gpu-reset`, or reboot",
     18: "the NVIDIA driver was updated while its old kernel module is loaded: reboot; GPU metrics are absent",
     23: "the driver is out of resources: end other monitoring programs",
-    25: "this NVIDIA driver does not know this version of the call: update the driver",
-    28: "the GPU is not there any more: look at `nvidia-smi`",
+    25: "this NVIDIA driver does not support this version of the call: update the driver",
+    28: "the GPU is gone: check `nvidia-smi`",
 }
 # The GPU answers nothing any more: asking it ten times a second for every metric would only repeat that.
 GONE: Final = frozenset({1, 9, GPU_LOST, RESET_REQUIRED, 18, 28})
@@ -32,13 +32,13 @@ NEVER: Final = frozenset({2, 3, NO_PERMISSION, FUNCTION_MISSING, 25, 26})
 
 
 def code(error: BaseException) -> int | None:
-    """NVML's return code in an exception of pynvml, None for any other exception."""
+    """NVML's return code in a pynvml exception, None for any other exception."""
     value: Any = getattr(error, "value", None)
     return value if isinstance(value, int) else None
 
 
 def explain(error: BaseException) -> str:
-    """One sentence for `error`: what is wrong and, where something can be done, what."""
+    """One sentence for `error`: what is wrong and, if possible, what to do."""
     if isinstance(error, ImportError):
         return "the package nvidia-ml-py is not installed: GPU metrics are absent; run `pip install nvidia-ml-py`"
     number = code(error)

@@ -1,4 +1,4 @@
-"""Which GPUs a program may use (CUDA_VISIBLE_DEVICES) and which of them is the idlest."""
+"""Which GPUs a program may use (CUDA_VISIBLE_DEVICES) and which one is the idlest."""
 
 from __future__ import annotations
 
@@ -67,16 +67,16 @@ def visible_gpus(nvml: Nvml, environment: Mapping[str, str] | None = None) -> Vi
             break
         if any(one.device == other.device for other in found):
             shown = printable(listed)
-            return VisibleGpus((), f"CUDA_VISIBLE_DEVICES is {shown!r}: a GPU is there twice, so CUDA shows none")
+            return VisibleGpus((), f"CUDA_VISIBLE_DEVICES is {shown!r}: it names a GPU twice, so CUDA shows none")
         found.append(one)
     return VisibleGpus(tuple(found), reason)
 
 
 def idlest_gpu(nvml: Nvml, among: Iterable[VisibleGpu] | None = None) -> VisibleGpu | None:
-    """The GPU of `among` (None: the visible ones) with the least going on now; None: there is none.
+    """The idlest GPU of `among` (None: the visible ones); None if there is none.
 
-    One that answers comes before one that does not, an undivided one before a MIG one, then least busy (in steps of
-    10 %), then most memory free, then lowest index.
+    Responding before unresponsive, whole before MIG-partitioned, then least busy (in steps of
+    10 %), then most free memory, then lowest index.
     """
     candidates = visible_gpus(nvml).gpus if among is None else tuple(among)
     by_index = {gpu.index: gpu for gpu in nvml.gpus}

@@ -24,7 +24,7 @@ def cgroup_limits(root: Path = Path("/")) -> CgroupLimits:
     """Read the limits of this process under `root` (another one in tests). Raises nothing."""
     mount = root / "sys/fs/cgroup"
     if not (mount / "cgroup.controllers").is_file():
-        reason = "no cgroup version 2 is mounted here, and limits of version 1 are not read"
+        reason = "cgroup version 2 is not mounted here, and limits of version 1 are not read"
         return CgroupLimits(None, None, None, reason)
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -32,7 +32,7 @@ def cgroup_limits(root: Path = Path("/")) -> CgroupLimits:
         return CgroupLimits(None, None, None, f"cannot read the control group of this process: {error.strerror}")
     path = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), None)
     if path is None:
-        return CgroupLimits(None, None, None, "this process is in no cgroup of version 2")
+        return CgroupLimits(None, None, None, "this process is not in a version 2 cgroup")
     folder = mount / path.lstrip("/")
     if not folder.is_dir():
         folder = mount  # in a container the path may be the host's, while its own group is what is mounted

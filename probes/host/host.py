@@ -1,4 +1,4 @@
-"""The host's CPU and memory: what is read often from files of /proc kept open, the rest by psutil."""
+"""The host's CPU and memory: frequent readings from /proc files kept open, the rest through psutil."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Host(Source):
             try:
                 readings += take(self.name, call, self._now_ns)
             except Exception as error:  # /proc may be hidden, cut or odd in a container
-                status = f"this system does not tell it: {type(error).__name__}: {printable(str(error))}"
+                status = f"not reported by this system: {type(error).__name__}: {printable(str(error))}"
                 readings += failed(self.name, call, status, self._now_ns())
         return readings
 

@@ -1,4 +1,4 @@
-"""What ends a user's processes at logout: systemd-logind, where it is told to, and the user's own service manager.
+"""What ends a user's processes at logout: systemd-logind, if configured to, and the user's own service manager.
 
 A login's processes are in its session's scope. With KillUserProcesses=yes logind ends that scope at logout, lingering
 or not (logind.conf(5)). What runs below the user's service manager instead, a desktop's terminal for one, ends with
@@ -23,14 +23,14 @@ YES: Final = ("1", "yes", "y", "true", "t", "on")
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a process started here would end at logout, a sentence, and what to do about it."""
+    """Why a process started here would end at logout, and what to do about it."""
 
     cause: str
     remedy: str
 
 
 def ending_at_logout(root: Path = Path("/"), user: str | None = None) -> Ending | None:
-    """What would end this process at logout; None where nothing would, or nobody could tell.
+    """What would end this process at logout; None if nothing would, or if unknown.
 
     `root` is where the system's files are, `user` the name that logind knows (default: who runs this).
     """
@@ -48,7 +48,9 @@ def ending_at_logout(root: Path = Path("/"), user: str | None = None) -> Ending 
             f"{first}systemd-run --user --scope kasoku run …, or KillUserProcesses=no in logind.conf",
         )
     if "/user@" in groups and not lingers:
-        return Ending("Your service manager ends at your last logout with all below it.", "loginctl enable-linger")
+        return Ending(
+            "Your service manager ends at your last logout with everything below it.", "loginctl enable-linger"
+        )
     return None
 
 

@@ -1,6 +1,6 @@
 """Files of /proc that are read often: kept open, each reading is one system call and what is parsed is what is asked.
 
-Opening, reading and closing through psutil costs several times as much, and this runs beside what is measured.
+Opening, reading and closing through psutil costs several times as much, and this runs during measurements.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ProcFile:
 
 
 class CpuTimes:
-    """How busy all cores together were between one call of `percent` and the next, from /proc/stat."""
+    """Utilisation of all cores together between one call of `percent` and the next, from /proc/stat."""
 
     def __init__(self, path: str = "/proc/stat") -> None:
         self._file = ProcFile(path)
@@ -45,7 +45,7 @@ class CpuTimes:
         spent = [max(0, later - earlier) for earlier, later in zip(self._before, now, strict=True)]
         total = sum(spent)
         if total == 0:
-            raise OSError("the kernel has counted no CPU time since the reading before")
+            raise OSError("the kernel has counted no CPU time since the previous reading")
         self._before = now
         return 100.0 * (total - spent[IDLE] - spent[IO_WAIT]) / total
 
@@ -88,7 +88,7 @@ def parse_stat(text: bytes) -> ProcessStat:
 
 
 class NewestPid:
-    """The PID given out last in this PID namespace, from /proc/loadavg: while it stays, nobody has begun a process."""
+    """The newest PID in this PID namespace, from /proc/loadavg: while it stays the same, no process was started."""
 
     def __init__(self, path: str = "/proc/loadavg") -> None:
         self._file: ProcFile | None = None
@@ -96,7 +96,7 @@ class NewestPid:
             self._file = ProcFile(path)
 
     def read(self) -> int | None:
-        """None where this system does not tell."""
+        """None if not reported by this system."""
         try:
             newest = int(self._file.text(128).split()[-1]) if self._file else 0
         except (OSError, ValueError, IndexError):

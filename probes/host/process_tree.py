@@ -23,8 +23,8 @@ WALK_SHARE: Final = 0.001
 WALK_AT_LEAST_NS: Final = 5_000_000_000  # for a system whose newest PID does not tell of a new process
 NOT_ALLOWED: Final = "the process belongs to another user: run the workbench as that user"
 PSS_AT_MOST: Final = 2 * 2**30  # bytes of RSS; walking 300 MB of 4 KiB pages took 5.6 ms
-TOO_BIG: Final = "not read for processes above 2 GiB: it would hold up every other reading"
-NO_PSS: Final = "this system does not tell the proportional share (PSS)"
+TOO_BIG: Final = "not read for processes above 2 GiB: it would delay every other reading"
+NO_PSS: Final = "this system does not report the proportional share (PSS)"
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class ProcessTree(Source):
 
     At every second tick, with the host's CPU: rss_bytes (sum; pages shared between processes count in each) and
     cpu_percent (of one core, so 200 on two). At 1 Hz: pss_bytes (sum; shared pages count once) and processes. A process
-    that ended is no error: it drops out, and a tree without a process gives no readings. New descendants are looked
+    that exits is not an error: it drops out, and a tree without a process gives no readings. New descendants are looked
     for once a second, where anybody has begun a process meanwhile. PSS walks page tables: each process's is read as
     seldom as its cost demands (`CallBudget`), and not at all above 2 GiB.
     """
@@ -125,7 +125,7 @@ class ProcessTree(Source):
         return [walked, Reading(self.name, "pss_bytes", "bytes", value, at, cost, OK if whole else reason)]
 
     def _follow(self, wanted: int | None) -> None:
-        """Turn to another tree."""
+        """Switch to another tree."""
         for pid in list(self._members):
             self._drop(pid)
         self._root, self._allowed = wanted, True
@@ -162,7 +162,7 @@ class ProcessTree(Source):
         self._members.pop(pid).file.close()
 
     def _walk_is_due(self, now_ns: int) -> bool:
-        """Whether there may be new descendants, and the last walk was not too dear for another one now."""
+        """Whether there may be new descendants, and the last walk was cheap enough to repeat now."""
         if not self._walk_budget.due(now_ns):
             return False
         newest = self._newest.read()

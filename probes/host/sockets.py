@@ -1,4 +1,4 @@
-"""The sockets of some processes: where they listen, and which of those places other machines can reach.
+"""The sockets of some processes: where they listen, and which of these other machines can reach.
 
 From /proc, each table of the kernel's once: psutil reads all of them for every process, and the two of TCP, which the
 kernel walks its hash tables for, took 3.5 ms each.
@@ -17,7 +17,7 @@ from typing import Final
 
 TABLES: Final = ("tcp", "tcp6", "udp", "udp6")
 ESTABLISHED, LISTENING = "01", "0A"  # include/net/tcp_states.h
-NOT_ALLOWED: Final = "the sockets of a process that belongs to another user are not told"
+NOT_ALLOWED: Final = "the sockets of a process that belongs to another user are not visible"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -27,7 +27,7 @@ class Sockets:
     """Addresses as people write them, `0.0.0.0:1234` or `[::1]:1234 (UDP)`, sorted, each once.
 
     `listening` takes in TCP sockets that listen and UDP sockets without a peer; `beyond` are those of them that are not
-    bound to loopback; `connected` are the peers of TCP connections to other machines. `reason` says what is not known.
+    bound to loopback; `connected` are the peers of TCP connections to other machines. `reason` says what is unknown.
     """
 
     listening: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def sockets_of(pids: Iterable[int]) -> Sockets:
 
 
 def is_loopback(address: Address) -> bool:
-    """Whether only this machine can reach it; IPv4 in IPv6's clothes is what it is."""
+    """Whether only this machine can reach it; IPv4-mapped IPv6 addresses count as IPv4."""
     return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 

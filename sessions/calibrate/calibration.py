@@ -68,7 +68,7 @@ SLOW_LINK_BYTES_S: Final = 50_000.0
 
 
 class CalibrationError(Exception):
-    """It could not be carried out; the text is the sentence for people."""
+    """The calibration failed; the text is the sentence for people."""
 
 
 class Calibrator:
@@ -124,7 +124,7 @@ class Calibrator:
         devices = DeviceLock(self._plan.gpu_uuids or [self._plan.device], "a calibration")
         try:
             if (holder := devices.try_take(cache)) is not None:
-                raise CalibrationError(f"The device is in use by {holder}: wait until it is over, or stop it.")
+                raise CalibrationError(f"The device is in use by {holder}: wait for it to finish, or stop it.")
             return self._measured(folder, cache)
         finally:
             self._close_viewers()
@@ -203,7 +203,7 @@ class Calibrator:
             self._viewers.popitem()[1].close()
 
     def _start_viewers(self, folder: SessionFolder) -> None:
-        """Anew for each block: its end takes every process away that this one has started."""
+        """Started again for each block: a block's end kills every process that this one has started."""
         environ = {**os.environ, "KASOKU_HOME": str(folder.path.parent.parent)}
         for condition, command in self._commands.items():
             self._viewers[condition] = ViewerTerminal(
@@ -261,7 +261,7 @@ class Calibrator:
     def _tick(self) -> str:
         for condition, viewer in self._viewers.items():
             if not viewer.alive:
-                raise CalibrationError(f"The viewer of {condition!r} ended by itself: {viewer.last_words()}")
+                raise CalibrationError(f"The viewer of {condition!r} exited: {viewer.last_words()}")
         for record in self._telemetry():
             if self._condition in WITH_JOURNAL:
                 self._journal.append(record)

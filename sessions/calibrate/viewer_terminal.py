@@ -1,6 +1,6 @@
-"""A viewer in a pseudo-terminal whose output is thrown away: what `kasoku calibrate` measures the cost of.
+"""A viewer in a pseudo-terminal whose output is discarded: `kasoku calibrate` measures what it costs.
 
-It can be stopped and let go on by signal, so that one process is there or not there from one request to the next.
+It is stopped and continued by signal, so that it can be switched on and off between requests.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ViewerTerminal:
         return self._process.end is None
 
     def last_words(self) -> str:
-        """The end of what it wrote, without control characters: for the case that it ended."""
+        """The end of its output, without control characters: for when it has exited."""
         return "".join(c if c.isprintable() else " " for c in self._last[-LAST_BYTES:].decode(errors="replace")).strip()
 
     def rest(self) -> None:

@@ -25,11 +25,11 @@ from sessions.disk.session_folder import (
 if TYPE_CHECKING:
     import polars as pl
 
-INTERRUPTED: Final = "Its process ended before the session did: `kasoku resume {session}` runs what is missing."
+INTERRUPTED: Final = "The session's process ended early: `kasoku resume {session}` runs the missing blocks."
 
 
 def close_session(folder: SessionFolder, status: str, error: str = "") -> None:
-    """Write the frames and the last session.json. What the disk denies is said in `error`, never raised."""
+    """Write the frames and the final session.json. Disk errors go into `error` and are never raised."""
     summary: list[MethodSummary] = []
     try:
         plan = folder.plan()
@@ -61,7 +61,7 @@ def _frames(folder: SessionFolder, plan: Plan) -> dict[str, pl.DataFrame]:
 
 
 def _keep_noise_floor(folder: SessionFolder, plan: Plan, frames: dict[str, pl.DataFrame]) -> None:
-    """What a method run against itself shows is from now on what differences on this device stand beside."""
+    """Keep the noise floor of an A/A session: later differences on this device are shown with it."""
     from sessions.device.device_key import device_key
     from sessions.verdict.noise_floor import floor_of, keep
 
@@ -96,9 +96,9 @@ def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[MethodSummary]
 
 
 def recover(folder: SessionFolder) -> str:
-    """Finalise a session whose conductor is gone; the status it has then. A live or finished one is left as it is.
+    """Finalise a session whose conductor is gone; returns its status then. A live or finished one is left unchanged.
 
-    Raises SessionError where there is no session in the folder, or one of a later Kasoku.
+    Raises SessionError if the folder holds no session, or one written by a newer Kasoku.
     """
     status = folder.read().status
     if status not in UNFINISHED and all(folder.frame(name).is_file() for name in FRAMES):
@@ -133,7 +133,7 @@ def _refuse_newer(folder: SessionFolder) -> None:
 
 
 def _said_end(folder: SessionFolder) -> SessionEnded | None:
-    """The journal's last word, where the conductor still got to say it."""
+    """The journal's final record, if the conductor got to write it."""
     last = None
     try:
         for record in read_journal(folder.journal):

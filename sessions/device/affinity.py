@@ -1,4 +1,4 @@
-"""Which CPU cores are the runner's, and which the workbench keeps to where there are enough.
+"""Which CPU cores are the runner's and, if there are enough, which are reserved for the workbench.
 
 On a machine of four or more physical cores the last one (of sixteen or more: the last two), with all its hardware
 threads, is for the conductor, its sampler and the viewers; the rest is the runner's. On smaller ones all is shared.
@@ -20,14 +20,14 @@ MANY_CORES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Logical CPU numbers; both are all that are allowed where nothing is kept apart."""
+    """Logical CPU numbers; both are all allowed CPUs if none are reserved."""
 
     workbench: frozenset[int]
     runner: frozenset[int]
 
 
 def siblings_of(cpu: int) -> frozenset[int]:
-    """The hardware threads of a CPU's physical core, itself among them; only itself where the kernel does not say."""
+    """The hardware threads of a CPU's physical core, itself included; only itself if the kernel does not say."""
     path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
     try:
         return frozenset(_listed(path.read_text().strip()))
@@ -45,7 +45,7 @@ def _listed(text: str) -> list[int]:
 
 
 def shared_out(allowed: frozenset[int] = ALLOWED, siblings: Callable[[int], frozenset[int]] = siblings_of) -> Cores:
-    """How the allowed CPUs are shared out."""
+    """How the allowed CPUs are split."""
     physical = sorted({siblings(cpu) & allowed | {cpu} for cpu in allowed}, key=min)
     if len(physical) < LEAST_CORES:
         return Cores(allowed, allowed)
@@ -55,14 +55,14 @@ def shared_out(allowed: frozenset[int] = ALLOWED, siblings: Callable[[int], froz
 
 
 def keep_to(cpus: frozenset[int]) -> None:
-    """The calling thread, and what it starts, runs on these only; nothing happens where the kernel refuses."""
+    """Pin the calling thread, and what it starts, to these CPUs; no effect if the kernel refuses."""
     with contextlib.suppress(OSError):
         os.sched_setaffinity(0, cpus)
 
 
 @contextlib.contextmanager
 def starting_on(cpus: frozenset[int]) -> Iterator[None]:
-    """What the calling thread starts within runs on these CPUs; the thread itself goes back to its own."""
+    """Pin what the calling thread starts within to these CPUs; the thread itself returns to its own."""
     own = frozenset(os.sched_getaffinity(0))
     keep_to(cpus)
     try:

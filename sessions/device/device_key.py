@@ -1,4 +1,4 @@
-"""What names a device in the home's cache: noise floors, calibrations and bandwidths are kept by it."""
+"""The key of a device in the home's cache: noise floors, calibrations and bandwidths are stored under it."""
 
 from __future__ import annotations
 

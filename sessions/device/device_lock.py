@@ -1,4 +1,4 @@
-"""One measurement at a time on a device: two on one GPU, or on one CPU, would measure each other."""
+"""One measurement at a time per device: two on one GPU, or on one CPU, would disturb each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DeviceLock:
         self._held: list[int] = []
 
     def try_take(self, cache: Path) -> str | None:
-        """None once every device is held; else who has the first one that is taken (nothing is held then).
+        """None once every device is held; otherwise the holder of the first one taken (nothing is held then).
 
         Raises SessionError where the files of the locks, in `devices/` of the cache, cannot be opened.
         """
@@ -48,6 +48,6 @@ class DeviceLock:
         return None
 
     def release(self) -> None:
-        """Let the devices go."""
+        """Release the devices."""
         while self._held:
             os.close(self._held.pop())

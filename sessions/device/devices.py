@@ -1,4 +1,4 @@
-"""Which device a session runs on: the GPUs the user named, else the idlest one, else the CPU."""
+"""Which device a session runs on: the GPUs the user named, otherwise the idlest one, otherwise the CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sessions.device.affinity import shared_out, siblings_of
 
 
 class DeviceError(Exception):
-    """The device asked for is not there; the message is a sentence."""
+    """The requested device does not exist; the message is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,15 @@ def choose(asked: str | None, nvml: Nvml) -> Device:
     try:
         positions = [int(part) for part in asked.split(",")]
     except ValueError:
-        raise DeviceError(f"--device {asked} is no device: give cpu, or GPU indices such as 0 or 0,1.") from None
+        raise DeviceError(f"--device {asked} is not a device: use cpu, or GPU indices such as 0 or 0,1.") from None
     known = {gpu.position: gpu for gpu in seen.gpus}
     if not known:
         why = seen.reason or "none is visible"
-        raise DeviceError(f"--device {asked}: there is no GPU to use ({why}); use --device cpu.")
+        raise DeviceError(f"--device {asked}: no GPU is available ({why}); use --device cpu.")
     absent = [position for position in positions if position not in known]
     if absent or len(set(positions)) != len(positions):
         listed = ", ".join(str(position) for position in known)
-        raise DeviceError(f"--device {asked}: there is no such choice among the GPUs here ({listed}).")
+        raise DeviceError(f"--device {asked} does not match the GPUs here ({listed}).")
     return _gpus(nvml, asked, [known[position] for position in positions])
 
 
@@ -94,6 +94,6 @@ def _free_bytes(gpu: Gpu) -> int | None:
 
 
 def default_threads() -> int:
-    """Physical cores that are the runner's: the one thread count that every method of a session gets."""
+    """Number of physical cores for the runner: the thread count that every method of a session gets."""
     own = shared_out().runner
     return len({siblings_of(cpu) & own for cpu in own})

@@ -1,4 +1,4 @@
-"""What on this machine stands in the way of measuring well: each finding with what to do about it."""
+"""What on this machine gets in the way of good measurements: each finding with its fix."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEAST_FREE_BYTES = 5_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing about this machine; `remedy` is empty where there is nothing to do."""
+    """One finding about this machine; `remedy` is empty if there is nothing to do."""
 
     level: Level
     text: str
@@ -32,7 +32,7 @@ class Finding:
 
 
 def findings(home: Path, config_folder: Path) -> list[Finding]:
-    """Everything worth knowing before measuring here. Takes about a second; raises nothing."""
+    """All findings about this machine. Takes about a second; raises nothing."""
     nvml = Nvml()
     machine = capture(nvml)
     return [
@@ -88,10 +88,14 @@ def _cpu(machine: Machine) -> list[Finding]:
         )
     if machine.cgroup_cpus is not None and machine.cgroup_cpus < len(machine.affinity):
         found.append(
-            Finding("warning", f"A cgroup limits this to {machine.cgroup_cpus:g} CPUs.", "Give --threads as many.")
+            Finding(
+                "warning",
+                f"A cgroup limits this process to {machine.cgroup_cpus:g} CPUs.",
+                "Set --threads accordingly.",
+            )
         )
     if shutil.which("cc") is None and shutil.which("gcc") is None:
-        found.append(Finding("warning", "There is no C compiler: methods that compile cannot run.", "Install gcc."))
+        found.append(Finding("warning", "No C compiler found: methods that compile cannot run.", "Install gcc."))
     return found
 
 
@@ -100,7 +104,7 @@ def _company(nvml: Nvml) -> list[Finding]:
         Finding(
             "warning",
             f"{process.name} (pid {process.pid}) uses {process.cpu_percent:.0f} % of a core.",
-            "Let it end first.",
+            "Wait for it to finish.",
         )
         for process in busy_processes(ours=(os.getpid(),))
     ]
@@ -118,7 +122,7 @@ def _environments(home: Path, config_folder: Path) -> list[Finding]:
         if row.state in ("ready", "configured", "own"):
             found.append(Finding("ok", f"Environment {row.name}: {row.state}."))
         elif row.state == "absent":
-            found.append(Finding("note", f"Environment {row.name} is not there.", f"kasoku env create {row.name}"))
+            found.append(Finding("note", f"Environment {row.name} does not exist.", f"kasoku env create {row.name}"))
         else:
             found.append(
                 Finding(
@@ -142,6 +146,6 @@ def _catalogue(config_folder: Path) -> list[Finding]:
 
 
 def _logout() -> list[Finding]:
-    """What would end a detached session when its user logs out."""
+    """What would end a detached session at logout."""
     ending = ending_at_logout()
     return [Finding("warning", f"{ending.cause} A detached session would end too.", ending.remedy)] if ending else []

@@ -148,9 +148,9 @@ class FrameError(Exception):
 
 
 def read_frame(path: Path, name: str) -> pl.DataFrame:
-    """A saved frame, `name` of SCHEMAS, with all its columns; those that an older Kasoku did not write are null.
+    """A saved frame, `name` of SCHEMAS, with all its columns; those missing in an older Kasoku's are null.
 
-    Raises FrameError, whatever the file holds: of damaged ones polars' decoder panics at some, which is no Exception.
+    Raises FrameError, whatever the file holds: polars' decoder panics at some damaged ones, which is not an Exception.
     """
     try:
         frame = pl.scan_parquet(

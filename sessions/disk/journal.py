@@ -1,7 +1,7 @@
 """The journal: appended by the conductor alone, followed by everyone else.
 
-A journal that was cut off anywhere is a session up to its last whole line; a line that is not a record is counted and
-passed over; a journal of a later schema is refused with a sentence.
+A journal truncated anywhere is a session up to its last complete line; a line that is not a record is counted and
+skipped; a journal of a newer schema is refused with a sentence.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class JournalError(Exception):
 
 
 class JournalFullError(JournalError):
-    """The disk (or the quota) is full: the journal ends with its last whole line."""
+    """The disk (or the quota) is full: the journal ends with its last complete line."""
 
 
 class NewerJournalError(JournalError):
-    """The journal was written by a later Kasoku than this one."""
+    """The journal was written by a newer Kasoku than this one."""
 
 
 class JournalWriter:
-    """Appends whole lines. A line that does not fit on the disk is taken back, so that the file ends with a whole one.
+    """Appends complete lines. A line that does not fit on the disk is undone, so the file ends with a complete one.
 
     `ballast` is a file of blocks kept free for the last lines of a session whose disk fills up: `release_ballast()`.
     """
@@ -73,7 +73,7 @@ class JournalWriter:
         self._ballast.unlink(missing_ok=True)
 
     def append(self, record: AnyRecord) -> None:
-        """Write one record as one whole line, or raise JournalError and leave the file as it was."""
+        """Write one record as one line, or raise JournalError and leave the file as it was."""
         line = encode(record) + b"\n"
         view = memoryview(line)
         try:
@@ -85,7 +85,7 @@ class JournalWriter:
         self._size += len(line)
 
     def sync(self) -> None:
-        """Ask the disk to keep what was appended."""
+        """Sync what was appended to the disk."""
         try:
             os.fsync(self._descriptor)
         except OSError as error:
@@ -107,7 +107,7 @@ def _as_journal_error(error: OSError, folder: Path) -> JournalError:
 
 
 def _end_of_last_line(journal: BinaryIO, size: int) -> int:
-    """Offset just behind the last newline of an open binary file of `size` bytes."""
+    """Offset just after the last newline of an open binary file of `size` bytes."""
     end = size
     while end > 0:
         start = max(0, end - READ_BYTES)
@@ -122,7 +122,7 @@ def _end_of_last_line(journal: BinaryIO, size: int) -> int:
 class JournalTail:
     """Reads the whole lines that a journal has gained since the last call; memory stays bounded by one read.
 
-    `rejected` counts lines that were no records: rubbish is passed over, never raised.
+    `rejected` counts lines that were not records: garbage is skipped, never raised.
     """
 
     def __init__(self, path: Path) -> None:
@@ -182,7 +182,7 @@ def read_journal(path: Path) -> Iterator[AnyRecord]:
 
 
 def prepared(path: Path) -> Prepared | None:
-    """What the preparation found, from a session's journal; None where it never got so far."""
+    """What the preparation found, from a session's journal; None if it never got that far."""
     try:
         return next((record for record in read_journal(path) if isinstance(record, Prepared)), None)
     except JournalError:

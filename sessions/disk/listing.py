@@ -1,4 +1,4 @@
-"""The row that a listing shows of each session; of many sessions the rows are kept until their session.json changes."""
+"""The row that a listing shows per session; with many sessions, rows are cached until their session.json changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTLED_NS: Final = 2_000_000_000  # a file changed later than this could change
 
 
 class SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A session as a listing shows it; `problem` is a sentence where it cannot be opened, else empty."""
+    """A session as a listing shows it; `problem` is a sentence if it cannot be opened, otherwise empty."""
 
     id: str
     status: str
@@ -43,7 +43,7 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A row with what its session.json was when it was read: inode, time of change, size."""
+    """A row with the inode, time of change and size of its session.json when it was read."""
 
     inode: int
     changed_ns: int
@@ -57,7 +57,7 @@ class _KeptRows(msgspec.Struct, array_like=True):
 
 
 def listed(sessions: Path, ids: Sequence[str]) -> list[SessionRow]:
-    """The rows of these sessions, in that order; one that cannot be read is a row that says why."""
+    """The rows of these sessions, in that order; an unreadable one is a row that says why."""
     path = sessions.parent / CACHE / KEPT_NAME
     kept = _load(path) if len(ids) >= KEEP_FROM else {}
     settled = time.time_ns() - SETTLED_NS

@@ -1,4 +1,4 @@
-"""The plans that were made in this home. To resume a session is to run the engine that its plan names.
+"""The plans made in this home. Resuming a session runs the engine that its plan names.
 
 `plans/ID` of the home holds the SHA-256 of the session's plan.json. A session that came from elsewhere has none, and
 one whose plan was changed has another.
@@ -16,7 +16,7 @@ FOLDER: Final = "plans"
 
 
 def remember(home: Path, session: str, plan: bytes) -> None:
-    """Keep that this home made the plan of this session. Raises HomeError."""
+    """Record that this home made the plan of this session. Raises HomeError."""
     write_atomically(private_folder(home / FOLDER) / session, hashlib.sha256(plan).hexdigest().encode())
 
 
@@ -30,7 +30,7 @@ def is_own(home: Path, session: str, plan: bytes) -> bool:
 
 
 def forget(home: Path, session: str) -> None:
-    """The session is gone."""
+    """Forget the plan of a deleted session."""
     try:
         (home / FOLDER / session).unlink(missing_ok=True)
     except OSError:

@@ -30,9 +30,9 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlannedMethod(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the catalogue as it was when the plan was made, so that a session means the same for ever.
+    """A catalogue row as it was when the plan was made, so that a session never changes its meaning.
 
-    `named` is true where the user asked for the method by name: then not running is an error, not a row only.
+    `named` is true if the user asked for the method by name: then not running is an error, not just a row.
     """
 
     name: Annotated[str, Meta(pattern=METHOD_NAME)]
@@ -49,7 +49,7 @@ class PlannedMethod(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds without a word from the runner after which a block is ended as `stalled`."""
+    """Seconds without a message from the runner after which a block is ended as `stalled`."""
 
     load_s: Annotated[float, Meta(gt=0, le=LONGEST_DEADLINE_S)] = 900.0
     token_s: Annotated[float, Meta(gt=0, le=LONGEST_DEADLINE_S)] = 120.0
@@ -93,7 +93,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     command: list[str] = []
 
     def order(self) -> list[PlannedBlock]:
-        """Blocks interleaved: every method once a round, each round in an order drawn from the seed.
+        """Blocks interleaved: every method once per round, each round in an order drawn from the seed.
 
         Timed requests are numbered through a method's blocks from 0; the first blocks take the remainder.
         """

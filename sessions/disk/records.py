@@ -126,7 +126,7 @@ class Memory(MemoryMessage, frozen=True, kw_only=True):
 
 
 class EvidenceTaken(EvidenceMessage, frozen=True, kw_only=True):
-    """The evidence, with what it shows about the method: in effect or not (None: it cannot be told), and why."""
+    """The evidence, with what it shows about the method: in effect or not (None: unknown), and why."""
 
     method: str
     block: Int64
@@ -156,8 +156,8 @@ class Telemetry(TimedLine, tag="telemetry", frozen=True, kw_only=True):
 
 
 class SocketsSeen(BlockLine, tag="sockets", frozen=True, kw_only=True):
-    """The sockets of a block's processes at one moment: addresses where they listen, of which some are open `beyond`
-    this machine, and the other machines that they are connected to. `reason` says what was not told."""
+    """The sockets of a block's processes at one moment: addresses where they listen, some of them open `beyond`
+    this machine, and the other machines that they are connected to. `reason` says what is unknown."""
 
     listening: list[str] = msgspec.field(default_factory=list)
     beyond: list[str] = msgspec.field(default_factory=list)
@@ -166,7 +166,7 @@ class SocketsSeen(BlockLine, tag="sockets", frozen=True, kw_only=True):
 
 
 class Note(TimedLine, tag="note", frozen=True, kw_only=True):
-    """A sentence for people: something happened that makes the numbers less worthy or explains a gap."""
+    """A sentence for people: something happened that makes the numbers less reliable or explains a gap."""
 
     text: str
     flag: str = ""

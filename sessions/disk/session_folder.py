@@ -1,7 +1,7 @@
 """One session's folder: its files, its lock, its status, and who may write to it.
 
 The lock is an flock on `lock`, held for life by the conductor and taken over from the viewer that made the folder by
-inheriting the open file, so that there is no moment in which a live session looks abandoned.
+inheriting the open file, so that a live session never looks abandoned.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SessionError(Exception):
 
 
 class NewerSessionError(SessionError):
-    """The session was written by a later Kasoku than this one."""
+    """The session was written by a newer Kasoku than this one."""
 
 
 class _Versioned(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def newer(session: str, version: int) -> str:
-    """The sentence for what a later Kasoku wrote."""
+    """The sentence for what a newer Kasoku wrote."""
     return (
         f"{session} was written by a newer Kasoku (schema {version}, this one reads up to {SCHEMA_VERSION}):"
         " update Kasoku to open it."
@@ -112,21 +112,21 @@ class SessionFolder:
         return self.path / f"{name}.parquet"
 
     def log(self, method: str, block: int) -> Path:
-        """The log of a block's runner: everything the engine printed. SessionError where `method` is no name of one."""
+        """The log of a block's runner: everything the engine printed. SessionError if `method` is invalid."""
         if not re.fullmatch(METHOD_NAME, method):
-            raise SessionError(f"{self.id} names a method {method[:100]!r}, which is no name that Kasoku gives.")
+            raise SessionError(f"{self.id} names a method {method[:100]!r}, which is not a valid method name.")
         return self.path / "logs" / f"{method}-{block}.log"
 
     def refuse_links(self) -> None:
-        """Raise SessionError where anything here leads out of the folder: a session that Kasoku made has only plain
-        files and folders in it, one from elsewhere may hold links, pipes and devices."""
+        """Raise SessionError if anything here leads out of the folder: a session that Kasoku made has only plain
+        files and folders in it, one from elsewhere may contain links, pipes and devices."""
         found = "a link itself" if self.path.is_symlink() else ""
         for parent, folders, files in os.walk(self.path):
             for name in (*folders, *files):
                 with contextlib.suppress(FileNotFoundError):  # a temporary file of a conductor at work
                     kind = os.lstat(os.path.join(parent, name)).st_mode  # noqa: PTH118 - thousands of files
                     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-                        found = found or f"with {name!r} in it, a link or otherwise no plain file"
+                        found = found or f"a folder with {name!r} in it, which is a link or not a plain file"
         if found:
             raise SessionError(
                 f"{self.id} is not opened: it is {found}, and may lead out of its folder; no session that Kasoku makes"
@@ -153,7 +153,7 @@ class SessionFolder:
                 raise NewerSessionError(newer(self.id, version))
             return msgspec.json.decode(raw, type=kind)
         except FileNotFoundError:
-            raise SessionError(f"{self.id} has no {name}: it is no session, or was never begun.") from None
+            raise SessionError(f"{self.id} has no {name}: it is not a session, or was never started.") from None
         except OSError as error:
             raise SessionError(f"The {name} of {self.id} cannot be read ({error.strerror}).") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -198,7 +198,7 @@ class SessionFolder:
         """Drop a request file: `stop`, or `skip-METHOD-BLOCK`."""
         folder = self.path / "requests"
         if not REQUEST.fullmatch(action):
-            raise SessionError(f"{action[:100]!r} is nothing that a session can be asked.")
+            raise SessionError(f"{action[:100]!r} is not a request that a session knows.")
         try:
             private_folder(folder)
             write_atomically(folder / action, b"")
@@ -206,7 +206,7 @@ class SessionFolder:
             raise SessionError(str(error)) from None
 
     def take_asked(self) -> list[str]:
-        """The request files that are there, taken away; what cannot be taken away is no request."""
+        """Collect and remove the request files; one that cannot be removed is ignored."""
         folder = self.path / "requests"
         try:
             names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
@@ -221,11 +221,11 @@ class SessionFolder:
 
 
 def _plain_content(path: Path) -> bytes:
-    """A file's content; OSError where it is a link, a pipe or a device."""
+    """A file's content; OSError if it is a link, a pipe or a device."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file")
+            raise OSError(errno.EINVAL, "it is not a plain file")
         return file.read()
 
 

@@ -54,7 +54,7 @@ class Store:
             return SessionFolder(self.path / session)  # without a look at all the others
         ids = self.ids()
         if not ids:
-            raise SessionError("There are no sessions yet: `kasoku run` makes one.")
+            raise SessionError("There are no sessions yet: `kasoku run` creates one.")
         if session in ("last", "latest"):
             return SessionFolder(self.path / ids[0])
         found = [name for name in ids if session and (name.startswith(session) or name.endswith(session))]
@@ -62,9 +62,7 @@ class Store:
         if len(found) == 1:
             return SessionFolder(self.path / found[0])
         if found:
-            raise SessionError(
-                f"{session!r} could be any of {len(found)} sessions, {found[0]} for one: give more of the id."
-            )
+            raise SessionError(f"{session!r} matches {len(found)} sessions, such as {found[0]}: give more of the ID.")
         raise SessionError(
             f"There is no session {session!r}: `kasoku sessions` lists them, `last` is the newest ({ids[0]})."
         )
@@ -74,7 +72,7 @@ class Store:
         return listed(self.path, self.ids())
 
     def live(self) -> list[str]:
-        """Ids of the sessions that a conductor is working on now, newest first."""
+        """IDs of the running sessions, newest first."""
         return [name for name in self.ids() if SessionFolder(self.path / name).is_live()]
 
     def scan(self, frame: str, sessions: Iterable[str] | None = None) -> pl.LazyFrame | None:
@@ -106,7 +104,7 @@ class Store:
         return version > SCHEMA_VERSION
 
     def delete(self, session: str) -> None:
-        """Remove a session for good; SessionError where it is running or cannot be removed."""
+        """Delete a session permanently; SessionError if it is running or cannot be removed."""
         folder = self._named(session)  # one that leads elsewhere can go too: no link is followed
         lock = None
         try:
@@ -129,7 +127,7 @@ class Store:
         """Give a session another name or other tags; SessionError while its conductor is at work."""
         folder = self.folder(session)
         if folder.is_live():
-            raise SessionError(f"{folder.id} is running: it can be named when it has ended.")
+            raise SessionError(f"{folder.id} is running: rename it once it has ended.")
         changed = folder.read()
         if name is not None:
             changed = msgspec.structs.replace(changed, name=name.strip()[:120])

@@ -1,8 +1,8 @@
 """Sessions and comparisons as CSV, in which no text is a formula to a spreadsheet.
 
-A text that begins with what begins a formula gets an apostrophe in front, and so does one that begins with an
-apostrophe: to have the texts back as they were, take one apostrophe away wherever a text begins with it. Numbers,
-negative ones too, stay as they are.
+Text that starts like a formula is prefixed with an apostrophe, and so is text that starts with an
+apostrophe: to restore the original, remove one leading apostrophe wherever there is one. Numbers,
+including negative ones, are left alone.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ def export_session(folder: SessionFolder, out: Path) -> list[Path]:
         try:
             frame = read_frame(folder.frame(name), name)
         except FrameError:
-            raise SessionError(
-                f"{folder.id} has no readable frame of its {name}: `kasoku show {folder.id}` says more."
-            ) from None
+            raise SessionError(f"{folder.id} has no readable {name} frame: see `kasoku show {folder.id}`.") from None
         lists = [column for column, kind in frame.schema.items() if kind == pl.List(pl.String)]
         _write(target / f"{name}.csv", _csv(frame.with_columns(pl.col(column).list.join("; ") for column in lists)))
         written.append(target / f"{name}.csv")
@@ -97,4 +95,4 @@ def _write(path: Path, text: str, private: bool = False) -> None:
     try:
         write_atomically(path, text.encode("utf-8", errors="replace"), private=private)
     except HomeError:
-        raise ExportError(f"{path} cannot be written: name a file in a folder that is there and yours.") from None
+        raise ExportError(f"{path} cannot be written: name a file in an existing folder of yours.") from None

@@ -22,12 +22,12 @@ Values = NDArray[np.float64]
 
 
 class OtherToolError(Exception):
-    """The session cannot be quoted so; the message is a sentence."""
+    """The session cannot be reported that way; the message is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number as the tool calls it, in the tool's unit; None where it is not defined for these requests."""
+    """A number under the tool's name, in the tool's unit; None if it is not defined for these requests."""
 
     name: str
     value: float | None
@@ -46,7 +46,7 @@ class Quotation:
 
 @dataclass(frozen=True, slots=True)
 class OtherTool:
-    """`quote` makes the quantities of one method; `note` says where the tool's number would still be another."""
+    """`quote` makes the quantities of one method; `note` says what the tool would still measure differently."""
 
     tool: str
     note: str
@@ -55,7 +55,7 @@ class OtherTool:
 
 @dataclass(frozen=True, slots=True)
 class RequestTimes:
-    """The timed requests of a method, a value each: seconds, tokens; `gaps` are all inter-token latencies in seconds.
+    """The timed requests of a method, one value each: seconds, tokens; `gaps` are all inter-token latencies in seconds.
 
     `first` counts the tokens that came with the first, `wall` is in seconds.
     """
@@ -80,7 +80,7 @@ def quote(tool: str, runs: pl.DataFrame, requests: pl.DataFrame, tokens: pl.Data
         raise OtherToolError(f"--as {tool} is not known: use one of {', '.join(OTHER_TOOLS)}.")
     timed = counted_requests(runs, requests).sort("start_ns")
     if timed.is_empty():
-        raise OtherToolError("No timed request of this session ended well, so there is nothing to quote.")
+        raise OtherToolError("No timed request of this session succeeded, so there is nothing to report.")
     quotations = []
     for method in timed["method"].unique(maintain_order=True):
         times = _request_times(timed.filter(pl.col("method") == method), tokens)
@@ -204,15 +204,15 @@ OTHER_TOOLS: Final[Mapping[str, OtherTool]] = {
     for each in (
         OtherTool(
             "vllm",
-            "vllm bench sends requests beside each other, and by default measures its prefix cache; these ran one by"
-            " one.",
+            "vllm bench sends requests concurrently, and by default measures its prefix cache; these ran one at a"
+            " time.",
             _vllm,
         ),
         OtherTool("guidellm", "guidellm measures at a server's client, network and scheduling included.", _guidellm),
         OtherTool("aiperf", "aiperf measures at a server's client, by chunks of a response.", _aiperf),
         OtherTool(
             "llama-bench",
-            "llama-bench leaves tokenising and sampling out and generates from an empty context; here sampling is in,"
+            "llama-bench excludes tokenising and sampling and generates from an empty context; here sampling counts,"
             " and the prompt in the KV cache.",
             _llama_bench,
         ),

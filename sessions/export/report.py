@@ -1,4 +1,4 @@
-"""What a report of sessions holds: their comparison, plots, texts at the split, machines, and how to run them again."""
+"""The content of a report: comparison, plots, texts at the split, machines, and the commands to run again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sessions.verdict.comparison import Comparison, compare
 from sessions.verdict.splits import Split, splits
 
 CURVES = (("GPU power, W", "gpu", "power_w"), ("SM clock, MHz", "gpu", "sm_clock_mhz"),
-          ("CPU of the machine, %", "host", "cpu_percent"))  # fmt: skip
+          ("host CPU, %", "host", "cpu_percent"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Report:
 
 
 def make_report(store: Store, sessions: Sequence[str]) -> Report:
-    """Read everything of the sessions; what cannot be read of one is said in its rows. Raises nothing for that."""
+    """Read everything about the sessions; what cannot be read becomes a row that says why. Raises nothing for that."""
     comparison = compare(store, [(session, None) for session in sessions], anyway=True)
     several = len(sessions) > 1
     label = {
@@ -88,7 +88,7 @@ def make_report(store: Store, sessions: Sequence[str]) -> Report:
 
 
 def command_of(plan: Plan) -> str:
-    """The command that carries the plan out again, everything said, for a shell."""
+    """The shell command that runs the plan again, with every option spelled out."""
     sampling = plan.sampling
     words: list[object] = ["kasoku", "run", "--model", plan.model]
     names = [method.name for method in plan.methods]

@@ -17,7 +17,7 @@ MOST_POINTS: Final = 1500  # of a curve, so that a long session's page stays sma
 
 
 def ratio_plot(rows: Sequence[ComparisonRow], label: dict[tuple[str, str], str]) -> str | None:
-    """Ratios with their 95 % intervals, and the band of 1 ± 1 % that they have to clear; None without a ratio."""
+    """Ratios with their 95 % intervals, and the band of 1 ± 1 % that they must exclude; None without a ratio."""
     import altair as alt
 
     values = [
@@ -73,7 +73,7 @@ def rates_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:
 
 
 def order_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:
-    """tokens/s request by request, so that drift and warming up show."""
+    """tokens/s request by request, to show drift and warm-up."""
     import altair as alt
 
     values = [

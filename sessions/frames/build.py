@@ -157,7 +157,7 @@ class JournalFrames:
         self._over.add(self._key(record))
 
     def _cut(self, last_ns: int) -> None:
-        """A conductor that begins anew ends none of the blocks that are not over: they ended unsaid."""
+        """A conductor that restarts ends none of the blocks that are not over: they ended unsaid."""
         for key, run in self._runs.items():
             if key not in self._over:
                 run.cut_ns = last_ns

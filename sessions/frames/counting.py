@@ -1,4 +1,4 @@
-"""Which requests count: timed ones that ended well, in a block that ended well, at the last attempt at that block.
+"""Which requests count: successful timed ones, in a successful block, at the last attempt at that block.
 
 Whatever is reported of a method is over these and no others, whether it is read from records or from frames. A frame's
 column that an older Kasoku did not write is null, and stands for what was always so at the time.

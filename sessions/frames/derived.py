@@ -121,7 +121,7 @@ def _run_rows(runs: pl.DataFrame, latencies: Latencies) -> list[FrameRow]:
         for name in ("itl_s_p50", "itl_s_p99"):
             row[name], row[f"method_{name}"] = block.get(name), method.get(name)
             if row[name] is None:
-                row["missing"].setdefault(name, "no response of this block has two tokens")
+                row["missing"].setdefault(name, "no response of this block has at least two tokens")
     return rows
 
 

@@ -68,7 +68,9 @@ def difference(own: GreedyPass, reference: GreedyPass, dtype: str) -> Difference
         return Difference(None, 1.0, None, None, f"all {longest} greedy tokens are the reference's")
     margin = reference.margins[first] if first < len(reference.margins) else None
     tie = None if margin is None else margin <= near_tie(dtype)
-    said = f"the greedy text leaves the reference's at token {first}, {share * 100:.0f} % of the tokens are equal"
+    said = (
+        f"the greedy text diverges from the reference's at token {first}, {share * 100:.0f} % of the tokens are equal"
+    )
     if margin is not None:
         said += (
             f"; the reference's two best logits there are {margin:.3g} apart, "

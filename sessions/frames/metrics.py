@@ -60,7 +60,7 @@ def percentiles(gaps: pl.Expr | None = None) -> list[pl.Expr]:
 def latency_percentiles(
     tokens: pl.DataFrame, requests: pl.DataFrame, counted: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """itl_s_p50 and itl_s_p99 of each request, of each block's timed requests that ended well, and of each method's.
+    """itl_s_p50 and itl_s_p99 of each request, of each block's successful timed requests, and of each method's.
 
     `counted` has the runs that count for their method. What has no gap is left out.
     """

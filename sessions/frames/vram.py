@@ -1,6 +1,6 @@
 """How much GPU memory a block used, from NVML's readings around it.
 
-What is subtracted is the least in use while the runner imported its packages, before it loads anything: at the moment a
+Subtracted is the minimum in use while the runner imported its packages, before it loads anything: at the moment a
 block begins, the driver may still count what the process of the block before it held.
 """
 

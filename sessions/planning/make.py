@@ -1,4 +1,4 @@
-"""From what a person asked for to a plan that makes sense, or a sentence that says why it does not."""
+"""From a user's request to a valid plan, or a one-sentence reason why it is invalid."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ DTYPES: Final = ("bfloat16", "float16", "float32")
 
 
 class PlanError(Exception):
-    """What was asked for makes no sense; the message is one sentence: what is wrong, and what would be right."""
+    """The request is invalid; the message is one sentence: what is wrong, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a person asked for; None means: as the preset has it."""
+    """What the user asked for; None: the preset's value."""
 
     preset: str = "quick"
     model: str | None = None
@@ -73,7 +73,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A method of the catalogue on this machine: whether it can run, and where not, why and what mends it."""
+    """A method of the catalogue on this machine: whether it can run and, if not, why and how to fix it."""
 
     method: Method
     unavailable: Unavailable | None
@@ -89,18 +89,16 @@ def choices(catalogue: Catalogue, device: Device, home: Path, config_folder: Pat
 
 
 def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None = None) -> Plan:
-    """The plan, checked as far as can be without loading anything. Raises PlanError."""
+    """The plan, validated as far as possible without loading anything. Raises PlanError."""
     preset = _preset(wanted.preset)
     sampling = _sampling(wanted, preset)
     requests = _whole("--requests", wanted.requests, preset.requests, 1, MOST_REQUESTS)
     blocks = _whole("--blocks", wanted.blocks, min(preset.blocks, requests), 1, MOST_BLOCKS)
     if requests < blocks:
-        raise PlanError(
-            f"--requests {requests} cannot be spread over {blocks} blocks: ask for {blocks} or more, or fewer --blocks."
-        )
+        raise PlanError(f"--requests {requests} cannot fill {blocks} blocks: use at least {blocks}, or fewer --blocks.")
     dtype = wanted.dtype or preset.dtype
     if dtype not in DTYPES:
-        raise PlanError(f"--dtype {dtype} is not known: it is one of {', '.join(DTYPES)}.")
+        raise PlanError(f"--dtype {dtype} is unknown: choose from {', '.join(DTYPES)}.")
     _check_home(home)
     device = _device(wanted, nvml)
     catalogue = load_catalogue(config_folder)
@@ -143,7 +141,7 @@ def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None
 
 def _preset(name: str) -> Preset:
     if name not in PRESETS:
-        raise PlanError(f"There is no preset {name!r}: it is one of {', '.join(PRESETS)}.")
+        raise PlanError(f"Unknown preset {name!r}: choose from {', '.join(PRESETS)}.")
     return PRESETS[name]
 
 
@@ -164,27 +162,27 @@ def _sampling(wanted: Wanted, preset: Preset) -> Sampling:
 def _whole(option: str, asked: int | None, default: Any, least: int, most: int) -> Any:
     value = default if asked is None else asked
     if value is not None and not least <= value <= most:
-        raise PlanError(f"{option} {value} makes no sense: give a whole number from {least} to {most:,}.")
+        raise PlanError(f"{option} {value} is out of range: use a whole number from {least} to {most:,}.")
     return value
 
 
 def _number(option: str, asked: float | None, default: float, least: float, most: float) -> float:
     value = default if asked is None else asked
     if not least <= value <= most:  # a NaN is outside of everything
-        raise PlanError(f"{option} {value:g} makes no sense: give a number from {least:g} to {most:g}.")
+        raise PlanError(f"{option} {value:g} is out of range: use a number from {least:g} to {most:g}.")
     return float(value)
 
 
 def _prompt(wanted: Wanted, preset: Preset) -> str | None:
     if wanted.prompt is not None and wanted.prompt_tokens is not None:
-        raise PlanError("--prompt and --prompt-tokens exclude each other: give the text, or only its length.")
+        raise PlanError("--prompt and --prompt-tokens exclude each other: give either the text or its length.")
     if wanted.prompt is not None and not wanted.prompt.strip():
         raise PlanError("The prompt is empty: give some text, @FILE, or - for standard input.")
     return wanted.prompt if wanted.prompt is not None else preset.prompt
 
 
 def _template(wanted: Wanted, preset: Preset) -> bool | None:
-    """A preset's choice of raw or chat belongs to its own prompt."""
+    """A preset's choice of raw or chat applies to its own prompt only."""
     return preset.template if wanted.prompt is None else None
 
 
@@ -217,8 +215,8 @@ def _methods(
     for name in names:
         if name not in catalogue.methods:
             close = nearest(name, catalogue.methods)
-            hint = f"did you mean {' or '.join(close)}?" if close else "`kasoku methods` lists what there is."
-            raise PlanError(f"There is no method {name!r}: {hint}")
+            hint = f"did you mean {' or '.join(close)}?" if close else "`kasoku methods` lists them."
+            raise PlanError(f"Unknown method {name!r}: {hint}")
     named = bool(names)
     names = names or [method.name for method in catalogue.methods.values() if preset.name in method.presets]
     rows = [_planned(catalogue.methods[name], device, named) for name in names]
@@ -230,7 +228,7 @@ def _methods(
 def _check_any_can_run(
     rows: list[PlannedMethod], catalogue: Catalogue, device: Device, home: Path, config_folder: Path
 ) -> None:
-    """A preset of which nothing can run here is a request without sense; of some, the others are rows that say why."""
+    """A preset of which nothing can run here is an error; if some can, the others are rows that say why."""
     lack: Unavailable | None = None
     for row in rows:
         method = catalogue.methods[row.name]
@@ -239,8 +237,8 @@ def _check_any_can_run(
             return
         lack = lack or found
     if lack is not None:
-        mend = f" Mend it with `{lack.remedy}`, or add --create-environments." if lack.remedy else ""
-        raise PlanError(f"None of these methods can run here: {lack.reason}{mend}")
+        fix = f" Fix: `{lack.remedy}`, or add --create-environments." if lack.remedy else ""
+        raise PlanError(f"None of these methods can run here: {lack.reason}{fix}")
 
 
 def _planned(method: Method, device: Device, named: bool) -> PlannedMethod:
@@ -290,7 +288,7 @@ def _check_model(plan: Plan, home: Path) -> None:
 
 
 def _in_folder(spec: str, prospect: Prospect) -> Model | None:
-    """A model in a folder as far as its prompt goes, before anything of its weights is read; else None."""
+    """A model in a folder, as far as its prompt needs it, without reading its weights; otherwise None."""
     from methods.models.model import Model
     from methods.models.sources import InFolder, source_of
     from methods.text.chat_template import TemplateError, chat_template
@@ -320,7 +318,7 @@ def _in_folder(spec: str, prospect: Prospect) -> Model | None:
 
 
 def estimate_s(plan: Plan, store: Store) -> float | None:
-    """Seconds the plan will take, as the same methods took on this model and device before; None: no idea."""
+    """Estimated seconds for the plan, from earlier runs of its methods on this model and device; None if unknown."""
     import polars as pl
 
     from sessions.frames.counting import counted_blocks

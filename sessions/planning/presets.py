@@ -1,4 +1,4 @@
-"""The presets of `kasoku run`: what is measured where the user says nothing else."""
+"""The presets of `kasoku run`: the defaults of a measurement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ARTICLE_PROMPT: Final = "今日は良い天気ですね。このあとの予定�
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Defaults of a plan; the methods are those that name the preset in the catalogue."""
+    """Defaults of a plan; its methods are those that name the preset in the catalogue."""
 
     name: str
     summary: str
@@ -31,7 +31,7 @@ PRESETS: Final = {
     for preset in (
         Preset(
             name="quick",
-            summary="A first look on any machine: a few greedy responses of a small model, three blocks a method.",
+            summary="A first look on any machine: a few greedy responses of a small model, three blocks per method.",
             model="smollm2-135m",
             requests=6,
             warmup=2,
@@ -42,7 +42,7 @@ PRESETS: Final = {
         ),
         Preset(
             name="article",
-            summary="The article's measurement: its prompt, its sampling, 100 responses a method.",
+            summary="The article's measurement: its prompt, its sampling, 100 responses per method.",
             model="llm-jp/llm-jp-1.3b-v1.0",
             requests=100,
             warmup=2,

@@ -1,4 +1,4 @@
-"""A plan's prompt as token ids of its model."""
+"""A plan's prompt as token IDs of its model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from sessions.disk.plan import Plan
 
 
 def prompt_of(plan: Plan, model: Model) -> Prompt:
-    """The ids that every method of the plan gets; PromptError where they do not fit the model.
+    """The IDs that every method of the plan gets; PromptError if they do not fit the model.
 
-    A preset's own text is not held against a model without a tokeniser: random ids take its place.
+    For a model without a tokeniser, a preset's own text is replaced by random IDs.
     """
     text = plan.prompt if plan.prompt_given or (model.has_tokeniser and plan.prompt_tokens is None) else None
     mode: Mode | None = None if plan.template is None else "chat" if plan.template else "raw"

@@ -1,4 +1,4 @@
-"""A/A: one method twice in a plan, so that what differs is the machine's noise and nothing else."""
+"""A/A: one method twice in a plan, so that any difference is the machine's noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AGAIN: Final = "-again"
 
 
 def twice(methods: Sequence[PlannedMethod]) -> list[PlannedMethod]:
-    """The reference among the methods, and the same again; the first of them where none is another's reference."""
+    """The reference among the methods, and the same again; the first of them if none is another's reference."""
     names = {method.name: method for method in methods}
     first = next((names[m.reference] for m in methods if m.reference in names), methods[0])
     alone = msgspec.structs.replace(first, reference=None)

@@ -1,4 +1,4 @@
-"""One block carried out: its job written, its runner started under a warden, what it says put into the journal."""
+"""Running one block: its job is written, its runner started under a warden, its messages journalled."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from sessions.run.wire import LINE_LIMIT_BYTES, WireLieError, WireTranslator
 
 RUNNER: Final = Path(methods.__file__).parent / "runner"
 TICK_S: Final = 0.1
-REJECTED_LIMIT: Final = 1000  # lines that are no messages, before a runner counts as broken
+REJECTED_LIMIT: Final = 1000  # invalid lines, before a runner counts as broken
 DETAIL_LENGTH: Final = 20_000
 LAST_WORD_S: Final = 10.0  # for a runner that has said all, or closed its wire, to end
-NOT_MESSAGES: Final = "lines that are no messages"
-LINGERED: Final = "did not end by itself"
+NOT_MESSAGES: Final = "invalid lines"
+LINGERED: Final = "did not exit on its own"
 NOT_INHERITED: Final = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "KASOKU_", "TEXTUAL", "UV_", "PIP_")
 
 
@@ -48,7 +48,7 @@ class BlockEnd:
 
 
 def runner_variables(environ: Mapping[str, str], plan: Plan, interpreter: Interpreter, cache: Path) -> dict[str, str]:
-    """A block's environment variables: the user's, less secrets and Python's own, plus what pins the run."""
+    """A block's environment variables: the user's, minus secrets and Python's own, plus those that pin the run."""
     inherited = without_secrets(environ).items()
     kept = {name: value for name, value in inherited if not name.startswith(NOT_INHERITED)}
     compiled = private_folder(cache / "compiled" / (interpreter.environment or "unnamed"))
@@ -70,7 +70,7 @@ def runner_variables(environ: Mapping[str, str], plan: Plan, interpreter: Interp
 
 
 def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Prepared) -> dict[str, Any]:
-    """The runner's job: what it needs to know and nothing else."""
+    """The runner's job: what it needs to know, nothing more."""
     interpreter = prepared.interpreters[method.name]
     warmups = warmup_numbers(plan.warmup)
     sampling = plan.sampling
@@ -165,9 +165,9 @@ class BlockRun:
         if translator.error is not None:
             self._keep(translator.error.detail)
         if count := translator.rejected + process.oversized_lines:
-            self._note(NOT_MESSAGES, f"its runner sent {count} lines that are no messages.")
+            self._note(NOT_MESSAGES, f"its runner sent {count} invalid lines.")
         if why == "lingers":
-            self._note(LINGERED, "its runner had said all and did not end, so it was ended.")
+            self._note(LINGERED, "its runner was complete but did not exit, so it was killed.")
         self._append(
             BlockEnded(
                 t=self._clock(),
@@ -182,7 +182,7 @@ class BlockRun:
         return BlockEnd(status, error, translator.finished_requests)
 
     def _keep(self, detail: str) -> None:
-        """A failure's traceback, for which nobody else has a place, at the end of the log."""
+        """Append a failure's traceback to the end of the log."""
         with contextlib.suppress(OSError), self._log.open("ab") as log:
             log.write(detail[-DETAIL_LENGTH:].encode(errors="replace") + b"\n")
 
@@ -192,7 +192,7 @@ class BlockRun:
         self._append(Note(t=self._clock(), text=text, flag=flag, method=method, block=block))
 
     def _attend(self, process: WardedProcess, translator: WireTranslator, started: Callable[[int | None], None]) -> str:
-        """Serve the wire until the runner is gone ("") or there is a reason to end it."""
+        """Serve the wire until the runner exits ("") or there is a reason to kill it."""
         told = False
         with selectors.DefaultSelector() as selector:
             selector.register(process.wire_descriptor, selectors.EVENT_READ)
@@ -214,7 +214,7 @@ class BlockRun:
                     return why
 
     def _silence(self, process: WardedProcess, translator: WireTranslator) -> str:
-        """The reason to end a runner that has said nothing for too long, or ""."""
+        """The reason to kill a runner that has been silent for too long, or ""."""
         if not self._silent_for(self._deadline_s(process, translator)):
             return ""
         if lie := self._take(process, translator):  # it may be this process that slept, with words waiting
@@ -259,7 +259,7 @@ class BlockRun:
             if record is not None:
                 self._append(record)
         if translator.rejected + process.oversized_lines > REJECTED_LIMIT:
-            return "lie: it sends lines that are no messages"
+            return "lie: it sends invalid lines"
         return ""
 
     def _judge(self, why: str, translator: WireTranslator, end: ProcessEnd, process: WardedProcess) -> tuple[str, str]:
@@ -273,7 +273,7 @@ class BlockRun:
             limit = self._deadline_s(process, translator)
             return (
                 "stalled",
-                f"No word from the runner for {limit:g} s in the phase {translator.phase or 'start'!r}: it was ended.",
+                f"No message from the runner for {limit:g} s in phase {translator.phase or 'start'!r}: killed.",
             )
         if why.startswith("lie: "):
             return "failed", f"The runner contradicts itself: {why[5:]}."
@@ -281,13 +281,13 @@ class BlockRun:
             status = {"oom": "oom", "unsupported": "unavailable"}.get(said.kind, "failed")
             return status, said.message[:500]
         if end.signal == 9 and end.oom_kills:
-            return "oom", "The kernel ended the runner because the machine ran out of memory."
+            return "oom", "The kernel killed the runner because the machine ran out of memory."
         if translator.done and (end.exit == 0 or why == "lingers"):
             return "ok", ""
         if why == "wire" and end.signal == 9:
-            return "failed", "The runner closed its wire before it was done, so it was ended."
+            return "failed", "The runner closed its wire before it was done, so it was killed."
         if end.exit == 127 and translator.hello is None:
             return "failed", "The method's interpreter cannot be started: see the log, and `kasoku env list`."
         if process.pid is None:
-            return "failed", "The warden was ended before it could start the runner."
+            return "failed", "The warden was killed before it could start the runner."
         return "failed", f"The runner {end.sentence()} in the phase {translator.phase or 'start'!r}."

@@ -1,9 +1,9 @@
-"""The conductor: a process of its own that carries out one session's plan and is the only writer of its journal.
+"""The conductor: a separate process that carries out one session's plan and is the only writer of its journal.
 
     python kasoku.py sessions.run.conductor SESSION_FOLDER LOCK_FD
 
 Detached from any terminal. The session's lock comes in by inheritance and is held for life; viewers steer by request
-files. What goes wrong with a method is that method's row; what goes wrong here ends the session with a sentence.
+files. A method's failure is that method's row; a failure here ends the session with a sentence.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Conductor:
         except (SessionFailedError, SessionError, JournalError, HomeError) as problem:
             error = str(problem)
             self._journal.release_ballast()  # where the disk is full, the last words fit into it
-        except Exception as problem:  # ours to mend; the session still ends in good order
+        except Exception as problem:  # our own bug; the session still ends in good order
             traceback.print_exc()
             said = f"{type(problem).__name__}: {problem}"
             error = f"Kasoku itself failed ({said}): see conductor.log in the session's folder."
@@ -127,7 +127,7 @@ class Conductor:
         self._journal.append(record)
 
     def _attend(self) -> None:
-        """What has to happen all the time: telemetry into the journal, viewers' requests heard."""
+        """Work done continuously: journal telemetry, read viewers' requests."""
         for record in self._feed.records():
             self._append(record)
         for sentence in self._feed.troubles():
@@ -136,7 +136,7 @@ class Conductor:
             self._append(Asked(t=time.perf_counter_ns(), action=action, method=method, block=block))
 
     def _wait_for(self, devices: DeviceLock) -> bool:
-        """Until this session has its devices to itself; False where it was stopped before."""
+        """Wait until this session has its devices to itself; False if it was stopped first."""
         folder = subfolder(self._home, CACHE)
         waiting = None
         while not self._steering.stop and (holder := devices.try_take(folder)) is not None:
@@ -153,7 +153,7 @@ class Conductor:
         self._append(Phase(t=time.perf_counter_ns(), name=name, state=state, detail=detail))
 
     def _prepare(self) -> Prepared | None:
-        """Environments, model and prompt; None where it was stopped. Raises SessionFailedError."""
+        """Environments, model and prompt; None if stopped. Raises SessionFailedError."""
         self._update_status("preparing")
         preparation = PreparationRun(self._folder, self._append, self._every_preparation_tick)
         prepared = preparation.carry_out()
@@ -184,7 +184,7 @@ class Conductor:
         self._folder.write(msgspec.structs.replace(self._folder.read(), status=status))
 
     def _measure(self, prepared: Prepared) -> bool:
-        """Every block that is missing, in the plan's order; False where it was stopped before the last had ended."""
+        """Run every missing block in the plan's order; False if stopped before the last had ended."""
         order = self._plan.order()
         for position, block in enumerate(order, start=1):
             if self._steering.stop:
@@ -199,7 +199,7 @@ class Conductor:
         return True
 
     def _block(self, block: PlannedBlock, position: int, of: int, prepared: Prepared) -> str:
-        """Carry one block out, or say why not; its status."""
+        """Run one block, or record why not; returns its status."""
         name = block.method
         lacking = prepared.unavailable.get(name)
         if lacking is not None:
@@ -239,12 +239,12 @@ class Conductor:
         self._energy(block, "end")
         self._attend()
         if (lost := self._feed.missed_ticks - missed) >= NOTED_TICKS:  # what counts of it is flagged from the frames
-            self._note(block, "", f"{name}, block {block.block}: {lost} ticks of telemetry are missing.")
+            self._note(block, "", f"{name}, block {block.block}: {lost} telemetry ticks are missing.")
         self._remember(block, ended)
         return ended.status
 
     def _remember(self, block: PlannedBlock, ended: BlockEnd) -> None:
-        """A method that cannot even be loaded is not tried again: its crash or deadline would only repeat itself."""
+        """Do not retry a method that could not be loaded: it would only fail the same way."""
         if ended.requests == 0 and ended.status in ("failed", "oom", "stalled", "unavailable"):
             self._not_loadable[block.method] = NOT_AGAIN.format(block=block.block, error=ended.error.rstrip(".")) + "."
 
@@ -260,7 +260,7 @@ class Conductor:
             self._look_at_sockets(block)
 
     def _look_at_sockets(self, block: PlannedBlock) -> None:
-        """Keep where the block's processes listen; a note, and with it a flag, where other machines can reach that."""
+        """Record where the block's processes listen; add a note, and so a flag, if other machines can reach that."""
         seen = sockets_of(descendants(os.getpid()))
         self._append(
             SocketsSeen(
@@ -284,7 +284,7 @@ class Conductor:
         return "skip" if (block.method, block.block) in self._steering.skips else ""
 
     def _no_block(self, block: PlannedBlock, status: str, error: str, log: Sequence[str] = ()) -> str:
-        """The end of a block that was not carried out; its status."""
+        """Record the end of a block that was not run; returns its status."""
         self._append(
             BlockEnded(
                 t=time.perf_counter_ns(),
@@ -301,7 +301,7 @@ class Conductor:
         self._append(Note(t=time.perf_counter_ns(), text=text, flag=flag, method=block.method, block=block.block))
 
     def _energy(self, block: PlannedBlock, edge: str) -> None:
-        """Read the energy counters of the session's GPUs, so that joules are a difference at the edges."""
+        """Read the energy counters of the session's GPUs; a block's joules are their difference."""
         joules: float | None = None
         reason = "no GPU is used: a CPU session has no energy counter that may be read"
         if self._plan.gpu_uuids:
@@ -310,7 +310,7 @@ class Conductor:
             if readings and len(values) == len(readings):
                 joules, reason = sum(values), ""
             else:
-                reason = next((reading.status for reading in readings if reading.value is None), "NVML gave no reading")
+                reason = next((reading.status for reading in readings if reading.value is None), "no reading from NVML")
         self._append(
             Energy(
                 t=time.perf_counter_ns(),
@@ -323,7 +323,7 @@ class Conductor:
         )
 
     def _end(self, status: str, error: str) -> None:
-        """Say the last word, build the frames, set the status; a full disk may deny all but the journal."""
+        """Write the final record, build the frames, set the status; a full disk may prevent all but the journal."""
         try:
             self._append(SessionEnded(t=time.perf_counter_ns(), status=status, error=error))
         except JournalError as problem:
@@ -333,7 +333,7 @@ class Conductor:
 
 
 def _remedy(lacking: Unavailable) -> str:
-    return f"Mend it with `{lacking.remedy}`." if lacking.remedy else ""
+    return f"Fix: `{lacking.remedy}`." if lacking.remedy else ""
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Starting a conductor: a session's folder made and locked, and a detached process that takes the lock over."""
+"""Starting a conductor: create and lock a session's folder, then spawn a detached process that takes the lock over."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_
 
 
 def launch(home: Path, plan: Plan) -> SessionFolder:
-    """A new session with its conductor at work. Raises SessionError with a sentence."""
+    """Create a session and start its conductor. Raises SessionError with a sentence."""
     try:
         folder, lock = create(subfolder(home, "sessions"), plan)
     except HomeError as error:
@@ -34,21 +34,21 @@ def launch(home: Path, plan: Plan) -> SessionFolder:
 
 
 def resume(folder: SessionFolder, home: Path, anyway: bool = False) -> bool:
-    """Have a conductor run what is missing of a session; False where nothing is.
+    """Start a conductor for a session's missing blocks; False if none is missing.
 
-    Raises SessionError where a conductor is at work on it already, or, unless `anyway`, its plan was not made here.
+    Raises SessionError if the session is running, or, unless `anyway`, if its plan was not made here.
     """
     session = folder.read()
     if session.status == "finished" and not missing(folder):
         return False
     if not anyway and not _is_own(folder, home):
         raise SessionError(
-            f"{folder.id} was not begun here, or its plan was changed since, and to resume it is to run whatever its"
+            f"{folder.id} was not started here, or its plan has changed since, and resuming it runs whatever its"
             f" plan.json says: look at that, then `kasoku resume --anyway {folder.id}`."
         )
     lock = folder.try_lock()
     if lock is None:
-        raise SessionError(f"{folder.id} is running already: `kasoku attach {folder.id}` shows it.")
+        raise SessionError(f"{folder.id} is already running: `kasoku attach {folder.id}` shows it.")
     folder.take_asked()  # a stop of the last time is not meant for this one
     try:
         folder.write(msgspec.structs.replace(folder.read(), status="preparing", error=""))
@@ -67,7 +67,7 @@ def _is_own(folder: SessionFolder, home: Path) -> bool:
 
 
 def missing(folder: SessionFolder) -> list[tuple[str, int]]:
-    """The blocks, as (method, number), that have not run to their end. Raises SessionError."""
+    """The blocks, as (method, number), that have not completed. Raises SessionError."""
     try:
         ended = {
             (record.method, record.block)
@@ -80,7 +80,7 @@ def missing(folder: SessionFolder) -> list[tuple[str, int]]:
 
 
 def _spawn(folder: SessionFolder, lock: int, home: Path) -> None:
-    """The conductor in a process session of its own; it inherits the lock, so there is no moment without a holder."""
+    """Start the conductor in its own process session; it inherits the lock, which is never without a holder."""
     try:
         log = os.open(folder.path / "conductor.log", LOG_FLAGS, 0o600)
         try:

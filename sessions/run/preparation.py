@@ -1,4 +1,4 @@
-"""The preparation of a session, in a process of its own: environments, the model, the prompt's ids.
+"""The preparation of a session, in a process of its own: environments, the model, the prompt's token IDs.
 
     python kasoku.py sessions.run.preparation SESSION_FOLDER WIRE_FD
 
@@ -39,7 +39,7 @@ class PreparationFailedError(Exception):
 
 
 class Preparation:
-    """Says each phase on the wire as it goes."""
+    """Reports each phase on the wire."""
 
     def __init__(self, plan: Plan, home_folder: Path, config: Path, wire: int) -> None:
         self._plan, self._home, self._config, self._wire = plan, home_folder, config, wire
@@ -53,9 +53,7 @@ class Preparation:
         prompt = self._prompt(model)
         stops = list(model.eos_token_ids) if self._plan.sampling.stop_at_eos else []
         if self._plan.sampling.stop_at_eos and not stops:
-            raise PreparationFailedError(
-                f"{self._plan.model} names no end-of-sequence token, so --stop-at-eos cannot be kept: leave it out."
-            )
+            raise PreparationFailedError(f"{self._plan.model} has no end-of-sequence token: remove --stop-at-eos.")
         return Prepared(
             t=time.perf_counter_ns(),
             model=model,
@@ -96,7 +94,7 @@ class Preparation:
         )
 
     def fail(self, sentence: str) -> None:
-        """The phase under way ended badly."""
+        """The current phase failed."""
         self._say_phase("failed", sentence)
 
     def _environments(self) -> tuple[dict[str, Interpreter], dict[str, Unavailable]]:
@@ -143,7 +141,7 @@ class Preparation:
         return model
 
     def _bandwidth(self, ready: Mapping[str, Interpreter]) -> MemoryBandwidth:
-        """The device's memory bandwidth, as measured before or now: the limit that methods are held against."""
+        """The device's memory bandwidth, measured now or earlier: the limit that methods are compared with."""
         self._phase = "bandwidth"
         self._say_phase("started")
         with_torch = [found for found in ready.values() if "torch" in found.versions]

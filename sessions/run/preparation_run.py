@@ -1,4 +1,4 @@
-"""The conductor's side of the preparation: a child under a warden, whose records go into the journal as they come."""
+"""The conductor's side of the preparation: a child under a warden, whose records are journalled as they arrive."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class PreparationRun:
         if stopped:
             return None
         if self._prepared is None and not self.error and process.oversized_lines:
-            self.error = "The prompt is longer than a session can keep, about a million tokens: make it shorter."
+            self.error = "The prompt exceeds what a session can store, about a million tokens: shorten it."
         if self._prepared is None and not self.error:
             tail = log_tail(log)
             said = f": {tail[-1]}" if tail else ""

@@ -1,4 +1,4 @@
-"""Which software measured: Kasoku's own version and that of the packages its numbers pass through."""
+"""The software versions of a measurement: Kasoku's own, and those of the packages its numbers pass through."""
 
 from __future__ import annotations
 

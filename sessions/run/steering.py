@@ -1,4 +1,4 @@
-"""What viewers ask of a running session: request files in its folder, read at 5 Hz; SIGTERM says stop too."""
+"""Viewers' requests to a running session: files in its folder, polled at 5 Hz; SIGTERM means stop too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Steering:
         self.skips: set[tuple[str, int]] = set()
 
     def obey_sigterm(self) -> None:
-        """Have SIGTERM mean stop, and SIGINT and SIGHUP nothing: a terminal's end does not end a measurement."""
+        """Make SIGTERM mean stop, and ignore SIGINT and SIGHUP: closing a terminal does not end a measurement."""
 
         def stop(*_: object) -> None:
             self.stop = True
@@ -33,7 +33,7 @@ class Steering:
             signal.signal(number, signal.SIG_IGN)
 
     def look(self) -> list[tuple[str, str | None, int | None]]:
-        """The requests that are new, as (action, method, block); at most one look at the folder in 0.2 s."""
+        """The new requests, as (action, method, block); reads the folder at most every 0.2 s."""
         if time.monotonic() < self._due:
             return []
         self._due = time.monotonic() + INTERVAL_S

@@ -40,11 +40,11 @@ class TelemetryFeed:
         self._sampler.start()
 
     def stop(self) -> None:
-        """End sampling; a source that hangs is left behind with its daemon thread."""
+        """Stop sampling; a hanging source is abandoned with its daemon thread."""
         self._sampler.stop()
 
     def watch(self, pid: int | None) -> None:
-        """Whose process tree is the source `runner` from now on."""
+        """Set the process tree for the source `runner`."""
         self._sampler.watch(pid)
 
     @property
@@ -53,13 +53,13 @@ class TelemetryFeed:
         return self._sampler.health.missed + self.lost_ticks
 
     def troubles(self) -> list[str]:
-        """What went wrong in the sampler and was not told before, a sentence each: a source that hangs or raises."""
+        """New problems of the sampler, a sentence each: a source that hangs or raises."""
         health = self._sampler.health
         said = []
         if health.asking is not None and health.asking_s > HANGS_S:
-            said.append(f"Telemetry stands still: {health.asking} has not answered for over {HANGS_S:g} s.")
+            said.append(f"Telemetry is stalled: {health.asking} has not answered for over {HANGS_S:g} s.")
         if health.trouble is not None:
-            said.append(f"Telemetry lacks a reading: {health.trouble}.")
+            said.append(f"Telemetry is missing a reading: {health.trouble}.")
         new = [sentence for sentence in said if sentence not in self._told and len(self._told) < MOST_TROUBLES]
         self._told.update(new)
         return new

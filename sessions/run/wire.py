@@ -1,7 +1,7 @@
 """What a runner says on its wire, checked and turned into the journal's records.
 
-A runner is not trusted: lines that are no messages are passed over and counted; a message that contradicts what came
-before (times that run backwards or lie in the future, counts that do not add up) raises WireLieError: the block failed.
+A runner is not trusted: invalid lines are passed over and counted; a message that contradicts what came
+(times that run backwards or lie in the future, counts that do not add up) raises WireLieError: the block fails.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RECORD_OF: Final[dict[type, Callable[..., AnyRecord]]] = {
 
 
 class WireLieError(Exception):
-    """The runner's messages contradict themselves; the text says in what."""
+    """The runner's messages contradict each other; the text says how."""
 
 
 class WireTranslator:
@@ -74,7 +74,7 @@ class WireTranslator:
         self.done = False
 
     def take(self, line: bytes, now_ns: int) -> AnyRecord | None:
-        """The record of one line, None where it is none. Raises WireLieError."""
+        """The record of one line, None if it has none. Raises WireLieError."""
         try:
             message: AnyMessage = self._decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -140,7 +140,7 @@ class WireTranslator:
             return None
         load_s = said.load_s if isinstance(said, LoadedMessage) else None
         if load_s is not None and load_s * 1e9 > max(0, said.t - self._started_ns):
-            raise WireLieError(f"it says that it loaded for {load_s:.3f} s, longer than it has been there")
+            raise WireLieError(f"it claims {load_s:.3f} s of loading, longer than it has been running")
         return self._record(said, self._time(said.t, now_ns))
 
     def _evidence(self, said: EvidenceMessage, now_ns: int) -> AnyRecord | None:
@@ -154,16 +154,16 @@ class WireTranslator:
         if self._request is not None:
             raise WireLieError(f"it began request {said.request} inside request {self._request.request}")
         if not self._expected or said.request != self._expected[0]:
-            raise WireLieError(f"it began request {said.request}, which was not its turn")
+            raise WireLieError(f"it began request {said.request} out of turn")
         if said.warmup != (said.request in self._warmups) or said.batch < 1 or said.prompt_tokens < 0:
-            raise WireLieError(f"it described request {said.request} otherwise than planned")
+            raise WireLieError(f"it described request {said.request} not as planned")
         lengths = self._prompt_lengths
         if lengths is not None and (
             not 0 <= said.prompt_index < len(lengths) or said.prompt_tokens != lengths[said.prompt_index]
         ):
             raise WireLieError(
                 f"it took {said.prompt_tokens} tokens for prompt {said.prompt_index} of request {said.request},"
-                " which has another number of them"
+                " which has a different number"
             )
         self._request = said
         del self._expected[0]
@@ -176,18 +176,18 @@ class WireTranslator:
         if len(said.times) != len(said.ids):
             raise WireLieError(f"it sent {len(said.ids)} tokens with {len(said.times)} times")
         if not 0 <= said.sequence < MOST_SEQUENCES:
-            raise WireLieError(f"it sent tokens of a sequence {said.sequence}, which there cannot be")
+            raise WireLieError(f"it sent tokens of a sequence {said.sequence}, which cannot exist")
         before = self._counts.get(said.sequence, 0)
         if said.index != before:
             raise WireLieError(f"it lost count: token {said.index} came after {before}")
         if not said.ids:
             return None
         if min(said.ids) < 0:
-            raise WireLieError("it sent a token id that cannot be one")
+            raise WireLieError("it sent an invalid token ID")
         if before + len(said.ids) > self._max_new_tokens:
             raise WireLieError(
                 f"it sent {before + len(said.ids)} tokens of request {said.request},"
-                f" of which {self._max_new_tokens} were asked for"
+                f" of which {self._max_new_tokens} were requested"
             )
         # the sequences of one response have each their own times, none before the request's
         newest = self._newest.get(said.sequence, self._request.t)
@@ -207,7 +207,7 @@ class WireTranslator:
         if said.output_tokens != counted:
             raise WireLieError(f"it says request {said.request} has {said.output_tokens} tokens, but sent {counted}")
         if said.finish not in FINISHES:
-            raise WireLieError(f"it ended request {said.request} in no known way")
+            raise WireLieError(f"it ended request {said.request} with an unknown finish reason")
         if said.cached_prompt_tokens is not None and not 0 <= said.cached_prompt_tokens <= self._request.prompt_tokens:
             raise WireLieError(
                 f"it took {said.cached_prompt_tokens} cached tokens of a prompt of {self._request.prompt_tokens}"
@@ -218,9 +218,9 @@ class WireTranslator:
 
     def _check_complete(self) -> None:
         if self._request is not None:
-            raise WireLieError(f"it says it is done inside request {self._request.request}")
+            raise WireLieError(f"it claims to be done inside request {self._request.request}")
         if self._expected:
-            raise WireLieError(f"it says it is done with {len(self._expected)} requests to go")
+            raise WireLieError(f"it claims to be done with {len(self._expected)} requests to go")
 
 
 def _kind(message: AnyMessage) -> str:

@@ -17,7 +17,7 @@ from sessions.verdict.statistics import Interval, LogRatio, mean_interval, paire
 
 @dataclass(slots=True)
 class BlockSums:
-    """The last attempt at one block: sums over its timed requests that ended well, and what it said of itself.
+    """The last attempt at one block: sums over its successful timed requests, and what it reported about itself.
 
     `status` is None while it runs. `ttfts_s` has eight bytes a request: a median needs them all.
     """
@@ -113,6 +113,6 @@ def _joules_per_token(counted: Iterable[BlockSums]) -> float | None:
 
 
 def _reason(blocks: Iterable[BlockSums]) -> str:
-    """Why a method was not in effect, else what was seen of it."""
+    """Why a method was not in effect, otherwise the evidence for it."""
     told = sorted(blocks, key=lambda sums: sums.in_effect is not False)
     return next((sums.in_effect_reason for sums in told if sums.in_effect_reason), "")

@@ -1,6 +1,6 @@
-"""Whether sessions' numbers may stand side by side: the same weights in the same type, asked the same, at one length.
+"""Whether sessions are comparable: the same weights in the same dtype, the same prompt, sampling and length.
 
-What differs there is refused unless asked for; a device or a number of threads that differs is only said, since to
+Differences there are refused unless asked for; a different device or number of threads is merely noted, since to
 compare those is a purpose of its own.
 """
 
@@ -23,7 +23,7 @@ Differences = list[tuple[str, dict[str, object]]]
 def differences(
     plans: Mapping[str, Plan], digests: Mapping[str, tuple[str | None, str | None]]
 ) -> tuple[Differences, Differences]:
-    """The settings in which sessions differ, as (setting, {session: value}): those refused, and those only said.
+    """The settings in which sessions differ, as (setting, {session: value}): those refused, and those merely noted.
 
     `digests` are a session's weights and prompt ids as measured; where a session has none, what its plan says stands.
     """
@@ -49,7 +49,7 @@ def differences(
 
 
 class _Value:
-    """Compared by its digest, shown in words."""
+    """Compared by digest, shown in words."""
 
     def __init__(self, digest: str, words: str) -> None:
         self.digest, self.words = digest, words

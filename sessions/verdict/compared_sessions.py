@@ -1,6 +1,6 @@
 """What a comparison reads of many sessions: one scan over all their runs, one over all their requests.
 
-A file that is missing, torn, foreign or of other types takes only its own session out, with the reason.
+A file that is missing, torn, foreign or of wrong types excludes only its own session, with the reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sessions.verdict.block_sums import BlockSums, MethodFigures, method_figures
 from sessions.verdict.result_columns import ResultColumns, Stored
 
 Key = tuple[str, str]  # session, method
-NOT_TOLD: Final = "not told"
+NOT_TOLD: Final = "not reported"
 
 # What a comparison works with; the figures that a result column only sums up (`Stored`) are read besides.
 RUN_COLUMNS: Final = (
@@ -155,7 +155,7 @@ def _read(
     for path, session in list(files.items()):
         if not Path(path).is_file():
             del files[path]
-            problems.setdefault(session, f"it has no frame of its {frame}: nothing was measured, or it was cut short")
+            problems.setdefault(session, f"it has no {frame} frame: nothing was measured, or it was cut short")
         elif (version := schema_version(Path(path))) > SCHEMA_VERSION:
             del files[path]
             problems.setdefault(session, newer(session, version))
@@ -198,7 +198,7 @@ def _collected(frame: str, columns: Sequence[str], files: Mapping[str, str]) -> 
 
 
 def _refuse_lacking(frame: str, rows: pl.DataFrame, files: Mapping[str, str], problems: dict[str, str]) -> None:
-    """A session whose rows are all null where a comparison needs values is foreign: say what it lacks."""
+    """A session whose rows are all null where a comparison needs values is foreign: report what it lacks."""
     needed = NEEDED.get(frame, ())
     if needed and not rows.is_empty() and set(needed) <= set(rows.columns):
         counts = rows.group_by("session").agg(pl.col(needed).count())

@@ -1,4 +1,4 @@
-"""Sessions' methods side by side: a row for each (session, method), each against its reference.
+"""Comparison of sessions' methods: a row for each (session, method), each against its reference.
 
 The unit of replication is the block: intervals come from per-block means, ratios from per-block log ratios paired with
 the same block of the reference in the same session. Only the last attempt at a block counts, warm-ups never.
@@ -38,7 +38,7 @@ OVER_BLOCKS: Final[Mapping[str, Callable[[list[float]], float]]] = {
 
 
 class ComparisonError(Exception):
-    """The comparison makes no sense; the message is a sentence."""
+    """The comparison is invalid; the message is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def compare(
 ) -> Comparison:
     """Rows for each pick: one method of a session, or with None all its methods.
 
-    `baseline`, METHOD or SESSION:METHOD, replaces the methods' own references; a session that has not that method is
-    held against the one session here that has it. Sessions that differ in weights, dtype, prompt or sampling are
+    `baseline`, METHOD or SESSION:METHOD, replaces the methods' own references; a session without that method is
+    compared with the one session here that has it. Sessions that differ in weights, dtype, prompt or sampling are
     refused with ComparisonError unless `anyway`, and then labelled. What cannot be read is a row that says so. The
     columns that a `row_type` declares besides are filled where they are stored.
     """
@@ -101,10 +101,10 @@ def compare(
     if refused and not anyway:
         names = ", ".join(name for name, _ in refused)
         raise ComparisonError(
-            f"These sessions differ in {names}, so their numbers do not compare: add --anyway to see them side by side."
+            f"These sessions differ in {names}, so their numbers are not comparable: use --anyway to compare anyway."
         )
     if base is not None and not any(method == base for _, method in frames.runs):
-        raise ComparisonError(f"None of these sessions has the method {base}: --baseline names one that was run.")
+        raise ComparisonError(f"None of these sessions has the method {base}: --baseline must name one that was run.")
     rows: list[ComparisonRow] = []
     ratios: list[tuple[int, LogRatio, bool]] = []
     floors = _floors(store, files)
@@ -165,7 +165,7 @@ def _floors(store: Store, files: Mapping[str, SessionFile]) -> dict[str, NoiseFl
 
 
 def _observer_effects(store: Store, files: Mapping[str, SessionFile], methods: set[str]) -> tuple[str, ...]:
-    """What watching costs on the devices of these sessions: their own methods' calibrations, else any there is."""
+    """The cost of measuring on the devices of these sessions: their own methods' calibrations, otherwise any."""
     known = observer_effect.known(store.path.parent)
     said = []
     for key in dict.fromkeys(device_key(file.plan, file.machine) for file in files.values()):
@@ -177,7 +177,7 @@ def _observer_effects(store: Store, files: Mapping[str, SessionFile], methods: s
 def _against(
     frames: ComparisonFrames, row: ComparisonRow, base_session: str | None, base: str | None
 ) -> _Against | None:
-    """What the row is compared with, None where it has no reference."""
+    """What the row is compared with, None if it has no reference."""
     wanted = base or row.reference
     if wanted is None:
         return None
@@ -223,7 +223,7 @@ def _judged(row: ComparisonRow, ratio: LogRatio, sentence: str, decided: bool, a
 
 
 def _row(frames: ComparisonFrames, session: str, method: str, row_type: type[ComparisonRow]) -> ComparisonRow:
-    """The row as far as it concerns this method alone."""
+    """The row's figures that concern this method alone."""
     runs = frames.runs.get((session, method), [])
     broken = frames.problems.get(session, "")
     if not runs:
@@ -241,7 +241,7 @@ def _row(frames: ComparisonFrames, session: str, method: str, row_type: type[Com
     if share is None:
         missing["mbu"] = next(
             (missing[name] for name in ("bytes_per_token", "bandwidth_bytes_s") if name in missing),
-            "no decode throughput" if decode is None else "written by a Kasoku that did not measure bandwidth",
+            "no decode throughput" if decode is None else "written by a version that did not measure bandwidth",
         )
     columns = columns_of(row_type)
     make: Callable[..., ComparisonRow] = row_type
@@ -282,7 +282,7 @@ def _missing(run: FrameRow, requests: int) -> dict[str, str]:
         told = {}
     missing = {str(name): str(reason) for name, reason in told.items()} if isinstance(told, dict) else {}
     if not requests:
-        missing["tok_s_mean"] = "no timed request ended well"
+        missing["tok_s_mean"] = "no timed request succeeded"
     return missing
 
 

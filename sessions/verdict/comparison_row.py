@@ -134,5 +134,5 @@ class ComparisonRow:
 
     @property
     def trouble(self) -> str:
-        """How the blocks ended, where not all ended well."""
+        """How the blocks ended, unless all succeeded."""
         return "" if self.status == "ok" else self.status

@@ -1,4 +1,4 @@
-"""The machine's noise floor: the reference run against itself, and how large a difference that alone seems to show.
+"""The machine's noise floor: how large a difference appears when the reference is run against itself.
 
     kasoku run --aa
 
@@ -37,7 +37,7 @@ class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
 
     def sentence(self) -> str:
-        """What it means, for people."""
+        """The result as a sentence."""
         return (
             f"noise floor {percent(self.difference)}: {self.method} against itself on this device"
             f" ({self.blocks} blocks, session {self.session})"
@@ -45,7 +45,7 @@ class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def floor_of(plan: Plan, session: str, runs: pl.DataFrame, requests: pl.DataFrame) -> NoiseFloor | None:
-    """The floor that an A/A session shows; None under three pairs of blocks that ended well."""
+    """The floor that an A/A session shows; None under three pairs of successful blocks."""
     import polars as pl
 
     from sessions.frames.counting import counted_requests
@@ -75,14 +75,14 @@ def floor_of(plan: Plan, session: str, runs: pl.DataFrame, requests: pl.DataFram
 
 
 def keep(home: Path, key: str, floor: NoiseFloor) -> None:
-    """Remember a device's floor instead of an older one. Raises HomeError where the home cannot be written."""
+    """Store a device's floor, replacing an older one. Raises HomeError if the home cannot be written."""
     kept = known(home)
     kept[key] = floor
     write_atomically(private_folder(home / CACHE) / FILE, msgspec.json.format(msgspec.json.encode(kept), indent=1))
 
 
 def known(home: Path) -> dict[str, NoiseFloor]:
-    """The floors of all devices by their keys; empty where there is none, or the file is damaged."""
+    """The floors of all devices by key; empty if there are none, or the file is damaged."""
     try:
         return msgspec.json.decode((home / CACHE / FILE).read_bytes(), type=dict[str, NoiseFloor])
     except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):

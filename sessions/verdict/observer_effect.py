@@ -1,11 +1,11 @@
-"""What the measuring costs: tokens/s under each further part of the workbench, against a loop without streaming.
+"""The cost of measuring: tokens/s with each added part of the workbench, against a loop without streaming.
 
     kasoku calibrate METHOD
 
 A round runs every condition twice in one process, in an order that is drawn and then mirrored (ABBA), so that a drift
 falls on all alike. A condition's value in a round is the geometric mean of its two requests. Its ratio to the bare
 loop, which each round has four times, is estimated from the rounds' paired log ratios. `bare again` is two of those
-four, held against the other two: the noise floor of the method.
+four, against the other two: the noise floor of the method.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Slot:
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens/s under a condition: median, and the cost against the bare loop as a share of it, with its 95 % interval.
+    """Tokens/s under a condition: median, and the cost relative to the bare loop, with its 95 % interval.
 
     The cost is 1 − ratio: positive where the condition is slower. The bounds are None under three rounds.
     """
@@ -80,14 +80,14 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def resolution(self) -> float | None:
-        """The largest cost that the bare loop seems to have against itself, as a share: nothing smaller can be seen."""
+        """The largest apparent cost of the bare loop against itself, as a share: nothing smaller can be detected."""
         again = self.effect(AGAIN)
         if again is None or again.cost_low is None or again.cost_high is None:
             return None
         return max(abs(again.cost_low), abs(again.cost_high))
 
     def sentence(self) -> str:
-        """What it means, for people."""
+        """The result as a sentence."""
         effect = self.effect(JOURNAL) or self.effect(APP)
         if effect is None or effect.cost_low is None or effect.cost_high is None:
             return ""
@@ -98,12 +98,12 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def conditions_with(parts: Collection[str]) -> list[str]:
-    """The conditions of a calibration of these parts, in the order of what is there; both bare ones always are."""
+    """The conditions of a calibration of these parts, in order; both bare ones are always included."""
     return [condition for condition in CONDITIONS if condition in (BARE, AGAIN) or condition in parts]
 
 
 def drawn_order(conditions: Sequence[str], seed: int) -> list[str]:
-    """One round: every condition once in an order that is drawn, then the same backwards."""
+    """One round: every condition once in random order, then the same backwards."""
     order = list(conditions)
     random.Random(seed).shuffle(order)  # noqa: S311 - an order, not a secret
     return order + order[::-1]
@@ -112,7 +112,7 @@ def drawn_order(conditions: Sequence[str], seed: int) -> list[str]:
 def effects(slots: Sequence[Slot]) -> list[Effect]:
     """Each condition's effect against every bare request of a round, from the rounds that have all that it takes.
 
-    `bare` and `bare again` are held against each other alone.
+    `bare` and `bare again` are compared only with each other.
     """
     by_round: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for slot in slots:
@@ -144,14 +144,14 @@ def effects(slots: Sequence[Slot]) -> list[Effect]:
 
 
 def keep(home: Path, key: str, calibration: Calibration) -> None:
-    """Remember a method's effect on a device instead of an older one. Raises HomeError."""
+    """Store a method's effect on a device, replacing an older one. Raises HomeError."""
     kept = dict(known(home))
     kept[f"{key}{BETWEEN}{calibration.method}"] = calibration
     write_atomically(private_folder(home / CACHE) / FILE, msgspec.json.format(msgspec.json.encode(kept), indent=1))
 
 
 def known(home: Path) -> Mapping[str, Calibration]:
-    """The calibrations by device and method; empty where there is none, or the file is damaged."""
+    """The calibrations by device and method; empty if there are none, or the file is damaged."""
     try:
         return msgspec.json.decode((home / CACHE / FILE).read_bytes(), type=dict[str, Calibration])
     except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):

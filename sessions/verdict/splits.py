@@ -1,4 +1,4 @@
-"""Where a method's greedy text leaves its reference's: what both say, then each by itself."""
+"""Where a method's greedy text diverges from its reference's: the common part, then each one's own."""
 
 from __future__ import annotations
 

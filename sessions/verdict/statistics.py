@@ -118,9 +118,9 @@ def ratio_interval(
 
 
 def holm(p_values: Sequence[float], alpha: float = 1 - CONFIDENCE) -> list[tuple[bool, float]]:
-    """Holm–Bonferroni, for each test whether it is rejected and the alpha that it was held against, in their order.
+    """Holm–Bonferroni, for each test whether it is rejected and its alpha, in their order.
 
-    The k-th smallest of m p values is held against alpha/(m − k + 1); with the first that is not rejected the procedure
+    The k-th smallest of m p values is compared with alpha/(m − k + 1); at the first that is not rejected the procedure
     stops, and the rest share its alpha. S. Holm, Scandinavian Journal of Statistics 6 (1979), 65–70.
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])

@@ -1,7 +1,7 @@
-"""What a ratio and its uncertainty allow to be said, in words.
+"""The verdict that a ratio and its uncertainty support, in words.
 
-"Faster" needs an interval that clears 1 ± 1 %, at a level that Holm's procedure shares out among the ratios of one
-comparison. What is not decided says how many more blocks would probably decide it.
+"Faster" needs an interval that excludes 1 ± 1 %, at a level that Holm's procedure assigns to each ratio of one
+comparison. An undecided one says how many more blocks would probably decide it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from sessions.verdict.statistics import LEAST_BLOCKS, Interval, LogRatio, holm, t_quantile
 
-THRESHOLD: Final = 0.01  # differences below this are nobody's business
+THRESHOLD: Final = 0.01  # differences below this do not matter
 SMALL: Final = 0.05  # a bound on the difference that is worth stating
 MOST_MORE: Final = 100
 ALPHA: Final = 0.05
@@ -26,7 +26,7 @@ Kind = Literal["faster", "slower", "alike", "undecided"]
 class Verdict:
     """`interval` is at the level that Holm's procedure gave it (95 % for one ratio alone); None under three blocks.
 
-    `more` is how many more blocks would do, None where the verdict needs none or no number can be told.
+    `more` is how many more blocks would do, None if the verdict needs none or the number is unknown.
     """
 
     kind: Kind
@@ -57,12 +57,12 @@ def _verdict(ratio: LogRatio, clears: bool, level: float) -> Verdict:
 
 
 def largest_difference(interval: Interval) -> float:
-    """The largest difference from 1 that an interval of a ratio leaves possible, as a share."""
+    """The largest difference from 1 within the interval of a ratio, as a share."""
     return max(interval.high - 1, 1 - interval.low, 0.0)
 
 
 def percent(share: float) -> str:
-    """A share as a percentage that is not rounded down to what it is not."""
+    """A share as a percentage, rounded up."""
     points = math.ceil(share * 1000 - 1e-9) / 10
     return f"{points:.1f} %" if points < 10 else f"{math.ceil(share * 100 - 1e-9)} %"
 
@@ -76,16 +76,16 @@ def _too_few(ratio: LogRatio, level: float, interval: Interval | None) -> Verdic
     more = blocks_to_decide(ratio, level)
     if ratio.error is None:
         least = LEAST_BLOCKS - ratio.blocks
-        said = f"too few blocks to say: {least} more are the least"
+        said = f"too few blocks to say: at least {least} more needed"
     elif more is None:
-        said = f"too few blocks to say: more than {MOST_MORE} more would be needed"
+        said = f"too few blocks to say: more than {MOST_MORE} more needed"
     else:
         said = f"too few blocks to say: about {more} more would do"
     return Verdict("undecided", said, interval, more)
 
 
 def blocks_to_decide(ratio: LogRatio, level: float) -> int | None:
-    """How many more blocks would decide, the mean and the spread staying as they are; None over MOST_MORE, or unknown.
+    """How many more blocks would decide if mean and spread stay as they are; None over MOST_MORE, or unknown.
 
     Decided means: the interval clears 1 ± 1 %, or lies within 1 ± 5 %.
     """

@@ -43,7 +43,7 @@ class CurrentRequest:
         self.begun = None
 
     def take(self, record: Tokens) -> None:
-        """Take tokens in; those of another request are nobody's."""
+        """Take tokens in; those of another request are ignored."""
         if not record.times or not self._is_of(record):
             return
         first, last, count = record.times[0], record.times[-1], len(record.ids)  # the wire refuses any other order

@@ -1,4 +1,4 @@
-"""Following a session: its journal from the start, then what is added, as one live state; or replaying a saved one."""
+"""Following a session: its journal from the start, then what is appended, as a live state; or replaying one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Follower:
         self.abandoned = False
 
     def poll(self, limit_bytes: int = 1 << 20) -> bool:
-        """Take in what is there now; True where there was something. Raises JournalError with a sentence."""
+        """Read what is there now; True if there was anything. Raises JournalError with a sentence."""
         before = self._tail.offset
         for record in self._tail.read(limit_bytes):
             self.ended = isinstance(record, SessionEnded)
@@ -52,7 +52,7 @@ class Follower:
 
     @property
     def rejected(self) -> int:
-        """Lines of the journal that were no records."""
+        """Lines of the journal that were not records."""
         return self._tail.rejected
 
     def snapshot(self) -> Live:
@@ -61,7 +61,7 @@ class Follower:
 
 
 class Replayer:
-    """Plays a saved journal as if it ran now: `advance(seconds)` feeds what happened in that much time."""
+    """Replays a saved journal: `advance(seconds)` feeds what happened in that much time."""
 
     def __init__(self, folder: SessionFolder, plan: Plan | None = None) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""What a viewer shows while it follows a journal: records go in, one immutable snapshot comes out.
+"""The live state of a followed journal: records go in, an immutable snapshot comes out.
 
 The same reducer serves the command line, the workbench and a replay; it does no I/O and knows no clock of its own.
 """

@@ -51,7 +51,7 @@ class TimeLeft:
             self._present = None
 
     def seconds(self, now_ns: int, requests_done: int) -> float | None:
-        """What the blocks that are missing will take, each as long as those of its method (or the mean of all).
+        """Estimated time for the missing blocks, each as long as those of its method (or the mean of all).
 
         `requests_done` are the timed requests of the present block. None while nothing is known: no block is over, or
         the present one takes longer than it should and is not timed.

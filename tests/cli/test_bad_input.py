@@ -50,43 +50,43 @@ def refused(work: Workplace, said: Said, sentence: str) -> None:
     assert work.sessions() == [], "no session was made"
 
 
-NO_GPU = r"there is no GPU to use \(.*\); use --device cpu\."
+NO_GPU = r"no GPU is available \(.*\); use --device cpu\."
 RUN: dict[str, tuple[list[str], str]] = {
-    "an unknown method, and the nearest": (["--method", "onee"], r"no method 'onee': did you mean one\?"),
-    "the nearest of several": (["--method", "basline"], r"no method 'basline': did you mean baseline"),
-    "a method like no other": (["--method", "qqqq"], r"no method 'qqqq': `kasoku methods` lists"),
-    "no requests": (["--requests", "0"], r"--requests 0 makes no sense: give a whole number from 1 to 1,000,000"),
-    "negative requests": (["--requests", "-1"], r"--requests -1 makes no sense"),
-    "more requests than anybody waits for": (["--requests", "10000000000"], r"--requests 10000000000 makes no sense"),
+    "an unknown method, and the nearest": (["--method", "onee"], r"[Uu]nknown method 'onee': did you mean one\?"),
+    "the nearest of several": (["--method", "basline"], r"[Uu]nknown method 'basline': did you mean baseline"),
+    "a method like no other": (["--method", "qqqq"], r"[Uu]nknown method 'qqqq': `kasoku methods` lists"),
+    "no requests": (["--requests", "0"], r"--requests 0 is out of range: use a whole number from 1 to 1,000,000"),
+    "negative requests": (["--requests", "-1"], r"--requests -1 is out of range"),
+    "more requests than anybody waits for": (["--requests", "10000000000"], r"--requests 10000000000 is out of range"),
     "requests in words": (["--requests", "many"], r"--requests: invalid int value: 'many'"),
     "requests with a point": (["--requests", "1.5"], r"--requests: invalid int value: '1.5'"),
     "fewer requests than blocks": (
         ["--requests", "2", "--blocks", "3"],
-        r"--requests 2 cannot be spread over 3 blocks: ask for 3 or more, or fewer --blocks",
+        r"--requests 2 cannot fill 3 blocks: use at least 3, or fewer --blocks",
     ),
-    "no blocks": (["--blocks", "0"], r"--blocks 0 makes no sense: give a whole number from 1"),
-    "negative warm-ups": (["--warmup", "-1"], r"--warmup -1 makes no sense: give a whole number from 0"),
-    "a negative seed": (["--seed", "-1"], r"--seed -1 makes no sense"),
-    "a seed beyond all": (["--seed", str(2**31)], r"--seed 2147483648 makes no sense"),
-    "no tokens": (["--max-new-tokens", "0"], r"--max-new-tokens 0 makes no sense: give a whole number from 1"),
-    "a negative length": (["--max-new-tokens", "-8"], r"--max-new-tokens -8 makes no sense"),
-    "a temperature that is none": (["--temperature", "nan"], r"--temperature nan makes no sense: give a number from 0"),
-    "a negative temperature": (["--temperature", "-0.1"], r"--temperature -0.1 makes no sense"),
-    "a huge temperature": (["--temperature", "1e9"], r"--temperature 1e\+09 makes no sense"),
-    "an endless temperature": (["--temperature", "inf"], r"--temperature inf makes no sense"),
-    "top-p above one": (["--top-p", "1.5"], r"--top-p 1.5 makes no sense: give a number from 1e-06 to 1"),
-    "top-p of zero": (["--top-p", "0"], r"--top-p 0 makes no sense"),
-    "top-p that is none": (["--top-p", "nan"], r"--top-p nan makes no sense"),
-    "a negative top-k": (["--top-k", "-1"], r"--top-k -1 makes no sense"),
-    "no repetition penalty": (["--repetition-penalty", "0"], r"--repetition-penalty 0 makes no sense"),
-    "an unknown dtype": (["--dtype", "int3"], r"--dtype int3 is not known: it is one of bfloat16, float16, float32"),
-    "an unknown preset": (["--preset", "slow"], r"no preset 'slow': it is one of quick, article"),
-    "no threads": (["--threads", "0"], r"--threads 0 makes no sense"),
-    "no time to load": (["--load-deadline", "0"], r"--load-deadline 0 makes no sense"),
-    "a deadline that is none": (["--token-deadline", "nan"], r"--token-deadline nan makes no sense"),
+    "no blocks": (["--blocks", "0"], r"--blocks 0 is out of range: use a whole number from 1"),
+    "negative warm-ups": (["--warmup", "-1"], r"--warmup -1 is out of range: use a whole number from 0"),
+    "a negative seed": (["--seed", "-1"], r"--seed -1 is out of range"),
+    "a seed beyond all": (["--seed", str(2**31)], r"--seed 2147483648 is out of range"),
+    "no tokens": (["--max-new-tokens", "0"], r"--max-new-tokens 0 is out of range: use a whole number from 1"),
+    "a negative length": (["--max-new-tokens", "-8"], r"--max-new-tokens -8 is out of range"),
+    "a temperature that is none": (["--temperature", "nan"], r"--temperature nan is out of range: use a number from 0"),
+    "a negative temperature": (["--temperature", "-0.1"], r"--temperature -0.1 is out of range"),
+    "a huge temperature": (["--temperature", "1e9"], r"--temperature 1e\+09 is out of range"),
+    "an endless temperature": (["--temperature", "inf"], r"--temperature inf is out of range"),
+    "top-p above one": (["--top-p", "1.5"], r"--top-p 1.5 is out of range: use a number from 1e-06 to 1"),
+    "top-p of zero": (["--top-p", "0"], r"--top-p 0 is out of range"),
+    "top-p that is none": (["--top-p", "nan"], r"--top-p nan is out of range"),
+    "a negative top-k": (["--top-k", "-1"], r"--top-k -1 is out of range"),
+    "no repetition penalty": (["--repetition-penalty", "0"], r"--repetition-penalty 0 is out of range"),
+    "an unknown dtype": (["--dtype", "int3"], r"--dtype int3 is unknown: choose from bfloat16, float16, float32"),
+    "an unknown preset": (["--preset", "slow"], r"[Uu]nknown preset 'slow': choose from quick, article"),
+    "no threads": (["--threads", "0"], r"--threads 0 is out of range"),
+    "no time to load": (["--load-deadline", "0"], r"--load-deadline 0 is out of range"),
+    "a deadline that is none": (["--token-deadline", "nan"], r"--token-deadline nan is out of range"),
     "a length in words": (["--prompt-tokens", "few"], r"prompt-tokens: invalid int value: .few."),
     "text and length": (["--prompt", "hi", "--prompt-tokens", "4"], r"--prompt and --prompt-tokens exclude each other"),
-    "a prompt without tokens": (["--prompt-tokens", "0"], r"--prompt-tokens 0 makes no sense"),
+    "a prompt without tokens": (["--prompt-tokens", "0"], r"--prompt-tokens 0 is out of range"),
     "a prompt and output longer than the context": (
         ["--prompt-tokens", str(CONTEXT - 5), "--max-new-tokens", "10"],
         rf"{CONTEXT - 5} tokens and 10 new ones do not fit model's context of {CONTEXT}; shorten the prompt or lower",
@@ -96,7 +96,7 @@ RUN: dict[str, tuple[list[str], str]] = {
     "an unknown option": (["--tempature", "1"], r"(?i)unrecognized arguments: --tempature"),
     "an option without its value": (["--method"], r"--method: expected one argument"),
     "words that are no option": (["fast"], r"(?i)unrecognized arguments: fast"),
-    "a device that is none": (["--device", "tpu"], r"--device tpu is no device: give cpu, or GPU indices"),
+    "a device that is none": (["--device", "tpu"], r"--device tpu is not a device: use cpu, or GPU indices"),
     "a model without a name": (["--model", ""], r"(?i)model"),
     "a shape that nobody has": (["--model", "synthetic:gpt-99"], r"gpt-99.*llm-jp-1.3b"),
 }
@@ -242,7 +242,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     ),
     "an environment that was never made": (["env", "remove", "torch"], "There is no environment torch to remove"),
     "a model that is none": (["models", "fetch", "/no/such/model"], "The folder /no/such/model does not exist"),
-    "the workbench without a terminal": ([], r"needs a terminal; without one there are `kasoku run`"),
+    "the workbench without a terminal": ([], r"needs a terminal; without one, use `kasoku run`"),
 }
 
 
@@ -264,9 +264,9 @@ def test_an_unknown_session_beside_others_is_refused(tmp_path: Path) -> None:
         for arguments, sentence in (
             (["show", "nothing"], f"There is no session 'nothing': `kasoku sessions` lists them.*{folder.id}"),
             (["stop", folder.id], f"{folder.id} is not running"),
-            (["compare", f"{folder.id}:two"], f"{folder.id} has no method 'two': it has one"),
-            (["replay", folder.id, "--speed", "0"], r"--speed 0 makes no sense: give a number from 0\.01"),
-            (["replay", folder.id, "--speed", "nan"], r"--speed nan makes no sense"),
+            (["compare", f"{folder.id}:two"], f"{folder.id} has no method 'two': choose from one"),
+            (["replay", folder.id, "--speed", "0"], r"--speed 0 is out of range: use a number from 0\.01"),
+            (["replay", folder.id, "--speed", "nan"], r"--speed nan is out of range"),
             (["export", folder.id, "--out", str(folder.journal)], r"cannot be made|cannot be written"),
             (["compare", folder.id, "--csv", str(tmp_path / "no" / "such" / "x.csv")], "cannot be written"),
         ):
@@ -315,7 +315,7 @@ def test_a_preset_of_which_nothing_can_run_here_says_what_mends_it(work: Workpla
 
 def test_the_command_itself_says_it_on_stderr_alone(work: Workplace) -> None:
     """As a process, once, and in a terminal's language."""
-    refused(work, work.kasoku("run", "--requests", "0"), "--requests 0 makes no sense")
+    refused(work, work.kasoku("run", "--requests", "0"), "--requests 0 is out of range")
 
 
 @pytest.mark.parametrize("argument", ["\x1b[31mred", "a\nb", "\x9b6n", "x" * 5_000, "\udcff", "[bold]x[/bold]"])

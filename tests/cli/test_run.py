@@ -154,7 +154,7 @@ def test_attach_to_an_ended_session_shows_its_table(work: Workplace, folder: Ses
 def test_resume_of_a_finished_session_says_that_nothing_is_missing(work: Workplace, folder: SessionFolder) -> None:
     before = folder.journal.read_bytes()
     said = work.command("resume", folder.id)
-    assert (said.code, said.err) == (0, f"Nothing is missing of {folder.id}: every block has run to its end.\n")
+    assert (said.code, said.err) == (0, f"{folder.id} is complete: every block has run to its end.\n")
     assert folder.journal.read_bytes() == before
 
 
@@ -277,7 +277,7 @@ def test_a_session_whose_conductor_cannot_start_is_interrupted_with_what_to_do(
     said = work.command(*work.options("one"))
     folder = work.sessions()[-1]
     assert (said.code, folder.read().status) == (130, "interrupted")
-    assert f"`kasoku resume {folder.id}` runs what is missing" in " ".join(said.out.split())
+    assert f"`kasoku resume {folder.id}` runs the missing blocks" in " ".join(said.out.split())
 
 
 def test_compare_writes_its_csv_where_it_is_told(work: Workplace, folder: SessionFolder) -> None:

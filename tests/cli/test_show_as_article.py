@@ -51,7 +51,7 @@ def test_what_cannot_be_quoted_is_one_line(home: Path) -> None:
     folder = make_session(home / "sessions", {"none": [50.0]}, run={"none": {"status": "failed", "error": "boom"}})
     said = Workplace.command("show", folder.id, "--as", "article")
     assert (said.code, said.out) == (2, "")
-    assert "nothing to quote" in said.err
+    assert "nothing to report" in said.err
     unknown = Workplace.command("show", folder.id, "--as", "pytest")
     assert unknown.code == 2
     assert unknown.err.endswith("use one of vllm, guidellm, aiperf, llama-bench, optimum-benchmark, article.\n")

@@ -92,7 +92,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_session_is_saved_all_the_same(wo
         conductor = conductor_of(folder)
         conductor.suspend()  # so that it does not end between the two
         screen.press(CTRL_C)
-        screen.wait_for(lambda text: "stopping: what was measured is being saved" in text, 20, "what ctrl+c does")
+        screen.wait_for(lambda text: "stopping; saving what was measured" in text, 20, "what ctrl+c does")
         screen.press(CTRL_C)
         assert screen.wait_until_ended(20) == 130
         assert any("is being stopped and saved" in line for line in screen.lines())
@@ -153,7 +153,7 @@ def test_a_connection_that_drops_leaves_the_session_running_and_another_viewer_a
             assert "slow" in text
         first.press(CTRL_C)
         assert first.wait_until_ended(20) == 0, "to detach is no error"
-        assert any(f"Detached: {folder.id} goes on" in line for line in first.lines())
+        assert any(f"Detached; {folder.id} continues" in line for line in first.lines())
         assert folder.is_live()
         assert work.kasoku("stop", folder.id).code == 0
         assert second.wait_until_ended(20) == 130

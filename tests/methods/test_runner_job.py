@@ -70,9 +70,9 @@ def test_stopping_a_job_ends_all_that_it_started(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [
-        ("sys.exit(3)", "ended with exit status 3 and without a result"),
+        ("sys.exit(3)", "exited with status 3 and without a result"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "was killed, most likely because the machine ran out of memory"),
-        (f"os.kill(os.getpid(), {signal.SIGTERM.value})", "was ended by signal 15 (SIGTERM) and without a result"),
+        (f"os.kill(os.getpid(), {signal.SIGTERM.value})", "was killed by signal 15 (SIGTERM) and without a result"),
         ('tell(k="error", message="no such model"); sys.exit(1)', "no such model"),
     ],
 )

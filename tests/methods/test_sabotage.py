@@ -87,7 +87,12 @@ def test_the_wrapper_alone_is_never_in_effect(judge: Judge) -> None:
     ("method", "options", "environ", "says"),
     [
         ("baseline", {"attn_implementation": "sdpa"}, {}, "Attention resolved to sdpa, not eager"),
-        ("library-default", {"attn_implementation": "eager", "cache": "dynamic"}, {}, "this is the baseline once more"),
+        (
+            "library-default",
+            {"attn_implementation": "eager", "cache": "dynamic"},
+            {},
+            "this is then identical to the baseline",
+        ),
         ("flash-attention-2", {"sdpa_backends": ["math"]}, {}, "no scaled_dot_product_flash_attention ran"),
         ("torch-compile", {}, DYNAMO_OFF, "0 frames were compiled"),
         ("torch-compile", {"compile": "none", "cache": "static"}, {}, "0 frames were compiled"),

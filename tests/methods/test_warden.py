@@ -249,7 +249,7 @@ def test_when_it_is_killed_its_program_dies_and_the_conductor_reaps_the_strays(s
     program = running(process)
     os.kill(process.warden_pid, signal.SIGKILL)
     assert ended(process) == ProcessEnd()
-    assert ended(process).sentence() == "ended together with its warden"
+    assert ended(process).sentence() == "died together with its warden"
     until(lambda: not alive(program), "the program dies with its warden", 10)
     strays = [int((tmp_path / name).read_text()) for name in ("daemon", "child")]
     assert all(alive(stray) for stray in strays), "nothing to reap: this test shows nothing"

@@ -116,7 +116,7 @@ def test_the_newest_pid_tells_of_a_new_process() -> None:
     newest = NewestPid()
     before = newest.read()
     if before is None:
-        pytest.skip("this system does not tell its newest PID")
+        pytest.skip("not reported by this systems newest PID")
     subprocess.run([sys.executable, "-c", ""], check=True)
     assert newest.read() != before
 

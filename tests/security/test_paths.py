@@ -84,7 +84,7 @@ def test_a_method_named_like_a_path_has_no_log(home: Path, name: str) -> None:
     """Frames may hold any text; what the Session screen shows of a log is within the session."""
     outside = precious(home) / "secret-0.log"
     outside.write_text("secret")
-    with pytest.raises(SessionError, match="is no name"):
+    with pytest.raises(SessionError, match="is not a valid method name"):
         session_of(home).log(name, 0)
     assert run_log_tail(session_of(home), name, 0) == []
     row = pl.read_parquet(session_of(home).frame("runs")).row(0, named=True) | {"method": f"../../../../{name}/secret"}
@@ -274,7 +274,7 @@ def test_a_session_from_elsewhere_is_not_resumed_unless_that_is_said(work: Workp
     plan = json.loads((folder.path / "plan.json").read_bytes())
     plan["methods"][0]["engine"] = str(folder.path / "evil.py")
     (folder.path / "plan.json").write_text(json.dumps(plan))
-    with pytest.raises(SessionError, match=f"{folder.id} was not begun here, or its plan was changed since"):
+    with pytest.raises(SessionError, match=f"{folder.id} was not started here, or its plan has changed since"):
         resume(folder, other)
     assert not trap.exists()
     assert folder.read().status == "stopped"

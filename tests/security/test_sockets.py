@@ -191,7 +191,7 @@ def test_there_are_two_looks_a_block_and_a_reason_where_there_was_none(work: Wor
     runs = {run["method"]: run for run in runs_of(folder)}
     assert runs["one"]["sockets"] == []
     assert runs["breaks"]["sockets"] is None
-    assert "did not come as far as its warm-up" in json.loads(runs["breaks"]["missing"])["sockets"]
+    assert "did not reach its warm-up" in json.loads(runs["breaks"]["missing"])["sockets"]
 
 
 # The probe by itself

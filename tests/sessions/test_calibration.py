@@ -156,7 +156,7 @@ def test_one_that_is_killed_leaves_no_viewer_and_the_next_takes_its_files_away(w
     assert list((work.home / CACHE / "calibrations").iterdir())
     said = work.kasoku(*arguments, "--rounds", "1")
     assert said.code == 0, said.err
-    assert "too few rounds: 3 are needed" in said.out
+    assert "too few rounds: at least 3 needed" in said.out
     assert not list((work.home / CACHE / "calibrations").iterdir())
 
 
@@ -176,7 +176,7 @@ def test_one_that_is_interrupted_keeps_its_whole_rounds(work: Workplace) -> None
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert b"Stopped before all 99 rounds; the whole ones are kept." in err
+    assert b"Stopped before all 99 rounds; completed ones are kept." in err
     assert b"Traceback" not in err
     (kept,) = observer_effect.known(work.home).values()
     assert json.loads(msgspec.json.encode(kept)) == json.loads(out)
@@ -202,4 +202,4 @@ def test_an_unknown_method_is_refused_before_anything_starts(work: Workplace) ->
     assert "baseline" in said.err
     said = work.command("calibrate", "baseline", "--rounds", "0")
     assert said.code == 2
-    assert "--rounds 0 makes no calibration" in said.err
+    assert "--rounds 0 is too few" in said.err

@@ -119,7 +119,7 @@ def test_a_stop_saves_what_was_measured_and_a_resume_runs_the_rest(work: Workpla
     plan = json.loads((folder.path / "plan.json").read_bytes())
     next(method for method in plan["methods"] if method["name"] == "slow")["options"]["rate"] = 2_000.0
     (folder.path / "plan.json").write_text(json.dumps(plan))
-    with pytest.raises(SessionError, match="or its plan was changed since"):
+    with pytest.raises(SessionError, match="or its plan has changed since"):
         resume(folder, work.home)
     own_plans.remember(work.home, folder.id, (folder.path / "plan.json").read_bytes())
     work.resume(folder)
@@ -236,7 +236,7 @@ def test_a_resume_of_a_finished_session_starts_nothing(work: Workplace) -> None:
 
 def test_a_resume_of_a_running_session_is_refused(work: Workplace) -> None:
     folder = work.launch(slow(work), max_new_tokens=1_000)
-    with pytest.raises(SessionError, match="is running already: `kasoku attach"):
+    with pytest.raises(SessionError, match="is already running: `kasoku attach"):
         resume(folder, work.home)
     folder.ask("stop")
     work.finished(folder)
@@ -294,7 +294,7 @@ def test_a_prompt_too_long_to_keep_is_refused_with_a_sentence(work: Workplace) -
     make_model(work.model, max_position_embeddings=10_000_000)
     folder = work.run(work.method("quick"), prompt_tokens=4_000_000)
     assert folder.read().status == "failed"
-    assert "longer than a session can keep" in folder.read().error
+    assert "exceeds what a session can store" in folder.read().error
 
 
 def test_a_preparation_that_is_killed_is_a_failed_session(work: Workplace) -> None:
@@ -307,7 +307,7 @@ def test_a_preparation_that_is_killed_is_a_failed_session(work: Workplace) -> No
     child = until(lambda: preparation_of(conductor.pid), "the preparation runs")
     child.send_signal(signal.SIGKILL)
     assert work.finished(folder) == "failed"
-    assert "The preparation was ended by signal 9 (SIGKILL)" in folder.read().error
+    assert "The preparation was killed by signal 9 (SIGKILL)" in folder.read().error
     assert_nothing_left(folder)
 
 

@@ -41,8 +41,8 @@ HANGS: dict[str, Any] = {"hang": {"nvmlDeviceGetUtilizationRates": 3.0}}
 SAYS = {
     "failing": "NVML error 999",
     "rubbish": "reading it failed: ",
-    "impossible": "the driver returned a value that cannot be",
-    "lost": "the GPU has fallen off the bus: look at `sudo dmesg | grep Xid`, then reboot",
+    "impossible": "the driver returned an impossible value",
+    "lost": "the GPU has fallen off the bus: check `sudo dmesg | grep Xid`, then reboot",
 }
 
 

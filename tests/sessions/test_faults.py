@@ -29,16 +29,16 @@ FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
     "fails-to-load": ({"fault": "exception", "at": "load"}, "failed", "ValueError: scripted failure"),
     "fails-in-evidence": ({"fault": "exception", "at": "evidence"}, "failed", "ValueError: scripted failure"),
     "unsupported": ({"fault": "unsupported", "at": "load"}, "unavailable", "This engine does not do that."),
-    "leaves": ({"fault": "leave"}, "failed", "The runner ended with exit status 7 in the phase 'timed'."),
+    "leaves": ({"fault": "leave"}, "failed", "The runner exited with status 7 in the phase 'timed'."),
     "segfaults": (
         {"fault": "segfault"},
         "failed",
-        "The runner was ended by signal 11 (SIGSEGV) in the phase 'timed'.",
+        "The runner was killed by signal 11 (SIGSEGV) in the phase 'timed'.",
     ),
     "segfaults-in-load": (
         {"fault": "segfault", "at": "load"},
         "failed",
-        "The runner was ended by signal 11 (SIGSEGV) in the phase 'load'.",
+        "The runner was killed by signal 11 (SIGSEGV) in the phase 'load'.",
     ),
     "out-of-memory": ({"fault": "memory_error"}, "oom", "MemoryError"),
     "kernel-refuses-memory": ({"fault": "grow"}, "oom", "MemoryError"),
@@ -62,9 +62,9 @@ FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
         "failed",
         "The runner contradicts itself: it reported peak_rss_bytes = -1.",
     ),
-    "done-early": ({"fault": "done_early"}, "failed", "it says it is done inside request 0"),
+    "done-early": ({"fault": "done_early"}, "failed", "it claims to be done inside request 0"),
     "closes-its-wire": ({"fault": "closes_wire"}, "failed", "The runner closed its wire before it was done"),
-    "floods-its-wire": ({"fault": "flood_wire"}, "failed", "it sends lines that are no messages"),
+    "floods-its-wire": ({"fault": "flood_wire"}, "failed", "it sends invalid lines"),
     "gone": ({}, "failed", "The method's interpreter cannot be started"),
     # what costs nothing but a count
     "rubbish": ({"fault": "rubbish"}, "ok", ""),
@@ -183,15 +183,15 @@ def test_what_an_engine_left_running_was_ended_and_counted(rows: dict[str, Any],
 def test_one_that_says_it_is_done_and_does_not_end_is_ended_and_flagged(
     folder: SessionFolder, rows: dict[str, Any]
 ) -> None:
-    assert "did not end by itself" in flags_of(rows["lingers"])
-    assert "did not end by itself" not in flags_of(rows["good"])
+    assert "did not exit on its own" in flags_of(rows["lingers"])
+    assert "did not exit on its own" not in flags_of(rows["good"])
     assert any("lingers" in getattr(record, "text", "") for record in records_of(folder))
 
 
 def test_lines_that_are_no_messages_are_said(folder: SessionFolder, rows: dict[str, Any]) -> None:
     for name in ("rubbish", "unknown-kinds", "long-line"):
-        assert "lines that are no messages" in flags_of(rows[name]), name
-    assert "lines that are no messages" not in flags_of(rows["good"])
+        assert "invalid lines" in flags_of(rows[name]), name
+    assert "invalid lines" not in flags_of(rows["good"])
 
 
 def test_the_journal_holds_nothing_of_the_rubbish(folder: SessionFolder) -> None:
@@ -236,7 +236,7 @@ def test_an_interpreter_that_goes_after_the_plan_is_a_row(tmp_path: Path) -> Non
         rows = {row["method"]: row for row in runs_of(folder)}
         assert rows["good"]["status"] == "ok"
         assert rows["gone"]["status"] == "unavailable"
-        assert f"{python} that your config names for going is not there" in rows["gone"]["error"]
+        assert f"{python} in your config for going does not exist" in rows["gone"]["error"]
         assert "`kasoku env use going" in rows["gone"]["error"]
 
 
@@ -251,16 +251,16 @@ def test_logs_are_the_users_alone(folder: SessionFolder) -> None:
     [
         (
             ProcessEnd(signal=9, oom_kills=1),
-            ("oom", "The kernel ended the runner because the machine ran out of memory."),
+            ("oom", "The kernel killed the runner because the machine ran out of memory."),
         ),
         (
             ProcessEnd(signal=9, oom_kills=0),
-            ("failed", "The runner was ended by signal 9 (SIGKILL) in the phase 'start'."),
+            ("failed", "The runner was killed by signal 9 (SIGKILL) in the phase 'start'."),
         ),
-        (ProcessEnd(signal=9), ("failed", "The runner was ended by signal 9 (SIGKILL) in the phase 'start'.")),
+        (ProcessEnd(signal=9), ("failed", "The runner was killed by signal 9 (SIGKILL) in the phase 'start'.")),
         (
             ProcessEnd(signal=6, oom_kills=1),
-            ("failed", "The runner was ended by signal 6 (SIGABRT) in the phase 'start'."),
+            ("failed", "The runner was killed by signal 6 (SIGABRT) in the phase 'start'."),
         ),
     ],
 )

@@ -102,7 +102,7 @@ def test_a_runner_that_is_killed_is_one_failed_row_and_the_others_run(work: Work
     assert work.finished(folder) == "finished"
     rows = runs_of(folder)
     assert [row["status"] for row in rows] == ["failed", "ok", "ok", "ok"]
-    assert rows[0]["error"] == "The runner was ended by signal 9 (SIGKILL) in the phase 'timed'."
+    assert rows[0]["error"] == "The runner was killed by signal 9 (SIGKILL) in the phase 'timed'."
 
 
 def test_a_warden_that_is_killed_takes_its_runner_along_and_is_one_failed_row(work: Workplace) -> None:
@@ -117,7 +117,7 @@ def test_a_warden_that_is_killed_takes_its_runner_along_and_is_one_failed_row(wo
     until(lambda: not any(psutil.pid_exists(pid) for pid in left), "the conductor reaps what was forked away", 20)
     assert work.finished(folder) == "finished"
     row = next(row for row in runs_of(folder) if row["method"] == "parent")
-    assert (row["status"], "ended together with its warden" in row["error"]) == ("failed", True)
+    assert (row["status"], "died together with its warden" in row["error"]) == ("failed", True)
     assert_nothing_left(folder)
 
 

@@ -81,7 +81,7 @@ async def test_a_theme_that_cannot_be_kept_holds_for_now_and_says_so(bare: Path)
     app = workbench(bare)
     async with app.run_test(size=(120, 30), notifications=True) as pilot:
         app.theme = "nord"
-        await until(pilot, lambda text: "The theme is not kept" in text, "the sentence")
+        await until(pilot, lambda text: "The theme was not saved" in text, "the sentence")
     assert (bare / "config" / "settings.toml").read_text(encoding="utf-8") == "theme = "
 
 
@@ -181,7 +181,7 @@ async def test_a_fault_of_the_workbench_ends_in_a_sentence_and_a_file(bare: Path
     app = workbench(bare)
     with pytest.raises(ZeroDivisionError):
         await divide_by_zero(app)
-    assert "fault of its own (ZeroDivisionError)" in app.farewell
+    assert "workbench crashed (ZeroDivisionError)" in app.farewell
     assert "ZeroDivisionError" in (bare / "workbench-failure.log").read_text(encoding="utf-8")
     assert app.return_code == 1
 

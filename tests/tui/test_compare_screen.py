@@ -90,13 +90,13 @@ async def test_sessions_that_differ_are_refused_with_what_differs_until_asked_fo
         await compare(pilot, [FIRST, SECOND])
         different = f"≠ differs in dtype: {FIRST}: bfloat16, {SECOND}: float16"
         text = await until(pilot, lambda text: different in text and re.search(r"a +anyway", text), "the refusal")
-        assert "differ in dtype, so their numbers do not compare. Press a" in text
+        assert "differ in dtype, so their numbers are not comparable. Press a to compare anyway" in text
         assert "tok/s ±95 %" not in text
         await pilot.press("e")
         await until(pilot, lambda text: text.count("These sessions differ") == 2, "that there is nothing to export")
         await pilot.press("a")
         text = await until(pilot, lambda text: "8 rows of 2 sessions" in text, "the comparison all the same")
-        assert "NOT COMPARABLE, shown anyway" in text.splitlines()[0]
+        assert "NOT COMPARABLE, compared anyway" in text.splitlines()[0]
         assert "NOT COMPARABLE: these sessions differ in dtype." in text
         await pilot.press("a")
         await until(pilot, lambda text: "Press a" in text, "the refusal again")
@@ -130,7 +130,7 @@ async def test_greedy_texts_stand_side_by_side_at_their_split(tmp_path: Path, si
         assert re.search(r"baseline, the reference: +│ torch-compile:", text)
         assert re.search(r"the old mill +│ in no hurry; it", text)
         flat = " ".join(text.split())
-        assert f"the greedy text leaves the reference's at token {len(same)}" in flat
+        assert f"the greedy text diverges from the reference's at token {len(same)}" in flat
         assert "0.125 apart, a near tie in bfloat16" in flat
         screen.query_one("#table").scroll_visible(top=True, animate=False, force=True)
         if size[1] > 24:
@@ -147,7 +147,7 @@ async def test_where_texts_are_gone_the_place_of_the_split_is_said(tmp_path: Pat
     async with workbench(tmp_path).run_test(size=(160, 60), notifications=True) as pilot:
         await compare(pilot, [FIRST])
         text = await until(pilot, lambda text: "texts cannot be shown" in text, "the sentence")
-        assert "leaves the reference's at token 2" in text
+        assert "diverges from the reference's at token 2" in text
 
 
 async def test_the_devices_noise_floor_stands_beside_the_verdicts(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ async def test_a_session_without_frames_is_a_row_that_says_so(tmp_path: Path) ->
 async def test_without_sessions_it_says_what_to_do(bare: Path) -> None:
     async with workbench(bare).run_test(notifications=True) as pilot:
         await pilot.press("3")
-        await until(pilot, lambda text: "Nothing is picked" in text, "the sentence")
+        await until(pilot, lambda text: "Nothing selected" in text, "the sentence")
 
 
 def refers_to(screen: CompareScreen, reference: str, text: str) -> bool:

@@ -20,7 +20,7 @@ async def test_the_catalogue_says_what_each_method_needs_and_differs_in(bare: Pa
         assert "unavailable" in text
         assert "kasoku env create torch" in text
         await pilot.press("down", "down")
-        await until(pilot, lambda text: "differs in" in text, "what it differs in")
+        await until(pilot, lambda text: "difference" in text, "what it differs in")
 
 
 async def test_environments_are_listed_and_a_wrong_python_is_a_sentence(bare: Path) -> None:
@@ -30,7 +30,7 @@ async def test_environments_are_listed_and_a_wrong_python_is_a_sentence(bare: Pa
         await pilot.press("u")
         await until(pilot, lambda _: isinstance(pilot.app.screen, AskText), "the question")
         await pilot.press(*"/no/such/python", "enter")
-        await until(pilot, lambda text: "There is no Python /no/such/python" in text, "the sentence")
+        await until(pilot, lambda text: "/no/such/python is not a file" in text, "the sentence")
 
 
 async def test_removing_what_is_not_there_is_a_sentence(bare: Path) -> None:

@@ -84,7 +84,7 @@ async def test_leaving_says_that_the_session_goes_on(running: Path) -> None:
         await until(pilot, in_mid_run, "the request that runs")
         await pilot.press("q")
         await pilot.pause()
-    assert f"{FIRST} goes on" in app.farewell
+    assert f"{FIRST} continues" in app.farewell
     assert app.return_code == 0
 
 
@@ -141,7 +141,7 @@ async def test_another_run_begins_without_the_verdicts_of_the_last(saved: Path) 
 async def test_a_conductor_that_died_is_a_sentence_in_the_view(saved: Path) -> None:
     async with workbench(saved, watch=DEAD).run_test(size=(120, 30), notifications=True) as pilot:
         text = await until(pilot, lambda text: "conductor" in text, "the sentence")
-        assert "is gone before its end" in text
+        assert "conductor died early" in text
         assert "Traceback" not in text
 
 
@@ -189,7 +189,7 @@ async def test_a_replay_can_be_sped_up_held_and_left(saved: Path) -> None:
         await pilot.press("plus", "plus")
         await until(pilot, lambda text: "replay ×4" in text.splitlines()[0], "the faster replay")
         await pilot.press("space")
-        await until(pilot, lambda text: "replay held" in text.splitlines()[0], "the held replay")
+        await until(pilot, lambda text: "replay paused" in text.splitlines()[0], "the held replay")
         await pilot.press("space", "plus", "plus", "plus")
         await until(pilot, lambda text: "finished" in text.splitlines()[0], "the end of the replay")
         await pilot.press("n")
@@ -202,9 +202,9 @@ async def test_the_form_checks_the_plan_as_it_is_made(bare: Path) -> None:
         form = pilot.app.screen.query_one(RunForm)
         form.query_one("#requests").focus()
         await pilot.press("0")
-        await until(pilot, lambda text: "requests 0 makes no sense" in text, "the sentence about requests")
+        await until(pilot, lambda text: "requests 0 is out of range" in text, "the sentence about requests")
         await pilot.press("backspace", "x")
-        await until(pilot, lambda text: "Requests 'x' is no whole number." in text, "the sentence about the number")
+        await until(pilot, lambda text: "Requests 'x' is not a whole number." in text, "the sentence about the number")
         await pilot.press("backspace")
         form.query_one("#model").focus()
         await pilot.press(*"/nowhere/at/all")
@@ -220,7 +220,7 @@ async def test_a_run_that_cannot_be_is_not_started(bare: Path) -> None:
         form = pilot.app.screen.query_one(RunForm)
         form.methods.mark([])
         await pilot.press("r")
-        await until(pilot, lambda text: "No method is ticked" in text, "the sentence")
+        await until(pilot, lambda text: "No method ticked" in text, "the sentence")
         assert not list(bare.glob("sessions/*/plan.json"))
 
 

@@ -67,9 +67,9 @@ async def test_the_plan_is_told_in_the_fields_terms_and_its_command_can_be_paste
         text = await until(pilot, lambda text: "Plan" in text and "command" in text, "the plan")
     said = {line[:21].strip(): line[21:].strip() for line in text.splitlines()}
     assert shlex.split(said["command"]) == command
-    assert said["requests"] == "6 a method in 3 blocks, each a fresh process"
+    assert said["requests"] == "6 per method in 3 blocks, each a fresh process"
     assert said["sampling"] == "greedy"
-    assert said["new tokens"] == "64 a request, always: EOS ends none"
+    assert said["new tokens"] == "64 per request, always: EOS is ignored"
     assert said["token deadline"] == "2 min without a token in a timed request"
     for internal in ("gpu_visible", "gpu_sources", "lacking", "schema_version", "must_show", "prompt_given", "named"):
         assert internal not in text

@@ -219,7 +219,7 @@ def test_a_damaged_session_is_a_row_that_says_so_and_the_others_stand(sessions: 
     assert table[1].verdict.startswith("2.30× faster")
     broken = [row for row in comparison.rows if row.session == bad.id]
     assert broken
-    assert all(row.problem or row.status == "not told" for row in broken)
+    assert all(row.problem or row.status == "not reported" for row in broken)
     assert all(row.ratio is None for row in broken)
     comparison_csv(comparison)
 

@@ -117,7 +117,7 @@ def test_an_unknown_tool_and_an_empty_session_are_sentences(
     runs, requests, tokens = frames
     with pytest.raises(OtherToolError, match="use one of vllm, guidellm"):
         quote("mlperf", *frames)
-    with pytest.raises(OtherToolError, match="nothing to quote"):
+    with pytest.raises(OtherToolError, match="nothing to report"):
         quote("vllm", runs.with_columns(pl.lit("failed").alias("status")), requests, tokens)
 
 

@@ -1,1 +1,1 @@
-"""One module a command; each is imported only when its command is run."""
+"""One module per command, imported only when it runs."""

@@ -1,4 +1,4 @@
-"""`kasoku calibrate METHOD`: what the workbench costs the measurement on this machine."""
+"""`kasoku calibrate METHOD`: what the workbench costs a measurement on this machine."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {  # as --only calls it: its con
 def calibrate(options: argparse.Namespace) -> int:
     """Measure, keep, and print the effect of each part."""
     if options.rounds < 1:
-        raise UsageError(
-            f"--rounds {options.rounds} makes no calibration: ask for 3 or more, which is the least for an interval."
-        )
+        raise UsageError(f"--rounds {options.rounds} is too few: an interval takes at least 3.")
     wanted = options.only or [name for name in PARTS if name != "slow-link"]
     parts = dict(PARTS[name] for name in wanted)
     per_block = Calibrator.requests_of(options.rounds, parts)
@@ -74,7 +72,7 @@ def calibrate(options: argparse.Namespace) -> int:
         sys.stdout.write("\n".join(table(calibration)) + "\n")
     if calibrator.stopped:
         planned = options.blocks * options.rounds
-        sys.stderr.write(f"kasoku: Stopped before all {planned} rounds; the whole ones are kept.\n")
+        sys.stderr.write(f"kasoku: Stopped before all {planned} rounds; completed ones are kept.\n")
         return EXIT_INTERRUPTED
     return EXIT_OK
 
@@ -86,14 +84,14 @@ def table(calibration: Calibration) -> Sequence[str]:
     device = ", ".join(gpu.name for gpu in machine.gpus) or machine.cpu_model
     rows = [
         f"{calibration.method} · {calibration.model} · {calibration.device} ({device}) · {day}",
-        f"{calibration.processes} processes, {calibration.tokens_per_request} tokens a request",
+        f"{calibration.processes} processes, {calibration.tokens_per_request} tokens per request",
         f"{'condition':<24} {'tok/s':>8} {'rounds':>7} {'cost':>8}   95 % interval",
     ]
     for effect in calibration.effects:
         interval = (
             f"{100 * effect.cost_low:+.2f} to {100 * effect.cost_high:+.2f} %"
             if effect.cost_low is not None and effect.cost_high is not None
-            else "too few rounds: 3 are needed"
+            else "too few rounds: at least 3 needed"
         )
         rows.append(
             f"{effect.condition:<24} {effect.tok_s_median:>8.2f} {effect.rounds:>7} {100 * effect.cost:>+7.2f}%"

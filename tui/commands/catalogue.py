@@ -1,4 +1,4 @@
-"""`kasoku methods`: the catalogue, and what of it can run here."""
+"""`kasoku methods`: the catalogue, and what can run here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tui.words.terminal_text import json_document, one_line
 
 
 def methods(options: argparse.Namespace) -> int:
-    """A row a method: what it is, its reference, in what it differs, and whether it can run on this machine."""
+    """A row per method: what it is, its reference, how it differs, and whether it can run on this machine."""
     catalogue = load_catalogue(config_folder())
     device = _device()
     rows = []
@@ -44,15 +44,15 @@ def methods(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{row['method']:<{width}}  {one_line(str(row['summary']), 300)}\n")
         sys.stdout.write(f"{'':<{width}}  {one_line(str(row['differs']), 300)}{against}\n")
         if not row["available"]:
-            mend = f" Mend it with `{row['remedy']}`." if row["remedy"] else ""
-            sys.stdout.write(f"{'':<{width}}  unavailable: {one_line(str(row['reason']), 300)}{mend}\n")
+            fix = f" Fix: `{row['remedy']}`." if row["remedy"] else ""
+            sys.stdout.write(f"{'':<{width}}  unavailable: {one_line(str(row['reason']), 300)}{fix}\n")
     for problem in catalogue.problems:
         sys.stderr.write(f"kasoku: {one_line(problem, 400)}\n")
     return EXIT_OK
 
 
 def _device() -> DeviceFacts:
-    """A GPU where its driver is there, else the CPU; NVML is not started for a listing."""
+    """A GPU if its driver is installed, otherwise the CPU; NVML is not started for a listing."""
     from methods.environments.torch_builds import has_nvidia_driver
 
     return DeviceFacts("cuda", "this GPU") if has_nvidia_driver() else DeviceFacts("cpu")

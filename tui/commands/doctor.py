@@ -1,4 +1,4 @@
-"""`kasoku doctor`: what stands in the way of measuring well here."""
+"""`kasoku doctor`: what on this machine disturbs measurements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKS = {"ok": "✓", "note": "·", "warning": "!", "problem": "✗"}
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """A line for each finding; exit code 1 where one is a problem."""
+    """A line per finding; exit code 1 if one is a problem."""
     found = findings(home(), config_folder())
     if options.json:
         sys.stdout.write(json_document([asdict(one) for one in found]))

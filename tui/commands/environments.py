@@ -16,7 +16,7 @@ from tui.words.terminal_text import json_document, one_line, plain
 
 
 def list_environments(options: argparse.Namespace) -> int:
-    """Every environment that is described or was made: its state, Python, size and versions."""
+    """Every environment described or created: its state, Python, size and versions."""
     rows = environments.listed(home(), config_folder())
     if options.json:
         sys.stdout.write(json_document([asdict(row) for row in rows]))
@@ -33,7 +33,7 @@ def list_environments(options: argparse.Namespace) -> int:
 
 
 def create(options: argparse.Namespace) -> int:
-    """Create one with uv, showing what uv says."""
+    """Create one with uv, showing uv's output."""
     try:
         with ProgressLines() as lines:
             made = environments.create(
@@ -49,12 +49,12 @@ def create(options: argparse.Namespace) -> int:
 
 
 def use(options: argparse.Namespace) -> int:
-    """Point one at an interpreter that is there."""
+    """Point one at an existing interpreter."""
     variables = {}
     for pair in options.variable:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise UsageError(f"--variable {pair} sets nothing: write NAME=VALUE.")
+            raise UsageError(f"--variable {pair} is not NAME=VALUE.")
         variables[name] = value
     paths = tuple(str(named_path(path).absolute()) for path in options.path)
     try:
@@ -64,13 +64,13 @@ def use(options: argparse.Namespace) -> int:
     except (environments.EnvironmentProblemError, HomeError) as error:
         raise UsageError(str(error)) from None
     sys.stdout.write(
-        plain(f"{options.name} is {chosen.python} from now on; `kasoku env remove {options.name}` takes it back.\n")
+        plain(f"{options.name} now uses {chosen.python}; `kasoku env remove {options.name}` undoes that.\n")
     )
     return EXIT_OK
 
 
 def remove(options: argparse.Namespace) -> int:
-    """Delete what was made under that name, and the pointer to an interpreter."""
+    """Delete what was created under that name, and the pointer to an interpreter."""
     try:
         gone = environments.remove(options.name, home(), config_folder())
     except (environments.EnvironmentProblemError, HomeError) as error:

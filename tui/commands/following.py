@@ -1,4 +1,4 @@
-"""Following a session from the command line until it ends, and the exit code that its end means."""
+"""Following a session from the command line until it ends, and the resulting exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CSV_NAME = "comparison.csv"
 
 
 def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
-    """Follow until the session has ended; True where the person left before.
+    """Follow until the session has ended; True if the user left earlier.
 
     With `ctrl_c_stops` the first ctrl+c asks the session to stop and the second leaves; else the first leaves.
     """
@@ -62,7 +62,7 @@ def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
                 return True
             asked = True
             folder.ask("stop")
-            view.footer = "stopping: what was measured is being saved (ctrl+c again to leave at once)"
+            view.footer = "stopping; saving what was measured (ctrl+c again to leave at once)"
             return False
 
         return follow(view, poll, interrupted)
@@ -91,7 +91,7 @@ def watch_own(folder: SessionFolder, pressed: list[int], *, quiet: bool) -> bool
 
 
 def outcome(folder: SessionFolder, as_json: bool) -> int:
-    """Show how a session ended: its table, where its CSV is, its exit code."""
+    """Show how a session ended: its table, the path of its CSV, its exit code."""
     try:
         recover(folder)
         session = folder.read()

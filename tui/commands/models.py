@@ -1,4 +1,4 @@
-"""`kasoku models`: what is ready to be measured, and fetching more."""
+"""`kasoku models`: the models that are ready, and fetching more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui.words.terminal_text import json_document, one_line, plain
 
 
 def list_models(options: argparse.Namespace) -> int:
-    """Models that are ready, and those that Kasoku can make by itself."""
+    """Models that are ready, and those that Kasoku can create."""
     rows = models.listed(home())
     if options.json:
         sys.stdout.write(json_document([asdict(row) for row in rows]))

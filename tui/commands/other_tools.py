@@ -21,7 +21,7 @@ ARTICLE: Final = "article"  # no formulas of its own, but tables of its own
 
 
 def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
-    """Print the quotation; UsageError where the session cannot be quoted so."""
+    """Print the figures; UsageError if the session cannot be reported that way."""
     if tool == ARTICLE:
         return _show_article(folder, as_json)
     if tool not in OTHER_TOOLS:
@@ -30,7 +30,7 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
         frames = {name: read_frame(folder.frame(name), name) for name in ("runs", "requests", "tokens")}
         quotations = quote(tool, frames["runs"], frames["requests"], frames["tokens"])
     except FrameError:
-        raise UsageError(f"The frames of {folder.id} cannot be read: there is nothing to quote.") from None
+        raise UsageError(f"The frames of {folder.id} cannot be read, so there is nothing to report.") from None
     except OtherToolError as error:
         raise UsageError(str(error)) from None
     if as_json:
@@ -48,7 +48,7 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
         first = row[0]
         table.add_row(Text(first.name), Text(first.unit), *(Text(_figure(each)) for each in row), Text(first.formula))
     screen = console()
-    screen.print(Text(f"{folder.id} as {tool} would have it: {quotations[0].requests} requests a method"))
+    screen.print(Text(f"{folder.id} in the terms of {tool}: {quotations[0].requests} requests per method"))
     screen.print(table)
     screen.print(Text(OTHER_TOOLS[tool].note, style="dim"))
     return EXIT_OK
@@ -67,7 +67,7 @@ def _show_article(folder: SessionFolder, as_json: bool) -> int:
     except (ComparisonError, SessionError) as error:
         raise UsageError(str(error)) from None
     if not any(rate is not None for _, rate in tables.methods):
-        raise UsageError(f"No timed request of {folder.id} ended well, so there is nothing to quote.")
+        raise UsageError(f"No timed request of {folder.id} succeeded, so there is nothing to report.")
     if as_json:
         document = {"session": folder.id, "tool": ARTICLE} | asdict(tables)
         sys.stdout.write(json_document(document))

@@ -1,4 +1,4 @@
-"""A preparation's progress on stderr: one line in place on a terminal, else a line for each step."""
+"""A preparation's progress on stderr: one line in place on a terminal, otherwise a line per step."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     if options.detach:
         sys.stdout.write(f"{folder.id}\n")
-        sys.stderr.write(f"Running on its own: `kasoku attach {folder.id}` shows it, `kasoku stop` stops it.\n")
+        sys.stderr.write(f"Running in the background: `kasoku attach {folder.id}` shows it, `kasoku stop` stops it.\n")
         return EXIT_OK
     if watch_own(folder, pressed, quiet=options.json):
         sys.stderr.write(f"Left; {folder.id} is being stopped and saved: `kasoku show {folder.id}`.\n")
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def wanted(options: argparse.Namespace) -> Wanted:
-    """What the options say. PromptError where the prompt cannot be read."""
+    """The request in the options. PromptError if the prompt cannot be read."""
     template = True if options.chat else False if options.raw else None
     return Wanted(
         preset=options.preset,

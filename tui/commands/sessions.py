@@ -33,7 +33,7 @@ def sessions(options: argparse.Namespace) -> int:
         _document([msgspec.structs.asdict(row) for row in rows])
         return EXIT_OK
     if not rows:
-        sys.stdout.write("No sessions yet: `kasoku run` makes one.\n")
+        sys.stdout.write("No sessions yet: `kasoku run` creates one.\n")
         return EXIT_OK
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     cells = [
@@ -54,7 +54,7 @@ def sessions(options: argparse.Namespace) -> int:
 
 
 def _opened(session: str) -> SessionFolder:
-    """A session that was finalised if it needed to be; UsageError where it cannot be opened."""
+    """The session, finalised if needed; UsageError if it cannot be opened."""
     from sessions.close.session_end import recover
 
     folder = find(session)
@@ -130,7 +130,7 @@ def compare(options: argparse.Namespace) -> int:
             picks.append((folder.id, method or None))
             continue
         if method and method not in known:
-            raise UsageError(f"{folder.id} has no method {method!r}: it has {', '.join(known)}.")
+            raise UsageError(f"{folder.id} has no method {method!r}: choose from {', '.join(known)}.")
         picks.append((folder.id, method or None))
     comparison = _compared(picks, options.baseline, options.anyway)
     if options.csv:

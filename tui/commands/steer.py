@@ -19,7 +19,7 @@ PATIENCE_S = 60.0
 
 
 def stop(options: argparse.Namespace) -> int:
-    """Ask a running session, the newest where none is named, to stop, and wait until it is saved."""
+    """Ask a running session, by default the newest, to stop, and wait until it is saved."""
     if options.session is None:
         live = store().live()
         if not live:
@@ -44,7 +44,7 @@ def stop(options: argparse.Namespace) -> int:
 
 
 def resume(options: argparse.Namespace) -> int:
-    """Run what is missing of a session and follow it."""
+    """Run the missing blocks of a session and follow it."""
     folder = find(options.session)
     try:
         recover(folder)
@@ -53,7 +53,7 @@ def resume(options: argparse.Namespace) -> int:
     except SessionError as error:
         raise UsageError(str(error)) from None
     if not begun:
-        sys.stderr.write(f"Nothing is missing of {folder.id}: every block has run to its end.\n")
+        sys.stderr.write(f"{folder.id} is complete: every block has run to its end.\n")
         return outcome(folder, as_json=False)
     if options.detach:
         sys.stdout.write(f"{folder.id}\n")

@@ -1,4 +1,4 @@
-"""The session that a command line names. Imports nothing that takes long: a list of thousands is there at once."""
+"""The session named on the command line. Imports nothing slow, so that listing thousands is immediate."""
 
 from __future__ import annotations
 

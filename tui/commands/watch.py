@@ -1,4 +1,4 @@
-"""`kasoku attach` and `kasoku replay`: looking on."""
+"""`kasoku attach` and `kasoku replay`: watching."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FRAME_S = 0.1
 
 
 def attach(options: argparse.Namespace) -> int:
-    """Follow a running session, the newest where none is named; ctrl+c only detaches."""
+    """Follow a running session, by default the newest; ctrl+c only detaches."""
     session = options.session
     if session is None:
         live = store().live()
@@ -30,16 +30,16 @@ def attach(options: argparse.Namespace) -> int:
         session = live[0]
     folder = find(session)
     if watch(folder, ctrl_c_stops=False, quiet=False):
-        sys.stderr.write(f"Detached: {folder.id} goes on.\n")
+        sys.stderr.write(f"Detached; {folder.id} continues.\n")
         return EXIT_OK
     return outcome(folder, as_json=False)
 
 
 def replay(options: argparse.Namespace) -> int:
-    """Play a saved session's journal at its own pace, or `--speed` times as fast."""
+    """Replay a saved session's journal in real time, or `--speed` times as fast."""
     folder = find(options.session)
     if not 0.01 <= options.speed <= 100_000:
-        raise UsageError(f"--speed {options.speed:g} makes no sense: give a number from 0.01 to 100,000.")
+        raise UsageError(f"--speed {options.speed:g} is out of range: use a number from 0.01 to 100,000.")
     try:
         recover(folder)
         replayer = Replayer(folder)

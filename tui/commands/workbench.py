@@ -13,7 +13,7 @@ def open_workbench(options: argparse.Namespace) -> int:
     """Open the full-screen workbench."""
     del options
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("The workbench needs a terminal; without one there are `kasoku run` and `kasoku --help`.")
+        raise UsageError("The workbench needs a terminal; without one, use `kasoku run` (see `kasoku --help`).")
     from sessions.device.affinity import keep_to, shared_out
     from tui.app import run_app
 

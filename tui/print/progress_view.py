@@ -1,4 +1,4 @@
-"""What `run`, `attach` and `replay` show while they follow a session: a live block on a terminal, else plain lines."""
+"""What `run`, `attach` and `replay` show of a session: a live block on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ProgressView:
 
 
 def milestones(live: Live) -> list[str]:
-    """What has happened so far as whole sentences, each of which is said once."""
+    """What has happened so far as sentences, each printed once."""
     lines = [
         one_line(f"{phase.name}: {phase.detail or phase.state}")
         for phase in live.phases

@@ -1,6 +1,6 @@
-"""A report as one page that needs nothing else: HTML without a script, or Markdown; plots are inlined.
+"""A report as one self-contained page: HTML without scripts, or Markdown; plots are inlined.
 
-Everything that came from a model, a log, a file name or a user is escaped: it is shown, and never markup.
+Everything that came from a model, a log, a file name or a user is escaped: it is never markup.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def write_report(report: Report, path: Path) -> Path:
     try:
         write_atomically(target, page(report, form).encode("utf-8", errors="replace"), private=False)
     except HomeError:
-        raise ReportError(f"{target} cannot be written: name a file in a folder that is there and yours.") from None
+        raise ReportError(f"{target} cannot be written: name a file in an existing folder of yours.") from None
     return target
 
 
@@ -50,7 +50,7 @@ def form_of(path: Path) -> str:
     """`html` or `md`, by the suffix. Raises ReportError."""
     form = SUFFIXES.get(path.suffix.lower())
     if form is None:
-        raise ReportError(f"{path.name} is neither .html nor .md: give --out one of these suffixes.")
+        raise ReportError(f"{path.name} is neither .html nor .md: use one of these suffixes for --out.")
     return form
 
 
@@ -151,13 +151,13 @@ def _session(reported: ReportedSession) -> dict[str, object]:
             for method, versions in reported.versions.items()
         )]),
         ("Memory bandwidth", list(_facts(msgspec.to_builtins(reported.bandwidth)))),
-        ("Blocks that did not end well", [
+        ("Failed blocks", [
             (f"{method}, block {block}", f"{status}: {error}") for method, block, status, error in reported.failures
         ]),
     ]  # fmt: skip
     return {
         "id": session.id,
-        "status": one_line(f"{session.status}, begun {when}. {session.error}", 600),
+        "status": one_line(f"{session.status}, started {when}. {session.error}", 600),
         "command": plain(reported.command),
         "prompt": None if reported.prompt is None else plain(reported.prompt),
         "prompt_tokens": reported.prompt_tokens,

@@ -1,4 +1,4 @@
-"""The table of methods that a measurement ends with, and the sentences below it, for a terminal of any width."""
+"""The result table of a measurement, and the sentences below it, for a terminal of any width."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STYLES: Final = {"bad": "bold red"}  # of what a cell's tone is, what a plain ta
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """The rows as a table; below it a sentence for each method: the verdict, and what makes it doubtful."""
+    """The rows as a table; below it a sentence for each method: the verdict and its caveats."""
     several = len({row.session for row in comparison.rows}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     if several:

@@ -27,7 +27,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class PickSeries:
-    """What is plotted of one (session, method). Memory and power are of the last block that ended well.
+    """What is plotted of one (session, method). Memory and power are of the last successful block.
 
     `memory_of` and `power_of` say what they are: the GPUs' VRAM and power, or on a CPU the process tree's RSS and CPU.
     """
@@ -41,7 +41,7 @@ class PickSeries:
 
 
 def pick_series(store: Store, session: str, method: str) -> PickSeries:
-    """Read one (session, method); what is not there is empty."""
+    """Read one (session, method); what is missing is empty."""
     runs, requests = (store.scan(frame, [session]) for frame in ("runs", "requests"))
     rates: list[float] = []
     if runs is not None and requests is not None:

@@ -1,4 +1,4 @@
-"""A session's plan in the field's terms. It is read from a file, so any part may be missing or of another kind."""
+"""A session's plan in the field's terms. It is read from a file, so any part may be missing or of a wrong type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def plan_facts(plan: Mapping[str, Any]) -> Iterator[Fact]:
     if preset := _text(plan.get("preset")):
         yield Fact("preset", preset)
     if model := _text(plan.get("model")):
-        trusted = " (its own code may run)" if plan.get("trust_remote_code") is True else ""
+        trusted = " (its code is trusted)" if plan.get("trust_remote_code") is True else ""
         yield Fact("model", model + trusted)
     if dtype := _text(plan.get("dtype")):
         yield Fact("dtype", dtype)
@@ -25,10 +25,10 @@ def plan_facts(plan: Mapping[str, Any]) -> Iterator[Fact]:
     yield from _sampling(plan.get("sampling"))
     yield from _device(plan)
     if (seed := _number(plan.get("seed"))) is not None:
-        yield Fact("seed", f"{seed} (of the blocks' order and the sampling)")
+        yield Fact("seed", f"{seed} (block order and sampling)")
     deadlines = plan.get("deadlines")
     if isinstance(deadlines, Mapping):
-        for name, waits in (("load", "a word while loading or warming up"), ("token", "a token in a timed request")):
+        for name, waits in (("load", "a message while loading or warming up"), ("token", "a token in a timed request")):
             if (limit := _number(deadlines.get(f"{name}_s"))) is not None:
                 yield Fact(f"{name} deadline", f"{figures.duration(limit)} without {waits}")
     command = plan.get("command")
@@ -50,16 +50,16 @@ def _methods(plan: Mapping[str, Any]) -> Iterator[Fact]:
     if plan.get("aa") is True:
         yield Fact("noise floor", "A/A: the reference runs against itself")
     if plan.get("create_environments") is True:
-        yield Fact("environments", "created where they are missing")
+        yield Fact("environments", "created if missing")
 
 
 def _requests(plan: Mapping[str, Any]) -> Iterator[Fact]:
     requests, blocks = _number(plan.get("requests")), _number(plan.get("blocks"))
     if requests is not None:
         spread = f" in {blocks} block{'s' if blocks != 1 else ''}, each a fresh process" if blocks is not None else ""
-        yield Fact("requests", f"{requests} a method{spread}")
+        yield Fact("requests", f"{requests} per method{spread}")
     if (warmup := _number(plan.get("warmup"))) is not None:
-        yield Fact("warm-up", f"{warmup} request{'s' if warmup != 1 else ''} before each block's timed ones")
+        yield Fact("warm-up", f"{warmup} request{'s' if warmup != 1 else ''} per block")
 
 
 def _prompt(plan: Mapping[str, Any]) -> Iterator[Fact]:
@@ -73,9 +73,9 @@ def _prompt(plan: Mapping[str, Any]) -> Iterator[Fact]:
             case True:
                 yield Fact("chat template", "the model's")
             case False:
-                yield Fact("chat template", "none: the prompt is raw text")
+                yield Fact("chat template", "none: raw prompt")
             case None:
-                yield Fact("chat template", "the model's, where it has one")
+                yield Fact("chat template", "the model's, if it has one")
 
 
 def _sampling(sampling: object) -> Iterator[Fact]:
@@ -95,8 +95,8 @@ def _sampling(sampling: object) -> Iterator[Fact]:
     if said:
         yield Fact("sampling", ", ".join(said))
     if (longest := _number(sampling.get("max_new_tokens"))) is not None:
-        ends = "at most, ending at EOS" if sampling.get("stop_at_eos") is True else "always: EOS ends none"
-        yield Fact("new tokens", f"{longest} a request, {ends}")
+        ends = "at most, stopping at EOS" if sampling.get("stop_at_eos") is True else "always: EOS is ignored"
+        yield Fact("new tokens", f"{longest} per request, {ends}")
 
 
 def _device(plan: Mapping[str, Any]) -> Iterator[Fact]:

@@ -1,4 +1,4 @@
-"""One session read in full, for the Session screen. Called in a thread: it takes polars and the disk."""
+"""One session read in full, for the Session screen. Called in a thread: it uses polars and the disk."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SessionFacts:
 
 
 def read_session(store: Store, name: str) -> SessionFacts:
-    """Read a session, finalising it first where its conductor is gone. Raises SessionError with a sentence."""
+    """Read a session, finalising it first if its conductor is gone. Raises SessionError with a sentence."""
     folder = store.folder(name)
     recover(folder)
     session = folder.read()
@@ -54,7 +54,7 @@ def read_session(store: Store, name: str) -> SessionFacts:
     runs, requests = _frame(store, folder, "runs", "started_ns"), _frame(store, folder, "requests", "start_ns")
     if runs.is_empty() and not problem:
         problem = (
-            "The session is running: its frames are written when it ends."
+            "The session is running; its frames are written at the end."
             if live
             else "Nothing was measured in this session."
         )
@@ -93,8 +93,8 @@ def _timeline(
         "GPU power, W": ("gpu", "power_w", False),
         "VRAM used": ("gpu", "memory_used_bytes", False),
         "SM clock, MHz": ("gpu", "sm_clock_mhz", True),
-        "CPU of the machine, %": ("host", "cpu_percent", False),
-        "RSS of the process": ("runner", "rss_bytes", False),
+        "host CPU, %": ("host", "cpu_percent", False),
+        "process RSS": ("runner", "rss_bytes", False),
     }
     curves = {
         title: metric_curve(store, session, span, source, metric, highest=highest)
@@ -112,7 +112,7 @@ def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterat
     if session.tags:
         yield Fact("tags", ", ".join(session.tags))
     style = {"finished": "good", "failed": "bad"}.get(session.status, "warning")
-    yield Fact("status", session.status + (" (a conductor is at work)" if live else ""), style)
+    yield Fact("status", session.status + (" (running)" if live else ""), style)
     if session.error:
         yield Fact("error", session.error, "bad")
     if session.created_ns:
@@ -169,7 +169,7 @@ def run_facts(folder: SessionFolder, run: FrameRow) -> list[Fact]:
         if value is None or name in SHOWN_APART:
             continue
         facts.append(Fact(label(name), figure(name, value)))
-    for title, name in (("Evidence", "evidence"), ("As resolved", "resolved"), ("Not known", "missing")):
+    for title, name in (("Evidence", "evidence"), ("As resolved", "resolved"), ("Unavailable", "missing")):
         table = _table(run.get(name))
         if table:
             facts += [Fact("", ""), Fact("", title)]
@@ -203,7 +203,7 @@ def _table(text: object) -> dict[str, object]:
 
 
 def run_log_tail(folder: SessionFolder, method: str, block: int) -> list[str]:
-    """The last lines of a run's log; empty where there is none."""
+    """The last lines of a run's log; empty if there is none."""
     try:
         return log_tail(folder.log(method, block), LOG_TAIL_LINES)
     except SessionError:  # a frame from elsewhere may name anything

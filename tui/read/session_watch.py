@@ -19,16 +19,13 @@ if TYPE_CHECKING:
 POLL_BYTES = 128 << 10
 POLL_S = 0.05
 CATCH_UP_S = 0.25
-ABANDONED = (
-    "The conductor of this session is gone before its end: what it measured until then is saved."
-    " Resume it from Sessions."
-)
+ABANDONED = "This session's conductor died early; what it measured is saved. Resume it from Sessions."
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the screen shows at one moment. `problem` is a sentence where the session cannot be followed any further.
+    """What the screen shows at one moment. `problem` is a sentence if the session can no longer be followed.
 
     `closing`: the journal has its end, and the conductor is still writing the frames; then comes `over`.
     """
@@ -75,7 +72,7 @@ class SessionWatch:
 
     @property
     def speed(self) -> float:
-        """How many times faster than it happened a replay plays."""
+        """The speed factor of a replay."""
         return SPEEDS[self._speed]
 
     def change_speed(self, steps: int) -> None:
@@ -89,7 +86,7 @@ class SessionWatch:
         except (SessionError, JournalError) as error:
             self._send(str(error))
         except Exception as error:  # a thread's last resort
-            self._send(f"The session cannot be followed any further: {type(error).__name__}: {error}")
+            self._send(f"The session can no longer be followed: {type(error).__name__}: {error}")
 
     def _send(self, what: View | str) -> None:
         if not self._closed.is_set():
@@ -153,7 +150,7 @@ class SessionWatch:
             self._closed.wait(POLL_S)
 
     def _gpu_names(self, gpus: tuple[str, ...]) -> dict[str, str]:
-        """The GPUs' product names by telemetry source, as far as the captured machine tells them."""
+        """The GPUs' product names by telemetry source, as far as the machine capture has them."""
         if not gpus:
             return {}
         try:

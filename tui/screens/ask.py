@@ -17,12 +17,12 @@ from tui.words.terminal_text import plain, printable
 
 
 class Confirm(DismissedOnce, ModalScreen[bool]):
-    """Asks before something is done that cannot be taken back; escape is no."""
+    """Asks before something irreversible; escape means no."""
 
     CSS_PATH = "ask.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y,enter", "answer(True)", "Yes", id="ask.yes", tooltip="Do it"),
-        Binding("n,escape", "answer(False)", "No", id="ask.no", tooltip="Leave everything as it is"),
+        Binding("n,escape", "answer(False)", "No", id="ask.no", tooltip="Change nothing"),
     ]
 
     def __init__(self, question: str) -> None:
@@ -44,7 +44,7 @@ class AskText(DismissedOnce, ModalScreen[str | None]):
     CSS_PATH = "ask.tcss"
     AUTO_FOCUS = "Input"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Cancel", id="ask.cancel", tooltip="Leave everything as it is")
+        Binding("escape", "leave", "Cancel", id="ask.cancel", tooltip="Change nothing")
     ]
 
     def __init__(self, question: str, value: str = "") -> None:
@@ -56,7 +56,7 @@ class AskText(DismissedOnce, ModalScreen[str | None]):
         with Vertical(classes="question"):
             yield Static(Content(plain(self.question)))
             yield Input(printable(self.value), id="answer")
-            yield Static(Content("enter: take it   escape: cancel"), classes="keys")
+            yield Static(Content("enter: accept   escape: cancel"), classes="keys")
 
     @on(Input.Submitted)
     def take(self, event: Input.Submitted) -> None:

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from tui.read.comparison_series import Curve, PickSeries
 
 WIDE = 110
-REFUSED = "These sessions differ in {}, so their numbers do not compare. Press a to see them side by side all the same."
-NOTHING = "Nothing is picked: press p, tick methods with space, and p again."
+REFUSED = "These sessions differ in {}, so their numbers are not comparable. Press a to compare anyway."
+NOTHING = "Nothing selected: press p, tick methods with space, then p again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,11 @@ class CompareScreen(WorkbenchScreen):
 
     CSS_PATH = "compare.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "choose", "pick", id="compare.pick", tooltip="Show or hide the list of what can be compared"),
-        Binding("b", "baseline", "baseline", id="compare.baseline", tooltip="Compare with the next method instead"),
-        Binding("a", "anyway", "anyway", id="compare.anyway", tooltip="Compare even where settings differ"),
+        Binding("p", "choose", "pick", id="compare.pick", tooltip="Show or hide the list of methods"),
+        Binding("b", "baseline", "baseline", id="compare.baseline", tooltip="Use the next method as the baseline"),
+        Binding("a", "anyway", "anyway", id="compare.anyway", tooltip="Compare even if settings differ"),
         Binding("e", "export", "export", id="compare.export", tooltip="Write the comparison as CSV"),
-        Binding("slash", "filter", "filter", id="compare.filter", tooltip="Filter the list of picks", key_display="/"),
+        Binding("slash", "filter", "filter", id="compare.filter", tooltip="Filter the list", key_display="/"),
         Binding("escape", "leave", "Back", show=False, id="compare.leave", tooltip="Leave the filter or the list"),
     ]
 
@@ -262,7 +262,7 @@ class CompareScreen(WorkbenchScreen):
             sessions = len({row.session for row in comparison.rows})
             said = f"compare · {len(comparison.rows)} rows of {sessions} session{'s' if sessions > 1 else ''}"
             said += f" · baseline {self.baseline}" if self.baseline else ""
-            said += " · NOT COMPARABLE, shown anyway" if comparison.refused else ""
+            said += " · NOT COMPARABLE, compared anyway" if comparison.refused else ""
         self.query_one("#head", Static).update(Content(said))
         if comparison is not None:
             self._plot(comparison, event.series)
@@ -312,16 +312,16 @@ class CompareScreen(WorkbenchScreen):
             ],
             title="VRAM in the last block" if on_gpu else "RSS in the last block",
             x_range=axis,
-            reason="No memory was read in these blocks.",
+            reason="No memory readings in these blocks.",
         )
         self.query_one("#power", Plot).show_series(
             [
                 Series(names[key], one.power.seconds, one.power.values, styles[key])
                 for key, one in zip(keys, series, strict=True)
             ],
-            title="GPU power, W" if on_gpu else "CPU of the process, % of one core",
+            title="GPU power, W" if on_gpu else "process CPU, % of one core",
             x_range=axis,
-            reason="No power was read in these blocks.",
+            reason="No power readings in these blocks.",
         )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -329,7 +329,7 @@ class CompareScreen(WorkbenchScreen):
         return self.anyway or self.refused if action == "anyway" else True
 
     def action_baseline(self) -> None:
-        """The next picked method becomes the baseline; after the last, each method's own reference again."""
+        """The next selected method becomes the baseline; after the last, each method's own reference again."""
         if self.comparison is None:
             return
         names = list(dict.fromkeys(row.method for row in self.comparison.rows))

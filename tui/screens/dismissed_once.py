@@ -1,4 +1,4 @@
-"""What makes a screen that lies on another go away once, however often it is told to."""
+"""Makes a screen on top of another close only once, however often it is asked to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Help: what each key does, with the name that settings.toml knows it by, and what the marks on the screens mean."""
+"""Help: what each key does, with its name in settings.toml, and the meaning of the marks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tui.words.fact import Fact
 
 KEY_WIDTH = 12
 MARKS = (
-    ("▶ ✓ ✗ ■ ·", "runs now, ran to its end, failed, was stopped, waits"),
-    ("±", "half the width of the 95 % interval of the mean; there from three blocks on"),
-    ("× ref", "tokens/s over those of the method's reference, paired by block"),
-    ("verdict", "at the end: until then each interval stands alone, without Holm"),
-    ("in effect", "whether the method left the evidence that it must show; checked after its last timed request"),
-    ("–", "not known, or not reported by this machine; never 0"),
+    ("▶ ✓ ✗ ■ ·", "running, completed, failed, stopped, waiting"),
+    ("±", "half-width of the 95 % interval of the mean; needs three blocks"),
+    ("× ref", "tokens/s relative to the method's reference, paired by block"),
+    ("verdict", "shown at the end; until then intervals are not Holm-corrected"),
+    ("in effect", "whether the method's evidence holds; checked after its last timed request"),
+    ("–", "unknown, or not reported by this machine; never 0"),
 )
 
 
@@ -33,7 +33,7 @@ class HelpScreen(DismissedOnce, ModalScreen[None]):
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,f1", "close", "Close", id="help.close", tooltip="Back to where you were"),
+        Binding("escape,q,question_mark,f1", "close", "Close", id="help.close", tooltip="Go back"),
     ]
 
     def __init__(self, below: Screen[Any]) -> None:
@@ -47,14 +47,14 @@ class HelpScreen(DismissedOnce, ModalScreen[None]):
             focused = self._below.focused
             groups: list[tuple[str, Iterable[Any]]] = [("On this screen", [self._below])]
             if focused is not None:
-                groups.append(("Where the focus is", [focused]))
+                groups.append(("In the focused widget", [focused]))
             groups.append(("Everywhere", [self.app]))
             for title, nodes in groups:
                 rows = [row for node in nodes for row in self._rows(node, seen)]
                 if rows:
                     yield Static(Content(title), classes="pane-title")
                     yield Facts(rows, label_width=KEY_WIDTH, label_style="accent")
-            yield Static(Content("What the marks mean"), classes="pane-title")
+            yield Static(Content("Legend"), classes="pane-title")
             yield Facts([Fact(mark, words) for mark, words in MARKS], label_width=KEY_WIDTH)
             yield Static(Content("Settings"), classes="pane-title")
             yield Static(

@@ -1,4 +1,4 @@
-"""Methods: the catalogue, the environments that methods run in, and what the doctor says of this machine."""
+"""Methods: the catalogue, the environments that methods run in, and the doctor's findings on this machine."""
 
 from __future__ import annotations
 
@@ -44,17 +44,19 @@ class _CancelledError(Exception):
 
 
 class MethodsScreen(WorkbenchScreen):
-    """Three tabs; an environment is created in a thread, what it says is shown as it comes, escape stops it."""
+    """Three tabs; an environment is created in a thread, its output shown as it comes; escape stops it."""
 
     CSS_PATH = "methods.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right", "tab(1)", "next tab", id="methods.next", tooltip="The next tab", key_display="→"),
-        Binding("left", "tab(-1)", "tab", id="methods.previous", tooltip="The tab before", show=False),
+        Binding("left", "tab(-1)", "tab", id="methods.previous", tooltip="The previous tab", show=False),
         Binding("c", "create", "create", id="environments.create", tooltip="Create this environment with uv"),
-        Binding("u", "use", "use a Python", id="environments.use", tooltip="Use a Python of yours for it"),
+        Binding(
+            "u", "use", "use a Python", id="environments.use", tooltip="Use a Python of yours for this environment"
+        ),
         Binding("x,delete", "remove", "remove", id="environments.remove", tooltip="Remove this environment"),
         Binding("escape", "cancel", "cancel", id="environments.cancel", tooltip="Stop creating the environment"),
-        Binding("f5", "reload", "reload", id="methods.reload", tooltip="Look again", show=False),
+        Binding("f5", "reload", "reload", id="methods.reload", tooltip="Reload", show=False),
     ]
 
     class Catalogued(Message):
@@ -94,7 +96,7 @@ class MethodsScreen(WorkbenchScreen):
                         "method", 22, lambda choice: choice.method.name, grow=1, sort=lambda choice: choice.method.name
                     ),
                     ListColumn("here", 12, _here_cell),
-                    ListColumn("differs in, or why not here", 16, _differs_cell, grow=4),
+                    ListColumn("difference, or why unavailable", 16, _differs_cell, grow=4),
                 ]
                 yield RowList(
                     columns, lambda choice: choice.method.name, empty="Reading the catalogue…", id="method-list"
@@ -114,7 +116,7 @@ class MethodsScreen(WorkbenchScreen):
                     yield Facts(id="environment-detail")
                 yield LiveText(id="output")
             with TabPane("doctor", id="doctor"), VerticalScroll(id="doctor-scroll"):
-                yield Facts([Fact("", "Looking at the machine…", "dim")], id="findings")
+                yield Facts([Fact("", "Checking the machine…", "dim")], id="findings")
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -148,7 +150,7 @@ class MethodsScreen(WorkbenchScreen):
     @on(Catalogued)
     def show_catalogued(self, event: Catalogued) -> None:
         self.query_one("#method-list", RowList).show_rows(event.choices)
-        self.query_one("#environment-list", RowList).show_rows(event.environments, "No environment is described.")
+        self.query_one("#environment-list", RowList).show_rows(event.environments, "No environments are described.")
         for problem in event.problems:
             self.workbench.notify(plain(problem), severity="warning", markup=False, timeout=12)
 
@@ -166,7 +168,7 @@ class MethodsScreen(WorkbenchScreen):
             facts.append(Fact(mark, finding.text, LEVEL_STYLES[finding.level]))
             if finding.remedy:
                 facts.append(Fact(" ", finding.remedy, "dim"))
-        self.query_one("#findings", Facts).show_facts(facts or [Fact("", "Nothing stands in the way.", "good")])
+        self.query_one("#findings", Facts).show_facts(facts or [Fact("", "No problems found.", "good")])
 
     @on(RowList.Highlighted, "#method-list")
     def describe_method(self, event: RowList.Highlighted) -> None:
@@ -245,7 +247,7 @@ class MethodsScreen(WorkbenchScreen):
             self.post_message(self.Said(_progress_line(progress)))
 
         app = self.workbench
-        last = "It was stopped; nothing of it is left that looks ready."
+        last = "Stopped; nothing half-created is left."
         try:
             made = create(name, app.home, app.config, report=report)
             last = f"{name} is ready: {made.python}"
@@ -271,24 +273,24 @@ class MethodsScreen(WorkbenchScreen):
         self._cancel.set()
         self.post_message(self.Said("Stopping…"))
 
-    @work(exit_on_error=False, name="Pointing at a Python")
+    @work(exit_on_error=False, name="Setting the Python")
     async def action_use(self) -> None:
         row = self._environment()
         if row is None:
             return
-        python = await self.app.push_screen_wait(AskText(f"Which Python has what {row.name} needs?"))
+        python = await self.app.push_screen_wait(AskText(f"Path of a Python that has what {row.name} needs"))
         if python and python.strip():
             self._use(row.name, python.strip())
 
-    @work(thread=True, group="environment", exit_on_error=False, name="Trying the Python")
+    @work(thread=True, group="environment", exit_on_error=False, name="Checking the Python")
     def _use(self, name: str, python: str) -> None:
         from methods.environments.environments import EnvironmentProblemError, use
 
         app = self.workbench
-        self.post_message(self.Said(f"Trying {python}…"))
+        self.post_message(self.Said(f"Checking {python}…"))
         try:
             chosen = use(name, Path(python), app.home, app.config)
-            said = f"{name} is {chosen.python} from now on."
+            said = f"{name} now uses {chosen.python}."
         except (EnvironmentProblemError, HomeError) as error:
             said = str(error)
         self.post_message(self.Said(said, ended=True))
@@ -342,11 +344,11 @@ def _method_facts(choice: Choice) -> list[Fact]:
     method, needs = choice.method, choice.method.needs
     facts = [Fact("", method.name), Fact("what", method.summary)]
     if choice.unavailable is not None:
-        facts.append(Fact("not here", choice.unavailable.reason, "warning"))
+        facts.append(Fact("unavailable", choice.unavailable.reason, "warning"))
         if choice.unavailable.remedy:
-            facts.append(Fact("mend it with", choice.unavailable.remedy, "accent"))
+            facts.append(Fact("fix", choice.unavailable.remedy, "accent"))
     if method.reference:
-        facts += [Fact("reference", method.reference), Fact("differs in", method.differs)]
+        facts += [Fact("reference", method.reference), Fact("difference", method.differs)]
     if method.good_for:
         facts.append(Fact("good for", method.good_for))
     asks = [
@@ -370,5 +372,5 @@ def _method_facts(choice: Choice) -> list[Fact]:
 
 
 def _told(value: object) -> str:
-    """A condition's value: one of several is told as such."""
+    """A condition's value; alternatives are joined by "or"."""
     return " or ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""The command palette, which two quick enters do not take the screen below away with."""
+"""The command palette, closed only once by two quick enters."""
 
 from __future__ import annotations
 

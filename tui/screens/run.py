@@ -1,4 +1,4 @@
-"""Run: plan a measurement, or watch the one that is on."""
+"""Run: plan a measurement, or watch the running one."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class RunScreen(WorkbenchScreen):
 
     CSS_PATH = "run.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "start", "start", id="run.start", tooltip="Start the run that is planned here"),
-        Binding("escape", "leave_field", "Back", show=False, id="run.leave", tooltip="Leave a field for the methods"),
+        Binding("r", "start", "start", id="run.start", tooltip="Start this run"),
+        Binding("escape", "leave_field", "Back", show=False, id="run.leave", tooltip="Leave the field"),
         Binding("s", "stop", "stop", id="run.stop", tooltip="Stop the session; what was measured is saved"),
-        Binding("k", "skip", "skip", id="run.skip", tooltip="End this method's block and go on with the next"),
-        Binding("d", "detach", "detach", id="run.detach", tooltip="Leave the app; the session goes on"),
+        Binding("k", "skip", "skip", id="run.skip", tooltip="Skip the running block"),
+        Binding("d", "detach", "detach", id="run.detach", tooltip="Quit the app; the session continues"),
         Binding("enter", "open", "open", id="run.open", tooltip="Open the session in full"),
         Binding("n", "new", "new run", id="run.new", tooltip="Plan another run"),
-        Binding("space", "pause", "pause", id="replay.pause", tooltip="Hold the replay, or go on"),
+        Binding("space", "pause", "pause", id="replay.pause", tooltip="Pause or continue the replay"),
         Binding("plus,equals_sign", "speed(1)", "faster", id="replay.faster", tooltip="Replay faster"),
         Binding("minus", "speed(-1)", "slower", id="replay.slower", tooltip="Replay slower", key_display="-"),
     ]
@@ -79,7 +79,7 @@ class RunScreen(WorkbenchScreen):
 
     @property
     def running(self) -> str | None:
-        """The id of the session that is followed and not over; None where nothing is, or it is a replay."""
+        """The ID of the live session being followed; None if there is none, or it is a replay."""
         watch = self.watched
         return watch.folder.id if watch is not None and not watch.replay and not self._over else None
 
@@ -160,7 +160,7 @@ class RunScreen(WorkbenchScreen):
     def _mode(watch: SessionWatch) -> str:
         if not watch.replay:
             return ""
-        return "replay held" if watch.paused else f"replay ×{watch.speed:g}"
+        return "replay paused" if watch.paused else f"replay ×{watch.speed:g}"
 
     # Keys
 
@@ -200,15 +200,15 @@ class RunScreen(WorkbenchScreen):
         if await self.app.push_screen_wait(
             Confirm("Stop the session? What was measured is saved, and can be resumed.")
         ):
-            self._ask(watch, "stop", "Asked the session to stop: it ends its request and saves what was measured.")
+            self._ask(watch, "stop", "Stopping: the session finishes its request and saves what was measured.")
 
     def action_skip(self) -> None:
         watch, shown = self.watched, self.live.shown
         if watch is None or shown is None or shown.live.method is None or shown.live.block is None:
-            self.workbench.notify("No method runs at this moment: there is nothing to skip.", markup=False)
+            self.workbench.notify("No method is running: there is nothing to skip.", markup=False)
             return
         method, block = shown.live.method, shown.live.block
-        self._ask(watch, f"skip-{method}-{block}", f"Asked to skip block {block + 1} of {method}.")
+        self._ask(watch, f"skip-{method}-{block}", f"Skipping block {block + 1} of {method}.")
 
     def _ask(self, watch: SessionWatch, action: str, said: str) -> None:
         try:

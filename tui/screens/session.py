@@ -37,12 +37,14 @@ class SessionScreen(WorkbenchScreen):
 
     CSS_PATH = "session.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "close", "back", id="session.close", tooltip="Back to where you came from"),
-        Binding("left", "tab(-1)", "tab", id="session.previous", tooltip="The tab before", key_display="←", show=False),
+        Binding("escape", "close", "back", id="session.close", tooltip="Go back"),
+        Binding(
+            "left", "tab(-1)", "tab", id="session.previous", tooltip="The previous tab", key_display="←", show=False
+        ),
         Binding("right", "tab(1)", "next tab", id="session.next", tooltip="The next tab", key_display="→"),
         Binding("c", "compare", "compare", id="session.compare", tooltip="Compare this session's methods"),
         Binding("e", "export", "export", id="session.export", tooltip="Write this session's frames as CSV"),
-        Binding("p", "replay", "replay", id="session.replay", tooltip="Play this session as if it ran now"),
+        Binding("p", "replay", "replay", id="session.replay", tooltip="Replay this session"),
     ]
 
     class Read(Message):
@@ -72,7 +74,7 @@ class SessionScreen(WorkbenchScreen):
                     ListColumn("load", 7, lambda run: figures.duration(run["load_s"]), right=True),
                     ListColumn("in effect", 9, _effect_cell),
                 ]
-                yield RowList(runs, _run_key, empty="There are no runs.", id="run-list")
+                yield RowList(runs, _run_key, empty="No runs.", id="run-list")
                 with VerticalScroll(classes="detail"):
                     yield Facts(id="run-facts")
             with TabPane("requests", id="requests"), Container(classes="list-pane"):
@@ -86,7 +88,7 @@ class SessionScreen(WorkbenchScreen):
                     ListColumn("tokens", 6, lambda row: str(row["output_tokens"]), right=True),
                     ListColumn("end", 6, lambda row: str(row["finish_reason"] or figures.UNKNOWN), need=60),
                 ]
-                yield RowList(requests, _request_key, empty="There are no requests.", id="request-list")
+                yield RowList(requests, _request_key, empty="No requests.", id="request-list")
                 with VerticalScroll(classes="detail"):
                     yield Facts(id="request-facts")
             with TabPane("timeline", id="timeline"), VerticalScroll():
@@ -140,7 +142,7 @@ class SessionScreen(WorkbenchScreen):
                 for place, (name, curve) in enumerate(facts.rates.items())
             ],
             x_range=axis,
-            reason="No timed request ended in this session.",
+            reason="No timed requests in this session.",
         )
         titles = list(facts.curves)
         for place in range(5):

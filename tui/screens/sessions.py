@@ -1,4 +1,4 @@
-"""Sessions: all that were saved, newest first."""
+"""Sessions: all saved ones, newest first."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STATUS_STYLES = {
 
 
 class SessionsScreen(WorkbenchScreen):
-    """The list is read in a thread, and only the lines in view are drawn: thousands stay instant."""
+    """The list is read in a thread and only visible lines are drawn, so thousands stay instant."""
 
     CSS_PATH = "sessions.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -46,10 +46,10 @@ class SessionsScreen(WorkbenchScreen):
         Binding("n", "rename", "name", id="sessions.rename", tooltip="Give this session another name"),
         Binding("t", "tag", "tags", id="sessions.tag", tooltip="Give this session tags, separated by commas"),
         Binding("e", "export", "export", id="sessions.export", tooltip="Write this session's frames as CSV"),
-        Binding("p", "replay", "replay", id="sessions.replay", tooltip="Play this session as if it ran now"),
-        Binding("u", "resume", "resume", id="sessions.resume", tooltip="Run what is missing of this session"),
-        Binding("x,delete", "delete", "delete", id="sessions.delete", tooltip="Remove this session for good"),
-        Binding("f5", "reload", "reload", show=False, id="sessions.reload", tooltip="Read the list again"),
+        Binding("p", "replay", "replay", id="sessions.replay", tooltip="Replay this session"),
+        Binding("u", "resume", "resume", id="sessions.resume", tooltip="Run this session's missing blocks"),
+        Binding("x,delete", "delete", "delete", id="sessions.delete", tooltip="Delete this session permanently"),
+        Binding("f5", "reload", "reload", show=False, id="sessions.reload", tooltip="Reload the list"),
         Binding("escape", "leave_filter", "Back", show=False, id="sessions.leave", tooltip="Back to the list"),
     ]
 
@@ -198,7 +198,7 @@ class SessionsScreen(WorkbenchScreen):
         if not doomed:
             return
         what = f"{len(doomed)} sessions" if len(doomed) > 1 else doomed[0]
-        if not await self.app.push_screen_wait(Confirm(f"Delete {what} for good?")):
+        if not await self.app.push_screen_wait(Confirm(f"Delete {what} permanently?")):
             return
         for session in doomed:
             try:
@@ -239,7 +239,7 @@ class SessionsScreen(WorkbenchScreen):
         if (row := self.rows.row) is None:
             return
         if row.status == "finished":
-            self.workbench.notify(f"{row.id} ran to its end: nothing is missing.", markup=False)
+            self.workbench.notify(f"{row.id} is complete: nothing to resume.", markup=False)
             return
         self._resume(row.id)
 

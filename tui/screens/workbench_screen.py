@@ -1,4 +1,4 @@
-"""What all screens of the workbench share: their place in the app, and what happens when a worker of theirs fails."""
+"""What all screens share: typed access to the app, and the handling of failed workers."""
 
 from __future__ import annotations
 

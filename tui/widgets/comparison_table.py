@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sessions.verdict.comparison_row import ComparisonRow
 
 LABEL_WIDTH = 15
-NOT_COMPARABLE = "NOT COMPARABLE: these sessions differ in {}. They are shown because a was pressed."
+NOT_COMPARABLE = "NOT COMPARABLE: these sessions differ in {}. Compared anyway because you pressed a."
 COLUMN_LEAST, COLUMN_MOST = 22, 36
 Differences = Sequence[tuple[str, Mapping[str, object]]]
 

@@ -1,4 +1,4 @@
-"""Where the values of several samples lie: a line a sample on one common axis."""
+"""The distribution of several samples: one line per sample on a common axis."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class DrawnLines(Widget, can_focus=False):
         return style
 
     def notify_style_update(self) -> None:
-        """Another theme, or another background: the strips carry colours and are drawn anew."""
+        """The theme or background changed: strips carry colours and are redrawn."""
         super().notify_style_update()
         self._drawn_styles.clear()
         self._drawn_width = 0

@@ -1,4 +1,4 @@
-"""Named facts, one below the other: labels at the left, what is said wrapped at the right."""
+"""Named facts, one per line: labels at the left, values wrapped at the right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LABEL_WIDTH = 20
 
 
 class Facts(DrawnLines):
-    """Text of any origin may stand here: control characters are shown as signs."""
+    """May contain untrusted text: control characters are shown as �."""
 
     DEFAULT_CSS = """
     Facts { height: auto; padding: 0 1; }

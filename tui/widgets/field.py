@@ -41,7 +41,7 @@ class TextField(Horizontal):
         return self._input.value.strip()
 
     def set_placeholder(self, text: str) -> None:
-        """What holds while nothing is typed."""
+        """The default, shown as the placeholder."""
         self._input.placeholder = text
 
 

@@ -173,7 +173,7 @@ class _Readings:
 
     @property
     def unreadable(self) -> str:
-        """The reason where nothing that is read at 10 Hz could be read (a GPU that fell off), else empty.
+        """The reason if none of the 10 Hz readings worked (a GPU that fell off the bus), otherwise empty.
 
         What is read at 1 Hz, the temperature for one, may still stand there with its last value.
         """

@@ -1,4 +1,4 @@
-"""Where greedy texts leave their references': both texts side by side from there on."""
+"""Where greedy texts diverge from their references': both texts side by side from there on."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class GreedySplits(DrawnLines):
 
 
 def _texts(split: Split | None, width: int) -> list[list[Piece]]:
-    """The end of what both say, then the two texts beside each other."""
+    """The end of the common text, then the two texts side by side."""
     if split is None or split.common is None:
-        return [[("Their texts cannot be shown: the model's tokeniser, or the session's evidence, is gone.", "dim")]]
+        return [[("The texts cannot be shown: the model's tokeniser or the session's evidence is missing.", "dim")]]
     column = max(8, (width - len(GAP)) // 2)
     lines: list[list[Piece]] = []
     if split.common.strip():
@@ -73,7 +73,7 @@ def _texts(split: Split | None, width: int) -> list[list[Piece]]:
 
 
 def _wrapped(text: str | None, column: int) -> list[str]:
-    lines = wrap("", _flat(text), column) if text else ["(it ends here)"]
+    lines = wrap("", _flat(text), column) if text else ["(ends here)"]
     return lines if len(lines) <= TEXT_LINES else [*lines[: TEXT_LINES - 1], cut(lines[TEXT_LINES - 1] + "…", column)]
 
 

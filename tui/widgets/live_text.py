@@ -23,7 +23,7 @@ class LiveText(ScrollView, can_focus=True):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("end", "scroll_end", "End of text", show=False, id="text.end", tooltip="Follow the text again"),
+        Binding("end", "scroll_end", "End of text", show=False, id="text.end", tooltip="Follow the text"),
     ]
 
     DEFAULT_CSS = """

@@ -30,7 +30,7 @@ WIDE = 110
 TALL = 34
 TALL_CURVE = 4
 INSTRUMENTS_S = 0.3  # curves shift as a whole and cost most; eyes read needles no faster
-NO_TEXT = "(this model has no text: only token ids are generated)"
+NO_TEXT = "(this model has no tokeniser: only token IDs are generated)"
 
 
 class TextTitle(DrawnLines):
@@ -159,7 +159,7 @@ class LiveView(Widget):
             if view.closing:
                 return [("Writing the frames…", "accent")]
             if view.over:
-                words = {"finished": "The session has ended: enter opens it in full, 3 compares it."}
+                words = {"finished": "Session complete: enter opens it, 3 compares it."}
                 return [(words.get(live.status, f"The session is {live.status}."), "accent")]
             return [(plain(live.notes[-1]), "warning")] if live.notes else []
         what = (

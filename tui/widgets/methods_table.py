@@ -50,7 +50,7 @@ COLUMNS = (
 
 
 class MethodsTable(DrawnLines):
-    """A row a method: what it does now, what it reached, whether it was on. Narrow screens drop what says least."""
+    """A row per method: state, figures, whether it was in effect. Narrow screens drop the least important columns."""
 
     DEFAULT_CSS = """
     MethodsTable { padding: 0 1; }
@@ -93,7 +93,7 @@ class MethodsTable(DrawnLines):
 
 
 def _in_effect(row: MethodLive, runs: bool) -> tuple[str, str]:
-    """The last column: whether the method was on, and until that is known what it is doing."""
+    """The last column: whether the method was in effect and, until that is known, its state."""
     if row.error and row.state in ("failed", "oom", "stalled", "unavailable"):
         return f"{row.state}: {plain(row.error)}", "bad" if row.state != "unavailable" else "dim"
     if row.in_effect is False:

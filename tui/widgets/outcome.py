@@ -1,4 +1,4 @@
-"""How a session ended: its verdicts, a sentence a method, as the command line gives them."""
+"""How a session ended: its verdicts, one sentence per method, as on the command line."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ BAR_WIDTH = 16
 
 
 class Phases(DrawnLines):
-    """A line a step: environments, model, prompt, waiting for the device."""
+    """A line per step: environments, model, prompt, waiting for the device."""
 
     DEFAULT_CSS = """
     Phases { padding: 0 1; }

@@ -51,10 +51,10 @@ class RowList(ScrollView, Generic[T], can_focus=True):
         Binding("pagedown", "page(1)", "Page down", show=False, id="list.page_down", tooltip="A page down"),
         Binding("home", "edge(0)", "First", show=False, id="list.first", tooltip="The first row"),
         Binding("end", "edge(1)", "Last", show=False, id="list.last", tooltip="The last row"),
-        Binding("space", "mark", "tick", id="list.mark", tooltip="Tick this row or take the tick away"),
+        Binding("space", "mark", "tick", id="list.mark", tooltip="Tick or untick this row"),
         Binding("enter", "choose", "Open", show=False, id="list.choose", tooltip="Open this row"),
         Binding("o", "sort", "Sort", show=False, id="list.sort", tooltip="Sort by the next column"),
-        Binding("O", "reverse", "Reverse", show=False, id="list.reverse", tooltip="Sort the other way round"),
+        Binding("O", "reverse", "Reverse", show=False, id="list.reverse", tooltip="Reverse the order"),
     ]
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {

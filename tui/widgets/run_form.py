@@ -1,4 +1,4 @@
-"""The form in which a run is planned: checked as it is filled in, and it says about how long the run will take."""
+"""The form for planning a run: validated as it is filled in, with an estimate of the duration."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CHECK_AFTER_S = 0.25
 WIDE = 110
-NONE_TICKED = "No method is ticked: tick at least one with space."
+NONE_TICKED = "No method ticked: tick at least one with space."
 NUMBERS = {
     "requests": int,
     "warmup": int,
@@ -64,7 +64,7 @@ LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the check of a form found: a plan, or the sentence that says why there is none."""
+    """The result of validating the form: a plan, or the sentence that says why it is invalid."""
 
     plan: Plan | None
     problem: str
@@ -74,7 +74,7 @@ class Checked:
 
 
 class RunForm(Widget):
-    """Fields left empty are as the preset has them, which their placeholders say."""
+    """Empty fields take the preset's values, shown as placeholders."""
 
     DEFAULT_CSS = """
     RunForm {
@@ -131,7 +131,7 @@ class RunForm(Widget):
             with Vertical(id="choose"):
                 columns: list[ListColumn[Choice]] = [
                     ListColumn("method", 28, _name_cell, grow=1),
-                    ListColumn("what it is, or why it cannot run here", 20, _summary_cell, grow=9),
+                    ListColumn("what it is, or why it is unavailable", 20, _summary_cell, grow=9),
                 ]
                 yield RowList(
                     columns,
@@ -144,7 +144,7 @@ class RunForm(Widget):
             with VerticalScroll(id="fields", can_focus=False):
                 presets = [(name, name) for name in PRESETS]
                 yield ChoiceField("preset", "preset", presets, next(iter(PRESETS)))
-                yield ChoiceField("device", "device", [("best there is", ""), ("CPU", "cpu")], "")
+                yield ChoiceField("device", "device", [("best available", ""), ("CPU", "cpu")], "")
                 for name in ("model", "prompt", "requests", "blocks", "warmup", "max_new_tokens"):
                     yield TextField(LABELS[name], name)
                 yield ChoiceField("length", "length", LENGTHS, "")
@@ -188,7 +188,7 @@ class RunForm(Widget):
                 numbers[name] = kind(text) if text else None
             except ValueError:
                 what = "whole number" if kind is int else "number"
-                raise ValueError(f"{LABELS[name].capitalize()} {text!r} is no {what}.") from None
+                raise ValueError(f"{LABELS[name].capitalize()} {text!r} is not a {what}.") from None
         marked = tuple(self.methods.marked)
         length, template = self._choice("length"), self._choice("template")
         return Wanted(
@@ -209,7 +209,7 @@ class RunForm(Widget):
         return {choice.method.name for choice in self.methods.rows if preset in choice.method.presets}
 
     def _show_presets(self) -> None:
-        """What the preset has, where nothing is typed."""
+        """The preset's values, for empty fields."""
         preset = PRESETS[self._choice("preset")]
         sampling = preset.sampling
         shown = {
@@ -223,7 +223,7 @@ class RunForm(Widget):
             "top_p": f"{sampling.top_p:g}",
             "top_k": sampling.top_k or "off",
             "repetition_penalty": f"{sampling.repetition_penalty:g}",
-            "prompt_tokens": "as the prompt is",
+            "prompt_tokens": "the prompt's length",
             "seed": "drawn",
         }
         for name, value in shown.items():
@@ -304,7 +304,7 @@ class RunForm(Widget):
         first = self.checked is None
         before, self.checked = self.checked, event.checked
         checked = event.checked
-        self.methods.show_rows(checked.choices, "There are no methods in the catalogue.")
+        self.methods.show_rows(checked.choices, "The catalogue has no methods.")
         if first:
             self._mark_preset()
         if before is None or before.devices != checked.devices:
@@ -324,7 +324,7 @@ class RunForm(Widget):
         about = (
             f"about {figures.duration(checked.estimate_s)}"
             if checked.estimate_s is not None
-            else "how long it takes is known after a first run"
+            else "duration unknown before a first run"
         )
         self._say(f"{amount}: {about}.{' ' + checked.problem if checked.problem else ''}")
 
@@ -348,8 +348,8 @@ class RunForm(Widget):
         method = choice.method
         parts = [f"{method.summary.rstrip('.')}."]
         if choice.unavailable is not None:
-            mend = f" Mend it with: {choice.unavailable.remedy}." if choice.unavailable.remedy else ""
-            parts.insert(0, f"Cannot run here: {choice.unavailable.reason}{mend}")
+            fix = f" Fix: {choice.unavailable.remedy}." if choice.unavailable.remedy else ""
+            parts.insert(0, f"Cannot run here: {choice.unavailable.reason}{fix}")
         elif method.reference:
             parts.append(f"Reference: {method.reference}; differs in {method.differs.rstrip('.')}.")
         self.about.update(Content(plain(" ".join(parts))))
@@ -363,7 +363,7 @@ class RunForm(Widget):
 
     @on(Button.Pressed, "#start")
     def start(self) -> None:
-        """Begin the session as it is planned, once; what is wrong with it is said instead where something is."""
+        """Start the planned session, once; if it is invalid, show why instead."""
         if self._starting:
             return
         try:
@@ -393,10 +393,10 @@ class RunForm(Widget):
             self._starting = False
 
 
-LENGTHS = [("as the preset", ""), ("fixed", "fixed"), ("stop at EOS", "eos")]
-TEMPLATES = [("as the preset", ""), ("raw prompt", "raw"), ("chat template", "chat")]
-DTYPES = [("as the preset", ""), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")]
-CREATE = [("use what is there", ""), ("create missing ones", "yes")]
+LENGTHS = [("preset's choice", ""), ("fixed", "fixed"), ("stop at EOS", "eos")]
+TEMPLATES = [("preset's choice", ""), ("raw prompt", "raw"), ("chat template", "chat")]
+DTYPES = [("preset's choice", ""), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")]
+CREATE = [("use existing ones", ""), ("create missing ones", "yes")]
 
 
 def _in_the_forms_words(sentence: str) -> str:
@@ -411,7 +411,7 @@ def _devices(nvml: Nvml) -> tuple[tuple[str, str], ...]:
 
     gpus = [(f"GPU {gpu.position} {plain(gpu.name)}", str(gpu.position)) for gpu in visible_gpus(nvml).gpus]
     several = [("all GPUs", ",".join(value for _, value in gpus))] if len(gpus) > 1 else []
-    return (("idlest GPU" if gpus else "best there is", ""), *gpus, *several, ("CPU", "cpu"))
+    return (("idlest GPU" if gpus else "best available", ""), *gpus, *several, ("CPU", "cpu"))
 
 
 def _name_cell(choice: Choice) -> Cell:

@@ -1,4 +1,4 @@
-"""The line above a session: what is run, how far it is, and how long it will take still."""
+"""The line above a session: what is running, its progress, and the time left."""
 
 from __future__ import annotations
 
@@ -64,4 +64,4 @@ class SessionLine(DrawnLines):
             return live.status, STATUS_STYLES.get(live.status, "")
         if live.left_s is not None:
             return f"{duration(live.left_s)} left", "accent"
-        return (f"{live.position}/{live.of} blocks begun" if live.position else live.status), "dim"
+        return (f"{live.position}/{live.of} blocks started" if live.position else live.status), "dim"

@@ -39,11 +39,11 @@ class WorkbenchApp(App[None]):
         raise NotImplementedError
 
     def leave(self) -> None:
-        """End the app, and say after it how to come back to a session that runs."""
+        """Quit the app, then say how to return to a running session."""
         raise NotImplementedError
 
     def ask_after_display(self) -> None:
-        """Have the terminal asked for a sign of life behind the next frame, so that the one after it can be paced."""
+        """Query the terminal after the next frame, so that the one after it can be paced."""
         raise NotImplementedError
 
     def report_failure(self, what: str, error: BaseException | None) -> None:

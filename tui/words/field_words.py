@@ -1,4 +1,4 @@
-"""Columns and fields as people read them: `peak_vram_bytes` is "peak VRAM", and its value 2.31 GB."""
+"""Columns and fields in words: `peak_vram_bytes` is "peak VRAM", and its value 2.31 GB."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def figure(name: str, value: Any) -> str:
 
 
 def word(value: Any) -> str:
-    """What is no number; a table or a list as JSON."""
+    """A value that is not a number; a table or a list as JSON."""
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""Numbers in the words and units of the screens. What is not known is an en dash, never 0."""
+"""Numbers as the screens show them, with units. Unknown values are an en dash, never 0."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rate(value: float | None) -> str:
 
 
 def rate_with_interval(mean: float | None, interval: Interval | None) -> str:
-    """A mean with the half width of its 95 % interval, where there is one."""
+    """A mean with the half-width of its 95 % interval, if there is one."""
     if interval is None:
         return rate(mean)
     return f"{rate(mean)} ±{rate((interval.high - interval.low) / 2)}"

@@ -1,4 +1,4 @@
-"""A row of a comparison in words: its verdict, and what makes it doubtful."""
+"""A row of a comparison in words: its verdict and its caveats."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def said_of(row: ComparisonRow) -> list[str]:
     if row.in_effect is False:
         parts.append(f"NOT in effect: {row.in_effect_reason}")
     if row.first_difference is not None:
-        parts.append(row.difference or f"the greedy text leaves the reference's at token {row.first_difference}")
+        parts.append(row.difference or f"the greedy text diverges from the reference's at token {row.first_difference}")
     if row.problem:
         parts.append(row.problem)
     parts += labelled(row, "table")

@@ -318,7 +318,7 @@ class TransformersEngine(Engine):
             return self.model.generate(ids, attention_mask=self.torch.ones_like(ids), generation_config=config, **more)
 
     def _generate_a_few(self) -> object:
-        """Three tokens by the code that was timed. Stopped early: asking for fewer would size a static cache anew."""
+        """Three tokens by the code that was timed. Stopped early: asking for fewer would resize a static cache."""
         stop_at = len(self.sample_prompt) + min(PROFILED_TOKENS, self.generation_config.max_new_tokens)
         config = copy.deepcopy(self.generation_config)
         config.return_dict_in_generate = True  # hands out the cache
