@@ -18,7 +18,8 @@ import numpy as np
 import polars as pl
 
 from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY, TOKENS
-from sessions.disk.plan import Plan, PlannedMethod, Sampling
+from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.sampling import Sampling
 from sessions.disk.session_folder import SessionFile, create
 from sessions.frames.derived import Context, complete
 from sessions.frames.metrics import per_request, rates

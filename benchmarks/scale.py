@@ -13,6 +13,7 @@ exponent k of N^k. 1 is returned where a bar is missed.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -73,7 +74,7 @@ def make_sessions(home: Path, count: int) -> None:
                 created_ns=moment * 10**9,
                 name=f"try {number} of batch {number // 25}" if number % 3 == 0 else "",
                 tags=["nightly", f"week{number // 800}"] if number % 5 == 0 else [],
-                plan=msgspec.structs.replace(session.plan, model=f"org{number % 7}/model-{number % 50}"),
+                plan=dataclasses.replace(session.plan, model=f"org{number % 7}/model-{number % 50}"),
             )
             (target / "session.json").write_bytes(msgspec.json.format(msgspec.json.encode(changed), indent=1))
             (target / "plan.json").write_bytes(msgspec.json.encode(plan))

@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from methods.base.home import config_folder, home
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.progress import Progress
-from methods.catalogue.catalogue import Method, load_catalogue
+from methods.catalogue.catalogue import load_catalogue
+from methods.catalogue.method import Method
 from methods.environments import environments
 from methods.models import models
 

@@ -9,8 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from sessions.disk.option_table import table
+from sessions.disk.options import RunOptions
+from tui.option_arguments import add_options
+
 EXIT_OK, EXIT_METHOD_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 CALIBRATED_PARTS = ("runner", "telemetry", "viewer", "app", "slow-link")  # as `calibrate --only` calls them
+CALIBRATE_TAKES = ("model", "max_new_tokens", "device", "threads")  # of the options of a run, as they are
 
 
 class UsageError(Exception):
@@ -110,36 +115,8 @@ class _Version(argparse.Action):
 
 def _add_run(run: argparse.ArgumentParser) -> None:
     run.description = "Run methods on a model in interleaved blocks, each a fresh process, and compare them."
-    run.add_argument("--preset", default="quick", metavar="quick|article", help="source of the defaults (quick)")
-    run.add_argument("--model", metavar="M", help="smollm2-135m, org/name on the Hub, a folder, or synthetic:SHAPE")
     run.add_argument("--method", action="append", default=[], metavar="M", help="a method; repeatable")
-    run.add_argument("--requests", type=int, metavar="N", help="timed responses per method, spread over its blocks")
-    run.add_argument("--warmup", type=int, metavar="N", help="warm-up responses per block")
-    run.add_argument("--blocks", type=int, metavar="B", help="fresh processes per method")
-    run.add_argument("--seed", type=int, metavar="S", help="seed of order and sampling (default: random, stored)")
-    run.add_argument("--prompt", metavar="TEXT|@FILE|-", help="the prompt: text, a file, or standard input")
-    run.add_argument("--prompt-tokens", type=int, metavar="N", help="a prompt of exactly N tokens instead")
-    form = run.add_mutually_exclusive_group()
-    form.add_argument("--raw", action="store_true", help="the text alone, no chat template")
-    form.add_argument("--chat", action="store_true", help="use the model's chat template (the default if it has one)")
-    run.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a response")
-    run.add_argument(
-        "--stop-at-eos", action=argparse.BooleanOptionalAction, help="stop at EOS instead of a fixed length"
-    )
-    run.add_argument("--temperature", type=float, metavar="T", help="0 is greedy")
-    run.add_argument("--top-p", type=float, metavar="P")
-    run.add_argument("--top-k", type=int, metavar="K")
-    run.add_argument("--repetition-penalty", type=float, metavar="R")
-    run.add_argument("--dtype", metavar="D", help="bfloat16, float16 or float32")
-    run.add_argument("--device", metavar="cpu|N[,N]", help="default: the idlest GPU, otherwise the CPU")
-    run.add_argument("--threads", type=int, metavar="N", help="CPU threads, the same for every method")
-    run.add_argument(
-        "--load-deadline", type=float, metavar="S", help="seconds without a message while loading or warming up"
-    )
-    run.add_argument("--token-deadline", type=float, metavar="S", help="seconds without a token in a timed request")
-    run.add_argument("--create-environments", action="store_true", help="create missing environments first")
-    run.add_argument("--trust-remote-code", action="store_true", help="run code that ships with the model")
-    run.add_argument("--aa", action="store_true", help="run the reference against itself: measures the noise floor")
+    add_options(run, table(RunOptions))
     run.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
     run.add_argument("--detach", action="store_true", help="start the session and return")
     run.set_defaults(command="tui.commands.run:run")
@@ -215,10 +192,7 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--rounds", type=int, default=10, metavar="R", help="rounds of all conditions per process (10)"
     )
     calibrate.add_argument("--warmup", type=int, default=2, metavar="N", help="warm-up responses per process (2)")
-    calibrate.add_argument("--max-new-tokens", type=int, metavar="N", help="length of a response")
-    calibrate.add_argument("--model", metavar="M", help="as for run")
-    calibrate.add_argument("--device", metavar="cpu|N", help="as for run")
-    calibrate.add_argument("--threads", type=int, metavar="N", help="CPU threads, as for run")
+    add_options(calibrate, [option for option in table(RunOptions) if option.name in CALIBRATE_TAKES])
     calibrate.add_argument(
         "--only",
         action="append",

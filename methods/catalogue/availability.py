@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from methods.base.interpreter import Interpreter, Unavailable
-from methods.catalogue.catalogue import Needs
+from methods.catalogue.catalogue import Catalogue
+from methods.catalogue.method import Method, Needs
 from methods.environments.environments import resolve
 
 
@@ -54,17 +54,37 @@ def lacking(needs: Needs, device: DeviceFacts) -> Unavailable | None:
     return None
 
 
-def interpreter_for(
-    needs: Needs, environments: Mapping[str, str], device: DeviceFacts, home: Path, config_folder: Path
-) -> Interpreter | Unavailable:
-    """The interpreter a method runs in on this device, or why it cannot run."""
-    lack = lacking(needs, device)
-    if lack is not None:
-        return lack
-    environment = environments.get(device.kind)
-    if environment is None:
-        return Unavailable(f"It names no environment for {'a GPU' if device.kind == 'cuda' else 'a CPU'}.", "")
-    return resolve(environment, home, config_folder)
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A method of the catalogue on this machine.
+
+    `lacking` is what nothing here can mend, because the device cannot run the method; `found` is the interpreter it
+    runs in, or why it cannot run now.
+    """
+
+    method: Method
+    environment: str  # the one for this device; "" where it names none
+    lacking: Unavailable | None
+    found: Interpreter | Unavailable
+
+    @property
+    def unavailable(self) -> Unavailable | None:
+        """Why it cannot run now; None where it can."""
+        return self.found if isinstance(self.found, Unavailable) else None
+
+
+def choices(catalogue: Catalogue, device: DeviceFacts, home: Path, config_folder: Path) -> list[Choice]:
+    """Every method with its availability on a device; starts no process."""
+    return [choice(method, device, home, config_folder) for method in catalogue.methods.values()]
+
+
+def choice(method: Method, device: DeviceFacts, home: Path, config_folder: Path) -> Choice:
+    """A method with its availability on a device; starts no process."""
+    environment = method.environments.get(device.kind, "")
+    lack = lacking(method.needs, device)
+    if lack is None and not environment:
+        lack = Unavailable(f"It names no environment for {'a GPU' if device.kind == 'cuda' else 'a CPU'}.", "")
+    return Choice(method, environment, lack, lack or resolve(environment, home, config_folder))
 
 
 def _older(version: str | None, least: str | None) -> bool:

@@ -3,59 +3,33 @@
 from __future__ import annotations
 
 import random
-from typing import Annotated, Any, Final
+from dataclasses import dataclass, field
+from typing import Annotated, Final
 
-import msgspec
 from msgspec import Meta
 
+from methods.catalogue.method import Method
+from sessions.disk.options import RunOptions
 from sessions.disk.records import SCHEMA_VERSION
 
 METHOD_NAME: Final = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"  # also part of the names of files
-MOST_REQUESTS: Final = 1_000_000
-MOST_TOKENS: Final = 10_000_000
-MOST_BLOCKS: Final = 1000
-MOST_WARMUPS: Final = 1000
-LONGEST_DEADLINE_S: Final = 86_400.0
 
 
-class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """How the next token is chosen; temperature 0 is greedy. `stop_at_eos` false means a fixed length."""
-
-    max_new_tokens: Annotated[int, Meta(ge=1, le=MOST_TOKENS)] = 64
-    stop_at_eos: bool = False
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-
-
-class PlannedMethod(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedMethod(Method):
     """A catalogue row as it was when the plan was made, so that a session never changes its meaning.
 
     `named` is true if the user asked for the method by name: then not running is an error, not just a row.
     """
 
     name: Annotated[str, Meta(pattern=METHOD_NAME)]
-    engine: str
-    environment: str
+    environment: str  # the device's of `environments`
     named: bool = True
-    summary: str = ""
-    reference: str | None = None
-    differs: str = ""
-    options: dict[str, Any] = {}
-    must_show: dict[str, Any] = {}
-    needs: dict[str, Any] = {}
-    lacking: dict[str, str] = {}  # reason and remedy, where the device does not meet the method's needs
+    lacking: dict[str, str] = field(default_factory=dict)  # reason and remedy, where the device cannot run the method
 
 
-class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds without a message from the runner after which a block is ended as `stalled`."""
-
-    load_s: Annotated[float, Meta(gt=0, le=LONGEST_DEADLINE_S)] = 900.0
-    token_s: Annotated[float, Meta(gt=0, le=LONGEST_DEADLINE_S)] = 120.0
-
-
-class PlannedBlock(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedBlock:
     """One fresh process of one method: the warm-ups, then the timed requests with these numbers."""
 
     method: str
@@ -63,34 +37,18 @@ class PlannedBlock(msgspec.Struct, frozen=True, kw_only=True):
     requests: list[int]
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One session's plan. `requests` is per method, spread over its `blocks`; warm-ups are per block."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(RunOptions):
+    """One session's plan: the options of the run, and what they came to on this machine."""
 
     schema_version: int = SCHEMA_VERSION
-    preset: str = ""
-    model: str = "smollm2-135m"
-    methods: Annotated[list[PlannedMethod], Meta(max_length=1000)] = []
-    requests: Annotated[int, Meta(ge=1, le=MOST_REQUESTS)] = 6
-    warmup: Annotated[int, Meta(ge=0, le=MOST_WARMUPS)] = 2
-    blocks: Annotated[int, Meta(ge=1, le=MOST_BLOCKS)] = 3
-    seed: int = 0
-    prompt: str | None = None
+    methods: Annotated[list[PlannedMethod], Meta(max_length=1000)] = field(default_factory=list)
     prompt_given: bool = False  # by the user, rather than by the preset
-    prompt_tokens: int | None = None
-    template: bool | None = None  # None: the model's chat template if it has one
-    sampling: Sampling = Sampling()
-    dtype: str = "bfloat16"
-    device: str = "cpu"  # "cpu", or GPU indices as in "0,1"
     device_name: str = ""
-    gpu_uuids: list[str] = []
-    gpu_visible: list[str] = []  # what CUDA_VISIBLE_DEVICES says: UUIDs, or MIG devices
-    gpu_sources: list[str] = []  # the GPUs as sources of telemetry: "gpu0"
-    threads: int = 1
-    deadlines: Deadlines = Deadlines()
-    create_environments: bool = False
-    trust_remote_code: bool = False
-    aa: bool = False
-    command: list[str] = []
+    gpu_uuids: list[str] = field(default_factory=list)
+    gpu_visible: list[str] = field(default_factory=list)  # what CUDA_VISIBLE_DEVICES says: UUIDs, or MIG devices
+    gpu_sources: list[str] = field(default_factory=list)  # the GPUs as sources of telemetry: "gpu0"
+    command: list[str] = field(default_factory=list)
 
     def order(self) -> list[PlannedBlock]:
         """Blocks interleaved: every method once per round, each round in an order drawn from the seed.

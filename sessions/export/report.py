@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from sessions.disk.journal import prepared
 from sessions.disk.plan import Plan
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.disk.store import Store
+from sessions.export.command import command_of
 from sessions.export.report_plots import curve_plot, order_plot, rates_plot, ratio_plot
 from sessions.frames.counting import block_counts, counted_requests
 from sessions.verdict.comparison import Comparison, compare
@@ -85,33 +85,6 @@ def make_report(store: Store, sessions: Sequence[str]) -> Report:
         ("Tokens/s in the order of the requests", order_plot(rates)),
     ]
     return Report(comparison, label, tuple(PlotImage(title, svg) for title, svg in plots if svg), tuple(reported))
-
-
-def command_of(plan: Plan) -> str:
-    """The shell command that runs the plan again, with every option spelled out."""
-    sampling = plan.sampling
-    words: list[object] = ["kasoku", "run", "--model", plan.model]
-    names = [method.name for method in plan.methods]
-    piped = plan.prompt is not None and plan.prompt_tokens is None and (plan.prompt == "-" or plan.prompt[:1] == "@")
-    for name in names[:1] if plan.aa else names:
-        words += ["--method", name]
-    words += ["--requests", plan.requests, "--warmup", plan.warmup, "--blocks", plan.blocks, "--seed", plan.seed]
-    words += ["--preset", plan.preset] if plan.preset else []
-    if plan.prompt_tokens is not None:
-        words += ["--prompt-tokens", plan.prompt_tokens]
-    elif plan.prompt is not None:
-        words.append("--prompt=-" if piped else f"--prompt={plan.prompt}")  # in one word: it may begin with a dash
-    if plan.template is not None:
-        words.append("--chat" if plan.template else "--raw")
-    words += ["--max-new-tokens", sampling.max_new_tokens]
-    words.append("--stop-at-eos" if sampling.stop_at_eos else "--no-stop-at-eos")
-    words += ["--temperature", f"{sampling.temperature:g}", "--top-p", f"{sampling.top_p:g}", "--top-k", sampling.top_k]
-    words += ["--repetition-penalty", f"{sampling.repetition_penalty:g}", "--dtype", plan.dtype]
-    words += ["--device", plan.device, "--threads", plan.threads]
-    words += ["--trust-remote-code"] if plan.trust_remote_code else []
-    words += ["--aa"] if plan.aa else []
-    command = shlex.join(str(word) for word in words)
-    return f"printf %s {shlex.quote(plan.prompt)} | {command}" if piped and plan.prompt else command
 
 
 def _frames(folder: SessionFolder) -> dict[str, pl.DataFrame]:

@@ -17,7 +17,8 @@ import polars as pl
 
 from probes.gpu.throttle import slows, throttle_words
 from sessions.disk.frame_schema import FrameRow
-from sessions.disk.plan import Plan, Sampling
+from sessions.disk.plan import Plan
+from sessions.disk.sampling import Sampling
 from sessions.frames.counting import timed_and_ended_well
 
 DRIFT: Final = 0.03  # between the first and the last third of a block's requests

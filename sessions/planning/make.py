@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from methods.base.home import SESSIONS, HomeError, subfolder
-from methods.base.interpreter import Interpreter, Unavailable
-from methods.catalogue.availability import interpreter_for, lacking
-from methods.catalogue.catalogue import Catalogue, Method, load_catalogue, nearest
-from sessions.device.devices import Device, DeviceError, choose, default_threads
-from sessions.disk.plan import (
-    LONGEST_DEADLINE_S,
-    MOST_BLOCKS,
-    MOST_REQUESTS,
-    MOST_TOKENS,
-    MOST_WARMUPS,
-    Deadlines,
-    Plan,
-    PlannedMethod,
-    Sampling,
-)
-from sessions.planning.presets import PRESETS, Preset
+from methods.catalogue.availability import Choice
+from methods.catalogue.method import Method
+from methods.catalogue.toml_keys import nearest
+from sessions.device.devices import DeviceError, choose, default_threads
+from sessions.disk.option_table import OptionError, Value
+from sessions.disk.options import RunOptions
+from sessions.disk.plan import Plan, PlannedMethod
+from sessions.planning.offer import Offer, offer_on
 from sessions.planning.twice import twice
+from sessions.planning.wanted import PlanError, Wanted
 
 if TYPE_CHECKING:
     from methods.models.model import Model
@@ -33,163 +26,65 @@ if TYPE_CHECKING:
     from probes.gpu.nvml import Nvml
     from sessions.disk.store import Store
 
-DTYPES: Final = ("bfloat16", "float16", "float32")
-
-
-class PlanError(Exception):
-    """The request is invalid; the message is one sentence: what is wrong, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the user asked for; None: the preset's value."""
-
-    preset: str = "quick"
-    model: str | None = None
-    methods: tuple[str, ...] = ()
-    requests: int | None = None
-    warmup: int | None = None
-    blocks: int | None = None
-    seed: int | None = None
-    prompt: str | None = None
-    prompt_tokens: int | None = None
-    template: bool | None = None
-    max_new_tokens: int | None = None
-    stop_at_eos: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    repetition_penalty: float | None = None
-    dtype: str | None = None
-    device: str | None = None
-    threads: int | None = None
-    load_deadline_s: float | None = None
-    token_deadline_s: float | None = None
-    create_environments: bool = False
-    trust_remote_code: bool = False
-    aa: bool = False
-    command: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A method of the catalogue on this machine: whether it can run and, if not, why and how to fix it."""
-
-    method: Method
-    unavailable: Unavailable | None
-
-
-def choices(catalogue: Catalogue, device: Device, home: Path, config_folder: Path) -> list[Choice]:
-    """Every method with its availability on a device; starts no process."""
-    rows = []
-    for method in catalogue.methods.values():
-        found = interpreter_for(method.needs, method.environments, device.facts, home, config_folder)
-        rows.append(Choice(method, found if isinstance(found, Unavailable) else None))
-    return rows
-
 
 def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None = None) -> Plan:
     """The plan, validated as far as possible without loading anything. Raises PlanError."""
-    preset = _preset(wanted.preset)
-    sampling = _sampling(wanted, preset)
-    requests = _whole("--requests", wanted.requests, preset.requests, 1, MOST_REQUESTS)
-    blocks = _whole("--blocks", wanted.blocks, min(preset.blocks, requests), 1, MOST_BLOCKS)
-    if requests < blocks:
-        raise PlanError(f"--requests {requests} cannot fill {blocks} blocks: use at least {blocks}, or fewer --blocks.")
-    dtype = wanted.dtype or preset.dtype
-    if dtype not in DTYPES:
-        raise PlanError(f"--dtype {dtype} is unknown: choose from {', '.join(DTYPES)}.")
+    from probes.gpu.nvml import Nvml
+
+    asked = wanted.said.get("device")
+    try:
+        device = choose(None if asked is None else str(asked), nvml or Nvml())
+    except DeviceError as error:
+        raise PlanError(str(error)) from None
+    return plan_of(wanted, home, offer_on(device, home, config_folder))
+
+
+def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
+    """The plan of what the machine offers, on its device. Raises PlanError."""
+    options = _options(wanted, offer)
     _check_home(home)
-    device = _device(wanted, nvml)
-    catalogue = load_catalogue(config_folder)
-    chosen = _methods(wanted, preset, catalogue, device, home, config_folder)
-    if wanted.aa:
-        chosen = twice(chosen)
-    model = _model(wanted, preset)
+    chosen = _methods(wanted, options, offer)
     plan = Plan(
-        preset=preset.name,
-        model=model,
-        methods=chosen,
-        requests=requests,
-        warmup=_whole("--warmup", wanted.warmup, preset.warmup, 0, MOST_WARMUPS),
-        blocks=blocks,
-        seed=_whole("--seed", wanted.seed, random.SystemRandom().randrange(2**31), 0, 2**31 - 1),
-        prompt=_prompt(wanted, preset),
-        prompt_given=wanted.prompt is not None,
-        prompt_tokens=_whole("--prompt-tokens", wanted.prompt_tokens, None, 1, MOST_TOKENS),
-        template=wanted.template if wanted.template is not None else _template(wanted, preset),
-        sampling=sampling,
-        dtype=dtype,
-        device=device.spec,
-        device_name=device.name,
-        gpu_uuids=list(device.uuids),
-        gpu_visible=list(device.visible),
-        gpu_sources=list(device.sources),
-        threads=_whole("--threads", wanted.threads, default_threads(), 1, 1024) or 1,
-        deadlines=Deadlines(
-            load_s=_number("--load-deadline", wanted.load_deadline_s, Deadlines().load_s, 0.1, LONGEST_DEADLINE_S),
-            token_s=_number("--token-deadline", wanted.token_deadline_s, Deadlines().token_s, 0.1, LONGEST_DEADLINE_S),
-        ),
-        create_environments=wanted.create_environments,
-        trust_remote_code=wanted.trust_remote_code,
-        aa=wanted.aa,
+        **_fields(RunOptions, options),
+        methods=twice(chosen) if options.aa else chosen,
+        prompt_given="prompt" in wanted.said,
+        device_name=offer.device.name,
+        gpu_uuids=list(offer.device.uuids),
+        gpu_visible=list(offer.device.visible),
+        gpu_sources=list(offer.device.sources),
         command=list(wanted.command),
     )
     _check_model(plan, home)
     return plan
 
 
-def _preset(name: str) -> Preset:
-    if name not in PRESETS:
-        raise PlanError(f"Unknown preset {name!r}: choose from {', '.join(PRESETS)}.")
-    return PRESETS[name]
+def _options(wanted: Wanted, offer: Offer) -> RunOptions:
+    preset, said = wanted.preset(), wanted.said
+    _check_texts(said)
+    drawn: dict[str, Value] = {
+        "seed": random.SystemRandom().randrange(2**31),
+        "threads": default_threads(),
+        "blocks": min(preset.blocks, int(said.get("requests", preset.requests))),
+    }
+    try:
+        options = wanted.options(drawn)
+    except OptionError as error:
+        raise PlanError(str(error)) from None
+    requests, blocks = options.requests, options.blocks
+    if requests < blocks:
+        raise PlanError(f"--requests {requests} cannot fill {blocks} blocks: use at least {blocks}, or fewer --blocks.")
+    if "prompt" in said and "template" not in said:  # a preset's choice of raw or chat belongs to its own prompt
+        options = dataclasses.replace(options, template=None)
+    return dataclasses.replace(options, model=options.model.strip(), device=offer.device.spec)
 
 
-def _sampling(wanted: Wanted, preset: Preset) -> Sampling:
-    base = preset.sampling
-    return Sampling(
-        max_new_tokens=_whole("--max-new-tokens", wanted.max_new_tokens, base.max_new_tokens, 1, MOST_TOKENS),
-        stop_at_eos=base.stop_at_eos if wanted.stop_at_eos is None else wanted.stop_at_eos,
-        temperature=_number("--temperature", wanted.temperature, base.temperature, 0, 100),
-        top_p=_number("--top-p", wanted.top_p, base.top_p, 1e-6, 1),
-        top_k=_whole("--top-k", wanted.top_k, base.top_k, 0, 1_000_000),
-        repetition_penalty=_number(
-            "--repetition-penalty", wanted.repetition_penalty, base.repetition_penalty, 0.01, 100
-        ),
-    )
-
-
-def _whole(option: str, asked: int | None, default: Any, least: int, most: int) -> Any:
-    value = default if asked is None else asked
-    if value is not None and not least <= value <= most:
-        raise PlanError(f"{option} {value} is out of range: use a whole number from {least} to {most:,}.")
-    return value
-
-
-def _number(option: str, asked: float | None, default: float, least: float, most: float) -> float:
-    value = default if asked is None else asked
-    if not least <= value <= most:  # a NaN is outside of everything
-        raise PlanError(f"{option} {value:g} is out of range: use a number from {least:g} to {most:g}.")
-    return float(value)
-
-
-def _prompt(wanted: Wanted, preset: Preset) -> str | None:
-    if wanted.prompt is not None and wanted.prompt_tokens is not None:
+def _check_texts(said: Mapping[str, Value]) -> None:
+    if "prompt" in said and "prompt_tokens" in said:
         raise PlanError("--prompt and --prompt-tokens exclude each other: give either the text or its length.")
-    if wanted.prompt is not None and not wanted.prompt.strip():
+    if not str(said.get("prompt", "a preset's")).strip():
         raise PlanError("The prompt is empty: give some text, @FILE, or - for standard input.")
-    return wanted.prompt if wanted.prompt is not None else preset.prompt
-
-
-def _template(wanted: Wanted, preset: Preset) -> bool | None:
-    """A preset's choice of raw or chat applies to its own prompt only."""
-    return preset.template if wanted.prompt is None else None
-
-
-def _model(wanted: Wanted, preset: Preset) -> str:
-    if wanted.model is not None and not wanted.model.strip():
+    if not str(said.get("model", "a preset's")).strip():
         raise PlanError("--model is empty: name one that `kasoku models list` lists, org/name of the Hub, or a folder.")
-    return (wanted.model or preset.model).strip()
 
 
 def _check_home(home: Path) -> None:
@@ -199,72 +94,41 @@ def _check_home(home: Path) -> None:
         raise PlanError(str(error)) from None
 
 
-def _device(wanted: Wanted, nvml: Nvml | None) -> Device:
-    from probes.gpu.nvml import Nvml
-
-    try:
-        return choose(wanted.device, nvml or Nvml())
-    except DeviceError as error:
-        raise PlanError(str(error)) from None
-
-
-def _methods(
-    wanted: Wanted, preset: Preset, catalogue: Catalogue, device: Device, home: Path, config_folder: Path
-) -> list[PlannedMethod]:
+def _methods(wanted: Wanted, options: RunOptions, offer: Offer) -> list[PlannedMethod]:
     names = list(dict.fromkeys(wanted.methods))
     for name in names:
-        if name not in catalogue.methods:
-            close = nearest(name, catalogue.methods)
+        if name not in offer.choices:
+            close = nearest(name, offer.choices)
             hint = f"did you mean {' or '.join(close)}?" if close else "`kasoku methods` lists them."
             raise PlanError(f"Unknown method {name!r}: {hint}")
-    named = bool(names)
-    names = names or [method.name for method in catalogue.methods.values() if preset.name in method.presets]
-    rows = [_planned(catalogue.methods[name], device, named) for name in names]
-    if not named and not wanted.create_environments:
-        _check_any_can_run(rows, catalogue, device, home, config_folder)
-    return rows
+    if names:
+        return [_planned(offer.choices[name], named=True) for name in names]
+    rows = [row for row in offer.choices.values() if options.preset in row.method.presets]
+    if not options.create_environments:
+        _check_any_can_run(rows)
+    return [_planned(row, named=False) for row in rows]
 
 
-def _check_any_can_run(
-    rows: list[PlannedMethod], catalogue: Catalogue, device: Device, home: Path, config_folder: Path
-) -> None:
+def _check_any_can_run(rows: Sequence[Choice]) -> None:
     """A preset of which nothing can run here is an error; if some can, the others are rows that say why."""
-    lack: Unavailable | None = None
-    for row in rows:
-        method = catalogue.methods[row.name]
-        found = interpreter_for(method.needs, method.environments, device.facts, home, config_folder)
-        if isinstance(found, Interpreter):
-            return
-        lack = lack or found
-    if lack is not None:
-        fix = f" Fix: `{lack.remedy}`, or add --create-environments." if lack.remedy else ""
-        raise PlanError(f"None of these methods can run here: {lack.reason}{fix}")
+    lacks = [row.unavailable for row in rows if row.unavailable is not None]
+    if lacks and len(lacks) == len(rows):
+        fix = f" Fix: `{lacks[0].remedy}`, or add --create-environments." if lacks[0].remedy else ""
+        raise PlanError(f"None of these methods can run here: {lacks[0].reason}{fix}")
 
 
-def _planned(method: Method, device: Device, named: bool) -> PlannedMethod:
-    lack = lacking(method.needs, device.facts)
+def _planned(row: Choice, named: bool) -> PlannedMethod:
     return PlannedMethod(
-        name=method.name,
-        engine=method.engine,
-        environment=method.environments.get(device.facts.kind, ""),
+        **_fields(Method, row.method),
+        environment=row.environment,
         named=named,
-        summary=method.summary,
-        reference=method.reference,
-        differs=method.differs,
-        options=_thawed(method.options),
-        must_show=_thawed(method.must_show),
-        needs=_thawed(asdict(method.needs)),
-        lacking={"reason": lack.reason, "remedy": lack.remedy} if lack else {},
+        lacking={"reason": row.lacking.reason, "remedy": row.lacking.remedy} if row.lacking else {},
     )
 
 
-def _thawed(value: Any) -> Any:
-    """Read-only mappings and tuples as plain dictionaries and lists."""
-    if isinstance(value, Mapping):
-        return {str(key): _thawed(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_thawed(item) for item in value]
-    return value
+def _fields(kind: type, whole: object) -> dict[str, Any]:
+    """The fields of a dataclass, for one that extends it."""
+    return {field.name: getattr(whole, field.name) for field in dataclasses.fields(kind)}
 
 
 def _check_model(plan: Plan, home: Path) -> None:

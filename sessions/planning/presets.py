@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
-from sessions.disk.plan import Sampling
+from sessions.disk.options import RunOptions
+from sessions.disk.sampling import Sampling
 
 ARTICLE_PROMPT: Final = "今日は良い天気ですね。このあとの予定は"
 
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """Defaults of a plan; its methods are those that name the preset in the catalogue."""
-
-    name: str
-    summary: str
-    model: str
-    requests: int
-    warmup: int
-    blocks: int
-    prompt: str | None
-    template: bool | None
-    sampling: Sampling = field(default_factory=Sampling)
-    dtype: str = "bfloat16"
-
-
 PRESETS: Final = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            name="quick",
-            summary="A first look on any machine: a few greedy responses of a small model, three blocks per method.",
-            model="smollm2-135m",
+    options.preset: options  # the methods are those that name the preset in the catalogue
+    for options in (
+        RunOptions(  # a first look on any machine
+            preset="quick",
             requests=6,
             warmup=2,
             blocks=3,
-            prompt=None,
-            template=None,
             sampling=Sampling(max_new_tokens=48),
         ),
-        Preset(
-            name="article",
-            summary="The article's measurement: its prompt, its sampling, 100 responses per method.",
+        RunOptions(  # the article's measurement: its prompt, its sampling
+            preset="article",
             model="llm-jp/llm-jp-1.3b-v1.0",
             requests=100,
             warmup=2,

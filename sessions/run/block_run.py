@@ -23,6 +23,7 @@ from methods.base.warded_process import ProcessEnd, WardedProcess
 from methods.base.warden import kill_descendants
 from methods.catalogue.evidence import judge
 from sessions.device.affinity import shared_out, starting_on
+from sessions.disk.option_table import table
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
 from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared
 from sessions.disk.session_folder import SessionFolder
@@ -73,7 +74,6 @@ def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Pre
     """The runner's job: what it needs to know, nothing more."""
     interpreter = prepared.interpreters[method.name]
     warmups = warmup_numbers(plan.warmup)
-    sampling = plan.sampling
     return {
         "schema": 1,
         "job": "measure",
@@ -82,25 +82,15 @@ def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Pre
         "paths": list(interpreter.paths),
         "model_folder": str(prepared.model.folder),
         "context_length": prepared.model.context_length,
-        "dtype": plan.dtype,
         "device": "cpu" if plan.device == "cpu" else "cuda",
         "gpu_uuids": plan.gpu_uuids,
-        "threads": plan.threads,
-        "seed": plan.seed,
         "prompts": prepared.prompts,
         "requests": [
             {"request": number, "warmup": number < 0, "prompt_index": 0, "seed": plan.request_seed(number)}
             for number in [*warmups, *block.requests]
         ],
-        "sampling": {
-            "max_new_tokens": sampling.max_new_tokens,
-            "stop_token_ids": prepared.stop_token_ids,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "repetition_penalty": sampling.repetition_penalty,
-        },
-        "trust_remote_code": plan.trust_remote_code,
+        **{option.name: option.of(plan) for option in table(type(plan)) if option.job},
+        "sampling": msgspec.to_builtins(plan.sampling) | {"stop_token_ids": prepared.stop_token_ids},
         "greedy": block.block == 0,  # once a method: what it says does not change from block to block
     }
 

@@ -18,8 +18,6 @@ from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.base.progress import Progress
 from methods.base.secret_variables import without_secrets
-from methods.catalogue.availability import DeviceFacts, interpreter_for
-from methods.catalogue.catalogue import Needs
 from methods.environments import environments
 from methods.jobs.bandwidth import bandwidth
 from methods.models import models, prompts
@@ -116,9 +114,7 @@ class Preparation:
     def _interpreter(self, method: PlannedMethod) -> Interpreter | Unavailable:
         if method.lacking:
             return Unavailable(method.lacking["reason"], method.lacking["remedy"])
-        kind = "cpu" if self._plan.device == "cpu" else "cuda"
-        facts = DeviceFacts(kind)  # the needs were held against the device when the plan was made
-        return interpreter_for(Needs(), {kind: method.environment}, facts, self._home, self._config)
+        return environments.resolve(method.environment, self._home, self._config)
 
     def _created(self, method: PlannedMethod) -> Interpreter | Unavailable:
         backend = "cpu" if self._plan.device == "cpu" else "auto"

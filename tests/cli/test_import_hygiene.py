@@ -23,6 +23,7 @@ from tests.sessions.workplace import Workplace, assert_nothing_left, conductor_o
 HEAVY = {"textual", "rich", "polars", "numpy", "scipy", "msgspec", "psutil", "pynvml", "tokenizers", "huggingface_hub"}
 ENGINES = {"torch", "transformers", "vllm", "optimum", "accelerate"}
 WORKBENCH = {"tui", "sessions", "probes", "methods", *HEAVY, "jinja2", "safetensors", "platformdirs", "uv"}
+OF_THE_START = {"__main__", "_virtualenv", "_distutils_hack", "sitecustomize"}  # by what a venv puts on the path
 MODULES_AFTER = """
 import json, sys
 from tui.command_line import main
@@ -49,7 +50,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 def test_parsing_imports_nothing_heavy(work: Workplace, arguments: list[str]) -> None:
     found = imported_by(*arguments)
     assert "tui" in found
-    assert not found & (HEAVY | ENGINES | {"sessions", "probes"})
+    assert "sessions" in found, "its table of options is read"
+    assert not found & (HEAVY | ENGINES | {"probes"})
+    assert found - {"tui", "sessions"} - OF_THE_START <= set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("arguments", [["methods"], ["methods", "--json"], ["env", "list"]])

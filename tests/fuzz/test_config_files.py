@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.catalogue import evidence
-from methods.catalogue.availability import DeviceFacts, interpreter_for
+from methods.catalogue.availability import DeviceFacts, choice
 from methods.catalogue.catalogue import BUILT_IN as METHODS
 from methods.catalogue.catalogue import load_catalogue
 from methods.environments import environments, managed
@@ -132,8 +132,8 @@ def test_any_method_file_gives_methods_that_can_be_judged_or_sentences(content: 
         assert "baseline" in catalogue.methods
         assert all(isinstance(problem, str) and problem for problem in catalogue.problems)
         for method in catalogue.methods.values():
-            if method.file != METHODS:
-                found = interpreter_for(method.needs, method.environments, DeviceFacts("cpu"), folder, folder)
+            if catalogue.files[method.name] != METHODS:
+                found = choice(method, DeviceFacts("cpu"), folder, folder).found
                 assert isinstance(found, Interpreter | Unavailable)
                 for taken in ({}, {"device": "cpu", "attention_ops": facts, "cache": facts, "compiled_frames": facts}):
                     assert evidence.judge(method.must_show, taken).reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from methods.catalogue.availability import DeviceFacts, lacking
-from methods.catalogue.catalogue import Needs
+from methods.catalogue.method import Needs
 
 HOPPER = DeviceFacts("cuda", "NVIDIA H200", "580.126.20", "9.0", 140_000_000_000)
 BLACKWELL = DeviceFacts("cuda", "NVIDIA B200", "580.126.20", "10.0", 180_000_000_000)

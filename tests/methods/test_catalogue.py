@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from methods.catalogue.catalogue import Catalogue, load_catalogue, nearest
+from methods.catalogue.catalogue import Catalogue, load_catalogue
 from methods.catalogue.evidence import CONDITIONS
+from methods.catalogue.toml_keys import nearest
 from methods.environments.specs import load_specs
 
 OURS = [
@@ -76,7 +77,7 @@ def test_a_users_method_is_added(tmp_path: Path) -> None:
 
     assert catalogue.problems == ()
     assert list(catalogue.methods) == [*OURS, "mine"]
-    assert catalogue.methods["mine"].file == tmp_path / "methods" / "mine.toml"
+    assert catalogue.files["mine"] == tmp_path / "methods" / "mine.toml"
 
 
 def test_a_users_engine_file_is_taken(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import pytest
 from methods.models.models import Model
 from probes.machine import Machine
 from sessions.disk.journal import JournalWriter
-from sessions.disk.plan import Plan, PlannedMethod, Sampling
+from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.records import Prepared
+from sessions.disk.sampling import Sampling
 from sessions.disk.session_folder import SessionFolder
 from sessions.disk.store import Store
-from sessions.export.report import command_of, make_report
+from sessions.export.command import command_of
+from sessions.export.report import make_report
 from tests.verdicts.made_store import make_session
 from tui.command_line import main, parser
 from tui.print.report_page import ReportError, form_of, markdown, page
@@ -150,12 +152,12 @@ def test_the_command_asks_for_the_same_plan_again(plan: Plan) -> None:
         plan.blocks,
         plan.seed,
     )
-    assert (asked.raw, asked.chat) == (plan.template is False, plan.template is True)
+    assert asked.template is plan.template
     sampling = plan.sampling
     assert (asked.max_new_tokens, asked.stop_at_eos) == (sampling.max_new_tokens, sampling.stop_at_eos)
     assert (asked.temperature, asked.top_p, asked.top_k) == (sampling.temperature, sampling.top_p, sampling.top_k)
     assert (asked.dtype, asked.device, asked.threads) == (plan.dtype, plan.device, plan.threads)
-    assert asked.trust_remote_code == plan.trust_remote_code
+    assert bool(asked.trust_remote_code) == plan.trust_remote_code
 
 
 def test_a_prompt_that_would_name_a_file_is_piped() -> None:

@@ -14,7 +14,7 @@ from methods.base.interpreter import Unavailable
 from probes.machine import Machine
 from sessions.close.session_end import close_session
 from sessions.disk.journal import JournalWriter
-from sessions.disk.plan import Plan, PlannedMethod, Sampling
+from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.records import (
     AnyRecord,
     BlockEnded,
@@ -33,6 +33,7 @@ from sessions.disk.records import (
     Telemetry,
     Tokens,
 )
+from sessions.disk.sampling import Sampling
 from sessions.disk.session_folder import SessionFolder, create
 from tests.made_model import made_model
 

@@ -5,12 +5,12 @@ The driver is a fake under the conductor, a process as always; the engine is scr
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import msgspec
 import polars as pl
 import pytest
 
@@ -58,11 +58,11 @@ def folder(work: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Session
     faults = place / "faults.json"
     names = [work.method(name, rate=100.0) for name in ("steady", *FAULTS, "hangs")]
     plan = work.plan(*names, max_new_tokens=180, token_deadline_s=30.0)
-    seeded = (msgspec.structs.replace(plan, seed=seed) for seed in range(10_000))
+    seeded = (dataclasses.replace(plan, seed=seed) for seed in range(10_000))
     # the edges of a block see what ails its neighbours, so the sound one comes first and the one that hangs last
     plan = next(p for p in seeded if (p.order()[0].method, p.order()[-1].method) == ("steady", "hangs"))
-    methods = [msgspec.structs.replace(method, environment="plain") for method in plan.methods]
-    plan = msgspec.structs.replace(
+    methods = [dataclasses.replace(method, environment="plain") for method in plan.methods]
+    plan = dataclasses.replace(
         plan, methods=methods, device="0", gpu_uuids=[UUID], gpu_visible=[UUID], gpu_sources=["gpu0"]
     )
     with pytest.MonkeyPatch.context() as patched:

@@ -65,6 +65,10 @@ def test_they_are_listed_as_they_were() -> None:
 @pytest.mark.usefixtures("old_home")
 def test_they_are_shown_as_they_were() -> None:
     new, old = said("show", FINISHED, "--json"), kept("show.json")
+    planned, was = new["session"].pop("plan"), old["session"].pop("plan")
+    for own, method in zip(planned["methods"], was.pop("methods"), strict=True):
+        assert {name: own[name] for name in method} == method
+    assert {name: planned[name] for name in was} == was
     assert {name: new["session"][name] for name in old["session"]} == old["session"]
     for place, run in enumerate(old["runs"]):
         assert {name: new["runs"][place][name] for name in run} == run

@@ -27,7 +27,8 @@ from sessions.disk.journal import read_journal
 from sessions.disk.plan import Plan
 from sessions.disk.records import AnyRecord
 from sessions.disk.session_folder import SessionFolder
-from sessions.planning.make import Wanted, make_plan
+from sessions.planning.make import make_plan
+from sessions.planning.wanted import Wanted
 from sessions.run.launch import CONDUCTOR, launch, resume
 from tests.sessions.processes import DEADLINE_S, child_of, described, processes_of, until
 
@@ -100,7 +101,6 @@ class Workplace:
         """One timed request of 8 tokens in one block of each method, greedy, on the CPU, but for `changes`."""
         small: dict[str, Any] = {
             "model": str(self.model),
-            "methods": methods,
             "requests": 1,
             "blocks": 1,
             "warmup": 0,
@@ -111,7 +111,7 @@ class Workplace:
             "load_deadline_s": 30.0,
             "token_deadline_s": 30.0,
         }
-        return Wanted(**{**small, **changes})
+        return Wanted({**small, **changes}, methods=methods)
 
     def plan(self, *methods: str, **changes: Any) -> Plan:
         return make_plan(self.wanted(*methods, **changes), self.home, self.config)

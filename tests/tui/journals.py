@@ -21,7 +21,7 @@ from probes.gpu.facts import GpuFacts
 from probes.machine import Machine
 from sessions.close.session_end import close_session
 from sessions.disk.journal import JournalWriter
-from sessions.disk.plan import Plan, PlannedMethod, Sampling
+from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.records import (
     AnyRecord,
     BlockEnded,
@@ -41,6 +41,7 @@ from sessions.disk.records import (
     Telemetry,
     Tokens,
 )
+from sessions.disk.sampling import Sampling
 from sessions.disk.session_folder import SessionFolder, create, new_id
 from tests.made_model import NOWHERE, made_model
 

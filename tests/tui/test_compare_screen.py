@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from methods.text.tokeniser import Tokeniser
@@ -81,7 +81,7 @@ def differing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with two sessions that do not compare."""
     folder = tmp_path_factory.mktemp("differing")
     write_session(folder, session=FIRST)
-    write_session(folder, msgspec.structs.replace(make_plan(), dtype="float16"), session=SECOND)
+    write_session(folder, dataclasses.replace(make_plan(), dtype="float16"), session=SECOND)
     return folder
 
 

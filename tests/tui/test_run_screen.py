@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
+from textual.widgets import Select
 
 from sessions.disk.journal import JournalWriter
+from sessions.disk.option_table import table
+from sessions.disk.options import RunOptions
+from sessions.disk.plan import Plan
 from sessions.disk.records import SessionEnded, Telemetry
 from sessions.disk.session_folder import SessionFolder
 from sessions.disk.store import Store
@@ -214,6 +221,47 @@ async def test_the_form_checks_the_plan_as_it_is_made(bare: Path) -> None:
         assert form.methods.has_focus
 
 
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
+async def test_every_option_of_a_run_can_be_asked_for_on_the_form(bare: Path, size: tuple[int, int]) -> None:
+    asked = {
+        "threads": 3,
+        "load_deadline_s": 77.5,
+        "token_deadline_s": 8.25,
+        "trust_remote_code": True,
+        "aa": True,
+        "create_environments": True,
+        "template": False,
+        "stop_at_eos": True,
+        "top_k": 7,
+    }
+    async with workbench(bare).run_test(size=size, notifications=True) as pilot:
+        await until(pilot, lambda text: "[✓] baseline" in text, "the catalogue")
+        form = pilot.app.screen.query_one(RunForm)
+        for option in table(RunOptions):
+            control = form.query_one(f"#{option.name}")
+            control.focus()
+            await until(pilot, partial(contains, option.label), f"{option.label} is on the screen")
+            if (value := asked.get(option.name)) is None:
+                continue
+            if isinstance(control, Select):
+                control.value = "yes" if value else "no"
+            else:
+                await pilot.press(*str(value))
+        assert form.wanted().said == {"preset": "quick", **asked}
+        plan = await until_planned(pilot, form, lambda plan: plan.aa and plan.sampling.top_k == 7)
+        assert (plan.threads, plan.deadlines.load_s, plan.deadlines.token_s) == (3, 77.5, 8.25)
+        assert plan.trust_remote_code
+        assert [method.reference for method in plan.methods] == [None, plan.methods[0].name]
+
+
+async def until_planned(pilot: Pilot[None], form: RunForm, seen: Callable[[Plan], object]) -> Plan:
+    """The checked plan, once `seen` is true of it."""
+    await until(pilot, lambda _: form.checked and form.checked.plan and seen(form.checked.plan), "the plan as asked")
+    assert form.checked is not None
+    assert form.checked.plan is not None
+    return form.checked.plan
+
+
 async def test_a_run_that_cannot_be_is_not_started(bare: Path) -> None:
     async with workbench(bare).run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda text: "[✓] baseline" in text, "the catalogue")
@@ -222,6 +270,10 @@ async def test_a_run_that_cannot_be_is_not_started(bare: Path) -> None:
         await pilot.press("r")
         await until(pilot, lambda text: "No method ticked" in text, "the sentence")
         assert not list(bare.glob("sessions/*/plan.json"))
+
+
+def contains(part: str, text: str) -> bool:
+    return part in text
 
 
 def names(folder: Path) -> list[str]:

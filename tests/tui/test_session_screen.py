@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from sessions.disk.plan import Plan, Sampling
+from sessions.disk.plan import Plan
+from sessions.disk.records import Prepared
+from sessions.disk.sampling import Sampling
+from tests.made_model import made_model
 from tests.tui.conftest import DEAD, FIRST, workbench
 from tests.tui.journals import make_plan, write_session
 from tests.tui.screen_text import assert_as_kept, settled, until
@@ -60,7 +64,7 @@ async def test_a_session_that_is_not_there_is_a_sentence(saved: Path) -> None:
 
 async def test_the_plan_is_told_in_the_fields_terms_and_its_command_can_be_pasted(tmp_path: Path) -> None:
     command = ["kasoku", "run", "--prompt", "How far is the park?", "--method", "baseline"]
-    plan = msgspec.structs.replace(make_plan(), command=command, gpu_visible=["GPU-0"], gpu_sources=["gpu0"])
+    plan = dataclasses.replace(make_plan(), command=command, gpu_visible=["GPU-0"], gpu_sources=["gpu0"])
     write_session(tmp_path, plan, session=FIRST)
     async with workbench(tmp_path).run_test(size=(160, 60), notifications=True) as pilot:
         pilot.app.open_session(FIRST)  # type: ignore[attr-defined]
@@ -77,6 +81,50 @@ async def test_the_plan_is_told_in_the_fields_terms_and_its_command_can_be_paste
 
 @pytest.mark.parametrize("value", [None, [], {}, "x", 3, True, [3], {"load_s": []}, [{"name": []}]])
 def test_a_plan_that_is_none_is_told_as_far_as_it_goes(value: object) -> None:
-    names = [*Plan.__struct_fields__, *Sampling.__struct_fields__]
+    names = [field.name for kind in (Plan, Sampling) for field in dataclasses.fields(kind)]
     for plan in (dict.fromkeys(names, value), {"sampling": dict.fromkeys(names, value)}):
         assert all(isinstance(fact.text, str) for fact in plan_facts(plan))
+
+
+PREPARED = Prepared(
+    t=0,
+    model=made_model(),
+    prompts=[],
+    prompt_text=None,
+    prompt_template=False,
+    stop_token_ids=[],
+    interpreters={},
+    unavailable={},
+)
+PROMPT = {"prompt_text": "The ferry leaves.", "prompts": [[1, 2, 3]]}
+
+
+@pytest.mark.parametrize(
+    ("plan", "prepared", "said"),
+    [
+        ({"prompt_tokens": 3}, PROMPT, "3 tokens: a built-in text, repeated and truncated"),
+        (
+            {"prompt_tokens": 3},
+            PROMPT | {"prompt_text": None},
+            "3 random tokens: the model has no tokeniser",
+        ),
+        (
+            {"prompt_tokens": 3},
+            None,
+            "3 tokens: a built-in text, repeated and truncated; random if the model has no tokeniser",
+        ),
+        (
+            {"prompt": "A preset's text."},
+            PROMPT | {"prompt_text": None},
+            "3 random tokens: the model has no tokeniser",
+        ),
+        ({"prompt": "How far is it?"}, PROMPT | {"prompt_text": "How far is it?"}, "How far is it?"),
+        ({"prompt": "How far is it?"}, None, "How far is it?"),
+        ({}, PROMPT, "The ferry leaves."),
+    ],
+)
+def test_the_prompt_is_told_as_it_was_made(
+    plan: dict[str, object], prepared: dict[str, object] | None, said: str
+) -> None:
+    made = None if prepared is None else msgspec.structs.replace(PREPARED, **prepared)
+    assert [fact.text for fact in plan_facts(plan, made) if fact.label == "prompt"] == [said]

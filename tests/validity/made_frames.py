@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY, FrameRow
-from sessions.disk.plan import Plan, Sampling
+from sessions.disk.plan import Plan
+from sessions.disk.sampling import Sampling
 from sessions.frames.flags import Block
 
 SECOND = 1_000_000_000

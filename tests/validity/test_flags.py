@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from sessions.disk.plan import Plan, Sampling
+from sessions.disk.plan import Plan
+from sessions.disk.sampling import Sampling
 from sessions.frames.flags import Block, block_flags, lengths_beside, merged, outliers, several
 from tests.validity.made_frames import PLAN, TOKENS, block, evidence, requests, run, telemetry, tenths
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from methods.base.home import private_folder
@@ -104,7 +104,7 @@ def test_a_process_that_joins_the_gpu_in_mid_block_is_flagged_in_that_block(tmp_
             f"[methods.shared]\nsummary = 'shared'\nengine = {json.dumps(str(ENGINE))}\n"
             f"environments = {{ cpu = 'plain' }}\noptions = {{ flaw = 'shared', signs = {json.dumps(str(signs))} }}\n"
         )
-        plan = msgspec.structs.replace(
+        plan = dataclasses.replace(
             work.plan("shared", requests=6, blocks=2),
             device="0",
             device_name="NVIDIA H200",

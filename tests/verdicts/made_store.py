@@ -11,8 +11,9 @@ import polars as pl
 
 from probes.machine import Machine
 from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY, TOKENS
-from sessions.disk.plan import Plan, PlannedMethod, Sampling
+from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.records import Prepared
+from sessions.disk.sampling import Sampling
 from sessions.disk.session_folder import SessionFolder, create
 from sessions.frames.derived import Context, complete
 from sessions.frames.metrics import per_request, rates

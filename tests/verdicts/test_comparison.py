@@ -11,7 +11,8 @@ import pytest
 from probes.machine import Machine
 from sessions.device.device_key import device_key
 from sessions.disk.frame_schema import SCHEMA_KEY
-from sessions.disk.plan import Plan, PlannedMethod, Sampling
+from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.sampling import Sampling
 from sessions.disk.session_folder import FRAMES, SessionFolder
 from sessions.disk.store import Store
 from sessions.export.csv_export import comparison_csv, comparison_rows

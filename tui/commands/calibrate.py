@@ -13,10 +13,11 @@ from methods.base.home import HomeError, config_folder, home
 from methods.base.progress import Progress
 from sessions.calibrate.calibration import CalibrationError, Calibrator
 from sessions.disk.session_folder import SessionError
-from sessions.planning.make import PlanError, Wanted, make_plan
+from sessions.planning.make import make_plan
+from sessions.planning.wanted import PlanError, Wanted
 from sessions.run.own_process import own_process
 from sessions.verdict.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
-from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.command_line import CALIBRATE_TAKES, EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.words.terminal_text import json_document, one_line, plain
 
@@ -40,14 +41,13 @@ def calibrate(options: argparse.Namespace) -> int:
     try:
         plan = make_plan(
             Wanted(
-                model=options.model,
+                {
+                    "requests": per_block * options.blocks,
+                    "blocks": options.blocks,
+                    "warmup": max(1, options.warmup),
+                    **{name: getattr(options, name) for name in CALIBRATE_TAKES},
+                },
                 methods=(options.method,),
-                requests=per_block * options.blocks,
-                blocks=options.blocks,
-                warmup=max(1, options.warmup),
-                max_new_tokens=options.max_new_tokens,
-                device=options.device,
-                threads=options.threads,
                 command=("kasoku", *options.argv),
             ),
             home(),

@@ -6,8 +6,7 @@ import argparse
 import sys
 
 from methods.base.home import config_folder, home
-from methods.base.interpreter import Unavailable
-from methods.catalogue.availability import DeviceFacts, interpreter_for
+from methods.catalogue.availability import DeviceFacts, choices
 from methods.catalogue.catalogue import load_catalogue
 from tui.command_line import EXIT_OK
 from tui.words.terminal_text import json_document, one_line
@@ -18,9 +17,8 @@ def methods(options: argparse.Namespace) -> int:
     catalogue = load_catalogue(config_folder())
     device = _device()
     rows = []
-    for method in catalogue.methods.values():
-        found = interpreter_for(method.needs, method.environments, device, home(), config_folder())
-        lack = found if isinstance(found, Unavailable) else None
+    for choice in choices(catalogue, device, home(), config_folder()):
+        method, lack = choice.method, choice.unavailable
         rows.append(
             {
                 "method": method.name,
@@ -28,7 +26,7 @@ def methods(options: argparse.Namespace) -> int:
                 "reference": method.reference,
                 "differs": method.differs,
                 "good_for": method.good_for,
-                "environment": method.environments.get(device.kind, ""),
+                "environment": choice.environment,
                 "device": device.kind,
                 "available": lack is None,
                 "reason": lack.reason if lack else "",

@@ -7,11 +7,15 @@ import sys
 
 from methods.base.home import config_folder, home
 from methods.models.prompts import PromptError, read_prompt
+from sessions.disk.option_table import table
+from sessions.disk.options import RunOptions
 from sessions.disk.session_folder import SessionError
-from sessions.planning.make import PlanError, Wanted, make_plan
+from sessions.planning.make import make_plan
+from sessions.planning.wanted import PlanError, Wanted
 from sessions.run.launch import launch
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from tui.commands.following import held_back, outcome, watch_own
+from tui.option_arguments import said
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,31 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
 def wanted(options: argparse.Namespace) -> Wanted:
     """The request in the options. PromptError if the prompt cannot be read."""
-    template = True if options.chat else False if options.raw else None
-    return Wanted(
-        preset=options.preset,
-        model=options.model,
-        methods=tuple(options.method),
-        requests=options.requests,
-        warmup=options.warmup,
-        blocks=options.blocks,
-        seed=options.seed,
-        prompt=None if options.prompt is None else read_prompt(options.prompt, sys.stdin),
-        prompt_tokens=options.prompt_tokens,
-        template=template,
-        max_new_tokens=options.max_new_tokens,
-        stop_at_eos=options.stop_at_eos,
-        temperature=options.temperature,
-        top_p=options.top_p,
-        top_k=options.top_k,
-        repetition_penalty=options.repetition_penalty,
-        dtype=options.dtype,
-        device=options.device,
-        threads=options.threads,
-        load_deadline_s=options.load_deadline,
-        token_deadline_s=options.token_deadline,
-        create_environments=options.create_environments,
-        trust_remote_code=options.trust_remote_code,
-        aa=options.aa,
-        command=("kasoku", *options.argv),
-    )
+    asked = said(options, table(RunOptions))
+    if isinstance(prompt := asked["prompt"], str):
+        asked["prompt"] = read_prompt(prompt, sys.stdin)
+    return Wanted(asked, methods=options.method, command=("kasoku", *options.argv))

@@ -3,37 +3,64 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sessions.disk.option_table import Option, Value, table
+from sessions.disk.options import RunOptions
+from sessions.disk.records import Prepared
 from tui.words import figures
 from tui.words.fact import Fact
 
 
-def plan_facts(plan: Mapping[str, Any]) -> Iterator[Fact]:
-    """What was asked for: the model, the methods, how often, the prompt, the sampling, the device, the command."""
-    if preset := _text(plan.get("preset")):
-        yield Fact("preset", preset)
-    if model := _text(plan.get("model")):
-        trusted = " (its code is trusted)" if plan.get("trust_remote_code") is True else ""
-        yield Fact("model", model + trusted)
-    if dtype := _text(plan.get("dtype")):
-        yield Fact("dtype", dtype)
+def plan_facts(plan: Mapping[str, Any], prepared: Prepared | None = None, kind: type = RunOptions) -> Iterator[Fact]:
+    """What was asked for: the options, the methods, the GPUs, the command. `prepared` tells what became of the prompt.
+
+    `kind` is the dataclass whose table the options are read from.
+    """
+    yield from _options(plan, table(kind))
+    yield from _prompt(plan, prepared)
     yield from _methods(plan)
-    yield from _requests(plan)
-    yield from _prompt(plan)
-    yield from _sampling(plan.get("sampling"))
-    yield from _device(plan)
-    if (seed := _number(plan.get("seed"))) is not None:
-        yield Fact("seed", f"{seed} (block order and sampling)")
-    deadlines = plan.get("deadlines")
-    if isinstance(deadlines, Mapping):
-        for name, waits in (("load", "a message while loading or warming up"), ("token", "a token in a timed request")):
-            if (limit := _number(deadlines.get(f"{name}_s"))) is not None:
-                yield Fact(f"{name} deadline", f"{figures.duration(limit)} without {waits}")
+    uuids = plan.get("gpu_uuids")
+    if isinstance(uuids, list) and uuids:
+        yield Fact("GPU UUID", ", ".join(str(uuid) for uuid in uuids))
     command = plan.get("command")
     if isinstance(command, list) and command:
         yield Fact("command", shlex.join(str(word) for word in command))
+
+
+def _options(plan: Mapping[str, Any], options: Sequence[Option]) -> Iterator[Fact]:
+    """A fact for each heading of the table, in its order."""
+    run: dict[str, Value] = {name: value for name, value in plan.items() if isinstance(value, str | int | float)}
+    run |= {option.name: value for option in options if (value := _value(plan, option)) is not None}
+    said: dict[str, list[str]] = {}
+    for option in options:
+        heading = option.label if option.heading is None else option.heading
+        value = _value(plan, option)
+        if heading and value is not None and (words := option.say(_shown(option, value), run)):
+            said.setdefault(heading, []).append(words)
+    for heading, parts in said.items():
+        yield Fact(heading, ", ".join(parts))
+
+
+def _value(plan: Mapping[str, Any], option: Option) -> Value | None:
+    """The option's value where the plan has one of its type; a flag that was not given is none."""
+    found: object = plan
+    for name in option.path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if option.kind is bool:
+        return found if isinstance(found, bool) and (found or option.negative) else None
+    if option.kind is str:
+        return _text(found) or None
+    return _number(found)
+
+
+def _shown(option: Option, value: Value) -> str:
+    if isinstance(value, bool):
+        return option.words[value]
+    if isinstance(value, str):
+        return value
+    return figures.duration(value) if option.unit == "s" else f"{value:g}" if option.kind is float else f"{value}"
 
 
 def _methods(plan: Mapping[str, Any]) -> Iterator[Fact]:
@@ -47,68 +74,30 @@ def _methods(plan: Mapping[str, Any]) -> Iterator[Fact]:
         if environment := _text(row.get("environment")):
             parts.append(f"environment {environment}")
         yield Fact("methods" if number == 0 else " ", " · ".join(parts))
-    if plan.get("aa") is True:
-        yield Fact("noise floor", "A/A: the reference runs against itself")
-    if plan.get("create_environments") is True:
-        yield Fact("environments", "created if missing")
 
 
-def _requests(plan: Mapping[str, Any]) -> Iterator[Fact]:
-    requests, blocks = _number(plan.get("requests")), _number(plan.get("blocks"))
-    if requests is not None:
-        spread = f" in {blocks} block{'s' if blocks != 1 else ''}, each a fresh process" if blocks is not None else ""
-        yield Fact("requests", f"{requests} per method{spread}")
-    if (warmup := _number(plan.get("warmup"))) is not None:
-        yield Fact("warm-up", f"{warmup} request{'s' if warmup != 1 else ''} per block")
-
-
-def _prompt(plan: Mapping[str, Any]) -> Iterator[Fact]:
+def _prompt(plan: Mapping[str, Any], prepared: Prepared | None) -> Iterator[Fact]:
+    """Before the preparation nobody knows whether the model has a tokeniser."""
     tokens = _number(plan.get("prompt_tokens"))
-    if tokens is not None:
-        yield Fact("prompt", f"{tokens} tokens drawn from the vocabulary")
-    elif prompt := _text(plan.get("prompt")):
+    repeated = f"{tokens} tokens: a built-in text, repeated and truncated"
+    if prepared is not None and prepared.prompt_text is None:
+        count = len(prepared.prompts[0]) if prepared.prompts else tokens
+        yield Fact("prompt", f"{count} random tokens: the model has no tokeniser")
+    elif tokens is not None and prepared is not None:
+        yield Fact("prompt", repeated)
+    elif tokens is not None:
+        yield Fact("prompt", f"{repeated}; random if the model has no tokeniser")
+    elif prompt := _text(plan.get("prompt")) or _text(prepared.prompt_text if prepared else None):
         yield Fact("prompt", prompt)
-    if tokens is None and plan.get("prompt") is not None:
-        match plan.get("template"):
-            case True:
-                yield Fact("chat template", "the model's")
-            case False:
-                yield Fact("chat template", "none: raw prompt")
-            case None:
-                yield Fact("chat template", "the model's, if it has one")
+        yield Fact("chat template", _template(plan, prepared))
 
 
-def _sampling(sampling: object) -> Iterator[Fact]:
-    if not isinstance(sampling, Mapping):
-        return
-    temperature = _number(sampling.get("temperature"))
-    if temperature == 0:
-        said = ["greedy"]
-    else:
-        named = (("temperature", temperature), ("top-p", _number(sampling.get("top_p"))))
-        said = [f"{name} {value:g}" for name, value in named if value is not None]
-        if top_k := _number(sampling.get("top_k")):
-            said.append(f"top-k {top_k}")
-    penalty = _number(sampling.get("repetition_penalty"))
-    if penalty not in (None, 1):
-        said.append(f"repetition penalty {penalty:g}")
-    if said:
-        yield Fact("sampling", ", ".join(said))
-    if (longest := _number(sampling.get("max_new_tokens"))) is not None:
-        ends = "at most, stopping at EOS" if sampling.get("stop_at_eos") is True else "always: EOS is ignored"
-        yield Fact("new tokens", f"{longest} per request, {ends}")
-
-
-def _device(plan: Mapping[str, Any]) -> Iterator[Fact]:
-    device, name = _text(plan.get("device")), _text(plan.get("device_name"))
-    if device:
-        index = device if device == "cpu" else f"GPU {device}"
-        yield Fact("device", f"{name} ({index})" if name and name != device else index)
-    uuids = plan.get("gpu_uuids")
-    if isinstance(uuids, list) and uuids:
-        yield Fact("GPU UUID", ", ".join(str(uuid) for uuid in uuids))
-    if (threads := _number(plan.get("threads"))) is not None:
-        yield Fact("CPU threads", f"{threads}")
+def _template(plan: Mapping[str, Any], prepared: Prepared | None) -> str:
+    asked = plan.get("template")
+    if prepared is None and asked is None:
+        return "the model's, if it has one"
+    used = asked is True if prepared is None else prepared.prompt_template
+    return "the model's" if used else "none: raw prompt"
 
 
 def _text(value: object) -> str:

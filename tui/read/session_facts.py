@@ -14,6 +14,7 @@ import polars as pl
 from methods.base.log_tail import log_tail
 from sessions.close.session_end import recover
 from sessions.disk.frame_schema import SCHEMAS
+from sessions.disk.journal import prepared
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.frames.counting import counted_requests
 from tui.read.comparison_series import Curve, metric_curve
@@ -122,7 +123,7 @@ def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterat
     yield Fact("folder", str(folder.path))
     yield Fact("", "")
     yield Fact("", "Plan")
-    yield from plan_facts(msgspec.to_builtins(plan))
+    yield from plan_facts(msgspec.to_builtins(plan), prepared(folder.journal))
     yield Fact("", "")
     yield Fact("", "Machine")
     for name, value in msgspec.to_builtins(session.machine).items():

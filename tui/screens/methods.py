@@ -27,9 +27,9 @@ from tui.words.terminal_text import one_line, plain
 
 if TYPE_CHECKING:
     from methods.base.progress import Progress
+    from methods.catalogue.availability import Choice
     from methods.environments.environments import EnvironmentRow
     from sessions.device.doctor import Finding
-    from sessions.planning.make import Choice
 
 WIDE = 120
 TABS = ("methods", "environments", "doctor")
@@ -132,18 +132,18 @@ class MethodsScreen(WorkbenchScreen):
 
     @work(thread=True, exclusive=True, group="catalogue", exit_on_error=False, name="Reading the catalogue")
     def load(self) -> None:
+        from methods.catalogue.availability import choices
         from methods.catalogue.catalogue import load_catalogue
         from methods.environments.environments import listed
         from probes.gpu.nvml import Nvml
         from sessions.device.devices import choose
-        from sessions.planning.make import choices
 
         app = self.workbench
         catalogue = load_catalogue(app.config)
         device = choose(None, Nvml())
         self.post_message(
             self.Catalogued(
-                choices(catalogue, device, app.home, app.config), listed(app.home, app.config), catalogue.problems
+                choices(catalogue, device.facts, app.home, app.config), listed(app.home, app.config), catalogue.problems
             )
         )
 

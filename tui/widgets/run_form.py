@@ -18,48 +18,27 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, Select, Static
 from textual.worker import get_current_worker
 
+from sessions.disk.option_table import table
+from sessions.disk.options import RunOptions
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.planning.presets import PRESETS
-from tui.widgets.field import ChoiceField, TextField
+from tui.widgets.field import ChoiceField
+from tui.widgets.option_fields import option_fields, said, show_defaults
 from tui.widgets.row_list import Cell, ListColumn, RowList
 from tui.widgets.workbench_app import WorkbenchApp
 from tui.words import figures
 from tui.words.terminal_text import plain
 
 if TYPE_CHECKING:
+    from methods.catalogue.availability import Choice
     from probes.gpu.nvml import Nvml
     from sessions.disk.plan import Plan
-    from sessions.planning.make import Choice, Wanted
+    from sessions.planning.wanted import Wanted
 
 CHECK_AFTER_S = 0.25
 WIDE = 110
 NONE_TICKED = "No method ticked: tick at least one with space."
-NUMBERS = {
-    "requests": int,
-    "warmup": int,
-    "blocks": int,
-    "seed": int,
-    "prompt_tokens": int,
-    "max_new_tokens": int,
-    "temperature": float,
-    "top_p": float,
-    "top_k": int,
-    "repetition_penalty": float,
-}
-LABELS = {
-    "model": "model",
-    "requests": "requests",
-    "warmup": "warm-up",
-    "blocks": "blocks",
-    "seed": "seed",
-    "prompt": "prompt",
-    "prompt_tokens": "prompt tokens",
-    "max_new_tokens": "max new tokens",
-    "temperature": "temperature",
-    "top_p": "top-p",
-    "top_k": "top-k",
-    "repetition_penalty": "repetition pen.",
-}
+OPTIONS = table(RunOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,22 +122,14 @@ class RunForm(Widget):
                 yield Static(id="about", markup=False)
             with VerticalScroll(id="fields", can_focus=False):
                 presets = [(name, name) for name in PRESETS]
-                yield ChoiceField("preset", "preset", presets, next(iter(PRESETS)))
-                yield ChoiceField("device", "device", [("best available", ""), ("CPU", "cpu")], "")
-                for name in ("model", "prompt", "requests", "blocks", "warmup", "max_new_tokens"):
-                    yield TextField(LABELS[name], name)
-                yield ChoiceField("length", "length", LENGTHS, "")
-                yield ChoiceField("chat template", "template", TEMPLATES, "")
-                for name in ("temperature", "top_p", "top_k", "repetition_penalty", "prompt_tokens", "seed"):
-                    yield TextField(LABELS[name], name)
-                yield ChoiceField("dtype", "dtype", DTYPES, "")
-                yield ChoiceField("environments", "create", CREATE, "")
+                devices = [("best available", ""), ("CPU", "cpu")]
+                yield from option_fields(OPTIONS, {"preset": presets, "device": devices})
         with Widget(id="verdict"):
             yield Static("", id="said", markup=False)
             yield Button("Start (r)", id="start", variant="primary", compact=True, disabled=True)
 
     def on_mount(self) -> None:
-        self._show_presets()
+        self._show_preset()
         self.focus_methods()
         self.call_after_refresh(self.check_now)  # what it imports in its thread would hold up the first paint
 
@@ -171,63 +142,23 @@ class RunForm(Widget):
 
     # What is asked for
 
-    def _text(self, name: str) -> str:
-        return self.query_one(f"#field-{name}", TextField).value
-
     def _choice(self, name: str) -> str:
         return self.query_one(f"#field-{name}", ChoiceField).value
 
     def wanted(self) -> Wanted:
         """What the form asks for. Raises ValueError with a sentence where a number is none."""
-        from sessions.planning.make import Wanted
+        from sessions.planning.wanted import Wanted
 
-        numbers: dict[str, int | float | None] = {}
-        for name, kind in NUMBERS.items():
-            text = self._text(name)
-            try:
-                numbers[name] = kind(text) if text else None
-            except ValueError:
-                what = "whole number" if kind is int else "number"
-                raise ValueError(f"{LABELS[name].capitalize()} {text!r} is not a {what}.") from None
         marked = tuple(self.methods.marked)
-        length, template = self._choice("length"), self._choice("template")
-        return Wanted(
-            preset=self._choice("preset"),
-            model=self._text("model") or None,
-            methods=() if set(marked) == self._preset_methods() else marked,
-            prompt=self._text("prompt") or None,
-            stop_at_eos={"": None, "fixed": False, "eos": True}[length],
-            template={"": None, "raw": False, "chat": True}[template],
-            dtype=self._choice("dtype") or None,
-            device=self._choice("device") or None,
-            create_environments=self._choice("create") == "yes",
-            **numbers,  # type: ignore[arg-type]
-        )
+        methods = () if set(marked) == self._preset_methods() else marked
+        return Wanted(said(self, OPTIONS), methods=methods)
 
     def _preset_methods(self) -> set[str]:
         preset = self._choice("preset")
         return {choice.method.name for choice in self.methods.rows if preset in choice.method.presets}
 
-    def _show_presets(self) -> None:
-        """The preset's values, for empty fields."""
-        preset = PRESETS[self._choice("preset")]
-        sampling = preset.sampling
-        shown = {
-            "model": preset.model,
-            "requests": preset.requests,
-            "warmup": preset.warmup,
-            "blocks": preset.blocks,
-            "prompt": preset.prompt or "the default prompt",
-            "max_new_tokens": sampling.max_new_tokens,
-            "temperature": f"{sampling.temperature:g}" + (" (greedy)" if not sampling.temperature else ""),
-            "top_p": f"{sampling.top_p:g}",
-            "top_k": sampling.top_k or "off",
-            "repetition_penalty": f"{sampling.repetition_penalty:g}",
-            "prompt_tokens": "the prompt's length",
-            "seed": "drawn",
-        }
-        for name, value in shown.items():
-            self.query_one(f"#field-{name}", TextField).set_placeholder(str(value))
+    def _show_preset(self) -> None:
+        show_defaults(self, OPTIONS, PRESETS[self._choice("preset")])
 
     # Checking
 
@@ -237,7 +168,7 @@ class RunForm(Widget):
     def check_soon(self, event: Message) -> None:
         event.stop()
         if isinstance(event, Select.Changed) and event.select.id == "preset" and self.checked is not None:
-            self._show_presets()
+            self._show_preset()
             self._mark_preset()
         if self._timer is not None:
             self._timer.stop()
@@ -263,24 +194,28 @@ class RunForm(Widget):
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False, name="Checking the plan")
     def _check(self, wanted: Wanted, device: str | None) -> None:
-        from methods.catalogue.catalogue import load_catalogue
         from sessions.device.devices import DeviceError, choose, cpu
-        from sessions.planning.make import PlanError, choices, estimate_s, make_plan
+        from sessions.planning.make import estimate_s, plan_of
+        from sessions.planning.offer import offer_on
+        from sessions.planning.wanted import PlanError
 
         worker = get_current_worker()
         app = self.workbench
+        refused = ""
         with self._nvml_lock:
             nvml = self._open_nvml()
             try:
                 chosen = choose(device, nvml)
-            except DeviceError:
-                chosen = cpu()
+            except DeviceError as error:
+                chosen, refused = cpu(), str(error)
             devices = _devices(nvml)
-        catalogue = load_catalogue(app.config)
-        rows = tuple(choices(catalogue, chosen, app.home, app.config))
-        plan, problem, estimate = None, " ".join(catalogue.problems[:1]), None
+        offer = offer_on(chosen, app.home, app.config)
+        rows = tuple(offer.choices.values())
+        plan, problem, estimate = None, " ".join(offer.problems[:1]), None
         try:
-            plan = make_plan(wanted, app.home, app.config, nvml)
+            if refused:
+                raise PlanError(refused)
+            plan = plan_of(wanted, app.home, offer)
         except PlanError as error:
             problem = _in_the_forms_words(str(error))
         checked = Checked(plan, problem, rows, None, devices)
@@ -379,7 +314,8 @@ class RunForm(Widget):
 
     @work(thread=True, group="start", exit_on_error=False, name="Starting the session")
     def _start(self, wanted: Wanted) -> None:
-        from sessions.planning.make import PlanError, make_plan
+        from sessions.planning.make import make_plan
+        from sessions.planning.wanted import PlanError
         from sessions.run.launch import launch
 
         app = self.workbench
@@ -391,12 +327,6 @@ class RunForm(Widget):
             self.post_message(self.Started(folder))
         finally:
             self._starting = False
-
-
-LENGTHS = [("preset's choice", ""), ("fixed", "fixed"), ("stop at EOS", "eos")]
-TEMPLATES = [("preset's choice", ""), ("raw prompt", "raw"), ("chat template", "chat")]
-DTYPES = [("preset's choice", ""), ("bfloat16", "bfloat16"), ("float16", "float16"), ("float32", "float32")]
-CREATE = [("use existing ones", ""), ("create missing ones", "yes")]
 
 
 def _in_the_forms_words(sentence: str) -> str:

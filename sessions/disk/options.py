@@ -1,0 +1,218 @@
+"""The options of a run, each declared once: the command line, the form, a plan's facts and its command are read here.
+
+They are fields of the plan too. Standard library only; annotations are not postponed (see option_table).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sessions.disk.deadlines import Deadlines
+from sessions.disk.option_table import Option, Value, check, option
+from sessions.disk.sampling import MOST_TOKENS, Sampling
+
+MOST_REQUESTS: Final = 1_000_000
+MOST_BLOCKS: Final = 1000
+MOST_WARMUPS: Final = 1000
+MOST_THREADS: Final = 1024
+DTYPES: Final = ("bfloat16", "float16", "float32")
+
+
+def _requests(shown: str, run: Mapping[str, Value]) -> str:
+    blocks = run.get("blocks")
+    spread = "" if blocks is None else f" in {blocks} block{'s' if blocks != 1 else ''}, each a fresh process"
+    return f"{shown} per method{spread}"
+
+
+def _warmup(shown: str, run: Mapping[str, Value]) -> str:
+    return f"{shown} request{'s' if run.get('warmup') != 1 else ''} per block"
+
+
+def _model(shown: str, run: Mapping[str, Value]) -> str:
+    return shown + (" (its code is trusted)" if run.get("trust_remote_code") is True else "")
+
+
+def _device(shown: str, run: Mapping[str, Value]) -> str:
+    index = shown if shown == "cpu" else f"GPU {shown}"
+    name = str(run.get("device_name") or "").strip()
+    return f"{name} ({index})" if name and name != shown else index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """All that can be asked of a run but its methods, which are the catalogue's. A preset is one of these."""
+
+    preset: str = field(
+        default="quick",
+        metadata=option(Option(metavar="quick|article", help="source of the defaults (quick)", label="preset")),
+    )
+    device: str = field(  # "cpu", or GPU indices as in "0,1"
+        default="cpu",
+        metadata=option(
+            Option(metavar="cpu|N[,N]", help="default: the idlest GPU, otherwise the CPU", label="device", say=_device)
+        ),
+    )
+    model: str = field(
+        default="smollm2-135m",
+        metadata=option(
+            Option(
+                metavar="M",
+                help="smollm2-135m, org/name on the Hub, a folder, or synthetic:SHAPE",
+                label="model",
+                say=_model,
+            )
+        ),
+    )
+    prompt: str | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="TEXT|@FILE|-",
+                help="the prompt: text, a file, or standard input",
+                label="prompt",
+                unsaid="the default prompt",
+                heading="",  # what a prompt is depends on the model
+            )
+        ),
+    )
+    requests: int = field(
+        default=6,
+        metadata=option(
+            Option(
+                metavar="N",
+                help="timed responses per method, spread over its blocks",
+                least=1,
+                most=MOST_REQUESTS,
+                label="requests",
+                say=_requests,
+            )
+        ),
+    )
+    blocks: int = field(
+        default=3,
+        metadata=option(
+            Option(
+                metavar="B",
+                help="fresh processes per method",
+                least=1,
+                most=MOST_BLOCKS,
+                label="blocks",
+                heading="",  # said with the requests
+            )
+        ),
+    )
+    warmup: int = field(
+        default=2,
+        metadata=option(
+            Option(
+                metavar="N",
+                help="warm-up responses per block",
+                least=0,
+                most=MOST_WARMUPS,
+                label="warm-up",
+                say=_warmup,
+            )
+        ),
+    )
+    sampling: Sampling = field(default_factory=Sampling)
+    template: bool | None = field(  # None: the model's chat template if it has one
+        default=None,
+        metadata=option(
+            Option(
+                flag="--chat",
+                negative="--raw",
+                help="use the model's chat template (the default if it has one)",
+                negative_help="the text alone, no chat template",
+                label="chat template",
+                words=("raw prompt", "chat template"),
+                heading="",  # said with the prompt
+            )
+        ),
+    )
+    prompt_tokens: int | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="N",
+                help="a prompt of exactly N tokens instead",
+                least=1,
+                most=MOST_TOKENS,
+                label="prompt tokens",
+                unsaid="the prompt's length",
+                heading="",  # said with the prompt
+            )
+        ),
+    )
+    seed: int = field(
+        default=0,
+        metadata=option(
+            Option(
+                metavar="S",
+                help="seed of order and sampling (default: random, stored)",
+                least=0,
+                most=2**31 - 1,
+                label="seed",
+                unsaid="drawn",
+                say=lambda shown, _: f"{shown} (block order and sampling)",
+                job=True,
+            )
+        ),
+    )
+    dtype: str = field(
+        default="bfloat16",
+        metadata=option(
+            Option(metavar="D", help="bfloat16, float16 or float32", choices=DTYPES, label="dtype", job=True)
+        ),
+    )
+    threads: int = field(
+        default=1,
+        metadata=option(
+            Option(
+                metavar="N",
+                help="CPU threads, the same for every method",
+                least=1,
+                most=MOST_THREADS,
+                label="CPU threads",
+                unsaid="one per physical core",
+                job=True,
+            )
+        ),
+    )
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    create_environments: bool = field(
+        default=False,
+        metadata=option(
+            Option(
+                help="create missing environments first",
+                label="environments",
+                words=("use existing ones", "create missing ones"),
+                say=lambda *_: "created if missing",
+            )
+        ),
+    )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata=option(
+            Option(
+                help="run code that ships with the model",
+                label="model's code",
+                words=("not run", "trusted and run"),
+                heading="",  # said with the model
+                job=True,
+            )
+        ),
+    )
+    aa: bool = field(
+        default=False,
+        metadata=option(
+            Option(
+                help="run the reference against itself: measures the noise floor",
+                label="noise floor",
+                words=("not measured", "A/A: reference twice"),
+                say=lambda *_: "A/A: the reference runs against itself",
+            )
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        check(self)

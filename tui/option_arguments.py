@@ -1,0 +1,39 @@
+"""Options of a run as arguments of the command line, and back. The standard library alone."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from sessions.disk.option_table import Option, Value
+
+
+def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
+    """Have the parser take these; what is not said is None."""
+    for option in options:
+        if option.kind is bool:
+            _add_bool(parser, option)
+        else:
+            parser.add_argument(
+                option.flag, dest=option.name, type=option.kind, metavar=option.metavar, help=option.help
+            )
+
+
+def _add_bool(parser: argparse.ArgumentParser, option: Option) -> None:
+    if not option.negative:
+        parser.add_argument(option.flag, dest=option.name, action="store_true", default=None, help=option.help)
+    elif option.negative == f"--no-{option.flag[2:]}":
+        parser.add_argument(
+            option.flag, dest=option.name, action=argparse.BooleanOptionalAction, default=None, help=option.help
+        )
+    else:
+        either = parser.add_mutually_exclusive_group()
+        either.add_argument(
+            option.negative, dest=option.name, action="store_false", default=None, help=option.negative_help
+        )
+        either.add_argument(option.flag, dest=option.name, action="store_true", default=None, help=option.help)
+
+
+def said(arguments: argparse.Namespace, options: Iterable[Option]) -> dict[str, Value | None]:
+    """What was said of these, by the option's name."""
+    return {option.name: getattr(arguments, option.name) for option in options}

@@ -1,0 +1,73 @@
+"""Options of a run as fields of a form: text to type, or a few choices. Left alone, a field asks for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from textual.widget import Widget
+
+from sessions.disk.option_table import Option, Value
+from tui.widgets.field import ChoiceField, TextField
+
+Choices = Sequence[tuple[str, str]]  # words and value
+AS_PRESET = ("preset's choice", "")
+NO, YES = "no", "yes"
+
+
+def option_fields(options: Iterable[Option], offered: Mapping[str, Choices]) -> Iterator[TextField | ChoiceField]:
+    """A field for each option that has a label; `offered` are choices that the form alone knows."""
+    for option in options:
+        if option.label:
+            choices = offered.get(option.name) or _choices(option)
+            yield (
+                ChoiceField(option.label, option.name, choices, choices[0][1])
+                if choices
+                else TextField(option.label, option.name)
+            )
+
+
+def _choices(option: Option) -> Choices:
+    if option.choices:
+        return [AS_PRESET, *((choice, choice) for choice in option.choices)]
+    if option.kind is not bool:
+        return []
+    no, yes = option.words
+    return [AS_PRESET, (no, NO), (yes, YES)] if option.negative else [(no, ""), (yes, YES)]
+
+
+def show_defaults(form: Widget, options: Iterable[Option], preset: object) -> None:
+    """What holds where nothing is typed, in the fields that are typed into."""
+    for option in options:
+        for field in form.query(f"#field-{option.name}").results(TextField):
+            field.set_placeholder(_default(option, option.of(preset)))
+
+
+def _default(option: Option, value: Value | None) -> str:
+    if option.unsaid and value == option.default:
+        return option.unsaid
+    if value is None:
+        return ""
+    if option.zero and not value:
+        return option.zero
+    return f"{value:g} {option.unit}".strip() if isinstance(value, float) else str(value)
+
+
+def said(form: Widget, options: Iterable[Option]) -> dict[str, Value]:
+    """What the fields ask for, by the option's name. Raises ValueError with a sentence where a number is none."""
+    return {
+        option.name: _value(option, text)
+        for option in options
+        for field in form.query(f"#field-{option.name}")
+        if isinstance(field, TextField | ChoiceField) and (text := field.value)
+    }
+
+
+def _value(option: Option, text: str) -> Value:
+    if option.kind is bool:
+        return text == YES
+    try:
+        return option.kind(text)
+    except ValueError:
+        what = "whole number" if option.kind is int else "number"
+        label = option.label[:1].upper() + option.label[1:]
+        raise ValueError(f"{label} {text!r} is not a {what}.") from None
