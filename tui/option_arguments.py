@@ -8,6 +8,23 @@ from collections.abc import Iterable
 from sessions.disk.option_table import Option, Value
 
 
+class _Store(argparse.Action):
+    """Stores the value, `--` too, of which argparse before Python 3.13 makes an empty list."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if values == []:
+            if self.type is not str:
+                parser.error(f"argument {option_string}: invalid value: '--'")
+            values = "--"
+        setattr(namespace, self.dest, values)
+
+
 def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
     """Have the parser take these; what is not said is None."""
     for option in options:
@@ -15,7 +32,12 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
             _add_bool(parser, option)
         else:
             parser.add_argument(
-                option.flag, dest=option.name, type=option.kind, metavar=option.metavar, help=option.help
+                option.flag,
+                dest=option.name,
+                action=_Store,
+                type=option.kind,
+                metavar=option.metavar,
+                help=option.help,
             )
 
 

@@ -36,8 +36,8 @@ def _prompt(plan: Plan) -> str | None:
 
 
 def _piped(prompt: str) -> bool:
-    """Whether an argument cannot hold it, would mean a file or standard input, or is lost on argparse ("--")."""
-    return prompt in ("-", "--") or prompt[:1] == "@" or "\0" in prompt or len(prompt.encode()) > LONGEST_ARGUMENT
+    """Whether an argument cannot hold it, or would mean a file or standard input."""
+    return prompt == "-" or prompt[:1] == "@" or "\0" in prompt or len(prompt.encode()) > LONGEST_ARGUMENT
 
 
 def _printing(prompt: str) -> str:

@@ -59,6 +59,7 @@ RUN: dict[str, tuple[list[str], str]] = {
     "negative requests": (["--requests", "-1"], r"--requests -1 is out of range"),
     "more requests than anybody waits for": (["--requests", "10000000000"], r"--requests 10000000000 is out of range"),
     "requests in words": (["--requests", "many"], r"--requests: invalid int value: 'many'"),
+    "requests that are a dash": (["--requests=--"], r"--requests: invalid value: '--'"),
     "requests with a point": (["--requests", "1.5"], r"--requests: invalid int value: '1.5'"),
     "fewer requests than blocks": (
         ["--requests", "2", "--blocks", "3"],

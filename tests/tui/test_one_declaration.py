@@ -53,6 +53,7 @@ def test_the_command_line_takes_and_explains_it() -> None:
     assert said(parser.parse_args(["--min-p", "0.1", "--quiet"]), OPTIONS)["min_p"] == 0.1
     nothing = said(parser.parse_args([]), OPTIONS)
     assert (nothing["min_p"], nothing["quiet"]) == (None, None)
+    assert said(parser.parse_args(["--prompt=--"]), OPTIONS)["prompt"] == "--"
 
 
 def test_its_bounds_are_kept_and_said_and_so_are_they_in_a_file() -> None:
