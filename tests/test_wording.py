@@ -23,7 +23,6 @@ TRANSLATED: Final = (
     r"\bdear (call|one|for)\b|\btoo dear\b",
     r"\bheld against\b",
     r"\bwould have it\b",
-    r"\b(are|is) the least\b",
     r"\bended well\b",
     r"\bstands? beside\b",
     r"\bwithout a word\b",

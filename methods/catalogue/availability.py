@@ -58,7 +58,7 @@ def lacking(needs: Needs, device: DeviceFacts) -> Unavailable | None:
 class Choice:
     """A method of the catalogue on this machine.
 
-    `lacking` is what nothing here can mend, because the device cannot run the method; `found` is the interpreter it
+    `lacking` is what nothing here can fix, because the device cannot run the method; `found` is the interpreter it
     runs in, or why it cannot run now.
     """
 

@@ -68,7 +68,7 @@ def _rows(file: Path, problems: list[str]) -> Mapping[str, object]:
 
 
 def _drop_broken_references(methods: dict[str, Method], files: Mapping[str, Path], problems: list[str]) -> None:
-    """A method is compared with its reference, so one whose chain of references leads nowhere is no method."""
+    """A method is compared with its reference, so a broken chain of references invalidates it."""
     faults = [(method, _fault_of_references(method, methods)) for method in methods.values()]
     for method, fault in faults:
         if fault is not None:

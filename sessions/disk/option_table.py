@@ -1,4 +1,4 @@
-"""Options as a table: an option is a field of a dataclass, and its metadata holds all else that is to be known of it.
+"""Options as a table: an option is a field of a dataclass, and its metadata holds everything else about it.
 
 Standard library only, because the command line is parsed from it. The dataclass's module must not postpone its
 annotations: an option's type is the field's.

@@ -76,9 +76,9 @@ def _too_few(ratio: LogRatio, level: float, interval: Interval | None) -> Verdic
     more = blocks_to_decide(ratio, level)
     if ratio.error is None:
         least = LEAST_BLOCKS - ratio.blocks
-        said = f"too few blocks to say: at least {least} more needed"
+        said = f"too few blocks to say: {least} more are the least"
     elif more is None:
-        said = f"too few blocks to say: more than {MOST_MORE} more needed"
+        said = f"too few blocks to say: more than {MOST_MORE} more would be needed"
     else:
         said = f"too few blocks to say: about {more} more would do"
     return Verdict("undecided", said, interval, more)

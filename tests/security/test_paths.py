@@ -210,7 +210,7 @@ def test_a_session_with_a_link_in_it_is_not_opened_and_can_be_deleted(home: Path
     ):
         said = Workplace.command(*command)
         assert said.code == 2, (command, said)
-        assert f"{ID} is not opened: it is with" in said.err, command
+        assert f"{ID} is not opened: it is a folder with" in said.err, command
         assert said.err.count("\n") == 1
         assert "precious" not in said.out + said.err
     said = Workplace.command("compare", ID)

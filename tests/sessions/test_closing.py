@@ -234,13 +234,13 @@ def test_an_empty_or_foreign_folder_is_refused_with_a_sentence(work: Workplace, 
     path.mkdir()
     try:
         (path / "holiday.jpg").touch()
-        with pytest.raises(SessionError, match=r"has no session\.json: it is no session"):
+        with pytest.raises(SessionError, match=r"has no session\.json: it is not a session"):
             recover(SessionFolder(path))
         for command in ("show", "attach", "resume", "replay"):
             said = work.command(command, path.name)
             assert said.code == 2
             assert said.err.count("\n") == 1
-            assert "it is no session" in said.err
+            assert "it is not a session" in said.err
         assert "unreadable" in work.command("sessions").out
         assert [file.name for file in path.iterdir()] == ["holiday.jpg"], "nothing was put there"
     finally:

@@ -220,7 +220,7 @@ def test_a_conductor_that_dies_before_its_first_line_leaves_an_interrupted_sessi
     assert (follower.poll(), follower.abandoned, follower.snapshot().status) == (False, True, "interrupted")
     said = work.command("show", folder.id)
     assert said.code == 0
-    assert "its process ended before the session did" in said.out.lower()
+    assert "the session's process ended early" in said.out.lower()
     monkeypatch.undo()
     os.environ |= {"KASOKU_HOME": str(work.home), "KASOKU_CONFIG": str(work.config)}
     work.resume(folder)

@@ -129,7 +129,7 @@ def test_a_driver_that_hangs_is_named_and_what_was_not_sampled_is_flagged(
     folder: SessionFolder, rows: dict[str, dict[str, Any]]
 ) -> None:
     notes = [record.text for record in records_of(folder) if isinstance(record, Note)]
-    assert "Telemetry stands still: gpus has not answered for over 1 s." in notes
+    assert "Telemetry is stalled: gpus has not answered for over 1 s." in notes
     assert [flag for flag in rows["hangs"]["flags"] if flag.startswith("telemetry gaps: nothing was sampled for ")]
 
 

@@ -45,18 +45,18 @@ FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
     "hangs": (
         {"fault": "hang"},
         "stalled",
-        "No word from the runner for 6 s in the phase 'timed': it was ended.",
+        "No message from the runner for 6 s in phase 'timed': killed.",
     ),
     "hangs-in-load": (
         {"fault": "hang", "at": "load"},
         "stalled",
-        "No word from the runner for 8 s in the phase 'load': it was ended.",
+        "No message from the runner for 8 s in phase 'load': killed.",
     ),
     "backwards": ({"fault": "backwards"}, "failed", "The runner contradicts itself: its clock ran backwards"),
     "future": ({"fault": "future"}, "failed", "The runner contradicts itself: it reported a time"),
     "negative": ({"fault": "negative"}, "failed", "The runner contradicts itself: its clock ran backwards"),
     "wrong-count": ({"fault": "wrong_count"}, "failed", "it says request 0 has 1000000 tokens, but sent 2"),
-    "too-many": ({"fault": "too_many"}, "failed", "of which 8 were asked for"),
+    "too-many": ({"fault": "too_many"}, "failed", "of which 8 were requested"),
     "negative-memory": (
         {"fault": "negative_memory", "at": "evidence"},
         "failed",

@@ -189,7 +189,7 @@ def test_a_session_named_by_a_part_that_fits_several_is_refused(made: SessionFol
     store = Store(made.path.parent)
     twin = made.path.with_name(made.id[:-1] + ("0" if made.id[-1] != "0" else "1"))
     twin.mkdir()
-    with pytest.raises(SessionError, match="could be any of 2 sessions"):
+    with pytest.raises(SessionError, match="matches 2 sessions"):
         store.folder(made.id[:-1])
     twin.rmdir()
     assert store.folder(made.id[:-1]).id == made.id

@@ -25,9 +25,9 @@ def ratio_of(*ratios: float) -> LogRatio:
         ((1.0, 1.002, 0.998), "no difference larger than 0.5 %"),
         ((1.0, 1.0, 1.0), "no difference larger than 0.0 %"),
         ((1.2, 1.5, 1.1), "too few blocks to say: about 2 more would do"),
-        ((1.0, 1.5, 0.7), "too few blocks to say: more than 100 more needed"),
+        ((1.0, 1.5, 0.7), "too few blocks to say: more than 100 more would be needed"),
         ((1.3, 1.31), "too few blocks to say: about 1 more would do"),
-        ((1.3,), "too few blocks to say: at least 2 more needed"),
+        ((1.3,), "too few blocks to say: 2 more are the least"),
     ],
 )
 def test_a_verdict_is_a_sentence(ratios: tuple[float, ...], sentence: str) -> None:
