@@ -110,10 +110,10 @@ def test_the_default_model_is_known_in_every_fact(default_model: Model) -> None:
 
 
 def test_the_default_models_config_is_read_by_old_and_new_transformers(default_model: Model) -> None:
-    config = json.loads((default_model.folder / "config.json").read_text())
-    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 100_000
-    assert config["torch_dtype"] == config["dtype"] == "bfloat16"
-    assert not config.misread_by_old(config)
+    stored = json.loads((default_model.folder / "config.json").read_text())
+    assert stored["rope_theta"] == stored["rope_parameters"]["rope_theta"] == 100_000
+    assert stored["torch_dtype"] == stored["dtype"] == "bfloat16"
+    assert not config.misread_by_old(stored)
 
 
 def test_the_default_models_digest_is_that_of_its_weights(default_model: Model) -> None:
