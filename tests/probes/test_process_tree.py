@@ -41,11 +41,23 @@ signal.pause()
 """
 
 
+SCRIPT = f"CHILD = {CHILD!r}\n" + PARENT
+# Starts the tree of PARENT at the first line, says its child's PID, and ends it at the second.
+GROWING = f"SCRIPT = {SCRIPT!r}\n" + """
+import subprocess, sys
+sys.stdin.readline()
+pipe = subprocess.PIPE
+grown = subprocess.Popen([sys.executable, "-I", "-c", SCRIPT], stdin=pipe, stdout=pipe, text=True)
+print(grown.stdout.readline().strip(), flush=True)
+sys.stdin.readline()
+grown.communicate("end child\\n")
+"""
+
+
 class Tree:
     def __init__(self) -> None:
-        script = f"CHILD = {CHILD!r}\n" + PARENT
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, "-I", "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
         self.child = int(self._out().readline())
 
@@ -171,16 +183,19 @@ class Passing:
 def test_new_children_join_at_the_next_walk() -> None:
     clock = Passing()
     source = ProcessTree(clock)
-    source.watch(psutil.Process().pid)
-    before = read(source)["processes"]
-    tree = Tree()
-    clock.ahead_ns += WALK_AT_LEAST_NS
-    try:
+    with subprocess.Popen(
+        [sys.executable, "-I", "-c", GROWING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as root:
+        source.watch(root.pid)
+        before = read(source)["processes"]
+        assert root.stdin is not None
+        assert root.stdout is not None
+        root.stdin.write("\n")
+        assert root.stdout.readline().strip()
+        clock.ahead_ns += WALK_AT_LEAST_NS
         after = read(source)["processes"]
-    finally:
-        tree.say("end child")
-        tree.process.communicate()
-    assert before is not None
+        root.communicate("\n")
+    assert before == 1
     assert after == before + 2
 
 
