@@ -173,7 +173,7 @@ def test_a_model_that_transformers_does_not_know_is_unsupported_in_a_sentence(
 
     assert outcome.status == 1
     assert outcome.one("error")["kind"] == "unsupported"
-    assert f"has no language model of the kind '{kind}'." in str(outcome.one("error")["message"])
+    assert f"has no language model of type '{kind}'." in str(outcome.one("error")["message"])
 
 
 def test_a_dtype_that_this_torch_cannot_compute_in_is_unsupported_in_a_sentence(
@@ -185,4 +185,4 @@ def test_a_dtype_that_this_torch_cannot_compute_in_is_unsupported_in_a_sentence(
 
     assert outcome.status == 1
     assert outcome.one("error")["kind"] == "unsupported"
-    assert "cannot compute in float16 on the CPU: take another --dtype." in str(outcome.one("error")["message"])
+    assert "cannot compute in float16 on the CPU; use another --dtype." in str(outcome.one("error")["message"])

@@ -165,8 +165,8 @@ def test_measured_like_the_others_it_is_comparable(runs: Runs) -> None:
     [
         ({"fast": True}, {}, "unsupported", "has no option 'fast'"),
         ({"leave_out": ["seed"]}, {}, "unsupported", "cannot leave out 'seed'"),
-        ({"engine_arguments": {"turbo": 1}}, {}, "unsupported", "takes no engine argument 'turbo'"),
-        ({}, {"device": "cuda"}, "unsupported", "but the run is on a GPU"),
+        ({"engine_arguments": {"turbo": 1}}, {}, "unsupported", "has no engine argument 'turbo'"),
+        ({}, {"device": "cuda"}, "unsupported", "but the session runs on a GPU"),
     ],
 )
 def test_what_vllm_cannot_do_is_said_in_a_sentence(
