@@ -43,11 +43,11 @@ signal.pause()
 
 SCRIPT = f"CHILD = {CHILD!r}\n" + PARENT
 # Starts the tree of PARENT at the first line, says its child's PID, and ends it at the second.
-GROWING = f"SCRIPT = {SCRIPT!r}\n" + """
+GROWING = """
 import subprocess, sys
 sys.stdin.readline()
 pipe = subprocess.PIPE
-grown = subprocess.Popen([sys.executable, "-I", "-c", SCRIPT], stdin=pipe, stdout=pipe, text=True)
+grown = subprocess.Popen([sys.executable, "-I", "-c", sys.argv[1]], stdin=pipe, stdout=pipe, text=True)
 print(grown.stdout.readline().strip(), flush=True)
 sys.stdin.readline()
 grown.communicate("end child\\n")
@@ -183,9 +183,8 @@ class Passing:
 def test_new_children_join_at_the_next_walk() -> None:
     clock = Passing()
     source = ProcessTree(clock)
-    with subprocess.Popen(
-        [sys.executable, "-I", "-c", GROWING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as root:
+    command = [sys.executable, "-I", "-c", GROWING, SCRIPT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as root:
         source.watch(root.pid)
         before = read(source)["processes"]
         assert root.stdin is not None

@@ -49,7 +49,10 @@ class Terminal:
         self.began = time.perf_counter()
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
-            for number in (signal.SIGINT, signal.SIGHUP):  # a background job and nohup, as the tests may be in, ignore it
+            for number in (
+                signal.SIGINT,
+                signal.SIGHUP,
+            ):  # ignored where the tests are a background job, or under nohup
                 signal.signal(number, signal.SIG_DFL)
             os.execvpe(command[0], list(command), dict(environment))
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", self.rows, self.columns, 0, 0))
