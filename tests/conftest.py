@@ -24,7 +24,7 @@ from methods.models import models
 # beside another load that made generating about ten times slower. Nothing here measures speed.
 os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 
-# readline, which pytest imports, sets these for what it starts, xdist's workers among them; a terminal's own size counts.
+# readline, which pytest imports, sets these for xdist's workers, where they would hide the size of a test's terminal.
 for size in ("COLUMNS", "LINES"):
     os.environ.pop(size, None)
 

@@ -42,9 +42,10 @@ signal.pause()
 
 
 SCRIPT = f"CHILD = {CHILD!r}\n" + PARENT
-# Starts the tree of PARENT at the first line, says its child's PID, and ends it at the second.
+# Says that it is up, starts the tree of PARENT at the first line, says its child's PID, and ends it at the second.
 GROWING = """
 import subprocess, sys
+print("up", flush=True)
 sys.stdin.readline()
 pipe = subprocess.PIPE
 grown = subprocess.Popen([sys.executable, "-I", "-c", sys.argv[1]], stdin=pipe, stdout=pipe, text=True)
@@ -185,10 +186,11 @@ def test_new_children_join_at_the_next_walk() -> None:
     source = ProcessTree(clock)
     command = [sys.executable, "-I", "-c", GROWING, SCRIPT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as root:
-        source.watch(root.pid)
-        before = read(source)["processes"]
         assert root.stdin is not None
         assert root.stdout is not None
+        assert root.stdout.readline() == "up\n"
+        source.watch(root.pid)
+        before = read(source)["processes"]
         root.stdin.write("\n")
         assert root.stdout.readline().strip()
         clock.ahead_ns += WALK_AT_LEAST_NS
