@@ -83,6 +83,7 @@ def test_a_machine_of_another_version_is_read_and_one_of_another_kind_is_a_sente
     [
         ("plan", None),
         ("plan", {"methods": [{"name": "\x1b[31m", "engine": "e", "environment": "t"}]}),
+        ("plan", {"dtype": "\x1b[31m"}),
         ("plan", {"requests": "many"}),
         ("plan", {"sampling": [0.5]}),
         ("software", {"kasoku": 1}),
