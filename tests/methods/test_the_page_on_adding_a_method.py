@@ -150,5 +150,5 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_session(work: Workplace) 
     said = work.kasoku("run", "--method", "countdown", "--model", str(work.model), "--device", "7")
 
     assert said.code == 2
-    assert "--device 7: there is no" in said.err
+    assert "--device 7: no GPU is available" in said.err
     assert len(work.sessions()) == before
