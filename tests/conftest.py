@@ -37,6 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and "made_environment" in item.fixturenames:
             item.add_marker("engines")
+    long = {item.path for item in items if item.get_closest_marker("model")}
+    items.sort(key=lambda item: item.path not in long)  # first, so that no worker is left with one at the end
 
 
 def told(progress: Progress) -> None:

@@ -297,20 +297,19 @@ def test_the_runner_reads_the_mended_config_as_it_was_meant(
     (folder / "config.json").write_text(json.dumps(config))
     code = (
         "import json, sys; from transformers import AutoConfig;"
-        " print(json.dumps(AutoConfig.from_pretrained(sys.argv[1]).rope_parameters))"
+        " print(json.dumps([AutoConfig.from_pretrained(each).rope_parameters for each in sys.argv[1:]]))"
     )
-    read = [
-        subprocess.run(
-            [torch_interpreter.python, "-I", "-c", code, each],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=DEADLINE,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        ).stdout
-        for each in (folder, models.prepare(str(folder), tmp_path, MISSING).folder)
-    ]
-    for rope in map(json.loads, read):
+    read = subprocess.run(
+        [torch_interpreter.python, "-I", "-c", code, folder, models.prepare(str(folder), tmp_path, MISSING).folder],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    ropes = json.loads(read.stdout)
+    assert len(ropes) == 2
+    for rope in ropes:
         assert (rope["rope_theta"], rope["rope_type"], rope["factor"]) == (5000.0, "linear", 2.0)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from methods.base.home import CACHE, private_folder
 from methods.base.interpreter import Interpreter
 from methods.catalogue import evidence
 from methods.catalogue.catalogue import Catalogue, load_catalogue
@@ -33,9 +35,13 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 @pytest.fixture(scope="module")
 def judge(
-    catalogue: Catalogue, torch_interpreter: Interpreter, default_model: Model, tmp_path_factory: pytest.TempPathFactory
+    catalogue: Catalogue,
+    assets: Path,
+    torch_interpreter: Interpreter,
+    default_model: Model,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Judge:
-    compiled = tmp_path_factory.mktemp("inductor")
+    compiled = private_folder(private_folder(assets / CACHE) / "inductor")  # kept: it takes a minute to fill
 
     @cache
     def facts(options: tuple[tuple[str, object], ...], environ: tuple[tuple[str, str], ...]) -> Mapping[str, object]:
