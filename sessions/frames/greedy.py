@@ -18,7 +18,7 @@ STEP: Final = {"bfloat16": 0.125, "float16": 2.0**-6, "float32": 2.0**-19}
 
 @dataclass(frozen=True, slots=True)
 class GreedyPass:
-    """Token IDs chosen greedily, and the margin at each (None: unknown); `reason` says why there is no pass."""
+    """Token IDs chosen greedily, and the margin at each (None: unknown); `reason` says why the pass is missing."""
 
     ids: tuple[int, ...]
     margins: tuple[float | None, ...] = ()

@@ -68,7 +68,7 @@ class LiveReducer:
 
     def feed(self, record: AnyRecord) -> None:
         """Take one record in."""
-        # a resumed session's clock begins anew where the machine was started again in between
+        # a resumed session's clock restarts if the machine was rebooted in between
         self._now = record.t if isinstance(record, Header) else max(self._now, record.t)
         match record:
             case Header():

@@ -123,6 +123,6 @@ def test_their_journals_give_the_frames_that_they_gave(session: str, tmp_path: P
     built = write_frames(tmp_path, session, folder.plan(), read_journal(folder.journal))
     assert built.keys() == SCHEMAS.keys()
     for name, frame in built.items():
-        # prose may be worded anew, and a text needs the model's folder of that time
+        # prose may be reworded, and decoding a text needs the model's folder as it was
         old = pl.read_parquet(folder.frame(name)).drop("text", "missing", "flags", "difference", strict=False)
         assert_frame_equal(frame.select(old.columns), old)

@@ -136,7 +136,7 @@ def test_the_command_says_the_deadlines_and_that_environments_are_created() -> N
 def test_every_field_that_can_be_asked_for_is_in_the_table() -> None:
     paths = {option.path for option in OPTIONS}
     for field in dataclasses.fields(RunOptions):
-        assert any(path[0] == field.name for path in paths), f"{field.name} is no option"
+        assert any(path[0] == field.name for path in paths), f"{field.name} is not an option"
     assert len({option.name for option in OPTIONS}) == len(OPTIONS) == len({option.flag for option in OPTIONS})
 
 
