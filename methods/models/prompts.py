@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import random
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from methods.base.bounded_read import ReadError, read_bytes, read_stream
 from methods.base.home import named_path
 from methods.text.chat_template import TemplateError, chat_template, rendered, special_tokens
 from methods.text.tokeniser import Tokeniser, TokeniserError
@@ -21,6 +23,7 @@ DEFAULT = "Explain in a few paragraphs why the sky is blue during the day and re
 ARTICLE = "今日は良い天気ですね。このあとの予定は"
 SYNTHETIC_TOKENS = 32
 LARGEST_FILE = 16_000_000
+BYTE_ORDER_MARK = "\ufeff"
 
 # Repeated and cut for --prompt-tokens; written for this, so that no model has it by heart.
 FILLER = (
@@ -50,29 +53,37 @@ class Prompt:
 
 def read_prompt(argument: str, stdin: TextIO) -> str:
     """The text given by `--prompt`: literally, `@FILE`'s content, or with `-` all of stdin. Raises PromptError."""
-    if argument == "-":
-        try:
-            text = stdin.read()
-        except UnicodeDecodeError as error:
-            raise PromptError("The prompt on standard input is not UTF-8 text.") from error
-        where = "standard input"
-    elif argument.startswith("@"):
-        path = named_path(argument[1:])
-        try:
-            if path.is_file() and path.stat().st_size > LARGEST_FILE:
-                raise PromptError(f"The prompt file {path} is larger than {LARGEST_FILE // 1_000_000} MB; shorten it.")
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise PromptError(f"The prompt file {path} is not UTF-8 text.") from error
-        except (OSError, ValueError) as error:
-            reason = (getattr(error, "strerror", None) or str(error)).lower()
-            raise PromptError(f"The prompt file {path} cannot be read: {reason}.") from error
-        where = f"the file {path}"
-    else:
-        text, where = argument, "--prompt"
-    if not text.strip():
+    try:
+        if argument == "-":
+            where = "standard input"
+            what = f"The prompt on {where}"
+            text = _decoded(read_stream(stdin.buffer, LARGEST_FILE, what), what)
+        elif argument.startswith("@"):
+            path = named_path(argument[1:])
+            where = f"the file {path}"
+            what = f"The prompt file {path}"
+            text = _decoded(read_bytes(path, LARGEST_FILE, what, streams=True), what)
+        else:
+            where, text = "--prompt", argument
+    except ReadError as error:
+        raise PromptError(str(error)) from error
+    if not normalised(text).strip():
         raise PromptError(f"The prompt is empty: {where} contains no text.")
-    return text
+    return normalised(text)
+
+
+def normalised(text: str) -> str:
+    """A prompt as it is measured, wherever it comes from: no byte order mark, and line feeds as line ends."""
+    return text.lstrip(BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decoded(content: bytes, what: str) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise PromptError(f"{what} is not UTF-8 text but UTF-16; save it as UTF-8 (in PowerShell: -Encoding utf8).")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{what} is not UTF-8 text; save it as UTF-8.") from error
 
 
 def make(

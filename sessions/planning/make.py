@@ -12,6 +12,7 @@ from methods.base.home import SESSIONS, HomeError, subfolder
 from methods.catalogue.availability import Choice
 from methods.catalogue.method import Method
 from methods.catalogue.toml_keys import nearest
+from methods.models.prompts import normalised
 from sessions.device.devices import DeviceError, choose, default_threads
 from sessions.disk.option_table import OptionError, Value
 from sessions.disk.options import RunOptions
@@ -75,13 +76,15 @@ def _options(wanted: Wanted, offer: Offer) -> RunOptions:
         raise PlanError(f"--requests {requests} cannot fill {blocks} blocks: use at least {blocks}, or fewer --blocks.")
     if "prompt" in said and "template" not in said:  # a preset's choice of raw or chat belongs to its own prompt
         options = dataclasses.replace(options, template=None)
+    if options.prompt is not None:
+        options = dataclasses.replace(options, prompt=normalised(options.prompt))
     return dataclasses.replace(options, model=options.model.strip(), device=offer.device.spec)
 
 
 def _check_texts(said: Mapping[str, Value]) -> None:
     if "prompt" in said and "prompt_tokens" in said:
         raise PlanError("--prompt and --prompt-tokens exclude each other: give either the text or its length.")
-    if not str(said.get("prompt", "a preset's")).strip():
+    if not normalised(str(said.get("prompt", "a preset's"))).strip():
         raise PlanError("The prompt is empty: give some text, @FILE, or - for standard input.")
     if not str(said.get("model", "a preset's")).strip():
         raise PlanError("--model is empty: name one that `kasoku models list` lists, org/name of the Hub, or a folder.")

@@ -133,7 +133,7 @@ def test_a_prompt_that_is_none_is_refused(
 ) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    monkeypatch.setattr("sys.stdin", io.StringIO(" "))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b" ")))
     options = work.options("one", model=work.model.with_name("talks"), prompt_tokens=None)
     refused(work, work.command(*options, "--prompt", prompt.format(folder=tmp_path)), sentence)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import subprocess
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +22,10 @@ from methods.text.tokeniser import Tokeniser
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
+def standard_input(content: bytes = b"") -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(content))
+
+
 @pytest.fixture
 def copy(default_model: Model, tmp_path: Path) -> Model:
     """The default model without its weights, to be spoilt."""
@@ -30,9 +36,9 @@ def copy(default_model: Model, tmp_path: Path) -> Model:
 
 def test_the_prompt_is_text_a_file_or_standard_input(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("from a file 🙂\n", encoding="utf-8")
-    assert read_prompt("plain", io.StringIO("unread")) == "plain"
-    assert read_prompt(f"@{tmp_path / 'p'}", io.StringIO()) == "from a file 🙂\n"
-    assert read_prompt("-", io.StringIO("piped\n")) == "piped\n"
+    assert read_prompt("plain", standard_input(b"unread")) == "plain"
+    assert read_prompt(f"@{tmp_path / 'p'}", standard_input()) == "from a file 🙂\n"
+    assert read_prompt("-", standard_input(b"piped\n")) == "piped\n"
 
 
 @pytest.mark.parametrize(
@@ -55,13 +61,41 @@ def test_a_prompt_that_cannot_be_read_is_a_sentence(
     (tmp_path / "binary").write_bytes(b"\xff\x00")
     (tmp_path / "empty").touch()
     with pytest.raises(PromptError, match=said) as caught:
-        read_prompt(argument, io.StringIO(" "))
+        read_prompt(argument, standard_input(b" "))
     assert "\n" not in str(caught.value)
 
 
 def test_standard_input_that_is_no_utf8_is_a_sentence() -> None:
     with pytest.raises(PromptError, match="standard input is not UTF-8"):
-        read_prompt("-", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
+        read_prompt("-", standard_input(b"\xff"))
+
+
+def test_a_prompt_from_windows_is_the_same_prompt(tmp_path: Path) -> None:
+    windows = tmp_path / "windows"
+    windows.write_bytes(b"\xef\xbb\xbfHello\r\nWorld\rand moon")
+    for argument in (f"@{windows}", "-", "\ufeffHello\r\nWorld\rand moon"):
+        assert read_prompt(argument, standard_input(windows.read_bytes())) == "Hello\nWorld\nand moon"
+    windows.write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(PromptError, match="empty"):
+        read_prompt(f"@{windows}", standard_input())
+    windows.write_text("Hello", encoding="utf-16")
+    with pytest.raises(PromptError, match=r"UTF-16; save it as UTF-8 \(in PowerShell"):
+        read_prompt(f"@{windows}", standard_input())
+
+
+@pytest.mark.parametrize("argument", ["@/dev/zero", "-", "@{fifo}"])
+def test_of_a_prompt_without_end_no_more_is_read_than_of_a_file(tmp_path: Path, argument: str) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with (
+        subprocess.Popen(["sh", "-c", f"exec yes >'{fifo}'"]) as writer,
+        Path("/dev/zero").open(encoding="utf-8") as endless,
+    ):
+        try:
+            with pytest.raises(PromptError, match="is larger than 16 MB; shorten it"):
+                read_prompt(argument.format(fifo=fifo), endless)
+        finally:
+            writer.kill()
 
 
 def test_by_default_a_model_with_a_template_gets_it(default_model: Model) -> None:

@@ -62,7 +62,7 @@ def again(work: Workplace, offer: Offer, plan: Plan) -> Plan:
             stdin = stdin.replace("\\0000", "\0").replace("\\\\", "\\")
     arguments = parser().parse_args(words[1:])
     arguments.argv = words[1:]
-    with patch("sys.stdin", io.StringIO(stdin)):
+    with patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))):
         return plan_of(wanted(arguments), work.home, offer)
 
 
@@ -82,7 +82,9 @@ ASKED = st.fixed_dictionaries(
     optional={
         **{option.name: values_of(option) for option in OPTIONS if option.kind is not str or option.choices},
         "preset": st.sampled_from(sorted(PRESETS)),
-        "prompt": TEXT | TEXT.map("@".__add__) | st.sampled_from(["-", "--", "-x", "a\\b\0c", "hello " * 20_000]),
+        "prompt": TEXT
+        | TEXT.map("@".__add__)
+        | st.sampled_from(["-", "--", "-x", "a\\b\0c", "@a\r\nb", "\ufeff@a", "hello " * 20_000]),
         "template": st.just(False),
     },
 )
