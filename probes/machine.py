@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from probes.gpu.facts import GpuFacts
@@ -52,3 +53,14 @@ class Machine:
     cuda_visible_devices: str | None = None
     python: str = ""
     missing: dict[str, str] = field(default_factory=dict)
+
+    def limits(self) -> str:
+        """What a control group leaves of the machine, as in "0.5 of 8 CPUs"; "" if all."""
+        kept = []
+        if self.cgroup_cpus is not None and self.cgroup_cpus < (self.cores_logical or math.inf):
+            of = f" of {self.cores_logical}" if self.cores_logical else ""
+            kept.append(f"{self.cgroup_cpus:g}{of} CPUs")
+        if self.cgroup_memory_bytes is not None and self.cgroup_memory_bytes < (self.ram_total_bytes or math.inf):
+            of = f" of {self.ram_total_bytes / 1e9:.1f}" if self.ram_total_bytes else ""
+            kept.append(f"{self.cgroup_memory_bytes / 1e9:.1f}{of} GB of memory")
+        return " and ".join(kept)

@@ -68,9 +68,9 @@ class Host(Source):
             psutil.cpu_percent(None, percpu=True)
             cores = tuple(Metric(f"cpu{core}_percent", "percent", 0, 100) for core in range(psutil.cpu_count() or 1))
             self._slow.append(Call(cores, lambda: psutil.cpu_percent(None, percpu=True)))
-        folder = self._limits().folder
-        if folder is not None and (folder / "memory.current").is_file():
-            self._slow.append(Call((GROUP_MEMORY,), lambda: (int((folder / "memory.current").read_text()),)))
+        used = self._limits().memory_used_file()
+        if used is not None:
+            self._slow.append(Call((GROUP_MEMORY,), lambda: (int(used.read_text()),)))
         return ()
 
     def slow(self, turn: int) -> Sequence[Reading]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
@@ -11,6 +12,7 @@ from probes.gpu.facts import gpu_facts
 from probes.gpu.gpu import Gpu
 from probes.gpu.nvml import Nvml
 from probes.gpu.visible_gpus import VisibleGpu, idlest_gpu, visible_gpus
+from probes.host.cgroup import CgroupLimits, cgroup_limits, cgroup_memory_left
 from sessions.device.affinity import shared_out, siblings_of
 
 
@@ -36,8 +38,9 @@ class Device:
 
 def cpu() -> Device:
     """The CPU, with the memory that is free now."""
-    free = psutil.virtual_memory().available
-    return Device("cpu", (), (), (), "CPU", DeviceFacts("cpu", free_bytes=int(free)))
+    free = int(psutil.virtual_memory().available)
+    left = cgroup_memory_left()
+    return Device("cpu", (), (), (), "CPU", DeviceFacts("cpu", free_bytes=free if left is None else min(free, left)))
 
 
 def choose(asked: str | None, nvml: Nvml) -> Device:
@@ -93,7 +96,10 @@ def _free_bytes(gpu: Gpu) -> int | None:
     return int(total - used) if total is not None and used is not None else None
 
 
-def default_threads() -> int:
-    """Number of physical cores for the runner: the thread count that every method of a session gets."""
+def default_threads(limits: Callable[[], CgroupLimits] = cgroup_limits) -> int:
+    """The thread count that every method of a session gets: the runner's physical cores, or the CPUs that a control
+    group's quota is worth where these are fewer, since threads beyond it only wait for the others."""
     own = shared_out().runner
-    return len({siblings_of(cpu) & own for cpu in own})
+    cores = len({siblings_of(cpu) & own for cpu in own})
+    quota = limits().cpus
+    return cores if quota is None else max(1, min(cores, int(quota)))

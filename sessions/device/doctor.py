@@ -86,12 +86,12 @@ def _cpu(machine: Machine) -> list[Finding]:
                 "cpupower frequency-set -g performance (root)",
             )
         )
-    if machine.cgroup_cpus is not None and machine.cgroup_cpus < len(machine.affinity):
+    if limits := machine.limits():
         found.append(
             Finding(
                 "warning",
-                f"A cgroup limits this process to {machine.cgroup_cpus:g} CPUs.",
-                "Set --threads accordingly.",
+                f"A control group limits Kasoku to {limits}: what needs more has to wait.",
+                "Raise the container's limits.",
             )
         )
     if shutil.which("cc") is None and shutil.which("gcc") is None:

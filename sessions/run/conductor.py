@@ -23,6 +23,7 @@ from methods.base.warden import become_subreaper, descendants
 from probes.base.clock import boot_id
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
+from probes.host.cgroup import CgroupCounts, cgroup_counts
 from probes.host.sockets import sockets_of
 from sessions.close.session_end import close_session
 from sessions.device.affinity import keep_to, shared_out
@@ -48,6 +49,7 @@ from sessions.disk.records import (
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.frames.counting import block_counts
 from sessions.run.block_run import BlockEnd, BlockRun
+from sessions.run.limits_met import limits_met
 from sessions.run.preparation_run import PreparationRun
 from sessions.run.software import software
 from sessions.run.steering import Steering
@@ -77,6 +79,7 @@ class Conductor:
         self._feed = TelemetryFeed(Nvml())
         self._done: set[tuple[str, int]] = set()
         self._not_loadable: dict[str, str] = {}
+        self._counts = CgroupCounts()
 
     def run(self) -> str:
         """The session's status at its end."""
@@ -256,8 +259,17 @@ class Conductor:
         self._append(record)
         if isinstance(record, BlockPhase) and record.phase in TIMED_EDGES:
             self._energy(block, TIMED_EDGES[record.phase])
+            self._count_limits(block, record.phase)
         if isinstance(record, BlockPhase) and record.phase in AROUND_TIMED:
             self._look_at_sockets(block)
+
+    def _count_limits(self, block: PlannedBlock, phase: str) -> None:
+        """At the timed part's end, a flag for what a control group's limits cost in it."""
+        before, self._counts = self._counts, cgroup_counts()
+        if phase != "evidence":
+            return
+        for flag, cause in limits_met(before, self._counts):
+            self._note(block, flag, f"{block.method}, block {block.block}: {cause}")
 
     def _look_at_sockets(self, block: PlannedBlock) -> None:
         """Record where the block's processes listen; add a note, and so a flag, if other machines can reach that."""

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from probes.base.call_budget import CallBudget
-from probes.host.cgroup import CgroupLimits, cgroup_limits
+from probes.host.cgroup import CgroupCounts, CgroupLimits, cgroup_counts, cgroup_limits, cgroup_memory_left
 from probes.host.host import Host
 
 if TYPE_CHECKING:
@@ -107,8 +107,65 @@ def test_a_path_of_the_host_falls_back_to_the_group_that_is_mounted(tmp_path: Pa
     assert cgroup_limits(tmp_path).memory_bytes == 1000
 
 
-def test_version_1_is_a_reason(tmp_path: Path) -> None:
+def test_no_cgroups_are_a_reason(tmp_path: Path) -> None:
     assert "version 2" in (cgroup_limits(tmp_path).missing or "")
+    assert cgroup_counts(tmp_path) == CgroupCounts()
+    assert cgroup_memory_left(tmp_path) is None
+
+
+def version_1(root: Path, path: str, cpu: str = "cpu,cpuacct") -> tuple[Path, Path]:
+    """The group's folders for memory and for the CPU."""
+    folders = [root / "sys/fs/cgroup" / name / path.strip("/") for name in ("memory", cpu)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    if cpu != "cpu":
+        (root / "sys/fs/cgroup/cpu").symlink_to(cpu)
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(f"9:name=systemd:/\n4:memory:{path}\n1:{cpu}:{path}\n0::/\n")
+    return folders[0], folders[1]
+
+
+@pytest.mark.parametrize("cpu", ["cpu,cpuacct", "cpu"])
+def test_limits_of_version_1_are_read_as_those_of_version_2(tmp_path: Path, cpu: str) -> None:
+    memory, quota = version_1(tmp_path, "/docker/abc", cpu)
+    (memory / "memory.limit_in_bytes").write_text("4294967296\n")
+    (memory.parent / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (quota / "cpu.cfs_quota_us").write_text("-1\n")
+    (quota.parent / "cpu.cfs_quota_us").write_text("20000\n")
+    (quota.parent / "cpu.cfs_period_us").write_text("100000\n")
+
+    assert cgroup_limits(tmp_path) == CgroupLimits(memory, 2**32, 0.2, None)
+
+
+def test_the_memory_of_a_version_1_group_is_read(tmp_path: Path) -> None:
+    memory, _ = version_1(tmp_path, "/docker/abc")
+    (memory / "memory.usage_in_bytes").write_text("123456\n")
+    host = Host(limits=lambda: cgroup_limits(tmp_path))
+    host.open()
+    assert {r.metric: r.value for r in host.slow(7)}["cgroup_memory_used_bytes"] == 123456.0
+
+
+def test_what_the_kernel_counted_is_the_same_in_both_versions(tmp_path: Path) -> None:
+    new = groups(tmp_path / "2", "/user.slice/box")
+    (new / "cpu.stat").write_text("usage_usec 9\nnr_periods 8\nnr_throttled 3\nthrottled_usec 1500000\n")
+    (new.parent / "cpu.stat").write_text("usage_usec 9\n")
+    (new / "memory.events").write_text("low 0\nhigh 0\nmax 4\noom 0\n")
+    memory, quota = version_1(tmp_path / "1", "/docker/abc")
+    (quota / "cpu.stat").write_text("nr_periods 8\nnr_throttled 3\nthrottled_time 1500000000\n")
+    (memory / "memory.failcnt").write_text("4\n")
+
+    assert cgroup_counts(tmp_path / "2") == CgroupCounts(3, 1.5, 4)
+    assert cgroup_counts(tmp_path / "1") == CgroupCounts(3, 1.5, 4)
+
+
+def test_the_memory_left_is_what_the_kernel_could_still_give(tmp_path: Path) -> None:
+    folder = groups(tmp_path, "/user.slice/box")
+    (folder / "memory.max").write_text("max\n")
+    (folder.parent / "memory.max").write_text("1000\n")
+    (folder.parent / "memory.current").write_text("900\n")
+    (folder.parent / "memory.stat").write_text("anon 600\ninactive_file 300\n")
+
+    assert cgroup_memory_left(tmp_path) == 400
 
 
 def test_a_dear_reading_is_spaced_out() -> None:

@@ -96,6 +96,7 @@ def show(options: argparse.Namespace) -> int:
         f"{plan.requests} requests a method in {plan.blocks} blocks, {plan.warmup} warm-ups each,"
         f" sampling {json.dumps(_builtins(plan.sampling))}",
         f"machine: {machine.cpu_model}, {machine.os}, kernel {machine.kernel}" if machine != Machine() else "",
+        f"limited by a control group to {limits}" if (limits := machine.limits()) else "",
         f"software: {', '.join(f'{name} {version}' for name, version in session.software.items())}",
     ]
     for line in lines:
