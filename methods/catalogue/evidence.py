@@ -175,7 +175,7 @@ def _fact(condition: Condition, evidence: Mapping[str, object]) -> object:
 
 def _why_missing(fact: str, evidence: Mapping[str, object]) -> str:
     missing = evidence.get("missing")
-    reason = missing.get(fact) if isinstance(missing, Mapping) else None
+    reason = (missing.get(fact) or missing.get("evidence")) if isinstance(missing, Mapping) else None
     if reason:
         return str(reason).rstrip(".")
     return f"the engine did not report {fact}" if evidence.get(fact) is None else f"the engine gave an invalid {fact}"

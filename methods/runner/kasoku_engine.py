@@ -11,6 +11,8 @@ the runner can say which of them is missing. The calls come in this order, all o
     timed_ends()
     evidence(), memory(), greedy(prompt_ids) phase evidence; the last where the job asks for it
     close()                                  phase close
+
+Whatever fails after the last timed request is missing with its reason, and the block stands.
 """
 
 from __future__ import annotations
@@ -100,16 +102,16 @@ class Engine:
 
     def memory(self) -> dict:
         """The fields of `memory`, less `t`. This one knows how much was resident, and no more."""
-        reason = "This engine does not report it."
-        columns = ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes")
-        return {
-            **dict.fromkeys(columns),
-            "peak_rss_bytes": peak_rss_bytes(),
-            "missing": dict.fromkeys(columns, reason),
-        }
+        return unread_memory("This engine does not report it.")
 
     def close(self) -> None:
         """Release the model and end what was started."""
+
+
+def unread_memory(reason: str) -> dict:
+    """The fields of `memory` where nothing is known but how much was resident, and why."""
+    columns = ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes")
+    return {**dict.fromkeys(columns), "peak_rss_bytes": peak_rss_bytes(), "missing": dict.fromkeys(columns, reason)}
 
 
 def peak_rss_bytes() -> int:

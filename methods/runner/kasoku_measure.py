@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+import traceback
 
 import kasoku_engine
 import kasoku_failure
@@ -38,26 +40,42 @@ def run(job: dict, wire: object) -> None:
         if not request.warmup:
             time.sleep(pause_s)
             carry_out(engine, request, wire, bare=request.number in bare)
-    engine.timed_ends()
+    after = Afterwards()
+    after.read("peaks", engine.timed_ends)
 
     wire.phase("evidence")
-    evidence = {"device": job.get("device"), **engine.evidence()}
-    wire.send("memory", t=wire.clock(), **engine.memory())
+    evidence = {"device": job.get("device"), **(after.read("evidence", lambda: dict(engine.evidence())) or {})}
+    memory = after.read("memory", lambda: dict(engine.memory()))
+    if memory is None:
+        memory = kasoku_engine.unread_memory(after.missing.get("peaks") or after.missing["memory"])
+    wire.send("memory", **{**memory, "t": wire.clock()})
     if job.get("greedy"):
-        add_greedy_pass(engine, list(job["prompts"][0]), evidence)
+        greedy = after.read("greedy", lambda: engine.greedy(list(job["prompts"][0])))
+        evidence.update({} if greedy is None else {"greedy": greedy})
+    if after.missing:
+        evidence["missing"] = {**(evidence.get("missing") or {}), **after.missing}
     wire.send("evidence", t=wire.clock(), evidence=evidence)
 
     wire.phase("close")
-    engine.close()
+    after.read("close", engine.close)
 
 
-def add_greedy_pass(engine: kasoku_engine.Engine, prompt_ids: list, evidence: dict) -> None:
-    """Put the engine's greedy pass into the evidence, or the reason why it has none."""
-    try:
-        evidence["greedy"] = engine.greedy(prompt_ids)
-    except Exception as error:  # the measurement is over and sound
-        missing = dict(evidence.get("missing") or {})
-        evidence["missing"] = {**missing, "greedy": kasoku_failure.sentence_of(error)}
+class Afterwards:
+    """What is read once the timed part is over: it is sound, so what cannot be read is missing, with its reason."""
+
+    def __init__(self) -> None:
+        self.missing: dict = {}
+
+    def read(self, name: str, read: object) -> object:
+        """What `read()` returns, if it can be sent; None, with the reason under `missing`, if not."""
+        try:
+            value = read()
+            json.dumps(value, allow_nan=False, default=str)
+            return value
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            self.missing[name] = kasoku_failure.sentence_of(error)
+            return None
 
 
 def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire: object, bare: bool = False) -> None:

@@ -46,6 +46,8 @@ from sessions.frames.vram import peak_vram
 INTERRUPTED = "Interrupted before the block ended; `kasoku resume` runs it again."
 NO_SOCKETS = "the block did not reach its warm-up, when its sockets are read"
 NOT_SAID = "the engine does not say"
+NO_MEMORY = "the block did not get as far as reporting it"
+MEMORY = column_names(Memory, "runs")
 NO_ENERGY = "no energy counter was read at the edges of this block"
 TOLD_OF_REQUESTS = (
     *column_names(RequestStarted, "requests"),
@@ -250,6 +252,9 @@ class JournalFrames:
             missing.setdefault("peak_vram_bytes", source)
         if columns.get("sockets") is None:
             missing.setdefault("sockets", NO_SOCKETS)
+        for name in MEMORY:
+            if columns.get(name) is None:
+                missing.setdefault(name, NO_MEMORY)
         if columns.get("in_effect") is None:
             missing.setdefault("in_effect", columns.get("in_effect_reason") or "the block left no evidence")
         row: dict[str, object] = {"status": "stopped", "error": INTERRUPTED}

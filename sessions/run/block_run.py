@@ -36,6 +36,9 @@ DETAIL_LENGTH: Final = 20_000
 LAST_WORD_S: Final = 10.0  # for a runner that has said all, or closed its wire, to end
 NOT_MESSAGES: Final = "invalid lines"
 LINGERED: Final = "did not exit on its own"
+CUT_SHORT: Final = "evidence cut short"
+SPARED: Final = ("failed", "oom", "stalled")  # what does not take away a block that was measured before it happened
+LIE: Final = "lie: "
 NOT_INHERITED: Final = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "KASOKU_", "TEXTUAL", "UV_", "PIP_")
 
 
@@ -152,6 +155,9 @@ class BlockRun:
             end = process.close()
             kill_descendants()  # a warden that was killed leaves its orphans to this process, a subreaper too
         status, error = self._judge(why, translator, end, process)
+        if status in SPARED and translator.measured and not why.startswith(LIE):
+            self._note(CUT_SHORT, f"all its requests had ended before this: {error}")
+            status, error = "ok", ""
         if translator.error is not None:
             self._keep(translator.error.detail)
         if count := translator.rejected + process.oversized_lines:
@@ -240,7 +246,7 @@ class BlockRun:
             try:
                 record = translator.take(line, self._clock())
             except WireLieError as lie:
-                return f"lie: {lie}"
+                return f"{LIE}{lie}"
             if translator.rejected == rejected:
                 self._last_word_ns = self._clock()
             if isinstance(record, EvidenceTaken):
@@ -249,7 +255,7 @@ class BlockRun:
             if record is not None:
                 self._append(record)
         if translator.rejected + process.oversized_lines > REJECTED_LIMIT:
-            return "lie: it sends invalid lines"
+            return f"{LIE}it sends invalid lines"
         return ""
 
     def _judge(self, why: str, translator: WireTranslator, end: ProcessEnd, process: WardedProcess) -> tuple[str, str]:
@@ -265,8 +271,8 @@ class BlockRun:
                 "stalled",
                 f"No message from the runner for {limit:g} s in phase {translator.phase or 'start'!r}: killed.",
             )
-        if why.startswith("lie: "):
-            return "failed", f"The runner contradicts itself: {why[5:]}."
+        if why.startswith(LIE):
+            return "failed", f"The runner contradicts itself: {why.removeprefix(LIE)}."
         if said is not None:
             status = {"oom": "oom", "unsupported": "unavailable"}.get(said.kind, "failed")
             return status, said.message[:500]

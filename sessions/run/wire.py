@@ -32,6 +32,7 @@ LINE_LIMIT_BYTES: Final = 4 << 20
 INT64_MAX: Final = 2**63 - 1
 DEEPEST: Final = 32  # nesting of what a runner may say freely, so that whoever reads it later cannot run out of stack
 MOST_SEQUENCES: Final = 4096
+AFTER_TIMED: Final = PHASES[PHASES.index("timed") + 1 :]
 RECORD_OF: Final[dict[type, Callable[..., AnyRecord]]] = {
     kind.__base__: kind for kind in get_args(AnyRecord) if kind.__base__ in get_args(AnyMessage)
 }
@@ -72,6 +73,11 @@ class WireTranslator:
         self.hello: Hello | None = None
         self.error: ErrorMessage | None = None
         self.done = False
+
+    @property
+    def measured(self) -> bool:
+        """Whether the timed part is over: all requests have ended, and what follows is read of the engine."""
+        return self.phase in AFTER_TIMED and self._request is None and not self._expected
 
     def take(self, line: bytes, now_ns: int) -> AnyRecord | None:
         """The record of one line, None if it has none. Raises WireLieError."""

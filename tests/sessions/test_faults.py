@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,6 @@ from tui.words.terminal_text import one_line
 FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
     "fails": ({"fault": "exception"}, "failed", "ValueError: scripted failure"),
     "fails-to-load": ({"fault": "exception", "at": "load"}, "failed", "ValueError: scripted failure"),
-    "fails-in-evidence": ({"fault": "exception", "at": "evidence"}, "failed", "ValueError: scripted failure"),
     "unsupported": ({"fault": "unsupported", "at": "load"}, "unavailable", "This engine does not do that."),
     "leaves": ({"fault": "leave"}, "failed", "The runner exited with status 7 in the phase 'timed'."),
     "segfaults": (
@@ -74,6 +74,12 @@ FAULTS: dict[str, tuple[dict[str, object], str, str]] = {
     "forks-away": ({"fault": "fork_away"}, "ok", ""),
     "lingers": ({"fault": "lingers", "at": "close"}, "ok", ""),
     "good": ({}, "ok", ""),
+    # what comes after the last timed request does not take it away
+    "fails-in-evidence": ({"fault": "exception", "at": "evidence"}, "ok", ""),
+    "segfaults-in-evidence": ({"fault": "segfault", "at": "evidence"}, "ok", ""),
+    "leaves-in-evidence": ({"fault": "leave", "at": "evidence"}, "ok", ""),
+    "fails-to-close": ({"fault": "exception", "at": "close"}, "ok", ""),
+    "segfaults-to-close": ({"fault": "segfault", "at": "close"}, "ok", ""),
 }
 IN_LOG = {
     "fails": "in generate",
@@ -134,7 +140,7 @@ def test_a_fault_is_a_row_with_its_status_and_its_reason(rows: dict[str, Any], n
     assert (rows[name]["status"], reason in rows[name]["error"]) == (status, True), rows[name]["error"]
     if status == "ok":
         assert rows[name]["error"] == ""
-        assert rows[name]["in_effect"] is True
+        assert rows[name]["in_effect"] is (None if FAULTS[name][0].get("at") == "evidence" else True)
 
 
 @pytest.mark.parametrize("name", [name for name, (_, status, _) in FAULTS.items() if status != "ok"])
@@ -186,6 +192,21 @@ def test_one_that_says_it_is_done_and_does_not_end_is_ended_and_flagged(
     assert "did not exit on its own" in flags_of(rows["lingers"])
     assert "did not exit on its own" not in flags_of(rows["good"])
     assert any("lingers" in getattr(record, "text", "") for record in records_of(folder))
+
+
+def test_what_could_not_be_read_after_the_timed_part_is_null_with_its_reason(rows: dict[str, Any]) -> None:
+    assert "scripted failure" in rows["fails-in-evidence"]["in_effect_reason"]
+    for name, said in (("segfaults-in-evidence", "signal 11 (SIGSEGV)"), ("leaves-in-evidence", "status 7")):
+        missing = json.loads(rows[name]["missing"])
+        assert (rows[name]["peak_rss_bytes"], bool(missing["peak_rss_bytes"]), bool(missing["in_effect"])) == (
+            None,
+            True,
+            True,
+        )
+        assert any(flag.startswith("evidence cut short: ") and said in flag for flag in rows[name]["flags"]), name
+    assert "evidence cut short" in flags_of(rows["segfaults-to-close"])
+    assert rows["segfaults-to-close"]["peak_rss_bytes"] > 0
+    assert "evidence cut short" not in flags_of(rows["good"])
 
 
 def test_lines_that_are_no_messages_are_said(folder: SessionFolder, rows: dict[str, Any]) -> None:

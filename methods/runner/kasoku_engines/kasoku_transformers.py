@@ -19,6 +19,7 @@ from pathlib import Path
 
 import kasoku_children
 import kasoku_torch_facts as torch_facts
+from kasoku_cache import cache_kind, knows_cache_classes, static_cache_bytes
 from kasoku_engine import Engine, Request, UnsupportedError, peak_rss_bytes
 from kasoku_transformers_hooks import Arrivals, noting_margins, observed_processors, stopping_at
 
@@ -76,6 +77,7 @@ class TransformersEngine(Engine):
         if options.get("bettertransformer"):
             self._convert(model)
         self.bare_model = model
+        self.cache: object = None
         self.arrivals = Arrivals(model)
         self.generation_config = self._generation_config(job, model)
         model.generation_config = self.generation_config  # or transformers fills our gaps with the model's defaults
@@ -182,9 +184,9 @@ class TransformersEngine(Engine):
             for name in ("peak_allocated_bytes", "peak_reserved_bytes"):
                 columns[name] = None
                 missing[name] = "torch keeps no peak for memory on the CPU; see peak_rss_bytes."
-        columns["kv_reserved_bytes"] = static_cache_bytes(getattr(self, "cache", None))
-        if columns["kv_reserved_bytes"] is None:
-            missing["kv_reserved_bytes"] = "Nothing is reserved for the KV cache: it grows with the sequence."
+        columns["kv_reserved_bytes"], reason = static_cache_bytes(self.cache)
+        if reason:
+            missing["kv_reserved_bytes"] = reason
         return {**columns, "missing": missing}
 
     def close(self) -> None:
@@ -334,35 +336,6 @@ class TransformersEngine(Engine):
         if hasattr(config, "_attn_implementation"):
             return config._attn_implementation
         return "eager" if torch_facts.version_tuple(self.transformers.__version__) < (4, 36) else None
-
-
-def knows_cache_classes() -> bool:
-    """Before 4.36 there was only one kind of cache: growing pairs of tensors."""
-    import importlib.util
-
-    return importlib.util.find_spec("transformers.cache_utils") is not None
-
-
-def cache_kind(cache: object) -> str | None:
-    """`dynamic` or `static`, the class's name where it is neither, None where there is nothing to see."""
-    if cache is None:
-        return None
-    if isinstance(cache, tuple):  # pairs of tensors that grow, as before the cache classes
-        return "dynamic"
-    name = type(cache).__name__
-    return {"DynamicCache": "dynamic", "StaticCache": "static"}.get(name, name)
-
-
-def static_cache_bytes(cache: object) -> int | None:
-    """What a static cache holds from the start, in bytes; None for any other."""
-    if cache_kind(cache) != "static":
-        return None
-    layers = getattr(cache, "layers", None)
-    if layers is not None:
-        tensors = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
-    else:
-        tensors = [*cache.key_cache, *cache.value_cache]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 ENGINE = TransformersEngine
