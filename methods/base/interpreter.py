@@ -24,6 +24,16 @@ class Interpreter:
     source: Literal["configured", "managed", "own"]
     versions: Mapping[str, str]
 
+    def repair(self) -> str:
+        """What to do where its packages cannot be imported, as half a sentence."""
+        if self.source == "managed":
+            return "remove it with `kasoku env remove` and create it again"
+        create = f"`kasoku env create {self.environment}`"
+        if self.source == "own":
+            return f"repair {self.python}, or make an environment with {create}"
+        undo, use = (f"`kasoku env {what} {self.environment}" for what in ("remove", "use"))
+        return f"repair {self.python}, point to another with {use} PYTHON`, or {undo}` and {create}"
+
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:

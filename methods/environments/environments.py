@@ -1,14 +1,14 @@
-"""Environments: which interpreter a method runs in. Resolving starts no process and imports no engine.
+"""Environments: which interpreter a method runs in. Resolving imports no engine, and starts no process but Kasoku's own
+Python, where that may be the one.
 
 The order is: the Python named in the user's config, an environment created by Kasoku, the Python that Kasoku itself
-runs in if it has what is needed; otherwise `Unavailable` with the one command that fixes it.
+runs in if a runner finds there what is needed; otherwise `Unavailable` with the one command that fixes it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from methods.base.progress import Report, silent
 from methods.base.secret_variables import is_secret
 from methods.environments import managed, torch_builds
 from methods.environments.creation import CreationError, make, normalised, site_packages, versions_in
+from methods.environments.own_python import own_python
 from methods.environments.specs import EnvironmentSpec, EnvironmentSpecs, load_specs
 from methods.jobs.runner_job import JobError, run_job
 
@@ -81,12 +82,10 @@ def resolve(name: str, home: Path, config_folder: Path) -> Interpreter | Unavail
         return Interpreter(name, each.python, spec.paths, spec.variables, "managed", manifest.versions)
     if current:
         return Unavailable(f"{_capital(current[0].fault or '')}.", remedy)
-    own = _own(spec)
-    if isinstance(own, Interpreter):
-        return own
-    if all_of_name:
+    own = own_python(spec, remedy)
+    if isinstance(own, Unavailable) and all_of_name:
         return Unavailable(f"The environment {name} was created from an older description.", remedy)
-    return Unavailable(f"There is no environment {name} yet, and {own}.", remedy)
+    return own
 
 
 def create(
@@ -278,35 +277,6 @@ def _configured(spec: EnvironmentSpec, python: Path) -> Interpreter | Unavailabl
         return Unavailable(f"The Python {python} in your config for {spec.name} cannot be executed.", remedy)
     versions = versions_in([*spec.paths, *site_packages(python)])
     return Interpreter(spec.name, python, spec.paths, spec.variables, "configured", versions)
-
-
-def _own(spec: EnvironmentSpec) -> Interpreter | str:
-    """The Python that Kasoku runs in if it has what `spec` needs, otherwise what it lacks, as half a sentence."""
-    from importlib import metadata, util
-
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.specifiers import SpecifierSet
-
-    if not spec.imports:
-        return "Kasoku's own Python is never used for it"
-    own = ".".join(map(str, sys.version_info[:3]))
-    if own not in SpecifierSet(spec.python):
-        return f"Kasoku's own Python is {own}"
-    versions: dict[str, str] = {}
-    for module in spec.imports:
-        package = module.partition(".")[0]  # looking for more of the name would import it
-        if util.find_spec(package) is None:
-            return f"Kasoku's own Python has no {package}"
-    for text in spec.requirements:
-        try:
-            requirement = Requirement(text)
-            version = metadata.version(requirement.name)
-        except (InvalidRequirement, metadata.PackageNotFoundError):
-            continue
-        versions[normalised(requirement.name)] = version
-        if not requirement.specifier.contains(version, prereleases=True) and requirement.name in spec.imports:
-            return f"Kasoku's own Python has {requirement.name} {version}"
-    return Interpreter(spec.name, Path(sys.executable), spec.paths, spec.variables, "own", versions)
 
 
 def _asked_for(spec: EnvironmentSpec, versions: Mapping[str, str]) -> dict[str, str]:

@@ -21,14 +21,11 @@ class UnsupportedError(Exception):
 
 
 class BrokenEnvironmentError(Exception):
-    """The engine's packages cannot be imported; the text is one sentence that says what and what to do."""
+    """The engine's packages cannot be imported; the text is one sentence that says what, and `repair` what to do."""
 
-    def __init__(self, cause: BaseException) -> None:
+    def __init__(self, cause: BaseException, repair: str) -> None:
         said = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-        super().__init__(
-            "The method's environment is broken (%s): remove it with `kasoku env remove` and create it again."
-            % said.rstrip(".")
-        )
+        super().__init__("The method's environment is broken (%s): %s." % (said.rstrip("."), repair))
 
 
 def kind_of(error: BaseException) -> str:

@@ -22,7 +22,7 @@ def run(job: dict, wire: object) -> None:
     try:
         engine.import_packages(job)
     except (ImportError, OSError) as error:
-        raise BrokenEnvironmentError(error) from error
+        raise BrokenEnvironmentError(error, job.get("repair") or "repair it") from error
 
     wire.phase("load")
     began = wire.clock()

@@ -83,6 +83,7 @@ def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Pre
         "engine": method.engine,
         "options": method.options,
         "paths": list(interpreter.paths),
+        "repair": interpreter.repair(),
         "model_folder": str(prepared.model.folder),
         "context_length": prepared.model.context_length,
         "device": "cpu" if plan.device == "cpu" else "cuda",

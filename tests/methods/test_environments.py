@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -246,6 +247,43 @@ def test_kasokus_own_python_is_taken_when_it_has_what_is_needed(tmp_path: Path, 
     missing = environments.resolve("old", tmp_path, config)
     assert isinstance(missing, Unavailable)
     assert "own Python has jinja2 3." in missing.reason
+
+
+@pytest.mark.parametrize("way", ["PYTHONPATH", "user site"])
+def test_what_a_runner_in_kasokus_own_python_would_not_find_is_not_its_own(tmp_path: Path, way: str) -> None:
+    base = Path(getattr(sys, "_base_executable", "") or sys.executable)  # a virtual environment has no user site
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    folder = tmp_path / ("anywhere" if way == "PYTHONPATH" else f"user/lib/{version}/site-packages")
+    (folder / "cluster_torch").mkdir(parents=True)
+    (folder / "cluster_torch" / "__init__.py").touch()
+    (tmp_path / "environments.toml").write_text(
+        '[far]\nrequirements = ["cluster-torch"]\nimports = ["cluster_torch"]\n'
+    )
+    home = str(tmp_path / "home")
+    needed = [path for path in sys.path if path.endswith("-packages")]
+    code = (
+        f"import sys; sys.path += {[str(Path(__file__).parents[2]), *needed]!r}\n"
+        "from pathlib import Path; from methods.environments import environments as e\n"
+        f"print(repr(e.resolve('far', Path({home!r}), Path({str(tmp_path)!r}))))"
+    )
+    given = {"PYTHONPATH": str(folder)} if way == "PYTHONPATH" else {"PYTHONUSERBASE": str(tmp_path / "user")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    found = subprocess.run([base, "-c", code], env=kept | given, capture_output=True, text=True, check=False)
+
+    assert found.stdout.startswith("Unavailable"), found.stderr
+    assert "where runners do not look" in found.stdout
+    assert f"kasoku env use far {base} --path {folder}" in found.stdout
+    used = environments.use("far", base, tmp_path / "home", tmp_path, paths=(str(folder),))
+    assert used.paths == (str(folder),), "the command that it names helps"
+
+
+def test_the_advice_on_broken_packages_fits_where_the_python_is_from() -> None:
+    def advice(source: Literal["configured", "managed", "own"]) -> str:
+        return Interpreter("torch", Path("/opt/python"), (), {}, source, {}).repair()
+
+    assert advice("managed") == "remove it with `kasoku env remove` and create it again"
+    assert advice("own") == "repair /opt/python, or make an environment with `kasoku env create torch`"
+    assert "point to another with `kasoku env use torch PYTHON`" in advice("configured")
 
 
 def test_broken_config_is_a_problem_said_and_the_rest_still_works(tmp_path: Path, config: Path) -> None:
