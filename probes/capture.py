@@ -139,7 +139,7 @@ def _container(root: Path) -> str | None:
     if named:
         return printable(named)
     for file, kind in CONTAINER_FILES.items():
-        if (root / file).exists():
+        if os.path.exists(root / file):
             return kind
     try:
         groups = (root / "proc/1/cgroup").read_text(errors="replace")

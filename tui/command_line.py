@@ -14,6 +14,7 @@ from sessions.disk.options import RunOptions
 from tui.option_arguments import add_options
 
 EXIT_OK, EXIT_METHOD_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXCEL_HELP = "with a byte order mark (BOM), so that Excel reads the CSV as UTF-8"
 CALIBRATED_PARTS = ("runner", "telemetry", "viewer", "app", "slow-link")  # as `calibrate --only` calls them
 CALIBRATE_TAKES = ("model", "max_new_tokens", "device", "threads")  # of the options of a run, as they are
 
@@ -46,7 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except Exception as error:
+        if (sentence := _about_a_path(error)) is not None:
+            _say(sentence)
+            return EXIT_USAGE
         return _unexpected(error)
+
+
+def _about_a_path(error: Exception) -> str | None:
+    """The sentence of an error about the home, or about a path that the user named; any command can meet one."""
+    from methods.base.user_path import PathError
+
+    return str(error) if isinstance(error, PathError) else None
 
 
 def _say(sentence: str) -> None:
@@ -141,6 +152,7 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     compare.add_argument("--baseline", metavar="METHOD", help="the reference for all rows")
     compare.add_argument("--anyway", action="store_true", help="even if model, prompt or settings differ")
     compare.add_argument("--csv", metavar="FILE", help="also write the table to FILE")
+    compare.add_argument("--excel", action="store_true", help=EXCEL_HELP)
     compare.add_argument("--json", action="store_true")
     compare.set_defaults(command="tui.commands.sessions:compare")
     report = commands.add_parser("report", help="one page with tables and plots")
@@ -150,6 +162,7 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     export = commands.add_parser("export", help="a session's four frames as CSV")
     export.add_argument("session")
     export.add_argument("--out", required=True, metavar="FOLDER")
+    export.add_argument("--excel", action="store_true", help=EXCEL_HELP)
     export.set_defaults(command="tui.commands.sessions:export")
 
 

@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import secrets
 from pathlib import Path
+from typing import Final
 
-import platformdirs
+from methods.base.user_path import PathError, absolute, reason
 
 SESSIONS, ENVIRONMENTS, MODELS, CACHE = "sessions", "environments", "models", "cache"
+# What a file system that has no fsync of folders says, and one whose folder may be written into but not read.
+NO_FOLDER_SYNC: Final = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
 
 
-class HomeError(Exception):
+class HomeError(PathError):
     """Kasoku cannot store its files in the configured place. The text is one sentence for the user."""
 
 
 def home() -> Path:
-    """`$KASOKU_HOME`, else the platform's data folder; not created yet."""
-    named = os.environ.get("KASOKU_HOME")
-    return named_path(named).absolute() if named else platformdirs.user_data_path("kasoku")
+    """`$KASOKU_HOME`, else `kasoku` in the user's data folder; absolute, and not created yet. Raises HomeError."""
+    return _place("KASOKU_HOME", "XDG_DATA_HOME", ".local/share")
 
 
 def config_folder() -> Path:
-    """`$KASOKU_CONFIG`, else the platform's config folder; not created yet."""
-    named = os.environ.get("KASOKU_CONFIG")
-    return named_path(named).absolute() if named else platformdirs.user_config_path("kasoku")
+    """`$KASOKU_CONFIG`, else `kasoku` in the user's config folder; absolute, not created yet. Raises HomeError."""
+    return _place("KASOKU_CONFIG", "XDG_CONFIG_HOME", ".config")
 
 
-def named_path(text: str | os.PathLike[str]) -> Path:
-    """A path as written by the user: `~` is expanded; `~name` of an unknown user stays as it is."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises where there is nobody of that name
+def _place(variable: str, standard: str, below: str) -> Path:
+    if named := os.environ.get(variable):
+        try:
+            return absolute(named)
+        except PathError as error:
+            raise HomeError(f"{variable}: {error}") from None
+    given = os.environ.get(standard, "")
+    if Path(given).is_absolute():  # relative ones are invalid, as the XDG specification says, and ignored
+        return Path(given) / "kasoku"
+    user = os.environ.get("HOME") or _home_in_passwd()
+    if not Path(user).is_absolute():
+        raise HomeError(f"You have no home folder here: set {variable} to the absolute path of a folder of yours.")
+    return Path(user) / below / "kasoku"
+
+
+def _home_in_passwd() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
 
 
 def private_folder(path: Path) -> Path:
@@ -40,7 +60,7 @@ def private_folder(path: Path) -> Path:
     try:
         missing = []
         folder = path
-        while not folder.is_dir():
+        while not os.path.isdir(folder):
             missing.append(folder)
             if folder.parent == folder:
                 break
@@ -61,15 +81,13 @@ def subfolder(home_folder: Path, name: str) -> Path:
     return private_folder(home_folder / name)
 
 
-def write_atomically(path: Path, content: bytes, *, private: bool = True) -> None:
-    """Write a file atomically: it is complete or absent, even after a power cut.
-
-    It is the user's alone (0600); not `private`, it follows the umask: for files requested outside the home.
-    """
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file of Kasoku's own atomically, for the user alone (0600): it is complete or absent, even after a power
+    cut. What is at `path` is replaced, whatever it is. Raises HomeError."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        handle = os.open(temporary, flags, 0o600 if private else 0o666)
+        handle = os.open(temporary, flags, 0o600)
     except OSError as error:
         raise HomeError(_sentence(path.parent, error)) from error
     try:
@@ -86,17 +104,20 @@ def write_atomically(path: Path, content: bytes, *, private: bool = True) -> Non
 
 
 def fsync_folder(path: Path) -> None:
-    """Make a rename inside `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """Make a rename inside `path` durable, as far as its file system can."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
 
 
 def _sentence(path: Path, error: OSError) -> str:
-    reason = (error.strerror or str(error)).lower()
     return (
-        f"Kasoku cannot write to {path}: {reason}; make it writable, or set KASOKU_HOME (files it makes) "
+        f"Kasoku cannot write to {path}: {reason(error)}; make it writable, or set KASOKU_HOME (files it makes) "
         "or KASOKU_CONFIG (your settings) to a folder that is."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +27,7 @@ def made(root: Path, name: str) -> Iterator[Path]:
     The lock of `name` must be held. An earlier `root/name` is removed, and so are leftovers of interrupted attempts.
     """
     final = root / name
-    if final.exists():
+    if os.path.exists(final):
         delete(final)
     for leftover in leftovers(root):
         if meant_for(leftover) == name:
@@ -49,7 +51,12 @@ def delete(folder: Path) -> None:
     if not folder.name.startswith((MAKING, REMOVING)):
         doomed = folder.with_name(REMOVING + folder.name)
         shutil.rmtree(doomed, ignore_errors=True)
-        folder.rename(doomed)
+        try:
+            folder.rename(doomed)
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # a layer below the one that is written to, as in a container, keeps folders
+                raise
+            doomed = folder
     shutil.rmtree(doomed)
 
 
@@ -70,6 +77,6 @@ def meant_for(leftover: Path) -> str:
 
 def _folders(root: Path) -> list[Path]:
     try:
-        return sorted(entry for entry in root.iterdir() if entry.is_dir())
+        return sorted(entry for entry in root.iterdir() if os.path.isdir(entry))
     except OSError:
         return []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import methods
-from methods.base.home import named_path
+from methods.base.user_path import named_path
 from methods.catalogue import evidence
 from methods.catalogue.toml_keys import (
     KeyProblemError,
@@ -86,13 +86,13 @@ def _needs(table: Mapping[str, object], name: str) -> Needs:
 def _engine(engine: str, folder: Path) -> str:
     """One of ours by name, an absolute path, or `./NAME.py` beside the TOML file."""
     if "/" in engine or engine.endswith(".py"):
-        path = folder.absolute() / engine if engine.startswith("./") else named_path(engine)
+        path = folder / engine if engine.startswith("./") else named_path(engine)
         if not path.is_absolute():
             raise KeyProblemError(
                 f"the engine {engine!r} must be an absolute path, './NAME.py' beside this file, or the name of one of"
                 " kasoku's engines"
             )
-        if not os.path.isfile(path):  # noqa: PTH113 - nor one whose name is too long to be one
+        if not os.path.isfile(path):
             raise KeyProblemError(f"no such engine file: {path}")
         return str(path)
     own = sorted(file.stem.removeprefix("kasoku_") for file in ENGINES.glob("kasoku_*.py"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -78,7 +79,7 @@ def base_python(specifier: str) -> str:
 
     own = ".".join(map(str, sys.version_info[:3]))
     if own in SpecifierSet(specifier):
-        return str(Path(getattr(sys, "_base_executable", "") or sys.executable).absolute())
+        return str(getattr(sys, "_base_executable", "") or sys.executable)
     return specifier
 
 
@@ -102,7 +103,7 @@ def site_packages(python: Path) -> list[str]:
     """The `site-packages` folders in the prefix of `python`, found without starting it."""
     prefix = python.parent.parent
     found = [str(path) for path in sorted(prefix.glob("lib*/python3*/*-packages"))]
-    if not (prefix / "pyvenv.cfg").is_file() and python.is_symlink():
+    if not os.path.isfile(prefix / "pyvenv.cfg") and os.path.islink(python):
         found += site_packages(python.parent / python.readlink())
     return found
 

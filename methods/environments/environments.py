@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from methods.base import file_lock, whole_folder
-from methods.base.home import CACHE, ENVIRONMENTS, named_path, private_folder, subfolder, write_atomically
+from methods.base.home import CACHE, ENVIRONMENTS, private_folder, subfolder, write_atomically
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.progress import Report, silent
 from methods.base.secret_variables import is_secret
+from methods.base.user_path import PathError, absolute, kind
 from methods.environments import managed, torch_builds
 from methods.environments.creation import CreationError, make, normalised, site_packages, versions_in
 from methods.environments.own_python import own_python
@@ -122,7 +123,7 @@ def use(
     report: Report = silent,
 ) -> Interpreter:
     """Point the environment `name` at the user's interpreter, after checking it. Raises EnvironmentProblemError."""
-    python = Path(os.path.abspath(named_path(python)))  # noqa: PTH100 - a virtual environment's symlink must stay
+    python = _python(python)
     specs = load_specs(config_folder)
     known = specs.by_name.get(name)
     spec = EnvironmentSpec(name) if known is None else known
@@ -132,12 +133,6 @@ def use(
                 f"--variable {variable} looks like a secret, and engines get none: sessions store their variables."
             )
     given = Interpreter(name, python, paths, {**spec.variables, **(variables or {})}, "configured", {})
-    if not os.path.isfile(python):  # noqa: PTH113
-        raise EnvironmentProblemError(f"{python} is not a file; name a Python.")
-    if not os.access(python, os.X_OK):
-        raise EnvironmentProblemError(
-            f"{python} is not an executable; name the Python itself, such as /usr/bin/python3."
-        )
     log = subfolder(home, CACHE) / f"describe-{os.getpid()}.log"
     job = {"job": "describe", "distributions": [], "imports": list(spec.imports)}
     try:
@@ -176,7 +171,7 @@ def remove(name: str, home: Path, config_folder: Path, report: Report = silent) 
     """Undo `use` for the environment `name` and delete all created under that name; returns what was removed."""
     gone: list[Path] = []
     pointer = config_folder / "environments" / f"{name}.toml"
-    if os.path.isfile(pointer):  # noqa: PTH113
+    if os.path.isfile(pointer):
         _deleted(pointer, pointer.unlink)
         gone.append(pointer)
     folders = [each.folder for each in managed.managed(home, name)]
@@ -188,7 +183,7 @@ def remove(name: str, home: Path, config_folder: Path, report: Report = silent) 
     for folder in folders:
         lock = whole_folder.lock_of(home / ENVIRONMENTS, whole_folder.meant_for(folder))
         with file_lock.held(lock, f"environment {name}", report):
-            if folder.is_dir():
+            if os.path.isdir(folder):
                 _deleted(folder, partial(whole_folder.delete, folder))
                 gone.append(folder)
     if not gone:
@@ -243,6 +238,22 @@ def listed(home: Path, config_folder: Path) -> list[EnvironmentRow]:
     return rows
 
 
+def _python(named: Path) -> Path:
+    """The user's interpreter, absolute, its links kept. Raises EnvironmentProblemError."""
+    try:
+        python = Path(os.path.normpath(absolute(named)))
+        is_file = kind(python) == "file"
+    except PathError as error:
+        raise EnvironmentProblemError(str(error)) from None
+    if not is_file:
+        raise EnvironmentProblemError(f"{python} is not a file; name a Python.")
+    if not os.access(python, os.X_OK):
+        raise EnvironmentProblemError(
+            f"{python} is not an executable; name the Python itself, such as /usr/bin/python3."
+        )
+    return python
+
+
 def _deleted(path: Path, delete: Callable[[], None]) -> None:
     try:
         delete()
@@ -271,7 +282,7 @@ def _configured(spec: EnvironmentSpec, python: Path) -> Interpreter | Unavailabl
     remedy = f"kasoku env use {spec.name} /path/to/python"
     if not python.is_absolute():
         return Unavailable(f"The Python {python} in your config for {spec.name} is not an absolute path.", remedy)
-    if not os.path.isfile(python):  # noqa: PTH113 - and none of a name that is too long
+    if not os.path.isfile(python):
         return Unavailable(f"The Python {python} in your config for {spec.name} does not exist.", remedy)
     if not os.access(python, os.X_OK):
         return Unavailable(f"The Python {python} in your config for {spec.name} cannot be executed.", remedy)

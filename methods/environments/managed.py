@@ -70,7 +70,7 @@ def read(folder: Path) -> ManagedEnvironment | None:
     python = environment.python
     if os.access(python, os.X_OK):
         return environment
-    target = python.readlink() if python.is_symlink() else python
+    target = python.readlink() if os.path.islink(python) else python
     fault = f"the Python of the environment {manifest.name} is gone ({target})"
     return ManagedEnvironment(folder, manifest, fault)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from methods.base.home import named_path
 from methods.base.toml_file import TomlError, read_toml
+from methods.base.user_path import named_path
 
 BUILT_IN = Path(__file__).parent / "environments.toml"
 LISTS = ("requirements", "overrides", "imports", "paths")

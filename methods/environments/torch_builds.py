@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ CPU, CUDA, AUTO = "cpu", "cuda", "auto"
 
 def has_nvidia_driver() -> bool:
     """Whether the driver is loaded, without NVML: its files in /proc and /dev, or its library."""
-    if Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists():
+    if os.path.exists("/proc/driver/nvidia/version") or os.path.exists("/dev/nvidiactl"):
         return True
     try:
         ctypes.CDLL("libcuda.so.1")

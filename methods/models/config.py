@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class ConfigFacts:
 def read_json(path: Path) -> dict[str, object]:
     """The object in a JSON file of a model. Raises ConfigError."""
     try:
-        if path.exists() and not path.is_file():  # opening a pipe of that name would wait for a writer
+        if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe of that name would wait for a writer
             raise ConfigError(f"{path} is not a file.")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

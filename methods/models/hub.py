@@ -7,6 +7,7 @@ are fetched: no pickled weights, no code.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def fetch(listing: Listing, report: Report) -> Path:
     if listing.cached is not None:
         return folder
     names = weight_names(listing)
-    if (folder / INDEX).exists() and SINGLE not in names:
+    if os.path.exists(folder / INDEX) and SINGLE not in names:
         try:
             names = shard_names(folder / INDEX)
         except WeightsError as error:

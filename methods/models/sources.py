@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from methods.base.home import named_path
+from methods.base.user_path import PathError, absolute, named_path
 
 SHAPES = Path(__file__).parent / "shapes.toml"
 SYNTHETIC = "synthetic:"
@@ -97,8 +97,11 @@ def source_of(spec: str) -> Source:
     if spec in PACKAGED:
         return PACKAGED[spec]
     path = named_path(spec)
-    if spec.startswith(("/", "./", "../", "~")) or spec in (".", "..") or _is_folder(path):
-        return InFolder(path.absolute())
+    if spec.startswith(("/", "./", "../", "~")) or spec in (".", "..") or os.path.isdir(path):
+        try:
+            return InFolder(absolute(spec))
+        except PathError as error:
+            raise ModelError(str(error)) from None
     if (match := REPOSITORY.fullmatch(spec)) is not None:
         return OnHub(match["repository"], match["revision"] or "main")
     names = [*PACKAGED, *(SYNTHETIC + name for name in shapes())]
@@ -106,10 +109,6 @@ def source_of(spec: str) -> Source:
         f"No model is called {spec!r}; {_nearest(spec, names)} A repository of the Hub is org/name, a folder has a "
         "slash in it (./folder)."
     )
-
-
-def _is_folder(path: Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112 - pathlib raises where a name is too long to be one
 
 
 def _nearest(name: str, names: Mapping[str, object] | list[str]) -> str:

@@ -136,7 +136,7 @@ def take_engine(name: str) -> Engine:
     """
     if os.path.isabs(name):  # noqa: PTH117
         path = Path(name)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UnsupportedError("No such engine file: %s." % name)
         module_name = "kasoku_engine_of_user_" + "".join(c if c.isalnum() else "_" for c in path.stem)
         specification = importlib.util.spec_from_file_location(module_name, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ class Tokeniser:
         self.folder = folder
         path = folder / FILE
         try:
-            if not path.is_file():  # opening a pipe of that name would wait for a writer
+            if not os.path.isfile(path):  # opening a pipe of that name would wait for a writer
                 raise TokeniserError(f"{folder} has no {FILE}.")
             content = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:

@@ -6,6 +6,7 @@ and those above it count, as far up as can be seen from here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class CgroupLimits:
     def memory_used_file(self) -> Path | None:
         """The file with the bytes that the group uses; None where there is none."""
         folder = self.folder
-        return folder and next((folder / name for name in MEMORY_USED if (folder / name).is_file()), None)
+        return folder and next((folder / name for name in MEMORY_USED if os.path.isfile(folder / name)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,8 @@ class _Groups:
 def _groups(root: Path) -> _Groups | str:
     """The groups, or why there are none."""
     mount = root / "sys/fs/cgroup"
-    version_2 = (mount / "cgroup.controllers").is_file()
-    if not version_2 and not any((mount / name).is_dir() for name in ("memory", "cpu")):
+    version_2 = os.path.isfile(mount / "cgroup.controllers")
+    if not version_2 and not any(os.path.isdir(mount / name) for name in ("memory", "cpu")):
         return NOT_MOUNTED
     try:
         text = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape")
@@ -112,7 +113,7 @@ def _groups(root: Path) -> _Groups | str:
     for controller in ("memory", "cpu"):
         names = next((names for names in of if controller in names), ())
         folders = [mount / place for place in (",".join(names), controller) if names]
-        tree = next((folder for folder in folders if folder.is_dir()), None)
+        tree = next((folder for folder in folders if os.path.isdir(folder)), None)
         trees.append(tuple(_upwards(tree, of[names])) if tree is not None else ())
     return _Groups(*trees) if any(trees) else "this process is in no cgroup of version 1"
 
@@ -127,7 +128,7 @@ def _lines(text: str) -> Iterator[tuple[str, str, str]]:
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
     folder = mount / path.lstrip("/")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         folder = mount  # in a container the path may be the host's, while its own group is what is mounted
     yield folder
     yield from (group for group in folder.parents if group.is_relative_to(mount))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Final
 
 from probes.host.proc_files import parse_stat
@@ -21,7 +20,7 @@ def descendants(pids: Collection[int]) -> list[int]:
 
     From the kernel's lists of children, one a thread; where it keeps none, from the parents of all processes.
     """
-    has_lists = Path("/proc/thread-self/children").exists()
+    has_lists = os.path.exists("/proc/thread-self/children")
     return _closure(pids, listed_children if has_lists else scanned_children())
 
 

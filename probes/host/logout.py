@@ -34,10 +34,10 @@ def ending_at_logout(root: Path = Path("/"), user: str | None = None) -> Ending 
 
     `root` is where the system's files are, `user` the name that logind knows (default: who runs this).
     """
-    if not (root / "run/systemd/system").is_dir():  # sd_booted(3)
+    if not os.path.isdir(root / "run/systemd/system"):  # sd_booted(3)
         return None
     name = user if user is not None else _user()
-    lingers = (root / "var/lib/systemd/linger" / name).exists()
+    lingers = os.path.exists(root / "var/lib/systemd/linger" / name)
     groups = _read(root / "proc/self/cgroup")
     if LOGIN_SCOPE.search(groups):
         if not kills_user_processes(root, name):
@@ -75,11 +75,11 @@ def kills_user_processes(root: Path, user: str) -> bool:
 
 def _files(root: Path) -> list[Path]:
     """In the order in which they count: the main file, then the drop-ins by name; `/etc` masks what the others have."""
-    mains = [path for folder in FOLDERS if (path := root / folder / "logind.conf").is_file()]
+    mains = [path for folder in FOLDERS if os.path.isfile(path := root / folder / "logind.conf")]
     dropped: dict[str, Path] = {}
     for folder in FOLDERS:
         inside = root / folder / "logind.conf.d"
-        if inside.is_dir():
+        if os.path.isdir(inside):
             dropped |= {path.name: path for path in inside.iterdir() if path.name.endswith(".conf")}
     return mains[-1:] + [dropped[name] for name in sorted(dropped)]
 

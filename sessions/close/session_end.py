@@ -18,6 +18,7 @@ from sessions.disk.session_folder import (
     UNFINISHED,
     MethodSummary,
     NewerSessionError,
+    NoLocksError,
     SessionError,
     SessionFolder,
 )
@@ -96,15 +97,19 @@ def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[MethodSummary]
 
 
 def recover(folder: SessionFolder) -> str:
-    """Finalise a session whose conductor is gone; returns its status then. A live or finished one is left unchanged.
+    """Finalise a session whose conductor is gone; returns its status then. A live or finished one is left unchanged,
+    and so is one that cannot be locked because its file system has no locks.
 
     Raises SessionError if the folder holds no session, or one written by a newer Kasoku.
     """
     status = folder.read().status
-    if status not in UNFINISHED and all(folder.frame(name).is_file() for name in FRAMES):
+    if status not in UNFINISHED and all(os.path.isfile(folder.frame(name)) for name in FRAMES):
         return status
     _refuse_newer(folder)
-    lock = folder.try_lock()
+    try:
+        lock = folder.try_lock()
+    except NoLocksError:
+        return status
     if lock is None:
         return status
     try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 
+from methods.base import file_lock
 from methods.base.home import private_folder
 from sessions.disk.session_folder import SessionError
 
@@ -22,7 +22,8 @@ class DeviceLock:
     def try_take(self, cache: Path) -> str | None:
         """None once every device is held; otherwise the holder of the first one taken (nothing is held then).
 
-        Raises SessionError where the files of the locks, in `devices/` of the cache, cannot be opened.
+        Raises SessionError where the files of the locks, in `devices/` of the cache, cannot be opened, and HomeError
+        where they cannot be locked.
         """
         folder = private_folder(cache / "devices")
         for device in self._devices:
@@ -33,14 +34,16 @@ class DeviceLock:
                 raise SessionError(
                     f"{path} cannot be opened ({error.strerror}): free some space, and resume."
                 ) from None
+            self._held.append(descriptor)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                free = file_lock.try_take(descriptor, path)
+            except file_lock.NoLocksError:
+                self.release()
+                raise
+            if not free:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-                os.close(descriptor)
                 self.release()
                 return holder or "another process"
-            self._held.append(descriptor)
         for descriptor in self._held:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -21,6 +20,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from methods.base import file_lock
 from methods.base.home import HomeError, private_folder, write_atomically
 from probes.base.clock import ClockAnchors, clock_anchors
 from probes.machine import Machine
@@ -46,6 +46,10 @@ class SessionError(Exception):
 
 class NewerSessionError(SessionError):
     """The session was written by a newer Kasoku than this one."""
+
+
+class NoLocksError(SessionError):
+    """The session's file system has no locks, so nobody can have it to himself."""
 
 
 class _Versioned(msgspec.Struct, frozen=True):
@@ -120,7 +124,7 @@ class SessionFolder:
     def refuse_links(self) -> None:
         """Raise SessionError if anything here leads out of the folder: a session that Kasoku made has only plain
         files and folders in it, one from elsewhere may contain links, pipes and devices."""
-        found = "a link itself" if self.path.is_symlink() else ""
+        found = "a link itself" if os.path.islink(self.path) else ""
         for parent, folders, files in os.walk(self.path):
             for name in (*folders, *files):
                 with contextlib.suppress(FileNotFoundError):  # a temporary file of a conductor at work
@@ -160,37 +164,37 @@ class SessionFolder:
             raise SessionError(f"The {name} of {self.id} is damaged: it is not the JSON that Kasoku writes.") from None
 
     def try_lock(self) -> int | None:
-        """An open file that holds the session's lock, or None where somebody else holds it."""
+        """An open file that holds the session's lock, or None where somebody else holds it. Raises SessionError."""
         try:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise SessionError(
                 f"{self.id} cannot be locked ({error.strerror}): check the folder's permissions."
             ) from None
-        for _ in range(LOCK_TRIES):  # a viewer that asks `is_live` holds it for a moment
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        try:
+            for _ in range(LOCK_TRIES):  # a viewer that asks `is_live` holds it for a moment
+                if file_lock.try_take(descriptor, self.path / "lock"):
+                    return descriptor
                 time.sleep(LOCK_PAUSE_S)
-            else:
-                return descriptor
+        except file_lock.NoLocksError as error:
+            os.close(descriptor)
+            raise NoLocksError(str(error)) from None
         os.close(descriptor)
         return None
 
     def is_live(self) -> bool:
-        """Whether a conductor holds the session's lock now."""
+        """Whether a conductor holds the session's lock now; where there are no locks, none can."""
         path = self.path / "lock"
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return not file_lock.try_take(descriptor, path, shared=True)
+        except file_lock.NoLocksError:
+            return False
         finally:
             os.close(descriptor)
-        return False
 
     # A viewer steers by dropping request files; the conductor reads them at 5 Hz and takes them away.
 
@@ -235,7 +239,7 @@ def create(sessions: Path, plan: Plan) -> tuple[SessionFolder, int]:
     folder = SessionFolder(sessions / new_id())
     try:
         return folder, _filled(sessions, folder, plan)
-    except (HomeError, SessionError):
+    except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
 
@@ -247,6 +251,17 @@ def _filled(sessions: Path, folder: SessionFolder, plan: Plan) -> int:
     lock = folder.try_lock()
     if lock is None:
         raise SessionError(f"{folder.id} is already taken: try again.")
+    try:
+        _write_beginning(sessions, folder, plan)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _write_beginning(sessions: Path, folder: SessionFolder, plan: Plan) -> None:
+    if not folder.is_live():
+        raise NoLocksError(file_lock.no_locks(folder.path, "everybody is given the same one"))
     written = msgspec.json.format(msgspec.json.encode(plan), indent=1)
     write_atomically(folder.path / "plan.json", written)
     own_plans.remember(sessions.parent, folder.id, written)
@@ -259,4 +274,3 @@ def _filled(sessions: Path, folder: SessionFolder, plan: Plan) -> int:
             clock_anchors=clock_anchors(),
         )
     )
-    return lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -41,7 +42,7 @@ class Store:
         return sorted((name for name in names if ID_PATTERN.fullmatch(name)), reverse=True)
 
     def folder(self, session: str) -> SessionFolder:
-        """The folder of the session with that id, name, or beginning or end of an id; `last` is the newest.
+        """The folder of the session with that id, name, or beginning or end of an id; `last` is the newest readable.
 
         Raises SessionError with a sentence where there is none, or more than one, or it leads out of its folder.
         """
@@ -50,22 +51,32 @@ class Store:
         return found
 
     def _named(self, session: str) -> SessionFolder:
-        if ID_PATTERN.fullmatch(session) and (self.path / session).is_dir():
+        if ID_PATTERN.fullmatch(session) and os.path.isdir(self.path / session):
             return SessionFolder(self.path / session)  # without a look at all the others
         ids = self.ids()
         if not ids:
             raise SessionError("There are no sessions yet: `kasoku run` creates one.")
         if session in ("last", "latest"):
-            return SessionFolder(self.path / ids[0])
+            return self._last(ids)
         found = [name for name in ids if session and (name.startswith(session) or name.endswith(session))]
         found = found or [row.id for row in self.listed() if row.name and row.name == session]
         if len(found) == 1:
             return SessionFolder(self.path / found[0])
         if found:
             raise SessionError(f"{session!r} matches {len(found)} sessions, such as {found[0]}: give more of the ID.")
+        newest = self._last(ids).id
         raise SessionError(
-            f"There is no session {session!r}: `kasoku sessions` lists them, `last` is the newest ({ids[0]})."
+            f"There is no session {session!r}: `kasoku sessions` lists them, `last` is the newest ({newest})."
         )
+
+    def _last(self, ids: list[str]) -> SessionFolder:
+        """The newest session that can be read. Raises SessionError."""
+        for name in ids:
+            with contextlib.suppress(SessionError):
+                folder = SessionFolder(self.path / name)
+                folder.read()
+                return folder
+        raise SessionError(f"None of the {len(ids)} sessions can be read: `kasoku sessions` says why.")
 
     def listed(self) -> list[SessionRow]:
         """A row for every session, newest first; one that cannot be read is a row that says why."""
@@ -88,7 +99,7 @@ class Store:
         files = []
         for name in self.ids() if sessions is None else sessions:
             path = SessionFolder(self.path / name).frame(frame)
-            if path.is_file() and not path.is_symlink() and not self._is_newer(path, sessions is not None):
+            if os.path.isfile(path) and not os.path.islink(path) and not self._is_newer(path, sessions is not None):
                 files.append(path)
         if not files:
             return None
@@ -109,9 +120,9 @@ class Store:
         lock = None
         try:
             for link in (folder.path, folder.path / "lock"):
-                if link.is_symlink():
+                if os.path.islink(link):
                     link.unlink()
-            if folder.path.is_dir():
+            if os.path.isdir(folder.path):
                 lock = folder.try_lock()
                 if lock is None:
                     raise SessionError(f"{folder.id} is running: `kasoku stop {folder.id}` first.")

@@ -2,7 +2,7 @@
 
 Text that starts like a formula is prefixed with an apostrophe, and so is text that starts with an
 apostrophe: to restore the original, remove one leading apostrophe wherever there is one. Numbers,
-including negative ones, are left alone.
+including negative ones, are left alone. A NUL, which ends a cell in most readers, is written as its symbol.
 """
 
 from __future__ import annotations
@@ -10,22 +10,39 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from methods.base.home import HomeError, named_path, write_atomically
+from methods.base.home import HomeError, write_atomically
+from methods.base.named_output import OutputError, write_named
+from methods.base.user_path import PathError, absolute, reason
 from sessions.disk.frame_schema import FrameError, read_frame
 from sessions.disk.session_folder import FRAMES, SessionError, SessionFolder
 from sessions.verdict.comparison import Comparison
 
 # Full-width signs count too, where a spreadsheet is set to Japanese or Chinese.
 SHIELDED: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
+NUL: Final = "\0"
+NUL_SYMBOL: Final = "\N{SYMBOL FOR NULL}"
+BOM: Final = "\N{BYTE ORDER MARK}"
+# What a sheet of Excel and of LibreOffice holds; the first row is the heading.
+SHEET_ROWS: Final = 1_048_576
+CELL_CHARACTERS: Final = 32_767
 
 
 class ExportError(Exception):
     """The CSV cannot be written; the message is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedFrame:
+    """A frame's file; `notice` is a sentence where a spreadsheet cannot hold all of it, otherwise empty."""
+
+    path: Path
+    notice: str
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -41,20 +58,36 @@ def comparison_csv(comparison: Comparison) -> str:
     return _csv(pl.DataFrame(rows, infer_schema_length=None))
 
 
-def write_comparison_csv(comparison: Comparison, path: Path, *, private: bool = False) -> Path:
-    """Write the comparison; the absolute path it went to. `private` is for the home. Raises ExportError."""
-    target = named_path(path).absolute()
-    _write(target, comparison_csv(comparison), private)
-    return target
+def write_comparison_csv(comparison: Comparison, path: Path, *, excel: bool = False) -> Path:
+    """Write the comparison to what the user named; the absolute path it went to. Raises ExportError.
+
+    `excel` puts a byte order mark first, without which Excel does not read the file as UTF-8.
+    """
+    return _write(path, comparison_csv(comparison), excel)
 
 
-def export_session(folder: SessionFolder, out: Path) -> list[Path]:
-    """runs.csv, requests.csv, tokens.csv and telemetry.csv of a session below `out`; the paths. Raises ExportError."""
-    target = named_path(out).absolute()
+def keep_comparison_csv(comparison: Comparison, path: Path) -> Path:
+    """Write the comparison into the home; `path`. Raises ExportError."""
     try:
+        write_atomically(path, comparison_csv(comparison).encode("utf-8", errors="replace"))
+    except HomeError as error:
+        raise ExportError(str(error)) from None
+    return path
+
+
+def export_session(folder: SessionFolder, out: Path, *, excel: bool = False) -> list[ExportedFrame]:
+    """runs.csv, requests.csv, tokens.csv and telemetry.csv of a session below `out`. Raises ExportError, SessionError.
+
+    `excel` as in `write_comparison_csv`.
+    """
+    try:
+        target = absolute(out)
         target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"{target} cannot be made ({error.strerror}): name another folder with --out.") from None
+    except PathError as error:
+        raise ExportError(str(error)) from None
+    except (OSError, ValueError) as error:
+        said = reason(error) if isinstance(error, OSError) else "it is not a path"
+        raise ExportError(f"{out} cannot be made ({said}): name another folder with --out.") from None
     written = []
     for name in FRAMES:
         try:
@@ -62,9 +95,27 @@ def export_session(folder: SessionFolder, out: Path) -> list[Path]:
         except FrameError:
             raise SessionError(f"{folder.id} has no readable {name} frame: see `kasoku show {folder.id}`.") from None
         lists = [column for column, kind in frame.schema.items() if kind == pl.List(pl.String)]
-        _write(target / f"{name}.csv", _csv(frame.with_columns(pl.col(column).list.join("; ") for column in lists)))
-        written.append(target / f"{name}.csv")
+        frame = frame.with_columns(pl.col(column).list.join("; ") for column in lists)
+        path = _write(target / f"{name}.csv", _csv(frame), excel)
+        written.append(ExportedFrame(path, _beyond_a_sheet(path.name, frame)))
     return written
+
+
+def _beyond_a_sheet(name: str, frame: pl.DataFrame) -> str:
+    """A sentence on what a spreadsheet drops of this frame, or ""."""
+    if len(frame) >= SHEET_ROWS:
+        return (
+            f"{name} has {len(frame):,} rows and a spreadsheet holds {SHEET_ROWS - 1:,} and the heading: it drops the"
+            " others without a word, so read the file with a program."
+        )
+    texts = [column for column, kind in frame.schema.items() if kind == pl.String]
+    longest = frame.select(pl.max_horizontal(pl.col(texts).str.len_chars().max())).item() if texts else None
+    if longest and longest > CELL_CHARACTERS:
+        return (
+            f"{name} has a text of {longest:,} characters and a cell of a spreadsheet holds {CELL_CHARACTERS:,}:"
+            " the rest of it is cut off there, so read the file with a program."
+        )
+    return ""
 
 
 def _plain(value: object) -> object:
@@ -81,6 +132,7 @@ def _cell(value: object) -> object:
 
 def _csv(frame: pl.DataFrame) -> str:
     texts = [column for column, kind in frame.schema.items() if kind == pl.String]
+    frame = frame.with_columns(pl.col(column).str.replace_all(NUL, NUL_SYMBOL, literal=True) for column in texts)
     starts = [pl.col(column).str.slice(0, 1).is_in(SHIELDED) for column in texts]
     frame = frame.with_columns(
         pl.when(formula).then(pl.lit("'") + pl.col(column)).otherwise(pl.col(column)).alias(column)
@@ -91,8 +143,8 @@ def _csv(frame: pl.DataFrame) -> str:
     return buffer.getvalue()
 
 
-def _write(path: Path, text: str, private: bool = False) -> None:
+def _write(path: Path, text: str, excel: bool) -> Path:
     try:
-        write_atomically(path, text.encode("utf-8", errors="replace"), private=private)
-    except HomeError:
-        raise ExportError(f"{path} cannot be written: name a file in an existing folder of yours.") from None
+        return write_named(path, ((BOM if excel else "") + text).encode("utf-8", errors="replace"))
+    except OutputError as error:
+        raise ExportError(str(error)) from None

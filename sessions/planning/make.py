@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -164,7 +165,7 @@ def _in_folder(spec: str, prospect: Prospect) -> Model | None:
     source = source_of(spec)
     if not isinstance(source, InFolder) or prospect.needs_environment:
         return None
-    has_tokeniser = (source.path / FILE).exists()
+    has_tokeniser = os.path.exists(source.path / FILE)
     try:
         has_template = has_tokeniser and chat_template(source.path) is not None
     except TemplateError:

@@ -5,6 +5,7 @@ A file that is missing, torn, foreign or of wrong types excludes only its own se
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -153,7 +154,7 @@ def _read(
     `problems`, and left out."""
     files = {str(store.path / session / f"{frame}.parquet"): session for session in sessions}
     for path, session in list(files.items()):
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             del files[path]
             problems.setdefault(session, f"it has no {frame} frame: nothing was measured, or it was cut short")
         elif (version := schema_version(Path(path))) > SCHEMA_VERSION:

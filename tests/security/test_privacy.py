@@ -15,6 +15,7 @@ import pytest
 
 from methods.base.home import write_atomically
 from methods.base.interpreter import Interpreter
+from methods.base.named_output import write_named
 from methods.environments import environments
 from methods.models import models
 from tests.sessions.processes import until
@@ -173,7 +174,7 @@ def test_a_file_is_never_open_to_others_not_even_while_it_is_written(tmp_path: P
         patch.setattr("methods.base.home.os.fsync", look)
         write_atomically(tmp_path / "private", b"x")
         assert seen == {0o600}
-        write_atomically(tmp_path / "public", b"x", private=False)
+        write_named(tmp_path / "public", b"x")
         assert seen == {0o600, 0o666}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["private", "public"]
 

@@ -13,7 +13,7 @@ from sessions.device.affinity import keep_to, shared_out
 from sessions.disk.journal import JournalError
 from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFolder
 from sessions.export.article import article_tables, prepared_model
-from sessions.export.csv_export import ExportError, comparison_rows, write_comparison_csv
+from sessions.export.csv_export import ExportError, comparison_rows, keep_comparison_csv
 from sessions.verdict.comparison import compare
 from sessions.watch.following import Follower
 from sessions.watch.live import Live
@@ -119,7 +119,7 @@ def outcome(folder: SessionFolder, as_json: bool) -> int:
             screen.print(one_line(f"The session {session.status}: {session.error}", 600), style="red", markup=False)
         screen.print(f"\nSaved as {folder.id} in {plain(str(folder.path))}", markup=False, soft_wrap=True)
         try:
-            path = write_comparison_csv(comparison, folder.path / CSV_NAME, private=True)
+            path = keep_comparison_csv(comparison, folder.path / CSV_NAME)
             screen.print(f"CSV: {plain(str(path))}", markup=False, soft_wrap=True)
         except ExportError as error:
             screen.print(one_line(str(error), 600), markup=False)

@@ -23,12 +23,16 @@ def report(options: argparse.Namespace) -> int:
         folders = [find(session) for session in options.sessions]
     except ReportError as error:
         raise UsageError(str(error)) from None
+    problems = []
     for folder in folders:
         try:
             if not folder.is_live():
                 recover(folder)
-        except SessionError:
-            continue  # the page's row says what is wrong with it
+            folder.read()
+        except SessionError as error:  # the page's row says it
+            problems.append(str(error))
+    if len(problems) == len(folders):
+        raise UsageError(problems[0])
     from sessions.export.report import make_report
 
     made = make_report(store(), list(dict.fromkeys(folder.id for folder in folders)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from probes.machine import Machine
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.frames.counting import block_counts
-from tui.command_line import EXIT_OK, UsageError
+from tui.command_line import EXIT_OK, EXIT_USAGE, UsageError
 from tui.commands.store import find, store
 from tui.print.plain_table import table_lines
 from tui.words.figures import rate
@@ -119,7 +119,7 @@ def show(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Methods and sessions side by side."""
-    picks = []
+    picks, readable = [], False
     for pick in options.picks:
         session, _, method = pick.partition(":")
         folder = find(session)
@@ -132,13 +132,16 @@ def compare(options: argparse.Namespace) -> int:
             continue
         if method and method not in known:
             raise UsageError(f"{folder.id} has no method {method!r}: choose from {', '.join(known)}.")
+        readable = True
         picks.append((folder.id, method or None))
+    if not readable:
+        return EXIT_USAGE
     comparison = _compared(picks, options.baseline, options.anyway)
     if options.csv:
         from sessions.export.csv_export import ExportError, write_comparison_csv
 
         try:
-            path = write_comparison_csv(comparison, Path(options.csv))
+            path = write_comparison_csv(comparison, Path(options.csv), excel=options.excel)
         except ExportError as error:
             raise UsageError(str(error)) from None
         sys.stderr.write(f"Written to {plain(str(path))}\n")
@@ -159,10 +162,11 @@ def export(options: argparse.Namespace) -> int:
     from sessions.export.csv_export import ExportError, export_session
 
     try:
-        paths = export_session(_opened(options.session), Path(options.out))
+        frames = export_session(_opened(options.session), Path(options.out), excel=options.excel)
     except (ExportError, SessionError) as error:
         raise UsageError(str(error)) from None
-    sys.stdout.write("".join(f"{plain(str(path))}\n" for path in paths))
+    sys.stdout.write("".join(f"{plain(str(frame.path))}\n" for frame in frames))
+    sys.stderr.write("".join(f"kasoku: {frame.notice}\n" for frame in frames if frame.notice))
     return EXIT_OK
 
 

@@ -16,7 +16,7 @@ import msgspec
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from methods.base.home import HomeError, named_path, write_atomically
+from methods.base.named_output import OutputError, write_named
 from sessions.disk.session_folder import SessionFile
 from sessions.export.report import Report, ReportedSession
 from sessions.verdict.comparison_row import ComparisonRow
@@ -38,12 +38,10 @@ class ReportError(Exception):
 def write_report(report: Report, path: Path) -> Path:
     """Write the page in the form that the file's suffix names; the absolute path it went to. Raises ReportError."""
     form = form_of(path)
-    target = named_path(path).absolute()
     try:
-        write_atomically(target, page(report, form).encode("utf-8", errors="replace"), private=False)
-    except HomeError:
-        raise ReportError(f"{target} cannot be written: name a file in an existing folder of yours.") from None
-    return target
+        return write_named(path, page(report, form).encode("utf-8", errors="replace"))
+    except OutputError as error:
+        raise ReportError(str(error)) from None
 
 
 def form_of(path: Path) -> str:

@@ -357,7 +357,7 @@ class CompareScreen(WorkbenchScreen):
         from sessions.export.csv_export import ExportError, write_comparison_csv
 
         app = self.workbench
-        path = Path.cwd() / f"kasoku-compare-{datetime.now().astimezone():%Y%m%d-%H%M%S}.csv"
+        path = Path(f"kasoku-compare-{datetime.now().astimezone():%Y%m%d-%H%M%S}.csv")
         try:
             written = write_comparison_csv(comparison, path)
         except ExportError as error:

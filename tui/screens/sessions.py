@@ -218,12 +218,14 @@ class SessionsScreen(WorkbenchScreen):
 
         app = self.workbench
         try:
-            written = export_session(app.store.folder(session), Path.cwd() / f"kasoku-{session}")
+            written = export_session(app.store.folder(session), Path(f"kasoku-{session}"))
         except (ExportError, SessionError) as error:
             app.call_from_thread(app.notify, str(error), severity="error", markup=False, timeout=10)
         else:
-            said = f"Wrote {', '.join(path.name for path in written)} to {written[0].parent}"
-            app.call_from_thread(app.notify, said, markup=False, timeout=10)
+            names = ", ".join(frame.path.name for frame in written)
+            said = f"Wrote {names} to {written[0].path.parent}"
+            notices = [frame.notice for frame in written if frame.notice]
+            app.call_from_thread(app.notify, " ".join([said, *notices]), markup=False, timeout=10)
 
     async def action_replay(self) -> None:
         if (row := self.rows.row) is None:
