@@ -71,7 +71,7 @@ def no_locks(folder: Path, why: str) -> str:
 
 def lock_fault(folder: Path) -> str:
     """Why files in `folder` cannot be locked, as a sentence, or "" where they can. Raises HomeError."""
-    path = folder / ".lock-probe"
+    path = folder / ".lock-probe"  # each opening of a file is a holder of its own
     first, second = _open(path), _open(path)
     try:
         if not try_take(first, path):

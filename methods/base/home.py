@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 import secrets
 from pathlib import Path
 from typing import Final
 
-from methods.base.user_path import PathError, absolute, reason
+from methods.base.user_path import PathError, absolute, reason, user_folder
 
 SESSIONS, ENVIRONMENTS, MODELS, CACHE = "sessions", "environments", "models", "cache"
 # What a file system that has no fsync of folders says, and one whose folder may be written into but not read.
@@ -39,17 +38,10 @@ def _place(variable: str, standard: str, below: str) -> Path:
     given = os.environ.get(standard, "")
     if Path(given).is_absolute():  # relative ones are invalid, as the XDG specification says, and ignored
         return Path(given) / "kasoku"
-    user = os.environ.get("HOME") or _home_in_passwd()
-    if not Path(user).is_absolute():
+    user = user_folder()
+    if not user:
         raise HomeError(f"You have no home folder here: set {variable} to the absolute path of a folder of yours.")
     return Path(user) / below / "kasoku"
-
-
-def _home_in_passwd() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
-        return ""
 
 
 def private_folder(path: Path) -> Path:

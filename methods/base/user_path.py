@@ -6,6 +6,7 @@ pathlib raises where a path may not be looked at and where its name is too long;
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from pathlib import Path
 from typing import Literal
@@ -17,14 +18,31 @@ class PathError(Exception):
     """The path cannot be used. The text is one sentence for the user."""
 
 
+def user_folder() -> str:
+    """The user's own folder: $HOME, else what passwd says; "" where there is none."""
+    named = os.environ.get("HOME")
+    if named:
+        return named if Path(named).is_absolute() else ""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
+
+
 def named_path(text: str | os.PathLike[str]) -> Path:
     """The path as written, with `~` expanded; `~name` of an unknown user stays as it is."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises where there is nobody of that name
+    written = os.fspath(text)
+    if written == "~" or written.startswith("~/"):
+        return Path((user_folder() or "~") + written[1:])
+    return Path(os.path.expanduser(written))  # noqa: PTH111 - pathlib raises where there is nobody of that name
 
 
 def absolute(text: str | os.PathLike[str]) -> Path:
-    """The same as an absolute path, its links kept. PathError where it is relative and the current folder is gone."""
+    """The same as an absolute path, its links kept. PathError where that takes a folder that is not there: the current
+    one for a relative path, the user's own for `~`."""
     path = named_path(text)
+    if path.parts[:1] == ("~",):
+        raise PathError(f"{text} means a folder in your home folder, and you have none here: name an absolute path.")
     try:
         return path.absolute()
     except OSError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from methods.base.file_lock import lock_fault
 from methods.base.home import HomeError, private_folder
 from methods.catalogue.catalogue import load_catalogue
 from methods.environments import environments
@@ -50,10 +51,13 @@ def findings(home: Path, config_folder: Path) -> list[Finding]:
 def _home(home: Path, config_folder: Path) -> list[Finding]:
     try:
         private_folder(home)
+        fault = lock_fault(home)
     except HomeError as error:
         return [Finding("problem", str(error))]
     free = shutil.disk_usage(home).free
     found = [Finding("ok", f"Kasoku keeps its files in {home}; your settings are in {config_folder}.")]
+    if fault:
+        found.append(Finding("problem", fault))
     if free < LEAST_FREE_BYTES:
         found.append(
             Finding("warning", f"Only {free / 1e9:.1f} GB are free there.", "Environments take 1 to 10 GB each.")
