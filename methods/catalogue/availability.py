@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from methods.base.home import CACHE
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.catalogue.catalogue import Catalogue
 from methods.catalogue.method import Method, Needs
+from methods.catalogue.native_code import unbuildable
 from methods.environments.environments import resolve
 
 
@@ -28,8 +29,6 @@ def lacking(needs: Needs, device: DeviceFacts) -> Unavailable | None:
     if device.kind not in needs.devices:
         wanted = " or ".join("an NVIDIA GPU" if kind == "cuda" else "a CPU" for kind in needs.devices)
         return Unavailable(f"It runs on {wanted} only.", "")
-    if needs.compiler and shutil.which("cc") is None and shutil.which("gcc") is None and shutil.which("clang") is None:
-        return Unavailable("It compiles code but finds no C compiler (cc, gcc or clang) on the PATH.", "")
     if device.kind == "cuda":
         if needs.min_driver and _older(device.driver, needs.min_driver):
             return Unavailable(f"It needs NVIDIA driver {needs.min_driver} or later, not {device.driver}.", "")
@@ -74,17 +73,33 @@ class Choice:
 
 
 def choices(catalogue: Catalogue, device: DeviceFacts, home: Path, config_folder: Path) -> list[Choice]:
-    """Every method with its availability on a device; starts no process."""
+    """Every method with its availability on a device, in milliseconds."""
     return [choice(method, device, home, config_folder) for method in catalogue.methods.values()]
 
 
 def choice(method: Method, device: DeviceFacts, home: Path, config_folder: Path) -> Choice:
-    """A method with its availability on a device; starts no process."""
+    """A method with its availability on a device, in milliseconds."""
     environment = method.environments.get(device.kind, "")
     lack = lacking(method.needs, device)
     if lack is None and not environment:
         lack = Unavailable(f"It names no environment for {'a GPU' if device.kind == 'cuda' else 'a CPU'}.", "")
-    return Choice(method, environment, lack, lack or resolve(environment, home, config_folder))
+    return Choice(
+        method, environment, lack, lack or interpreter_for(method.needs, environment, device.kind, home, config_folder)
+    )
+
+
+def interpreter_for(
+    needs: Needs, environment: str, kind: str, home: Path, config_folder: Path
+) -> Interpreter | Unavailable:
+    """The interpreter for a device of this kind in which the needs are met, as far as a look tells, or why none is."""
+    if not needs.compiler:
+        return resolve(environment, home, config_folder)
+    if (without := unbuildable(kind, None, home / CACHE)) is not None:  # whatever the environment, so before making one
+        return without
+    interpreter = resolve(environment, home, config_folder)
+    if isinstance(interpreter, Unavailable):
+        return interpreter
+    return unbuildable(kind, interpreter, home / CACHE) or interpreter
 
 
 def _older(version: str | None, least: str | None) -> bool:

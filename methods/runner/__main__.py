@@ -48,6 +48,10 @@ def carry_out(job: dict, wire: object) -> None:
         import kasoku_bandwidth
 
         kasoku_bandwidth.run(job, wire)
+    elif name == "compile":
+        import kasoku_compile
+
+        kasoku_compile.run(job, wire)
     elif name in ("convert", "synthesize", "convert-tokeniser"):
         import kasoku_conversion
 

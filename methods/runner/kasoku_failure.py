@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 
 OUT_OF_MEMORY_WORDS = (
@@ -14,6 +15,19 @@ OUT_OF_MEMORY_WORDS = (
     "bad_alloc",
 )
 SENTENCE_LENGTH = 300
+# What a compiler or a linker says of the first thing that is wrong, without the place of it.
+COMPILERS_LINE = re.compile(
+    r"(?:fatal )?error: (?!ld returned)\S.*|\bld: cannot find .*|cannot execute .*|.*No space left on device.*"
+)
+HINTS = {
+    "Python.h": "install python3-dev (Debian, Ubuntu) or python3-devel (Fedora)",
+    "omp.h": "install g++, or libomp-dev for clang",
+    "-lomp": "install libomp-dev",
+    "-lgomp": "install g++",
+    "cc1plus": "install g++ (Debian, Ubuntu) or gcc-c++ (Fedora)",
+    "failed to map segment": "its folder seems to be mounted noexec",
+    "No space left on device": "free some space in TMPDIR and in Kasoku's home",
+}
 
 
 class UnsupportedError(Exception):
@@ -51,8 +65,23 @@ def sentence_of(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, (UnsupportedError, BrokenEnvironmentError)) and lines:
         return lines[0]
-    text = type(error).__name__ + (": " + lines[0] if lines else "")
+    text = with_hint(type(error).__name__ + (": " + lines[0] if lines else ""))
+    said = compilers_line("\n".join(lines[1:])) if "compil" in str(error).lower() else ""
+    if said:
+        text += ": " + said
     return text if len(text) <= SENTENCE_LENGTH else text[: SENTENCE_LENGTH - 1] + "…"
+
+
+def compilers_line(text: str) -> str:
+    """The line in which a compiler says what is wrong, with what to install if that is known; "" if there is none."""
+    found = COMPILERS_LINE.search(text)
+    return with_hint(found.group().strip()) if found else ""
+
+
+def with_hint(line: str) -> str:
+    """The line, with what to do about it where that is known."""
+    hint = next((hint for words, hint in HINTS.items() if words in line), "")
+    return "%s (%s)" % (line.rstrip("."), hint) if hint else line
 
 
 def described(error: BaseException) -> dict:

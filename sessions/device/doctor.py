@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from methods.base.file_lock import lock_fault
-from methods.base.home import HomeError, private_folder
+from methods.base.home import CACHE, HomeError, private_folder
+from methods.base.interpreter import Interpreter
 from methods.catalogue.catalogue import load_catalogue
+from methods.catalogue.native_code import tried, unbuildable
 from methods.environments import environments
 from methods.models import models
 from probes.capture import capture
@@ -40,6 +42,7 @@ def findings(home: Path, config_folder: Path) -> list[Finding]:
         *_home(home, config_folder),
         *_gpus(nvml, machine),
         *_cpu(machine),
+        *_compiling(home, config_folder, "cuda" if machine.gpus else "cpu"),
         *_company(nvml),
         *_environments(home, config_folder),
         *_models(home),
@@ -98,9 +101,22 @@ def _cpu(machine: Machine) -> list[Finding]:
                 "Raise the container's limits.",
             )
         )
-    if shutil.which("cc") is None and shutil.which("gcc") is None:
-        found.append(Finding("warning", "No C compiler found: methods that compile cannot run.", "Install gcc."))
     return found
+
+
+def _compiling(home: Path, config_folder: Path, kind: str) -> list[Finding]:
+    """What keeps methods that compile from running on this kind of device, tried in each of their environments."""
+    affected: dict[str, list[str]] = {}
+    for method in load_catalogue(config_folder).methods.values():
+        if not method.needs.compiler or kind not in method.environments:
+            continue
+        fault = unbuildable(kind, None, home / CACHE)
+        interpreter = environments.resolve(method.environments[kind], home, config_folder)
+        if fault is None and isinstance(interpreter, Interpreter):
+            fault = tried(kind, interpreter, home / CACHE)
+        if fault is not None:
+            affected.setdefault(fault.reason, []).append(method.name)
+    return [Finding("warning", f"{', '.join(names)} cannot run: {reason}") for reason, names in affected.items()]
 
 
 def _company(nvml: Nvml) -> list[Finding]:

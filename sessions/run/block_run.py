@@ -22,6 +22,7 @@ from methods.base.secret_variables import without_secrets
 from methods.base.warded_process import ProcessEnd, WardedProcess
 from methods.base.warden import kill_descendants
 from methods.catalogue.evidence import judge
+from methods.catalogue.native_code import compiled_folder, compiler_variables
 from sessions.device.affinity import shared_out, starting_on
 from sessions.disk.option_table import table
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
@@ -55,7 +56,8 @@ def runner_variables(environ: Mapping[str, str], plan: Plan, interpreter: Interp
     """A block's environment variables: the user's, minus secrets and Python's own, plus those that pin the run."""
     inherited = without_secrets(environ).items()
     kept = {name: value for name, value in inherited if not name.startswith(NOT_INHERITED)}
-    compiled = private_folder(cache / "compiled" / (interpreter.environment or "unnamed"))
+    compiled = private_folder(compiled_folder(cache, interpreter.environment))
+    kept |= compiler_variables(kept | dict(interpreter.variables))
     cpu = plan.device == "cpu"
     kept |= {
         "HF_HUB_OFFLINE": "1",

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from methods.base.home import HomeError, config_folder, home
+from methods.base.home import CACHE, HomeError, config_folder, home
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.base.progress import Progress
 from methods.base.secret_variables import without_secrets
+from methods.catalogue.native_code import tried, unbuildable
 from methods.environments import environments
 from methods.jobs.bandwidth import bandwidth
 from methods.models import models, prompts
@@ -104,6 +105,8 @@ class Preparation:
             found = self._interpreter(method)
             if isinstance(found, Unavailable) and found.remedy and self._plan.create_environments:
                 found = self._created(method)
+            if isinstance(found, Interpreter) and method.needs.compiler:
+                found = tried(self._kind, found, self._home / CACHE) or found
             if isinstance(found, Interpreter):
                 ready[method.name] = found
             else:
@@ -114,7 +117,13 @@ class Preparation:
     def _interpreter(self, method: PlannedMethod) -> Interpreter | Unavailable:
         if method.lacking:
             return Unavailable(method.lacking["reason"], method.lacking["remedy"])
+        if method.needs.compiler and (lack := unbuildable(self._kind, None, self._home / CACHE)) is not None:
+            return lack  # whatever the environment, so before making one
         return environments.resolve(method.environment, self._home, self._config)
+
+    @property
+    def _kind(self) -> str:
+        return "cpu" if self._plan.device == "cpu" else "cuda"
 
     def _created(self, method: PlannedMethod) -> Interpreter | Unavailable:
         backend = "cpu" if self._plan.device == "cpu" else "auto"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from methods.catalogue.availability import DeviceFacts, lacking
+from methods.base.interpreter import Unavailable
+from methods.catalogue.availability import DeviceFacts, interpreter_for, lacking
 from methods.catalogue.method import Needs
 
 HOPPER = DeviceFacts("cuda", "NVIDIA H200", "580.126.20", "9.0", 140_000_000_000)
@@ -49,9 +52,12 @@ def test_what_is_met_or_not_known_is_no_lack(device: DeviceFacts) -> None:
     assert lacking(needs, device) is None
 
 
-def test_a_compiler_is_looked_for_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "compiler"), [("cuda", "C"), ("cpu", "C++")])
+def test_a_compiler_is_looked_for_on_the_path(
+    kind: str, compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    lack = lacking(Needs(compiler=True), DeviceFacts("cpu"))
+    lack = interpreter_for(Needs(compiler=True), "torch", kind, tmp_path, tmp_path)
 
-    assert lack is not None
-    assert "finds no C compiler" in lack.reason
+    assert isinstance(lack, Unavailable)
+    assert f"finds no {compiler} compiler" in lack.reason

@@ -355,7 +355,7 @@ def _method_facts(choice: Choice) -> list[Fact]:
         f"a device: {' or '.join(needs.devices)}",
         f"NVIDIA driver {needs.min_driver}" if needs.min_driver else "",
         f"compute capability {needs.min_compute_capability}" if needs.min_compute_capability else "",
-        "a C compiler" if needs.compiler else "",
+        "a compiler (C++ on a CPU, C on a GPU) and Python's headers" if needs.compiler else "",
         f"{figures.size(needs.free_bytes)} free memory" if needs.free_bytes else "",
     ]
     facts.append(Fact("needs", ", ".join(ask for ask in asks if ask)))
