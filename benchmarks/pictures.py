@@ -53,17 +53,18 @@ async def run_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
     """The Run screen in the middle of a request of the last block."""
     app = Workbench(home(), config_folder(), watch=folder.id, replay=True)
     async with app.run_test(size=size) as pilot:
-        await until(lambda: isinstance(app.screen, RunScreen) and app.screen.watched is not None, "the replay")
+        await until(lambda: isinstance(app.screen, RunScreen) and app.screen.live is not None, "the replay")
         screen = app.screen
         assert isinstance(screen, RunScreen)
-        watch = screen.watched
+        watch, view = screen.watched, screen.live
         assert watch is not None
+        assert view is not None
         watch.change_speed(+10)
         plan = folder.plan()
         last = len(plan.order())
 
         def here() -> bool:
-            shown = screen.live.shown
+            shown = view.shown
             if shown is None:
                 return False
             live = shown.live
@@ -76,8 +77,8 @@ async def run_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
         await until(here, "the middle of the last block")
         watch.paused = True
         await pilot.pause(0.5)
-        screen.live.show_instruments(at_once=True)
-        screen.live.line.show_live(screen.live.shown.live, plan)  # type: ignore[union-attr]
+        view.show_instruments(at_once=True)
+        view.line.show_live(view.shown.live, plan)  # type: ignore[union-attr]
         await pilot.pause(0.5)
         return app.export_screenshot(title="kasoku")
 

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 import traceback
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,6 @@ from textual.app import ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from sessions.disk.store import Store
 from tui.link import Link, PacedDriver
 from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from textual.theme import Theme
 
     from sessions.disk.session_folder import SessionFolder
+    from sessions.disk.store import Store
 
 FAILURE_LOG = "workbench-failure.log"
 
@@ -94,10 +95,16 @@ class Workbench(WorkbenchApp):
         self.problems = problems
         self.watch_first = watch
         self.replay_first = replay
-        self.store = Store(home / "sessions")
         self.farewell = ""
         self._ask_after_display = False
         self._kept_theme = self.theme
+
+    @cached_property
+    def store(self) -> Store:
+        """All saved sessions; imported when first asked for, which is after the first paint."""
+        from sessions.disk.store import Store
+
+        return Store(self.home / "sessions")
 
     def on_mount(self) -> None:
         problems = list(self.problems)
@@ -138,7 +145,7 @@ class Workbench(WorkbenchApp):
             await self.pop_screen()
         screen = self.screen
         assert isinstance(screen, RunScreen)  # noqa: S101 - the mode's only base screen
-        screen.watch_session(folder, replay)
+        await screen.watch_session(folder, replay)
 
     async def compare_sessions(self, sessions: list[str], method: str | None = None) -> None:
         from tui.screens.compare import CompareScreen

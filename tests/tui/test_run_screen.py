@@ -140,7 +140,7 @@ async def test_another_run_begins_without_the_verdicts_of_the_last(saved: Path) 
         await until(pilot, lambda text: "baseline: the reference" in text, "the verdicts")
         screen = pilot.app.screen
         assert isinstance(screen, RunScreen)
-        screen.watch_session(Store(saved / "sessions").folder(SECOND), replay=True)
+        await screen.watch_session(Store(saved / "sessions").folder(SECOND), replay=True)
         text = await until(pilot, lambda text: "replay" in text.splitlines()[0], "the replay")
         assert "the reference" not in text
 

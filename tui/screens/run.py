@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -11,20 +12,22 @@ from textual.getters import query_one
 from textual.message import Message
 from textual.widgets import ContentSwitcher
 
-from sessions.disk.session_folder import SessionError, SessionFolder
-from tui.read.session_watch import SessionWatch, View
-from tui.screens.ask import Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.live_view import LiveView
 from tui.widgets.run_form import RunForm
 
 if TYPE_CHECKING:
+    from sessions.disk.session_folder import SessionFolder
     from sessions.verdict.comparison import Comparison
+    from tui.read.session_watch import SessionWatch, View
+    from tui.widgets.live_view import LiveView
 
 
 class RunScreen(WorkbenchScreen):
-    """The form while nothing is watched, the live view while something is."""
+    """The form while nothing is watched, the live view while something is.
+
+    It is the first screen: what only the live view needs is imported once there is something to watch.
+    """
 
     CSS_PATH = "run.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -41,7 +44,6 @@ class RunScreen(WorkbenchScreen):
     ]
 
     form = query_one("#form", RunForm)
-    live = query_one("#live", LiveView)
     switch = query_one("#switch", ContentSwitcher)
 
     class Arrived(Message):
@@ -61,17 +63,18 @@ class RunScreen(WorkbenchScreen):
     def __init__(self) -> None:
         super().__init__()
         self.watched: SessionWatch | None = None
+        self.live: LiveView | None = None
         self._over = False
+        self._switching = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
         with ContentSwitcher(initial="form", id="switch"):
             yield RunForm(id="form")
-            yield LiveView(id="live")
         yield KeyBar()
 
     def on_mount(self) -> None:
         self.set_interval(1 / self.workbench.settings.fps, self._tick)
-        self.look_for_running()
+        self.call_after_refresh(self.look_for_running)  # its imports would delay the first paint
 
     def on_unmount(self) -> None:
         if self.watched is not None:
@@ -87,52 +90,66 @@ class RunScreen(WorkbenchScreen):
 
     @work(thread=True, exclusive=True, group="running", exit_on_error=False, name="Looking for a running session")
     def look_for_running(self) -> None:
+        from sessions.disk.session_folder import SessionError
+
         app = self.workbench
         try:
             if app.watch_first is not None:
                 folder = app.store.folder(app.watch_first)
-                app.call_from_thread(self.watch_session, folder, app.replay_first)
+                self.call_later(self.watch_session, folder, app.replay_first)
                 return
             if live := app.store.live():
-                app.call_from_thread(self.watch_session, app.store.folder(live[0]))
+                self.call_later(self.watch_session, app.store.folder(live[0]))
         except SessionError as error:
             app.call_from_thread(app.notify, str(error), severity="error", timeout=12, markup=False)
         finally:
             app.watch_first = None
 
-    def watch_session(self, folder: SessionFolder, replay: bool = False) -> None:
+    async def watch_session(self, folder: SessionFolder, replay: bool = False) -> None:
         """Follow this session from now on (or replay it), instead of what was watched before."""
-        if self.watched is not None:
-            self.watched.close()
-        self._over = False
-        self.live.show_outcome(None)
-        self.watched = SessionWatch(folder, self._deliver, replay)
-        self.watched.start()
-        self.switch.current = "live"
-        self.live.text.focus()
-        self.refresh_bindings()
+        from tui.read.session_watch import SessionWatch
+
+        async with self._switching:
+            if self.watched is not None:
+                self.watched.close()
+            self._over = False
+            live = await self._live_view()
+            live.show_outcome(None)
+            self.watched = SessionWatch(folder, self._deliver, replay)
+            self.switch.current = "live"
+            self.call_after_refresh(self.watched.start)  # its views come to widgets that know their size
+            live.text.focus()
+            self.refresh_bindings()
+
+    async def _live_view(self) -> LiveView:
+        from tui.widgets.live_view import LiveView
+
+        if self.live is None:
+            self.live = LiveView(id="live")
+            await self.switch.add_content(self.live)
+        return self.live
 
     def _deliver(self, watch: SessionWatch, what: View | str) -> None:
         self.post_message(self.Arrived(watch, what))
 
     def _tick(self) -> None:
-        watch = self.watched
-        if watch is not None and self.is_current and self.workbench.link.is_free():
+        watch, live = self.watched, self.live
+        if watch is not None and live is not None and self.is_current and self.workbench.link.is_free():
             watch.want()
-            self.live.show_instruments()
+            live.show_instruments()
 
     @on(Arrived)
     def show_arrived(self, event: Arrived) -> None:
-        watch = event.watch
-        if watch is not self.watched:
+        watch, live = event.watch, self.live
+        if watch is not self.watched or live is None:
             return
         if isinstance(event.what, str):
             self.workbench.notify(event.what, severity="error", timeout=15, markup=False)
-            if self.live.shown is None or self.live.shown.live.session != watch.folder.id:
+            if live.shown is None or live.shown.live.session != watch.folder.id:
                 self.action_new()
             return
         self.workbench.ask_after_display()
-        self.live.show_view(event.what, self._mode(watch))
+        live.show_view(event.what, self._mode(watch))
         if event.what.over != self._over:
             self._over = event.what.over
             self.refresh_bindings()
@@ -142,6 +159,7 @@ class RunScreen(WorkbenchScreen):
     @work(thread=True, exclusive=True, group="settle", exit_on_error=False, name="Comparing")
     def _settle(self, watch: SessionWatch) -> None:
         from sessions.close.session_end import recover
+        from sessions.disk.session_folder import SessionError
         from sessions.verdict.comparison import ComparisonError, compare
 
         try:
@@ -153,8 +171,11 @@ class RunScreen(WorkbenchScreen):
 
     @on(Settled)
     def show_settled(self, event: Settled) -> None:
-        if event.watch is self.watched:
+        if event.watch is self.watched and self.live is not None:
             self.live.show_outcome(event.comparison)
+
+    def _shown(self) -> View | None:
+        return self.live.shown if self.live is not None else None
 
     @staticmethod
     def _mode(watch: SessionWatch) -> str:
@@ -189,11 +210,13 @@ class RunScreen(WorkbenchScreen):
         self.form.start()
 
     @on(RunForm.Started)
-    def follow_started(self, event: RunForm.Started) -> None:
-        self.watch_session(event.folder)
+    async def follow_started(self, event: RunForm.Started) -> None:
+        await self.watch_session(event.folder)
 
     @work(exit_on_error=False, name="Stopping")
     async def action_stop(self) -> None:
+        from tui.screens.ask import Confirm
+
         watch = self.watched
         if watch is None:
             return
@@ -203,7 +226,7 @@ class RunScreen(WorkbenchScreen):
             self._ask(watch, "stop", "Stopping: the session finishes its request and saves what was measured.")
 
     def action_skip(self) -> None:
-        watch, shown = self.watched, self.live.shown
+        watch, shown = self.watched, self._shown()
         if watch is None or shown is None or shown.live.method is None or shown.live.block is None:
             self.workbench.notify("No method is running: there is nothing to skip.", markup=False)
             return
@@ -211,6 +234,8 @@ class RunScreen(WorkbenchScreen):
         self._ask(watch, f"skip-{method}-{block}", f"Skipping block {block + 1} of {method}.")
 
     def _ask(self, watch: SessionWatch, action: str, said: str) -> None:
+        from sessions.disk.session_folder import SessionError
+
         try:
             watch.folder.ask(action)
         except SessionError as error:
@@ -245,5 +270,5 @@ class RunScreen(WorkbenchScreen):
             self._show_mode(watch)
 
     def _show_mode(self, watch: SessionWatch) -> None:
-        if self.live.shown is not None:
-            self.live.show_view(self.live.shown, self._mode(watch))
+        if self.live is not None and (shown := self._shown()) is not None:
+            self.live.show_view(shown, self._mode(watch))

@@ -54,7 +54,7 @@ class DrawnLines(Widget, can_focus=False):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
         self._strips: list[Strip] = []
-        self._drawn_width = 0
+        self._drawn_size = Size()
         self._drawn_styles: dict[str, Style] = {}
 
     def draw(self, width: int) -> list[list[Piece]]:
@@ -79,7 +79,7 @@ class DrawnLines(Widget, can_focus=False):
             self.refresh(*changed)
 
     def _draw_strips(self, width: int) -> list[Strip]:
-        self._drawn_width = width
+        self._drawn_size = self.content_size  # of its height too: a curve is drawn to it
         return [self._strip(line, width) for line in self.draw(width)]
 
     def _strip(self, line: Iterable[Piece], width: int) -> Strip:
@@ -98,7 +98,7 @@ class DrawnLines(Widget, can_focus=False):
         """The theme or background changed: strips carry colours and are redrawn."""
         super().notify_style_update()
         self._drawn_styles.clear()
-        self._drawn_width = 0
+        self._drawn_size = Size()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         del container, viewport
@@ -106,7 +106,7 @@ class DrawnLines(Widget, can_focus=False):
 
     def render_line(self, y: int) -> Strip:
         width = self.content_size.width
-        if width != self._drawn_width:
+        if self.content_size != self._drawn_size:
             self._strips = self._draw_strips(width)
         return _at(self._strips, y, width) or Strip.blank(width, self._style(""))
 

@@ -20,7 +20,6 @@ from textual.worker import get_current_worker
 
 from sessions.disk.option_table import table
 from sessions.disk.options import RunOptions
-from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.planning.presets import PRESETS
 from tui.widgets.field import ChoiceField
 from tui.widgets.option_fields import option_fields, said, show_defaults
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from methods.catalogue.availability import Choice
     from probes.gpu.nvml import Nvml
     from sessions.disk.plan import Plan
+    from sessions.disk.session_folder import SessionFolder
     from sessions.planning.wanted import Wanted
 
 CHECK_AFTER_S = 0.25
@@ -120,21 +120,29 @@ class RunForm(Widget):
                     id="form-methods",
                 )
                 yield Static(id="about", markup=False)
-            with VerticalScroll(id="fields", can_focus=False):
-                presets = [(name, name) for name in PRESETS]
-                devices = [("best available", ""), ("CPU", "cpu")]
-                yield from option_fields(OPTIONS, {"preset": presets, "device": devices})
+            yield VerticalScroll(id="fields", can_focus=False)
         with Widget(id="verdict"):
             yield Static("", id="said", markup=False)
             yield Button("Start (r)", id="start", variant="primary", compact=True, disabled=True)
 
     def on_mount(self) -> None:
-        self._show_preset()
+        self._lay_out(self.app.size.width)
         self.focus_methods()
-        self.call_after_refresh(self.check_now)  # what it imports in its thread would hold up the first paint
+        self.call_after_refresh(self._mount_fields)  # they, and the imports of a check, would delay the first paint
+
+    async def _mount_fields(self) -> None:
+        presets = [(name, name) for name in PRESETS]
+        devices = [("best available", ""), ("CPU", "cpu")]
+        fields = option_fields(OPTIONS, {"preset": presets, "device": devices})
+        await self.query_one("#fields").mount_all(fields)
+        self._show_preset()
+        self.call_after_refresh(self.check_now)
+
+    def _lay_out(self, width: int) -> None:
+        self.set_class(width >= WIDE, "wide")
 
     def on_resize(self) -> None:
-        self.set_class(self.size.width >= WIDE, "wide")
+        self._lay_out(self.size.width)
 
     def focus_methods(self) -> None:
         """Start where nothing types."""
@@ -314,6 +322,7 @@ class RunForm(Widget):
 
     @work(thread=True, group="start", exit_on_error=False, name="Starting the session")
     def _start(self, wanted: Wanted) -> None:
+        from sessions.disk.session_folder import SessionError
         from sessions.planning.make import make_plan
         from sessions.planning.wanted import PlanError
         from sessions.run.launch import launch

@@ -21,10 +21,14 @@ class WorkbenchApp(App[None]):
     home: Path
     config: Path
     settings: Settings
-    store: Store
     link: Link
     watch_first: str | None
     replay_first: bool
+
+    @property
+    def store(self) -> Store:
+        """All saved sessions."""
+        raise NotImplementedError
 
     async def watch_session(self, folder: SessionFolder, *, replay: bool = False) -> None:
         """Bring the Run screen to the front, following this session or replaying it."""
