@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from methods.base.user_path import kind
+
 
 class ConfigError(Exception):
     """The config cannot be used. The text is one sentence for the user."""
@@ -65,6 +67,12 @@ def facts(config: Mapping[str, object], generation: Mapping[str, object] | None 
         hidden_size=hidden,
         eos_token_ids=eos,
     )
+
+
+def facts_in(folder: Path) -> ConfigFacts:
+    """The facts of the model in `folder`. Raises ConfigError."""
+    generation = folder / "generation_config.json"
+    return facts(read_json(folder / "config.json"), read_json(generation) if kind(generation) != "absent" else None)
 
 
 def for_old_and_new(config: Mapping[str, object]) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The Hugging Face Hub and its cache: what a repository holds, and its local files.
 
 HF_TOKEN, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE work as everywhere. Only the files that a model in safetensors needs
-are fetched: no pickled weights, no code.
+are fetched: no pickled weights, and code only where it is trusted.
 """
 
 from __future__ import annotations
@@ -16,8 +16,18 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from methods.base.progress import Progress, Report
-from methods.models.safetensors_folder import INDEX, SINGLE, WeightsError, refusal, shard_names, weight_files
+from methods.models.quantisation import MODELOPT
+from methods.models.safetensors_folder import (
+    INDEX,
+    SINGLE,
+    WeightsError,
+    another_kind,
+    refusal,
+    shard_names,
+    weight_files,
+)
 from methods.models.sources import ModelError, OnHub
+from methods.text.tokeniser import TEKKEN
 
 SMALL_FILES = (
     "config.json",
@@ -27,6 +37,7 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
     "chat_template.json",
+    MODELOPT,
     INDEX,
 )
 SLOW_TOKENISERS = (
@@ -38,7 +49,10 @@ SLOW_TOKENISERS = (
     "merges.txt",
     "vocab.txt",
     "added_tokens.json",
+    TEKKEN,
 )
+CONVERTIBLE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model", "vocab.txt", "merges.txt")
+CODE = ".py"
 SECONDS = 15
 
 
@@ -98,19 +112,28 @@ def small_names(listing: Listing) -> list[str]:
     return [name for name in wanted if name in listing.sizes]
 
 
-def fetch_small(listing: Listing, report: Report) -> Path:
-    """The snapshot's folder with everything but the weights in it. Raises ModelError."""
+def code_names(listing: Listing) -> list[str]:
+    """The Python files beside a model's config."""
+    return sorted(name for name in listing.sizes if name.endswith(CODE) and "/" not in name)
+
+
+def fetch_small(listing: Listing, report: Report, code: bool = False) -> Path:
+    """The snapshot's folder with everything but the weights in it, and its code only if `code`. Raises ModelError."""
     if listing.cached is not None:
         return listing.cached
+    where = f"{listing.source.repository} on the Hub"
     if "config.json" not in listing.sizes:
-        raise ModelError(f"{listing.source.repository} on the Hub has no config.json, so it is not a model.")
-    folders = [_fetch(listing, name, report).parent for name in small_names(listing)]
+        raise ModelError(
+            another_kind(where, sorted(listing.sizes)) or f"{where} has no config.json, so it is not a model."
+        )
+    names = small_names(listing) + (code_names(listing) if code else [])
+    folders = [_fetch(listing, name, report).parent for name in names]
     return folders[0]
 
 
-def fetch(listing: Listing, report: Report) -> Path:
-    """The snapshot's folder with the whole model in it. Raises ModelError."""
-    folder = fetch_small(listing, report)
+def fetch(listing: Listing, report: Report, code: bool = False) -> Path:
+    """The snapshot's folder with the whole model in it, and its code only if `code`. Raises ModelError."""
+    folder = fetch_small(listing, report, code)
     if listing.cached is not None:
         return folder
     names = weight_names(listing)

@@ -14,7 +14,7 @@ from methods.base.package_installer import PackageInstaller, cause
 from methods.base.progress import Report
 from methods.jobs.runner_job import JobError, run_job
 from methods.models.config import for_old_and_new, read_json
-from methods.models.safetensors_folder import sha256_of
+from methods.models.safetensors_folder import left_out, sha256_of
 from methods.models.sources import ModelError, Packaged, Synthetic
 from methods.text.tokeniser import FILE as TOKENISER_FILE
 
@@ -68,14 +68,23 @@ def make_synthetic(source: Synthetic, making: Path, python: Interpreter, report:
     return versions
 
 
-def make_readable(folder: Path, making: Path, python: Interpreter | None, report: Report) -> Mapping[str, str]:
-    """Links to all files in `folder`, a config for old and new transformers and, given `python`, a tokenizer.json."""
+def make_readable(
+    folder: Path, making: Path, python: Interpreter | None, report: Report, *, trust_remote_code: bool
+) -> Mapping[str, str]:
+    """Links to the files in `folder` that belong to its model, a config for old and new transformers and, given
+    `python`, a tokenizer.json."""
+    unwanted = {"config.json", *left_out(folder)}
     for path in sorted(folder.iterdir()):
-        if os.path.isfile(path) and path.name != "config.json" and not path.name.startswith("."):
+        if os.path.isfile(path) and path.name not in unwanted and not path.name.startswith("."):
             (making / path.name).symlink_to(path)
     versions: Mapping[str, str] = {}
     if python is not None:
-        job = {"job": "convert-tokeniser", "source": str(folder), "folder": str(making)}
+        job = {
+            "job": "convert-tokeniser",
+            "source": str(folder),
+            "folder": str(making),
+            "trust_remote_code": trust_remote_code,
+        }
         try:
             versions = _run(job, making, python, report, folder.name)
         except ModelError as error:

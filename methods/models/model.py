@@ -10,15 +10,16 @@ from pathlib import Path
 class Model:
     """A model that is ready to run. `source` names it exactly; None is what its config does not say.
 
-    `weights_digest` is SHA-256 over what `sha256sum` prints for its weight files. `weights_bytes` counts tensors, and
-    `dtype` is that of most of them, by torch's name.
+    `weights_digest` is SHA-256 over what `sha256sum` prints for its weight files, `code_digest` the same for its Python
+    files, where it has code of its own. `weights_bytes` counts tensors, and `dtype` is that of most of their bytes, by
+    torch's name. `parameters` counts weights, packed ones too. `quantisation` is the method, None for plain weights.
     """
 
     name: str
     source: str
     folder: Path
     weights_digest: str
-    parameters: int
+    parameters: int | None
     weights_bytes: int
     dtype: str
     architecture: str | None = None
@@ -31,3 +32,5 @@ class Model:
     eos_token_ids: tuple[int, ...] = ()
     has_tokeniser: bool = False
     has_chat_template: bool = False
+    quantisation: str | None = None
+    code_digest: str | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 from methods.base.bounded_read import ReadError, read_bytes, read_stream
 from methods.base.user_path import named_path
 from methods.text.chat_template import TemplateError, chat_template, rendered, special_tokens
-from methods.text.tokeniser import Tokeniser, TokeniserError
+from methods.text.tokeniser import Tokeniser, TokeniserError, why_none
 
 if TYPE_CHECKING:
     from methods.models.model import Model
@@ -126,7 +126,7 @@ def digest_of(ids: tuple[int, ...]) -> str:
 def _random(model: Model, text: str | None, mode: Mode | None, tokens: int | None, seed: int) -> Prompt:
     if text is not None or mode == "chat":
         raise PromptError(
-            f"{model.name} has no tokeniser, so it cannot take text; use --prompt-tokens N for N random tokens."
+            f"{model.name} {why_none(model.folder)}, so it cannot take text; use --prompt-tokens N for N random tokens."
         )
     if not model.vocab_size:
         raise PromptError(f"{model.name} does not state its vocabulary size, so no random prompt can be drawn for it.")

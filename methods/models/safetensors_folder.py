@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 from methods.base.progress import Progress, Report
 from methods.base.user_path import PathError, kind, reason
@@ -16,7 +17,10 @@ from methods.base.user_path import PathError, kind, reason
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+ADAPTER = "adapter_config.json"
 LARGEST_HEADER = 100_000_000  # the format's own limit
+LARGEST_POINTER = 1024  # bytes, by the format of Git LFS
+POINTER = b"version https://git-lfs.github.com/spec/"
 BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64,
@@ -29,12 +33,21 @@ class WeightsError(Exception):
     """The weights cannot be used. The text is one sentence for the user."""
 
 
+class Tensor(NamedTuple):
+    """One tensor of a safetensors file: its name, dtype by the format's name, shape, and bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What the headers say: files in order, number of parameters, bytes of all tensors, and the dtype of most bytes."""
+    """What the headers say: files in order, all tensors, their bytes, and the dtype of most of these."""
 
     files: tuple[Path, ...]
-    parameters: int
+    tensors: tuple[Tensor, ...]
     total_bytes: int
     dtype: str
 
@@ -42,17 +55,14 @@ class Weights:
 def read_weights(folder: Path) -> Weights:
     """The weights in `folder`, each file checked against its header. Raises WeightsError."""
     files = weight_files(folder)
-    parameters = total = 0
+    found = tuple(tensor for path in files for tensor in tensors(path))
     by_dtype: Counter[str] = Counter()
-    for path in files:
-        for dtype, shape, size in tensors(path):
-            parameters += prod(shape)
-            total += size
-            by_dtype[dtype] += size
-    if not parameters:
+    for tensor in found:
+        by_dtype[tensor.dtype] += tensor.size
+    if not by_dtype.total():
         raise WeightsError(f"{files[0]} contains no tensors, so it is not a model.")
     most = by_dtype.most_common(1)[0][0]
-    return Weights(files, parameters, total, TORCH_NAMES.get(most, most.lower()))
+    return Weights(files, found, by_dtype.total(), TORCH_NAMES.get(most, most.lower()))
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -71,6 +81,17 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     raise WeightsError(refusal(folder, sorted(entry.name for entry in folder.iterdir())))
 
 
+def left_out(folder: Path) -> frozenset[str]:
+    """The names in a model's folder that an engine could load in place of `weight_files`, or beside them."""
+    names = {path.name for path in weight_files(folder)}
+    more = {path.name for path in folder.glob("*.safetensors")} - names
+    if names == {SINGLE} and kind(folder / INDEX) != "absent":
+        more.add(INDEX)
+    if kind(folder / ADAPTER) != "absent":
+        more.add(ADAPTER)
+    return frozenset(more)
+
+
 def shard_names(index: Path) -> list[str]:
     """The distinct files that an index of shards names. Raises WeightsError."""
     try:
@@ -84,22 +105,35 @@ def shard_names(index: Path) -> list[str]:
 
 
 def refusal(where: object, names: list[str]) -> str:
-    """Why these files are not a model that can be run."""
+    """Why the files of these names are not a model that can be run."""
+    return another_kind(where, names) or f"{where} has neither {SINGLE} nor {INDEX}, so it is not a model."
+
+
+def another_kind(where: object, names: list[str]) -> str:
+    """What the files of these names are if they are something other than safetensors; "" where nothing says so."""
     if any(name.endswith(PICKLED) for name in names):
         return (
             f"{where} holds only pickled weights, which can run code when they are loaded and are never loaded here; "
             "convert them somewhere you trust them, with transformers: "
             "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
         )
-    if "adapter_config.json" in names:
+    if ADAPTER in names:
         return f"{where} holds an adapter, not a model; merge it into its base model and save that as safetensors."
     if any(name.endswith(".gguf") for name in names):
         return f"{where} holds GGUF, not safetensors; name a folder or a repository with the model's safetensors."
-    return f"{where} has neither {SINGLE} nor {INDEX}, so it is not a model."
+    return ""
 
 
-def tensors(path: Path) -> list[tuple[str, list[int], int]]:
-    """(dtype, shape, bytes) of each tensor in a safetensors file, from its header. Raises WeightsError.
+def is_pointer(path: Path) -> bool:
+    """Whether this is what Git LFS leaves in a file's place where it has not fetched it. Raises OSError."""
+    if kind(path) != "file" or path.stat().st_size > LARGEST_POINTER:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
+def tensors(path: Path) -> list[Tensor]:
+    """The tensors of a safetensors file, from its header. Raises WeightsError.
 
     The format: 8 bytes little-endian, the header's length; the header, JSON; then the tensors without a gap.
     """
@@ -121,7 +155,7 @@ def tensors(path: Path) -> list[tuple[str, list[int], int]]:
             bits = BITS.get(entry["dtype"])
             if bits is not None and (last - first) * 8 != prod(entry["shape"]) * bits:
                 raise WeightsError(_damaged(path, f"the size of its tensor {name!r} does not match its shape"))
-            found.append((str(entry["dtype"]), [int(length) for length in entry["shape"]], last - first))
+            found.append(Tensor(name, str(entry["dtype"]), tuple(map(int, entry["shape"])), last - first))
             end = max(end, last)
     except PathError as error:
         raise WeightsError(str(error)) from error

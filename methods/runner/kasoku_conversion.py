@@ -2,9 +2,10 @@
 
 convert            {"gguf": file, "folder": made here, "dtype": "bfloat16"}
 synthesize         {"config": {a config.json with model_type}, "seed": int, "folder": made here, "dtype": "bfloat16"}
-convert-tokeniser  {"source": a model's folder, "folder": where tokenizer.json goes}
+convert-tokeniser  {"source": a model's folder, "folder": where tokenizer.json goes, "trust_remote_code": bool}
 
-Each writes into the existing folder `folder`; nothing is fetched, and no code that comes with a model is run.
+Each writes into the existing folder `folder`; nothing is fetched, and code that comes with a model is run only where it
+is trusted.
 Result: {"versions": {distribution: version}}.
 """
 
@@ -83,7 +84,11 @@ def convert_tokeniser(job: dict, wire: object) -> None:
     from transformers import AutoTokenizer
 
     wire.progress("convert-tokeniser", "reading the slow tokeniser")
-    tokeniser = AutoTokenizer.from_pretrained(job["source"], use_fast=True, trust_remote_code=False)
+    trusted = bool(job.get("trust_remote_code", False))
+    try:
+        tokeniser = AutoTokenizer.from_pretrained(job["source"], use_fast=True, trust_remote_code=trusted)
+    except ValueError as error:
+        raise kasoku_failure.code_refused(error) or error from error
     backend = getattr(tokeniser, "backend_tokenizer", None)
     if backend is None:
         raise kasoku_failure.UnsupportedError(

@@ -42,6 +42,13 @@ class BrokenEnvironmentError(Exception):
         super().__init__("The method's environment is broken (%s): %s." % (said.rstrip("."), repair))
 
 
+def code_refused(error: BaseException) -> UnsupportedError | None:
+    """What to say where transformers asks for trust in a model's own code; None of any other error."""
+    if "trust_remote_code" not in str(error):
+        return None
+    return UnsupportedError("The model comes with Python code of its own, which is run only with --trust-remote-code.")
+
+
 def kind_of(error: BaseException) -> str:
     """`oom`, `unsupported` or `failed`. An allocator's refusal can hide anywhere in the chain of causes."""
     link: BaseException | None = error

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FILE = "tokenizer.json"
+TEKKEN = "tekken.json"
 UNDECIDED = "\N{REPLACEMENT CHARACTER}"
 # A character has at most four bytes, so after twice as many tokens without one the bytes are no UTF-8 and are let go.
 LONGEST_WAIT = 8
@@ -19,6 +20,13 @@ LONGEST_WINDOW = 32
 
 class TokeniserError(Exception):
     """The tokeniser cannot be used. The text is one sentence for the user."""
+
+
+def why_none(folder: Path) -> str:
+    """The part of a sentence that says why a folder without tokenizer.json takes no text."""
+    if os.path.isfile(folder / TEKKEN):
+        return f"has its tokeniser as {TEKKEN} alone, which Mistral's own library reads, and no {FILE}"
+    return "has no tokeniser"
 
 
 class Tokeniser:

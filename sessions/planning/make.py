@@ -141,7 +141,7 @@ def _check_model(plan: Plan, home: Path) -> None:
     from sessions.planning.prompt_ids import prompt_of
 
     try:
-        prospect = models.check(plan.model, home)
+        prospect = models.check(plan.model, home, trust_remote_code=plan.trust_remote_code)
         model = prospect.ready or _in_folder(plan.model, prospect)
         if model is not None:
             prompt_of(plan, model)

@@ -87,6 +87,7 @@ def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Pre
         "paths": list(interpreter.paths),
         "repair": interpreter.repair(),
         "model_folder": str(prepared.model.folder),
+        "quantisation": prepared.model.quantisation,
         "context_length": prepared.model.context_length,
         "device": "cpu" if plan.device == "cpu" else "cuda",
         "gpu_uuids": plan.gpu_uuids,

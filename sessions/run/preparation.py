@@ -19,6 +19,7 @@ from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.base.progress import Progress
 from methods.base.secret_variables import without_secrets
 from methods.catalogue.native_code import tried, unbuildable
+from methods.catalogue.quantised import lacking_for
 from methods.environments import environments
 from methods.jobs.bandwidth import bandwidth
 from methods.models import models, prompts
@@ -49,6 +50,10 @@ class Preparation:
         """Everything the blocks need. Raises PreparationFailedError."""
         ready, unavailable = self._environments()
         model = self._model()
+        for method in self._plan.methods:
+            if method.name in ready and (lack := self._lacking_for(model, method, ready[method.name])) is not None:
+                unavailable[method.name] = lack
+                del ready[method.name]
         prompt = self._prompt(model)
         stops = list(model.eos_token_ids) if self._plan.sampling.stop_at_eos else []
         if self._plan.sampling.stop_at_eos and not stops:
@@ -139,11 +144,22 @@ class Preparation:
         self._say_phase("started")
         converter = environments.resolve(CONVERTER, self._home, self._config)
         try:
-            model = models.prepare(self._plan.model, self._home, converter, self._report)
+            model = models.prepare(
+                self._plan.model,
+                self._home,
+                converter,
+                self._report,
+                trust_remote_code=self._plan.trust_remote_code,
+            )
         except models.ModelError as error:
             raise PreparationFailedError(str(error)) from None
-        self._say_phase("ended", f"{model.parameters / 1e6:.0f} M parameters")
+        self._say_phase("ended", "" if model.parameters is None else f"{model.parameters / 1e6:.0f} M parameters")
         return model
+
+    def _lacking_for(self, model: models.Model, method: PlannedMethod, found: Interpreter) -> Unavailable | None:
+        if model.quantisation is None:
+            return None
+        return lacking_for(model.quantisation, method.engine, found, on_gpu=self._plan.device != "cpu")
 
     def _bandwidth(self, ready: Mapping[str, Interpreter]) -> MemoryBandwidth:
         """The device's memory bandwidth, measured now or earlier: the limit that methods are compared with."""

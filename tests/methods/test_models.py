@@ -39,8 +39,9 @@ from methods.environments import environments
 from methods.models import models
 spec, home, torch = sys.argv[1:4]
 try:
-    found = models.check(spec, Path(home)) if "check" in sys.argv else models.prepare(
-        spec, Path(home), environments.resolve("torch", Path(torch), Path("/nonexistent")))
+    trusted = {"trust_remote_code": "trusting" in sys.argv}
+    found = models.check(spec, Path(home), **trusted) if "check" in sys.argv else models.prepare(
+        spec, Path(home), environments.resolve("torch", Path(torch), Path("/nonexistent")), **trusted)
     print(json.dumps(dataclasses.asdict(found), default=str))
 except models.ModelError as error:
     print(json.dumps({"error": str(error)}))
@@ -486,7 +487,7 @@ def test_the_headers_say_what_the_library_says(default_model: Model) -> None:
     path = default_model.folder / "model.safetensors"
     with safe_open(path, framework="numpy") as file:
         shapes = sorted(tuple(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    assert sorted(tuple(shape) for _, shape, _ in safetensors_folder.tensors(path)) == shapes
+    assert sorted(tensor.shape for tensor in safetensors_folder.tensors(path)) == shapes
 
 
 def test_a_home_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
@@ -516,6 +517,17 @@ def server(tiny: Model) -> Iterator[HubServer]:
             "model-00001-of-00001.safetensors": weights,
         },
         "some/pickled": {**files, "pytorch_model.bin": b"evil"},
+        "some/coded": {
+            **files,
+            "config.json": json.dumps(
+                {**json.loads(files["config.json"]), "auto_map": {"AutoConfig": "own.X"}}
+            ).encode(),
+            "model.safetensors": weights,
+            "own.py": b"code = True",
+            "tools/other.py": b"",
+        },
+        "some/adapter": {"adapter_config.json": b"{}", "adapter_model.safetensors": weights},
+        "some/gguf": {"README.md": b"", "x.gguf": b"GGUF"},
         "some/data": {"README.md": b"no model"},
         "some/gated": {**files, "model.safetensors": weights},
         "some/broken": {},
@@ -552,6 +564,21 @@ class TestTheHub:
         assert not [path for path in server.asked if path.endswith((".bin", ".py"))]
         assert ask(f"{name}@{COMMIT}", "check")["ready"] is not None
 
+    def test_code_comes_only_where_it_is_trusted(self, ask: Ask, server: HubServer, tmp_path: Path) -> None:
+        server.asked.clear()
+        plain = ask("some/coded")
+        assert not [path for path in server.asked if path.endswith(".py")]
+        assert plain["code_digest"] is None
+        trusted = ask("some/coded", "trusting")
+        assert [path.name for path in (tmp_path / "hf").rglob("*.py")] == ["own.py"]
+        assert trusted["code_digest"]
+        assert trusted["weights_digest"] == plain["weights_digest"]
+        assert ask("some/coded", "check", "trusting", HF_HUB_OFFLINE="1")["ready"] is not None
+
+    def test_code_that_was_never_fetched_is_missed(self, ask: Ask) -> None:
+        ask("some/coded")
+        assert "lacks own.py" in str(ask("some/coded", "trusting", HF_HUB_OFFLINE="1")["error"])
+
     def test_what_is_in_the_cache_needs_no_hub(self, ask: Ask, tiny: Model) -> None:
         ask("some/model")
         for environ in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
@@ -570,6 +597,8 @@ class TestTheHub:
             ("some/model@v9", "no revision 'v9'"),
             ("some/pickled", "only pickled weights"),
             ("some/data", "no config.json"),
+            ("some/adapter", "some/adapter on the Hub holds an adapter"),
+            ("some/gguf", "some/gguf on the Hub holds GGUF"),
             ("some/gated", "is gated: accept its terms at http://127.0.0.1"),
             ("some/broken", "answers with status 503"),
             ("-bad/-name", "not a Hub repository name"),

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from methods.base.home import HomeError, config_folder, home
 from methods.environments import environments
 from methods.models import models
+from methods.models.quantisation import name_of
 from tui.command_line import EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.words.figures import size
@@ -24,7 +25,11 @@ def list_models(options: argparse.Namespace) -> int:
     for row in rows:
         facts: list[str] = [row.state]
         if row.model is not None:
-            facts += [f"{row.model.parameters / 1e6:.0f} M parameters", size(row.model.weights_bytes), row.model.dtype]
+            if row.model.parameters is not None:
+                facts.append(f"{row.model.parameters / 1e6:.0f} M parameters")
+            facts += [size(row.model.weights_bytes), row.model.dtype]
+            if row.model.quantisation is not None:
+                facts.append(f"quantised ({name_of(row.model.quantisation)})")
             facts += [str(row.model.architecture or ""), f"context {row.model.context_length}"]
         sys.stdout.write(one_line(f"{row.spec}: {', '.join(fact for fact in facts if fact)}", 600) + "\n")
         if row.summary:
