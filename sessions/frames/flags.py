@@ -20,6 +20,8 @@ from sessions.disk.frame_schema import FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.sampling import Sampling
 from sessions.frames.counting import timed_and_ended_well
+from sessions.frames.flag import Flag
+from sessions.frames.weights_flags import weights_flags
 
 DRIFT: Final = 0.03  # between the first and the last third of a block's requests
 DRIFT_ERRORS: Final = 3.0  # and so many standard errors of that difference
@@ -34,17 +36,6 @@ ENERGY: Final = 0.05
 OUTLIER: Final = 0.10  # and OUTLIER_MADS median absolute deviations from the block's median
 OUTLIER_MADS: Final = 5.0
 SLOWER_CLOCK: Final = 0.03
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """`name` says what is wrong, `cause` what was observed."""
-
-    name: str
-    cause: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.cause}" if self.cause else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +73,7 @@ def block_flags(block: Block) -> list[Flag]:
     return [
         *not_in_effect(block.run),
         *other_dtype(block.run, block.plan),
+        *weights_flags(block.run, _object(block.run.get("resolved"))),
         *other_lengths(timed, block.plan.sampling),
         *prefix_cache(timed, block.evidence()),
         *recompiled(block.evidence()),

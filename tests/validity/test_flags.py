@@ -32,6 +32,14 @@ def test_a_block_without_a_flaw_has_no_flag() -> None:
         ),
         (block(run(dtype="float32")), "other dtype: the weights were loaded as float32, not bfloat16"),
         (
+            block(run(resolved=evidence(quantisation={"method": "fp8", "dequantised": True}))),
+            "dequantised: the weights are stored quantised (FP8) but were measured as bfloat16",
+        ),
+        (
+            block(run(resolved=evidence(unused_weights={"tensors": 2, "such_as": "score.weight"}))),
+            "part of the weights not used: 2 tensors in the model's files, such as score.weight",
+        ),
+        (
             block(rows=requests([64.0] * 6, output_tokens=[64, 60, 64, 17, 64, 64])),
             "output lengths differ: 2 of 6 timed responses have 17 to 60 tokens, not 64",
         ),

@@ -14,11 +14,10 @@ Options:
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
 
 import kasoku_children
 import kasoku_torch_facts as torch_facts
+import kasoku_transformers_loading as loading
 from kasoku_cache import cache_kind, knows_cache_classes, static_cache_bytes
 from kasoku_engine import Engine, Request, UnsupportedError, peak_rss_bytes
 from kasoku_transformers_hooks import Arrivals, noting_margins, observed_processors, stopping_at
@@ -33,7 +32,6 @@ OPTIONS = (
     "load_arguments",
 )
 PROFILED_TOKENS = 3
-UNKNOWN_MODEL = ("does not recognize this architecture", "Unrecognized configuration class", "Unrecognized model in")
 
 
 class TransformersEngine(Engine):
@@ -71,7 +69,8 @@ class TransformersEngine(Engine):
         arguments.update(self._attention_arguments(options, version))
         arguments.update(self._load_arguments(options))
         torch_facts.check_dtype(job["dtype"], self.device)
-        model = self._loaded(job["model_folder"], arguments)
+        quantisation = job.get("quantisation")
+        model, of_weights = loading.loaded(transformers, job["model_folder"], arguments, quantisation)
         model.eval()
         model.to("cuda:0" if self.device == "cuda" else "cpu")
         if options.get("bettertransformer"):
@@ -86,7 +85,7 @@ class TransformersEngine(Engine):
         first = next(model.parameters())
         self.dtype = str(first.dtype).replace("torch.", "")
         return {
-            "weights_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+            "weights_bytes": loading.weights_bytes(model, quantisation),
             "dtype": self.dtype,
             "device": str(first.device),
             "threads": torch.get_num_threads(),
@@ -97,6 +96,7 @@ class TransformersEngine(Engine):
                 "sampling": self._requested_sampling(),
                 "interop_threads": torch.get_num_interop_threads(),
                 "wrapper": type(self.model).__name__ if self.model is not model else None,
+                **of_weights,
                 **gpus,
             },
         }
@@ -212,18 +212,6 @@ class TransformersEngine(Engine):
         raise UnsupportedError(
             "transformers %s has no %s attention; 4.36 and later do." % (self.transformers.__version__, wanted)
         )
-
-    def _loaded(self, folder: str, arguments: dict) -> object:
-        try:
-            return self.transformers.AutoModelForCausalLM.from_pretrained(folder, **arguments)
-        except (KeyError, ValueError) as error:
-            kind = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("model_type")
-            # before 4.36 a kind of model that is not known is no more than a missing key
-            if error.args == (kind,) or any(words in str(error) for words in UNKNOWN_MODEL):
-                raise UnsupportedError(
-                    "transformers %s has no language model of type %r." % (self.transformers.__version__, kind)
-                ) from error
-            raise
 
     def _load_arguments(self, options: dict) -> dict:
         arguments = dict(options.get("load_arguments") or {})

@@ -206,6 +206,11 @@ class VllmEngine(Engine):
         if cache.kv_cache_memory_bytes is None:
             cache.kv_cache_memory_bytes = kv_bytes_for(config, config.model_config.max_model_len)
         self.config = config
+        quantisation = job.get("quantisation")
+        if quantisation is not None and config.model_config.quantization is None:
+            raise UnsupportedError(
+                "The model is quantised (%s), which vLLM %s would not apply." % (quantisation, self.vllm.__version__)
+            )
         return self.async_llm.from_vllm_config(config, disable_log_stats=True)
 
     def _engine_arguments(self, job: dict) -> object:
@@ -246,8 +251,10 @@ class VllmEngine(Engine):
         other_dtype = ["%s instead of %s" % (loaded, wanted)] if loaded != wanted else []
         return [*other_dtype, *self.sampling.departures()]
 
-    def _weights_bytes(self, job: dict) -> int:
+    def _weights_bytes(self, job: dict) -> int | None:
         if any(worker["repacked"] for worker in self.workers):
+            if job.get("quantisation") is not None:
+                return None  # what became of packed weights is not to be seen
             return weights_in(Path(job["model_folder"])) * getattr(self.torch, self.workers[0]["dtype"]).itemsize
         return sum(worker["weights_bytes"] for worker in self.workers)
 
@@ -267,6 +274,7 @@ class VllmEngine(Engine):
             "prefix_caching": bool(config.cache_config.enable_prefix_caching),
             "block_size": config.cache_config.block_size,
             "kv_cache_memory_bytes": config.cache_config.kv_cache_memory_bytes,
+            "quantization": config.model_config.quantization,
             "max_model_len": config.model_config.max_model_len,
             "max_num_seqs": config.scheduler_config.max_num_seqs,
             "tensor_parallel_size": config.parallel_config.tensor_parallel_size,

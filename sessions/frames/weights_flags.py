@@ -1,0 +1,21 @@
+"""Flags of what was loaded: weights measured in another form than they are stored in, or in part only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from methods.models.quantisation import name_of
+from sessions.disk.frame_schema import FrameRow
+from sessions.frames.flag import Flag
+
+
+def weights_flags(run: FrameRow, resolved: Mapping[str, object]) -> Iterable[Flag]:
+    """The flags of a block from what its engine resolved; none where the engine says nothing of it."""
+    said = resolved.get("quantisation")
+    if isinstance(said, Mapping) and said.get("dequantised") is True:
+        stored, loaded = name_of(str(said.get("method"))), run.get("dtype") or "plain numbers"
+        yield Flag("dequantised", f"the weights are stored quantised ({stored}) but were measured as {loaded}")
+    unused = resolved.get("unused_weights")
+    if isinstance(unused, Mapping) and isinstance(count := unused.get("tensors"), int) and count > 0:
+        cause = f"{count} tensor{'s' if count > 1 else ''} in the model's files, such as {unused.get('such_as')}"
+        yield Flag("part of the weights not used", cause)
