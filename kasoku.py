@@ -9,12 +9,33 @@ that is loaded already finds its submodules in its own folder, whatever is on th
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import os
+import signal
 import sys
 from pathlib import Path
 
 ROOMS = ("tui", "probes", "methods", "sessions")
+STREAMS = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w"))
+
+
+def settle_inheritance() -> None:
+    """Make good what the starter of this process may have left it without.
+
+    A closed standard stream becomes /dev/null: the next file opened, a session's lock for one, would get its number and
+    be replaced in every child. An ignored SIGCHLD, which children inherit, would hide how they end.
+    """
+    for number, (name, flags, mode) in enumerate(STREAMS):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):  # without a /dev/null nothing can be started anyway
+                os.set_inheritable(os.open(os.devnull, flags), True)
+                setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+                setattr(sys, f"__{name}__", getattr(sys, name))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def bind_rooms(folder: Path) -> None:
@@ -36,12 +57,14 @@ def bind_rooms(folder: Path) -> None:
 
 def main() -> int:
     """The command line."""
+    settle_inheritance()
     bind_rooms(Path(__file__).resolve().parent)
     return int(importlib.import_module("tui.command_line").main())
 
 
 def run_module(arguments: list[str]) -> int:
     """Run `main(arguments)` of one of our modules; the first argument is its name, the others are what it is told."""
+    settle_inheritance()
     bind_rooms(Path(__file__).resolve().parent)
     sys.argv = arguments
     return int(importlib.import_module(arguments[0]).main(arguments[1:]))

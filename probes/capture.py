@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
+from probes.base.answer import answer
 from probes.base.clock import boot_id
 from probes.base.reading import printable
 from probes.gpu.facts import gpu_facts
+from probes.host.allowed_cpus import allowed_cpus
 from probes.host.cgroup import cgroup_limits
 from probes.machine import Cache, Machine
 
@@ -52,7 +54,7 @@ def capture(nvml: Nvml, root: Path = Path("/")) -> Machine:
     if rapl.startswith("unavailable"):
         missing["rapl"] = rapl
     return Machine(
-        hostname=printable(socket.gethostname()),
+        hostname=printable(answer(socket.gethostname) or ""),
         boot_id=found("boot_id", boot_id(root)),
         os=_os(root),
         kernel=f"{platform.system()} {platform.release()}",
@@ -60,9 +62,9 @@ def capture(nvml: Nvml, root: Path = Path("/")) -> Machine:
         hypervisor=_hypervisor(root, information),
         container=_container(root),
         cpu_model=found("cpu_model", information.get("model name") or platform.processor() or None),
-        cores_physical=found("cores_physical", psutil.cpu_count(logical=False)),
-        cores_logical=found("cores_logical", psutil.cpu_count()),
-        affinity=tuple(sorted(os.sched_getaffinity(0))),
+        cores_physical=found("cores_physical", answer(lambda: psutil.cpu_count(logical=False))),
+        cores_logical=found("cores_logical", answer(psutil.cpu_count)),
+        affinity=tuple(sorted(allowed_cpus())),
         governor=found("governor", _line(frequency / "scaling_governor"), policy),
         cpu_max_mhz=found("cpu_max_mhz", max_khz / 1000 if max_khz else None, policy),
         caches=caches,

@@ -15,6 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from tui.link import Link, PacedDriver
+from tui.print.output_encoding import draw_with_what_stderr_has
 from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
 from tui.settings import Settings, load_settings, save_theme
@@ -107,6 +108,8 @@ class Workbench(WorkbenchApp):
         return Store(self.home / "sessions")
 
     def on_mount(self) -> None:
+        if isinstance(self._driver, PacedDriver):
+            self._driver.end_with_the_terminal()
         problems = list(self.problems)
         if self.settings.theme is not None:
             if self.settings.theme in self.available_themes:
@@ -264,6 +267,7 @@ class Workbench(WorkbenchApp):
 def run_app(home: Path, config: Path, *, watch: str | None = None, replay: bool = False) -> int:
     """Run the workbench in this terminal and return its exit code: 0, or 1 after a crash."""
     settings, problems = load_settings(config)
+    draw_with_what_stderr_has()
     app = Workbench(home, config, settings=settings, problems=problems, watch=watch, replay=replay)
     app.run(mouse=settings.mouse)
     if app.farewell:

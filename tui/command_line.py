@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from sessions.disk.option_table import table
 from sessions.disk.options import RunOptions
 from tui.option_arguments import add_options
+from tui.print.output_encoding import use_what_stdout_and_stderr_have
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 EXIT_OK, EXIT_METHOD_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXCEL_HELP = "with a byte order mark (BOM), so that Excel reads the CSV as UTF-8"
@@ -24,28 +29,34 @@ class UsageError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports an error in one line, without the usage text."""
+    """Reports an error in one line, without the usage text, and a help text that cannot be written as one."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[:1].upper()}{message[1:]} (see `{self.prog} --help`)")
 
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        (file or sys.stderr).write(message)  # argparse's own keeps silent about a full disk
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    use_what_stdout_and_stderr_have()
     try:
-        options = parser().parse_args(arguments)
-        options.argv = arguments
-        module, _, function = options.command.partition(":")
-        return int(getattr(importlib.import_module(module), function)(options))
+        return _carry_out(list(sys.argv[1:] if argv is None else argv))
     except UsageError as error:
         _say(str(error))
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return EXIT_OK
+    except (OSError, MemoryError) as error:  # a disk that is full, a terminal that is gone
+        from methods.base.refusal import refusal
+
+        _give_up_stdout()
+        _say(refusal(error))
+        return EXIT_METHOD_FAILED
     except Exception as error:
         if (sentence := _about_a_path(error)) is not None:
             _say(sentence)
@@ -60,10 +71,29 @@ def _about_a_path(error: Exception) -> str | None:
     return str(error) if isinstance(error, PathError) else None
 
 
+def _carry_out(arguments: list[str]) -> int:
+    try:
+        options = parser().parse_args(arguments)
+        options.argv = arguments
+        module, _, function = options.command.partition(":")
+        return int(getattr(importlib.import_module(module), function)(options))
+    finally:
+        sys.stdout.flush()  # here, where what is wrong with it can still be told
+
+
+def _give_up_stdout() -> None:
+    """Throw away what stdout still holds, which could not be written at the interpreter's end either."""
+    with contextlib.suppress(OSError, ValueError):  # a stream of a test's has no descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def _say(sentence: str) -> None:
     from tui.words.terminal_text import one_line
 
-    sys.stderr.write(f"kasoku: {one_line(sentence, 600)}\n")
+    with contextlib.suppress(OSError):  # the exit code says it too
+        sys.stderr.write(f"kasoku: {one_line(sentence, 600)}\n")
 
 
 def _unexpected(error: Exception) -> int:
@@ -71,11 +101,14 @@ def _unexpected(error: Exception) -> int:
     import tempfile
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="kasoku-error-", suffix=".log", delete=False) as report:
-        traceback.print_exception(error, file=report)
-    _say(
-        f"Kasoku itself failed ({type(error).__name__}: {error}); the details are in {report.name}: please report them."
-    )
+    details = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="kasoku-error-", suffix=".log", delete=False) as report:
+            report.write(details)
+        where = f"the details are in {report.name}"
+    except OSError:
+        where = f"it was at {details.rstrip().splitlines()[-3].strip()}"
+    _say(f"Kasoku itself failed ({type(error).__name__}: {error}); {where}: please report them.")
     return EXIT_METHOD_FAILED
 
 

@@ -1,14 +1,19 @@
 """How fast the terminal at the other end accepts output, and the driver that measures it.
 
 A slow link is not seen in the program: what is written waits in the buffers of the pty, of sshd and of the network,
-and the picture gets older and older. So every live frame is followed by a question that any terminal answers
+and the picture gets older and older. So every live frame is followed by a question that most terminals answer
 (DECRQM for mode 2026, the same that Textual asks at its start), and the next frame is sent after the answer.
-A terminal that has never answered is judged by what its pty has accepted.
+A terminal that has not answered the last one is judged by what its pty has accepted, and not asked until an answer
+comes: one that does not know the question may print its last letter.
 """
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -22,6 +27,7 @@ QUESTION = "\x1b[?2026$p"
 ANSWER_DEADLINE_S = 3.0
 SLOW_FRAME_S = 0.15
 SLOWEST_INTERVAL_S = 0.5
+HANG_UP_LOOK_MS = 1000
 
 
 class Link:
@@ -32,7 +38,7 @@ class Link:
         self._sent: float | None = None
         self._free_at = 0.0
         self._queued = self._taken = 0
-        self.answers = False
+        self.answers = False  # whether it answered the last question
         self.frame_s = 0.0  # how long frames take to arrive, smoothed
 
     def queued(self, characters: int) -> None:
@@ -101,6 +107,18 @@ class _CountedFile:
         return self._file.isatty()
 
 
+def _end_when_hung_up(terminal: int) -> None:
+    """End this process once its terminal is gone, which SIGHUP does unless it is ignored (nohup, `trap '' HUP`).
+
+    At once: there is nobody to tell and nothing to restore, and Textual's own threads would spin or wait for ever.
+    """
+    poller = select.poll()
+    poller.register(terminal, 0)  # hang-ups are told in any case
+    while not any(events & (select.POLLHUP | select.POLLNVAL) for _, events in poller.poll(HANG_UP_LOOK_MS)):
+        pass
+    os._exit(128 + signal.SIGHUP)
+
+
 class PacedDriver(LinuxDriver):
     """Textual's driver for Linux that tells the app's link what is written and what was taken."""
 
@@ -113,11 +131,25 @@ class PacedDriver(LinuxDriver):
         drawn_on = self._file if shown else sys.__stdout__
         self._file = _CountedFile(cast("IO[str]", drawn_on), self.link)  # type: ignore[assignment]
 
+    def end_with_the_terminal(self) -> None:
+        """From now on end this process once its terminal is gone."""
+        threading.Thread(target=_end_when_hung_up, args=(self.fileno,), name="hang-up", daemon=True).start()
+
+    def run_input_thread(self) -> None:
+        """As Textual's, which ends at the first key of a terminal that does not speak UTF-8: that key is lost."""
+        while True:
+            try:
+                super().run_input_thread()
+            except UnicodeDecodeError:
+                continue
+            return
+
     def write(self, data: str) -> None:
         self.link.queued(len(data))
         super().write(data)
 
     def ask(self) -> None:
-        """Query the terminal after everything written so far."""
-        self.write(QUESTION)
+        """Query the terminal after everything written so far, if it is one that answers."""
+        if self.link.answers:
+            self.write(QUESTION)
         self.link.sent()

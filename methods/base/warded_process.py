@@ -28,15 +28,21 @@ PIPE_BYTES: Final = 1 << 20  # so that a reader that sleeps for a while keeps no
 
 @dataclass(frozen=True, slots=True)
 class ProcessEnd:
-    """How the process ended: its exit status or the signal that ended it; what it left behind and was killed."""
+    """How the process ended: its exit status or the signal that ended it; what it left behind and was killed.
+
+    `refused`: what the system refused the warden, so that the process was not started or had to be killed.
+    """
 
     exit: int | None = None
     signal: int | None = None
     left_behind: int = 0
     oom_kills: int | None = None
+    refused: str = ""
 
     def sentence(self) -> str:
         """The end in words, without a full stop."""
+        if self.refused:
+            return f"could not be supervised, because this system refuses what that takes ({self.refused})"
         if self.signal is not None:
             try:
                 name = signal.Signals(self.signal).name
@@ -75,12 +81,13 @@ class WardedProcess:
         descriptor = wire_write if output is None else output
         to = f"fd:{descriptor}" if isinstance(descriptor, int) else str(descriptor)
         passed = {lifeline_read, report_write, wire_write} | ({descriptor} if isinstance(descriptor, int) else set())
+        log = None if isinstance(descriptor, int) else _log_of(descriptor)
         try:
             self._warden = subprocess.Popen(
                 [sys.executable, "-IS", str(WARDEN), *map(str, (lifeline_read, report_write, wire_write)), to, *given],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=descriptor if isinstance(descriptor, int) else subprocess.DEVNULL if log is None else log,
                 env=dict(variables),
                 cwd=cwd,
                 pass_fds=tuple(passed),
@@ -94,6 +101,8 @@ class WardedProcess:
         finally:
             for end in (lifeline_read, report_write, wire_write):
                 os.close(end)
+            if log is not None:
+                os.close(log)
         self.wire_descriptor, self.report_descriptor = wire_read, report_read
         self._wire = PipeReader(wire_read, line_limit)
         self._report = PipeReader(report_read, REPORT_LINE_BYTES)
@@ -175,6 +184,14 @@ class WardedProcess:
         while not over() and (left := deadline - time.monotonic()) > 0:
             _wait_for([self.report_descriptor], left)
             self.look_after()
+
+
+def _log_of(path: Path) -> int | None:
+    """The log's descriptor, for what the warden itself says; None where it cannot be opened."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None
 
 
 def _wait_for(descriptors: Sequence[int], within_s: float) -> bool:

@@ -9,7 +9,8 @@ included: the warden is a child subreaper, so none can leave by losing its paren
 the program dies with it (parent-death signal), and the conductor, a subreaper too, reaps the rest.
 
 REPORT_FD gets two JSON lines: {"pid"} once the program runs, and at the end {"exit", "signal", "left_behind",
-"oom_kills"}, where oom_kills is by how much the kernel's count of out-of-memory kills rose meanwhile.
+"oom_kills"}, where oom_kills is by how much the kernel's count of out-of-memory kills rose meanwhile. Where the system
+refuses what the warden needs, the last line is {"refused"}, a few words on what that was.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ def prctl(option: int, value: int) -> None:
     """prctl(2) with one argument; OSError where the kernel refuses."""
     library = ctypes.CDLL(None, use_errno=True)
     if library.prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"prctl({option})")
 
 
 def become_subreaper() -> None:
-    """Make the orphans among our descendants our children instead of init's."""
+    """Make the orphans among our descendants our children instead of init's; OSError where the kernel refuses."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -54,7 +56,11 @@ def oom_kills() -> int | None:
 def descendants(root: int) -> dict[int, str]:
     """Every process below `root` with its state (`Z`: dead, but unreaped), from one pass over /proc."""
     children: dict[int, list[tuple[int, str]]] = {}
-    for entry in os.listdir("/proc"):  # noqa: PTH208 - names, not paths, thousands of times
+    try:
+        entries = os.listdir("/proc")  # noqa: PTH208 - names, not paths, thousands of times
+    except OSError:  # not mounted: nothing can be found
+        return {}
+    for entry in entries:
         if entry.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 with open(f"/proc/{entry}/stat", "rb") as file:  # noqa: PTH123
@@ -130,39 +136,66 @@ def descriptor_of(output: str) -> int | None:
     return int(output[3:]) if output.startswith("fd:") else None
 
 
-def main(arguments: list[str]) -> int:
-    lifeline, report, wire, output = int(arguments[1]), int(arguments[2]), int(arguments[3]), arguments[4]
-    given = {wire, descriptor_of(output) or wire}
-    for descriptor in (lifeline, report, *given):
-        os.set_inheritable(descriptor, False)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    become_subreaper()
-    before = oom_kills()
-    pid = start(output, wire, arguments[5:], os.getpid())
-    for descriptor in given:
-        os.close(descriptor)
-    ended = os.pidfd_open(pid)
-    with contextlib.suppress(OSError):
-        os.write(report, json.dumps({"pid": pid}).encode() + b"\n")
+def child_signals() -> int:
+    """A descriptor that is readable once a child has ended (kernels before 5.3, and some sandboxes, have no pidfd)."""
+    readable, written = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    return readable
 
+
+def end_of(pid: int, ended: int, lifeline: int) -> int:
+    """The wait status of our child `pid` once it is over, which it is soon where the lifeline's other end closes."""
     poller = select.poll()
     poller.register(ended, select.POLLIN)
     poller.register(lifeline, select.POLLIN | select.POLLHUP)
-    seen = {descriptor for descriptor, _ in poller.poll()}
-    if ended not in seen:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
+    while True:
+        over, status = os.waitpid(pid, os.WNOHANG)
+        if over:
+            return status
+        if lifeline in {descriptor for descriptor, _ in poller.poll()}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            return os.waitpid(pid, 0)[1]
+        with contextlib.suppress(BlockingIOError):
+            os.read(ended, 4096)
+
+
+def watch_over(lifeline: int, report: int, wire: int, output: str, program: list[str]) -> dict[str, int | None]:
+    """Start the program and stay until it and its descendants are gone; how it ended. OSError where that is refused."""
+    become_subreaper()
+    ended = child_signals()
+    before = oom_kills()
+    pid = start(output, wire, program, os.getpid())
+    for descriptor in {wire, descriptor_of(output) or wire}:
+        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        os.write(report, json.dumps({"pid": pid}).encode() + b"\n")
+    status = end_of(pid, ended, lifeline)
     left = kill_descendants()
     after = oom_kills()
     code = os.waitstatus_to_exitcode(status)
-    end = {
+    return {
         "exit": code if code >= 0 else None,
         "signal": -code if code < 0 else None,
         "left_behind": left,
         "oom_kills": after - before if before is not None and after is not None else None,
     }
+
+
+def main(arguments: list[str]) -> int:
+    lifeline, report, wire, output = int(arguments[1]), int(arguments[2]), int(arguments[3]), arguments[4]
+    for descriptor in (lifeline, report, wire, descriptor_of(output) or wire):
+        os.set_inheritable(descriptor, False)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    end: dict[str, int | None] | dict[str, str]
+    try:
+        end = watch_over(lifeline, report, wire, output, arguments[5:])
+    except OSError as error:
+        kill_descendants()
+        end = {"refused": f"{error.filename or 'a system call'}: {error.strerror or error}"}
     with contextlib.suppress(OSError):
         os.write(report, json.dumps(end).encode() + b"\n")
     return 0

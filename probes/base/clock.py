@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from probes.base.answer import answer
+
 TRIES = 5
 
 
@@ -34,12 +36,12 @@ def clock_anchors() -> ClockAnchors:
         after = time.perf_counter_ns()
         tries.append((after - before, (before + after) // 2, realtime))
     width, monotonic, realtime = min(tries)
-    return ClockAnchors(monotonic, realtime, width // 2, boot_id(), socket.gethostname())
+    return ClockAnchors(monotonic, realtime, width // 2, boot_id(), answer(socket.gethostname) or "")
 
 
 def boot_id(root: Path = Path("/")) -> str | None:
     """The kernel's boot ID, None if not reported."""
     try:
-        return (root / "proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
+        return (root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
         return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from probes.base.answer import answer
 from probes.base.reading import printable
 from probes.gpu.foreign_processes import descends_from
 from probes.gpu.nvml_errors import explain
@@ -57,7 +58,7 @@ def busy_processes(
     Processes in `ours` and their descendants do not count. Blocks for the window; meant for before a block, not during.
     """
     began = time.perf_counter()
-    before = {process: _cpu_s(process) for process in psutil.process_iter()}
+    before = answer(lambda: {process: _cpu_s(process) for process in psutil.process_iter()}) or {}
     wait(window_s)
     elapsed = time.perf_counter() - began
     found = []
@@ -67,7 +68,7 @@ def busy_processes(
             continue
         share = (last - first) / elapsed * 100
         if share > above_percent and not descends_from(process, ours):
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, OSError):
                 found.append(BusyProcess(process.pid, printable(process.name()), share))
     return tuple(sorted(found, key=lambda busy: -busy.cpu_percent))
 
@@ -89,7 +90,7 @@ def gpu_tenants(nvml: Nvml, uuids: Collection[str], ours: Collection[int] = ()) 
             continue
         for process in processes:
             name = None
-            with contextlib.suppress(psutil.Error, ValueError, OverflowError):
+            with contextlib.suppress(psutil.Error, OSError, ValueError, OverflowError):
                 known = psutil.Process(process.pid)
                 if descends_from(known, ours):
                     continue
@@ -99,8 +100,5 @@ def gpu_tenants(nvml: Nvml, uuids: Collection[str], ours: Collection[int] = ()) 
 
 
 def _cpu_s(process: psutil.Process) -> float | None:
-    try:
-        times = process.cpu_times()
-    except (psutil.Error, OSError):
-        return None
-    return float(times.user + times.system)
+    times = answer(process.cpu_times)
+    return float(times.user + times.system) if times is not None else None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from probes.base.answer import answer
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -29,7 +31,7 @@ class Strangers:
         """How many are not ours; None if none is known to be ours, so that ownership cannot be determined."""
         known = {}
         for pid in pids:
-            with contextlib.suppress(psutil.Error, ValueError, OverflowError):  # what has ended is nobody's
+            with contextlib.suppress(psutil.Error, OSError, ValueError, OverflowError):  # what has ended is nobody's
                 known[pid] = self._known[pid] if pid in self._known else self._is_own(psutil.Process(pid))
         self._known = known
         if pids and not any(known.values()):
@@ -44,10 +46,7 @@ class Strangers:
 
 
 def descends_from(process: psutil.Process, ours: Collection[int]) -> bool:
-    """Whether a process is one of `ours` or below one of them; False where it has ended."""
+    """Whether a process is one of `ours` or below one of them; False where it has ended, or is hidden."""
     if process.pid in ours:
         return True
-    try:
-        return any(parent.pid in ours for parent in process.parents())
-    except (psutil.Error, OSError):
-        return False
+    return bool(answer(lambda: any(parent.pid in ours for parent in process.parents())))

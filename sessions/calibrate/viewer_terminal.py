@@ -97,7 +97,7 @@ class ViewerTerminal:
             return 0.0
         try:
             times = psutil.Process(self._process.pid).cpu_times()
-        except psutil.Error:
+        except (psutil.Error, OSError):
             return 0.0
         return float(times.user + times.system)
 

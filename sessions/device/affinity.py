@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ALLOWED: Final = frozenset(os.sched_getaffinity(0))  # before this process keeps itself to some of them
+from probes.host.allowed_cpus import allowed_cpus
+
+ALLOWED: Final = allowed_cpus()  # before this process keeps itself to some of them
 LEAST_CORES: Final = 4
 MANY_CORES: Final = 16
 
@@ -63,7 +65,7 @@ def keep_to(cpus: frozenset[int]) -> None:
 @contextlib.contextmanager
 def starting_on(cpus: frozenset[int]) -> Iterator[None]:
     """Pin what the calling thread starts within to these CPUs; the thread itself returns to its own."""
-    own = frozenset(os.sched_getaffinity(0))
+    own = allowed_cpus()
     keep_to(cpus)
     try:
         yield

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psutil
-
 from methods.catalogue.availability import DeviceFacts
 from probes.gpu.facts import gpu_facts
 from probes.gpu.gpu import Gpu
 from probes.gpu.nvml import Nvml
 from probes.gpu.visible_gpus import VisibleGpu, idlest_gpu, visible_gpus
 from probes.host.cgroup import CgroupLimits, cgroup_limits, cgroup_memory_left
+from probes.host.free_memory import free_memory
 from sessions.device.affinity import shared_out, siblings_of
 
 
@@ -38,9 +37,8 @@ class Device:
 
 def cpu() -> Device:
     """The CPU, with the memory that is free now."""
-    free = int(psutil.virtual_memory().available)
-    left = cgroup_memory_left()
-    return Device("cpu", (), (), (), "CPU", DeviceFacts("cpu", free_bytes=free if left is None else min(free, left)))
+    known = [amount for amount in (free_memory(), cgroup_memory_left()) if amount is not None]
+    return Device("cpu", (), (), (), "CPU", DeviceFacts("cpu", free_bytes=min(known, default=None)))
 
 
 def choose(asked: str | None, nvml: Nvml) -> Device:

@@ -286,6 +286,8 @@ class BlockRun:
             return "ok", ""
         if why == "wire" and end.signal == 9:
             return "failed", "The runner closed its wire before it was done, so it was killed."
+        if end.refused:
+            return "failed", f"The runner {end.sentence()}."
         if end.exit == 127 and translator.hello is None:
             return "failed", "The method's interpreter cannot be started: see the log, and `kasoku env list`."
         if process.pid is None:

@@ -19,6 +19,7 @@ import msgspec
 from methods.base.home import CACHE, HomeError, home, subfolder
 from methods.base.interpreter import Unavailable
 from methods.base.log_tail import log_tail
+from methods.base.refusal import refusal
 from methods.base.warden import become_subreaper, descendants
 from probes.base.clock import boot_id
 from probes.capture import capture
@@ -83,12 +84,12 @@ class Conductor:
 
     def run(self) -> str:
         """The session's status at its end."""
-        become_subreaper()
         keep_to(shared_out().workbench)
         self._steering.obey_sigterm()
         status, error = "failed", ""
         devices = DeviceLock(self._plan.gpu_uuids or [self._plan.device], self._folder.id)
         try:
+            become_subreaper()
             self._open()
             self._feed.start()
             finished = False
@@ -98,6 +99,10 @@ class Conductor:
         except (SessionFailedError, SessionError, JournalError, HomeError) as problem:
             error = str(problem)
             self._journal.release_ballast()  # where the disk is full, the last words fit into it
+        except (OSError, MemoryError) as problem:
+            traceback.print_exc()
+            error = refusal(problem)
+            self._journal.release_ballast()
         except Exception as problem:  # our own bug; the session still ends in good order
             traceback.print_exc()
             said = f"{type(problem).__name__}: {problem}"

@@ -48,7 +48,7 @@ def resume(folder: SessionFolder, home: Path, anyway: bool = False) -> bool:
         )
     lock = folder.try_lock()
     if lock is None:
-        raise SessionError(f"{folder.id} is already running: `kasoku attach {folder.id}` shows it.")
+        raise SessionError(f"{folder.id} is running already: `kasoku attach {folder.id}` shows it.")
     folder.take_asked()  # a stop of the last time is not meant for this one
     try:
         folder.write(msgspec.structs.replace(folder.read(), status="preparing", error=""))

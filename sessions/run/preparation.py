@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from methods.base.home import CACHE, HomeError, config_folder, home
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.base.progress import Progress
+from methods.base.refusal import refusal
 from methods.base.secret_variables import without_secrets
 from methods.catalogue.native_code import tried, unbuildable
 from methods.catalogue.quantised import lacking_for
@@ -204,5 +206,9 @@ def main(arguments: list[str]) -> int:
         preparation.say(preparation.carry_out())
     except (PreparationFailedError, HomeError) as error:
         preparation.fail(str(error))
+        return 1
+    except (OSError, MemoryError) as error:
+        traceback.print_exc()
+        preparation.fail(refusal(error))
         return 1
     return 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import platform
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +36,8 @@ open("child", "w").write(str(child.pid))
 while not (os.path.exists("daemon") and os.path.getsize("daemon")): time.sleep(0.005)
 """
 
+REFUSED_CALLS = Path(__file__).parents[1] / "refused_calls.py"
+PIDFD_OPEN, PRCTL = 434, {"x86_64": 157}.get(platform.machine(), 167)
 LINE_BYTES = 4096
 Start = Callable[..., WardedProcess]
 
@@ -75,6 +80,17 @@ def running(process: WardedProcess) -> int:
         return process.pid
 
     return until(pid, "the warden has started the program", 20)
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, folder: Path, call: int, error: int) -> None:
+    """Have wardens run where the kernel refuses a system call; the test is skipped where that cannot be had."""
+    command = [sys.executable, str(REFUSED_CALLS), str(error), str(call)]
+    if subprocess.run([*command, "/bin/true"], check=False).returncode != 0:
+        pytest.skip("this kernel takes no seccomp filter")
+    wrapper = folder / "python"
+    wrapper.write_text(f'#!/bin/sh\nexec {" ".join(command)} {sys.executable} "$@"\n')
+    wrapper.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(wrapper))
 
 
 def assert_nothing_in(folder: Path) -> None:
@@ -145,6 +161,38 @@ def test_a_program_that_is_not_there_is_exit_127_and_a_line_in_the_log(start: St
     end = ended(start("", program="/no/such/python"))
     assert (end.exit, end.signal) == (127, None)
     assert "/no/such/python cannot be started" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
+def test_it_needs_no_pidfd(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    program = sys.executable
+    refusing(monkeypatch, tmp_path, PIDFD_OPEN, error)
+    end = ended(start("raise SystemExit(7)", program=program))
+    assert end == ProcessEnd(exit=7, oom_kills=0)
+    process = start(LEAVES_OTHERS + "\ntime.sleep(1000)", program=program)
+    until(lambda: (tmp_path / "daemon").is_file() and (tmp_path / "child").is_file(), "both have started", 20)
+    assert (end := process.close()).signal == 9
+    assert end.left_behind == 2
+
+
+def test_what_the_system_refuses_it_is_said(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = sys.executable
+    refusing(monkeypatch, tmp_path, PRCTL, errno.EPERM)
+    end = ended(start("", program=program))
+    assert end == ProcessEnd(refused="prctl(36): Operation not permitted")
+    assert end.sentence().startswith("could not be supervised")
+
+
+def test_what_goes_wrong_in_the_warden_is_in_the_log(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho this Python is broken >&2\nexit 1\n")
+    broken.chmod(0o700)
+    program = sys.executable
+    monkeypatch.setattr(sys, "executable", str(broken))
+    assert ended(start("", program=program)) == ProcessEnd()
+    assert (tmp_path / "log").read_text() == "this Python is broken\n"
 
 
 def test_what_the_program_prints_is_in_the_log_and_its_wire_is_its_own(start: Start, tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_a_resume_of_a_finished_session_starts_nothing(work: Workplace) -> None:
 
 def test_a_resume_of_a_running_session_is_refused(work: Workplace) -> None:
     folder = work.launch(slow(work), max_new_tokens=1_000)
-    with pytest.raises(SessionError, match="is already running: `kasoku attach"):
+    with pytest.raises(SessionError, match="is running already: `kasoku attach"):
         resume(folder, work.home)
     folder.ask("stop")
     work.finished(folder)

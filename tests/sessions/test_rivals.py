@@ -45,7 +45,7 @@ def test_of_many_that_resume_a_session_one_does_and_the_others_are_told(work: Wo
     for each in rivals:
         each.join()
     assert said.count("begun") == 1
-    assert sum("is already running: `kasoku attach" in sentence for sentence in said) == RIVALS - 1
+    assert sum("is running already: `kasoku attach" in sentence for sentence in said) == RIVALS - 1
     assert work.finished(folder) == "finished"
     assert [record.resumed for record in records_of(folder) if isinstance(record, Header)] == [False, True]
     assert_completed(folder)

@@ -30,12 +30,16 @@ class Frame:
 
 
 class Terminal:
-    """A pty of a size, read at full speed or as slowly as `bytes_s` says. It answers the question about mode 2026.
+    """A pty of a size, read at full speed or as slowly as `bytes_s` says.
 
+    It answers the question about mode 2026, unless `answers` is false.
     `live` keeps an emulated screen up to date while the program runs; without it `frames()` works it out afterwards.
     """
 
-    def __init__(self, columns: int, rows: int, *, bytes_s: float | None = None, live: bool = True) -> None:
+    def __init__(
+        self, columns: int, rows: int, *, bytes_s: float | None = None, live: bool = True, answers: bool = True
+    ) -> None:
+        self._answers = answers
         self.columns, self.rows, self.bytes_s = columns, rows, bytes_s
         self.chunks: list[tuple[float, bytes]] = []
         self.began = 0.0
@@ -75,6 +79,8 @@ class Terminal:
                 self.chunks.append((time.perf_counter(), chunk))
                 if self._player is not None:
                     self._player.play(chunk)
+            if not self._answers:
+                continue
             seen = tail + chunk
             for _ in range(seen.count(QUESTION)):
                 os.write(self._fd, ANSWER)
@@ -139,6 +145,10 @@ class Terminal:
             self._look()
             time.sleep(POLL_S)
         return self.status
+
+    def let_go(self) -> None:
+        """Close the terminal, which the kernel tells the program."""
+        os.close(self._fd)
 
     def hang_up(self) -> None:
         """What happens to the program when its terminal is closed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {  # as --only calls it: its con
 
 def calibrate(options: argparse.Namespace) -> int:
     """Measure, keep, and print the effect of each part."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored below nohup and in a script's background
     if options.rounds < 1:
         raise UsageError(f"--rounds {options.rounds} is too few: an interval takes at least 3.")
     wanted = options.only or [name for name in PARTS if name != "slow-link"]

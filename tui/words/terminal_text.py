@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+import sys
 
 # Control characters of both ranges, what changes the direction of text, and halves of surrogate pairs, which no
 # terminal's encoding has.
@@ -23,8 +25,14 @@ def printable(text: str) -> str:
 
 
 def json_document(value: object) -> str:
-    """JSON for programs and people: what a terminal would obey, and JSON lets through, is written as `\\u009b`."""
-    text = json.dumps(value, ensure_ascii=False, indent=1, default=str)
+    """JSON for stdout, for programs and people.
+
+    What a terminal would obey, and JSON lets through, is written as `\\u009b`; so is every sign beyond ASCII where the
+    encoding of stdout may lack it.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    whole = codecs.lookup(encoding).name.startswith("utf-")
+    text = json.dumps(value, ensure_ascii=not whole, indent=1, default=str)
     return CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text) + "\n"
 
 
