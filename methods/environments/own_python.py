@@ -15,9 +15,6 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Final
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
-
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.environments.creation import normalised
 from methods.environments.specs import EnvironmentSpec
@@ -35,6 +32,9 @@ def own_python(spec: EnvironmentSpec, remedy: str) -> Interpreter | Unavailable:
 
     Starts that Python once if Kasoku itself finds the packages. `remedy` is the command that makes the environment.
     """
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.specifiers import SpecifierSet
+
     if not spec.imports:
         return _not_taken(spec, "Kasoku's own Python is never used for it", remedy)
     own = ".".join(map(str, sys.version_info[:3]))

@@ -14,6 +14,7 @@ import msgspec
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.models.model import Model
+from probes.host.surroundings import Surroundings
 from probes.machine import Machine
 from sessions.disk.messages import (
     EvidenceMessage,
@@ -79,6 +80,7 @@ class MachineSeen(TimedLine, tag="machine", frozen=True, kw_only=True):
     # telemetry sources of the GPUs that this session uses: "gpu0"
     gpus: list[str] = msgspec.field(default_factory=list)
     idle_w: float | None = None
+    surroundings: Surroundings = Surroundings()
 
 
 class BlockStarted(BlockLine, tag="block", frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ import msgspec
 from methods.base import file_lock
 from methods.base.home import HomeError, private_folder, write_atomically
 from probes.base.clock import ClockAnchors, clock_anchors
+from probes.host.surroundings import Surroundings
 from probes.machine import Machine
 from sessions.disk import own_plans
 from sessions.disk.messages import Int64
@@ -78,6 +79,7 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[str] = []
     plan: Plan
     machine: Machine = Machine()
+    surroundings: Surroundings = Surroundings()
     software: dict[str, str] = {}  # versions by distribution
     clock_anchors: ClockAnchors | None = None
     summary: list[MethodSummary] = []

@@ -52,14 +52,16 @@ class BlockEnd:
     requests: int
 
 
-def runner_variables(environ: Mapping[str, str], plan: Plan, interpreter: Interpreter, cache: Path) -> dict[str, str]:
-    """A block's environment variables: the user's, minus secrets and Python's own, plus those that pin the run."""
-    inherited = without_secrets(environ).items()
-    kept = {name: value for name, value in inherited if not name.startswith(NOT_INHERITED)}
-    compiled = private_folder(compiled_folder(cache, interpreter.environment))
-    kept |= compiler_variables(kept | dict(interpreter.variables))
+def inherited_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The user's environment variables, minus secrets, Python's own and those of tools around it."""
+    return {name: value for name, value in without_secrets(environ).items() if not name.startswith(NOT_INHERITED)}
+
+
+def pinned_variables(plan: Plan, environment: str, cache: Path) -> dict[str, str]:
+    """Those that pin a run, whatever the user has set."""
+    compiled = private_folder(compiled_folder(cache, environment))
     cpu = plan.device == "cpu"
-    kept |= {
+    return {
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(plan.threads),
         "MKL_NUM_THREADS": str(plan.threads),
@@ -70,6 +72,13 @@ def runner_variables(environ: Mapping[str, str], plan: Plan, interpreter: Interp
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "" if cpu else ",".join(plan.gpu_visible) or plan.device,
     }
+
+
+def runner_variables(environ: Mapping[str, str], plan: Plan, interpreter: Interpreter, cache: Path) -> dict[str, str]:
+    """A block's environment variables: inherited, then pinned, then its environment's own."""
+    kept = inherited_variables(environ)
+    kept |= compiler_variables(kept | dict(interpreter.variables))
+    kept |= pinned_variables(plan, interpreter.environment, cache)
     if interpreter.paths:
         kept["PYTHONPATH"] = os.pathsep.join(interpreter.paths)  # for what an engine starts by itself
     return kept | dict(interpreter.variables)

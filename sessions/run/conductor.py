@@ -26,9 +26,12 @@ from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from probes.host.cgroup import CgroupCounts, cgroup_counts
 from probes.host.sockets import sockets_of
+from probes.host.surroundings import Surroundings, surroundings
 from sessions.close.session_end import close_session
 from sessions.device.affinity import keep_to, shared_out
 from sessions.device.device_lock import DeviceLock
+from sessions.device.differences import changed_since
+from sessions.device.speed_variables import speed_variables
 from sessions.disk.journal import JournalError, JournalWriter, read_journal
 from sessions.disk.plan import Plan, PlannedBlock
 from sessions.disk.records import (
@@ -49,7 +52,7 @@ from sessions.disk.records import (
 )
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.frames.counting import block_counts
-from sessions.run.block_run import BlockEnd, BlockRun
+from sessions.run.block_run import BlockEnd, BlockRun, inherited_variables, pinned_variables
 from sessions.run.limits_met import limits_met
 from sessions.run.preparation_run import PreparationRun
 from sessions.run.software import software
@@ -60,6 +63,7 @@ IDLE_POWER_S = 2.0
 NOTED_TICKS = 10  # a second's worth
 WAIT_S = 0.2
 AROUND_TIMED = ("warmup", "evidence")  # the engine is loaded, and the last timed request is over
+RESUMED_ELSEWHERE = "resumed in other surroundings"
 OPEN_TO_THE_NETWORK = "open to the network"
 TIMED_EDGES = {"timed": "timed_start", "evidence": "timed_end"}
 NOT_AGAIN = "Not run: this method could not be loaded in block {block} ({error})"
@@ -81,6 +85,7 @@ class Conductor:
         self._done: set[tuple[str, int]] = set()
         self._not_loadable: dict[str, str] = {}
         self._counts = CgroupCounts()
+        self._changed = ""
 
     def run(self) -> str:
         """The session's status at its end."""
@@ -175,14 +180,32 @@ class Conductor:
             idle, ticks = self._feed.idle_power_w(sources, IDLE_POWER_S)
             for tick in ticks:
                 self._append(tick)
+        around = self._surroundings(prepared)
         self._append(
-            MachineSeen(t=time.perf_counter_ns(), machine=machine, software=software(), gpus=sources, idle_w=idle)
+            MachineSeen(
+                t=time.perf_counter_ns(),
+                machine=machine,
+                software=software(),
+                gpus=sources,
+                idle_w=idle,
+                surroundings=around,
+            )
         )
         session = self._folder.read()
+        self._changed = changed_since(session, machine, around)
         self._folder.write(
-            msgspec.structs.replace(session, status="running", machine=machine, software=software(), error="")
+            msgspec.structs.replace(
+                session, status="running", machine=machine, surroundings=around, software=software(), error=""
+            )
         )
         return prepared
+
+    def _surroundings(self, prepared: Prepared) -> Surroundings:
+        interpreters = {each.environment: each for each in prepared.interpreters.values()}.values()
+        cache = subfolder(self._home, CACHE)
+        pinned = {name for each in interpreters for name in pinned_variables(self._plan, each.environment, cache)}
+        variables = speed_variables(inherited_variables(os.environ), interpreters, pinned)
+        return surroundings(variables, shared_out().runner)
 
     def _every_preparation_tick(self) -> str:
         self._attend()
@@ -227,6 +250,8 @@ class Conductor:
                 environment=interpreter.environment,
             )
         )
+        if self._changed:
+            self._note(block, RESUMED_ELSEWHERE, f"{name}, block {block.block}: {self._changed}")
         self._energy(block, "start")
         run = BlockRun(
             self._folder,

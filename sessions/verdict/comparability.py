@@ -1,7 +1,7 @@
 """Whether sessions are comparable: the same weights in the same dtype, the same prompt, sampling and length.
 
-Differences there are refused unless asked for; a different device or number of threads is merely noted, since to
-compare those is a purpose of its own.
+Differences there are refused unless asked for; a different device, number of threads, machine or surroundings is merely
+noted, since to compare those is a purpose of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import Final
 
 import msgspec
 
+from sessions.device.differences import differences as differences_of_places
+from sessions.device.differences import place_of
 from sessions.disk.plan import Plan
+from sessions.disk.session_folder import SessionFile
 
 REFUSED: Final = ("dtype", "weights", "prompt", "sampling")
 SAID: Final = ("model", "device", "threads")
@@ -21,12 +24,13 @@ Differences = list[tuple[str, dict[str, object]]]
 
 
 def differences(
-    plans: Mapping[str, Plan], digests: Mapping[str, tuple[str | None, str | None]]
+    files: Mapping[str, SessionFile], digests: Mapping[str, tuple[str | None, str | None]]
 ) -> tuple[Differences, Differences]:
     """The settings in which sessions differ, as (setting, {session: value}): those refused, and those merely noted.
 
     `digests` are a session's weights and prompt ids as measured; where a session has none, what its plan says stands.
     """
+    plans = {session: file.plan for session, file in files.items()}
     asked = {session: _settings(plan) for session, plan in plans.items()}
     for place, name in ((0, "weights"), (1, "prompt")):
         measured = {session: digests.get(session, (None, None))[place] for session in plans}
@@ -45,7 +49,7 @@ def differences(
             if len({_key(value) for value in values.values()}) > 1:
                 rows.append((name, {session: _shown(value) for session, value in values.items()}))
         found.append(rows)
-    return found[0], found[1]
+    return found[0], [*found[1], *differences_of_places({session: place_of(file) for session, file in files.items()})]
 
 
 class _Value:

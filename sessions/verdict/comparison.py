@@ -95,7 +95,7 @@ def compare(
             problems[session] = str(error)
     frames = compared_sessions.load(store, list(files), columns_of(row_type))
     refused, said = differences(
-        {session: file.plan for session, file in files.items()},
+        files,
         {session: _digests(frames, session) for session in files},
     )
     if refused and not anyway:

@@ -97,6 +97,7 @@ def show(options: argparse.Namespace) -> int:
         f" sampling {json.dumps(_builtins(plan.sampling))}",
         f"machine: {machine.cpu_model}, {machine.os}, kernel {machine.kernel}" if machine != Machine() else "",
         f"limited by a control group to {limits}" if (limits := machine.limits()) else "",
+        f"variables: {', '.join(map(str, variables))}" if (variables := session.surroundings.variables) else "",
         f"software: {', '.join(f'{name} {version}' for name, version in session.software.items())}",
     ]
     for line in lines:

@@ -144,6 +144,10 @@ def _session(reported: ReportedSession) -> dict[str, object]:
     facts = [
         ("Plan", list(_facts(msgspec.to_builtins(plan), ("methods", "command", "prompt")))),
         ("Machine", list(_facts(msgspec.to_builtins(session.machine), ("missing",)))),
+        ("Surroundings", [
+            *(("variable", str(variable)) for variable in session.surroundings.variables or ()),
+            *_facts(msgspec.to_builtins(session.surroundings), ("missing", "variables")),
+        ]),
         ("Software", [*_facts(session.software), *(
             (method, ", ".join(f"{name} {version}" for name, version in versions.items()))
             for method, versions in reported.versions.items()

@@ -24,6 +24,7 @@ from tui.words.fact import Fact
 from tui.words.field_words import figure, label
 
 if TYPE_CHECKING:
+    from probes.host.surroundings import Surroundings
     from sessions.disk.frame_schema import FrameRow
     from sessions.disk.store import Store
 
@@ -132,9 +133,23 @@ def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterat
     for name, reason in session.machine.missing.items():
         yield Fact(label(name), f"– {reason}", "dim")
     yield Fact("", "")
+    yield Fact("", "Surroundings")
+    yield from _surroundings(session.surroundings)
+    yield Fact("", "")
     yield Fact("", "Software")
     for name, value in session.software.items():  # packages keep their names
         yield Fact(name, value)
+
+
+def _surroundings(around: Surroundings) -> Iterator[Fact]:
+    """Variables keep their names."""
+    for variable in around.variables or ():
+        yield Fact("variable", str(variable))
+    for name, value in msgspec.to_builtins(around).items():
+        if name not in ("missing", "variables") and value not in (None, "", ()):
+            yield Fact(label(name), " ".join(value) if name == "cpu_flags" else figure(name, value))
+    for name, reason in around.missing.items():
+        yield Fact(label(name), f"– {reason}", "dim")
 
 
 def _facts(name: str, value: Any) -> Iterator[Fact]:

@@ -11,7 +11,8 @@ UNITS: Final = {"_bytes_s": "", "_bytes": "", "_percent": "%", "_mhz": "MHz", "_
 WORDS: Final = {
     "api": "API", "cpu": "CPU", "cpus": "CPUs", "cuda": "CUDA", "dram": "DRAM", "ecc": "ECC", "gpu": "GPU",
     "gpus": "GPUs", "id": "ID", "itl": "ITL", "kv": "KV", "mig": "MIG", "numa": "NUMA", "os": "OS", "pci": "PCI",
-    "pcie": "PCIe", "ram": "RAM", "rapl": "RAPL", "rss": "RSS", "sm": "SM", "uuid": "UUID", "vram": "VRAM",
+    "pcie": "PCIe", "ram": "RAM", "rapl": "RAPL", "rss": "RSS", "sm": "SM", "smt": "SMT", "uuid": "UUID",
+    "vram": "VRAM",
 }  # fmt: skip
 
 
