@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from methods.base.bounded_read import ReadError, read_bytes
+from methods.base.json_file import LARGEST, read_object
 from methods.base.user_path import kind
+
+SETTINGS = ("config.json", "generation_config.json")
 
 
 class ConfigError(Exception):
@@ -32,16 +35,24 @@ class ConfigFacts:
 def read_json(path: Path) -> dict[str, object]:
     """The object in a JSON file of a model. Raises ConfigError."""
     try:
-        if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe of that name would wait for a writer
-            raise ConfigError(f"{path} is not a file.")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON; fetch or copy the model again.") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} does not hold a JSON object; fetch or copy the model again.")
-    return content
+        return read_object(path)
+    except ReadError as error:
+        raise ConfigError(str(error)) from error
+
+
+def settings_digest(folder: Path, with_code: bool) -> str:
+    """SHA-256 over what decides, besides the weights, what a model computes: its configs and, where it runs, its own
+    code. Raises ConfigError."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name in SETTINGS or (with_code and path.suffix == ".py"):
+            try:
+                content = read_bytes(path, LARGEST, str(path))
+            except ReadError as error:
+                raise ConfigError(str(error)) from error
+            digest.update(f"{path.name} {len(content)}\n".encode(errors="surrogateescape"))
+            digest.update(content)
+    return digest.hexdigest()
 
 
 def facts(config: Mapping[str, object], generation: Mapping[str, object] | None = None) -> ConfigFacts:

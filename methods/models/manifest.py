@@ -16,7 +16,7 @@ from methods.models.model import Model
 from methods.models.own_code import code_files, has_code
 from methods.models.quantisation import parameters, quantisation_in
 from methods.models.safetensors_folder import WeightsError, digest_of, identity, left_out, read_weights, sha256_of
-from methods.text.chat_template import chat_template
+from methods.text.chat_template import has_chat_template
 from methods.text.tokeniser import FILE as TOKENISER_FILE
 from methods.text.tokeniser import Tokeniser
 
@@ -59,7 +59,7 @@ def remember(
         "dtype": weights.dtype,
         **asdict(known),
         "has_tokeniser": tokeniser,
-        "has_chat_template": tokeniser and chat_template(folder) is not None,
+        "has_chat_template": tokeniser and has_chat_template(folder),
         "quantisation": quantised and quantised.method,
         "code_digest": digest_of(code) if code else None,
     }

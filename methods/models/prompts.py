@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 from methods.base.bounded_read import ReadError, read_bytes, read_stream
 from methods.base.user_path import named_path
-from methods.text.chat_template import TemplateError, chat_template, rendered, special_tokens
+from methods.text.chat_template import TemplateError, chat_template, special_tokens, user_turn
 from methods.text.tokeniser import Tokeniser, TokeniserError, why_none
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ class PromptError(Exception):
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """The IDs that every method gets. `text` is the user's text, `rendered` what was encoded: both None if the
-    IDs are random. `template`: whether the model's chat template was applied; `digest` is over the IDs."""
+    IDs are random. `template`: whether the model's chat template was applied, `dated`: whether that asked for the date
+    or the time; `digest` is over the IDs."""
 
     ids: tuple[int, ...]
     text: str | None
     rendered: str | None
     template: bool
+    dated: bool
     digest: str
 
 
@@ -132,7 +134,7 @@ def _random(model: Model, text: str | None, mode: Mode | None, tokens: int | Non
         raise PromptError(f"{model.name} does not state its vocabulary size, so no random prompt can be drawn for it.")
     allowed = [index for index in range(model.vocab_size) if index not in model.eos_token_ids]
     ids = tuple(random.Random(seed).choices(allowed, k=tokens or SYNTHETIC_TOKENS))  # noqa: S311 - a prompt, no secret
-    return Prompt(ids, None, None, False, digest_of(ids))
+    return Prompt(ids, None, None, False, False, digest_of(ids))
 
 
 def _written(model: Model, text: str | None, mode: Mode | None, tokens: int | None) -> Prompt:
@@ -147,16 +149,30 @@ def _written(model: Model, text: str | None, mode: Mode | None, tokens: int | No
     template = chat_template(model.folder) if mode != "raw" and tokens is None else None
     if mode == "chat" and template is None:
         raise PromptError(f"{model.name} has no chat template; use --raw.")
-    full = written
+    full, dated = written, False
     if template is not None:
-        full = rendered(template, [{"role": "user", "content": written}], special_tokens(model.folder))
+        turn = user_turn(template, written, special_tokens(model.folder))
+        full, dated = turn.text, turn.dated
     ids = tokeniser.encode(full)
     if not ids:
         raise PromptError("The model's tokeniser turns the prompt into no tokens; use other text.")
+    _check_vocabulary(ids, tokeniser, model)
     if tokens is not None:
         ids = list(islice(cycle(ids), tokens))
         full = tokeniser.decode(ids)
-    return Prompt(tuple(ids), written, full, template is not None, digest_of(tuple(ids)))
+    return Prompt(tuple(ids), written, full, template is not None, dated, digest_of(tuple(ids)))
+
+
+def _check_vocabulary(ids: list[int], tokeniser: Tokeniser, model: Model) -> None:
+    """Refuse what the embedding has no row for: engines crash at it, or read beside it."""
+    if model.vocab_size is None:
+        return
+    beyond = next((index for index in ids if index >= model.vocab_size), None)
+    if beyond is not None:
+        raise PromptError(
+            f"Token {beyond} {tokeniser.token(beyond)} of the prompt is not in {model.name}'s vocabulary of "
+            f"{model.vocab_size:,}: its tokeniser has tokens that its weights lack; use a prompt without it."
+        )
 
 
 def _check_length(prompt_tokens: int, max_new_tokens: int, model: Model) -> None:

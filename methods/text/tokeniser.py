@@ -1,4 +1,7 @@
-"""Token IDs to text and back, with a model's tokenizer.json alone. The text is raw: whoever displays it escapes it."""
+"""Token IDs to text and back, with a model's tokenizer.json and the added tokens of its tokenizer_config.json.
+
+The text is raw: whoever displays it escapes it.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from methods.base.bounded_read import ReadError, read_bytes
+from methods.text.tokeniser_config import TokeniserConfigError, tokeniser_config
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FILE = "tokenizer.json"
 TEKKEN = "tekken.json"
+LARGEST = 256_000_000
 UNDECIDED = "\N{REPLACEMENT CHARACTER}"
 # A character has at most four bytes, so after twice as many tokens without one the bytes are no UTF-8 and are let go.
 LONGEST_WAIT = 8
@@ -30,20 +37,25 @@ def why_none(folder: Path) -> str:
 
 
 class Tokeniser:
-    """A model's tokeniser, from its folder. Raises TokeniserError if tokenizer.json is missing or broken."""
+    """A model's tokeniser, from its folder, with the ids that transformers gives.
+
+    Raises TokeniserError if tokenizer.json is missing, or it or one of the files beside it is broken.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         path = folder / FILE
+        if not os.path.lexists(path):
+            raise TokeniserError(f"{folder} has no {FILE}.")
         try:
-            if not os.path.isfile(path):  # opening a pipe of that name would wait for a writer
-                raise TokeniserError(f"{folder} has no {FILE}.")
-            content = path.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise TokeniserError(f"{folder} has no {FILE}.") from error
-        except (OSError, UnicodeDecodeError) as error:
+            content = read_bytes(path, LARGEST, str(path)).decode()
+            config = tokeniser_config(folder)
+        except UnicodeDecodeError as error:
             raise TokeniserError(f"{path} cannot be read: {error}.") from error
+        except (ReadError, TokeniserConfigError) as error:
+            raise TokeniserError(str(error)) from error
         self._tokenizer = _parsed(path, content)
+        config.complete(self._tokenizer)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         added = self._tokenizer.get_added_tokens_decoder()
@@ -57,6 +69,10 @@ class Tokeniser:
     def encode(self, text: str) -> list[int]:
         """The IDs of `text` and nothing else: no BOS, no EOS; special tokens written out in it become their IDs."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def token(self, index: int) -> str:
+        """The token of an id, as the vocabulary has it."""
+        return self._tokenizer.id_to_token(index) or ""
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of a whole sequence, special tokens left out. IDs without a token add nothing."""

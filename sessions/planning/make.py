@@ -159,17 +159,13 @@ def _in_folder(spec: str, prospect: Prospect) -> Model | None:
     """A model in a folder, as far as its prompt needs it, without reading its weights; otherwise None."""
     from methods.models.model import Model
     from methods.models.sources import InFolder, source_of
-    from methods.text.chat_template import TemplateError, chat_template
+    from methods.text.chat_template import has_chat_template
     from methods.text.tokeniser import FILE
 
     source = source_of(spec)
     if not isinstance(source, InFolder) or prospect.needs_environment:
         return None
     has_tokeniser = os.path.exists(source.path / FILE)
-    try:
-        has_template = has_tokeniser and chat_template(source.path) is not None
-    except TemplateError:
-        has_template = False
     return Model(
         name=prospect.name,
         source=spec,
@@ -181,7 +177,7 @@ def _in_folder(spec: str, prospect: Prospect) -> Model | None:
         context_length=prospect.context_length,
         vocab_size=prospect.vocab_size,
         has_tokeniser=has_tokeniser,
-        has_chat_template=has_template,
+        has_chat_template=has_tokeniser and has_chat_template(source.path),
     )
 
 

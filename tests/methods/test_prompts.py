@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -204,7 +205,16 @@ def test_templates_are_found_where_any_transformers_put_them(tmp_path: Path) -> 
     )
     assert chat_template.chat_template(tmp_path) == "d"
     config.write_text('{"chat_template": [{"name": "tool_use", "template": "t"}]}')
-    assert chat_template.chat_template(tmp_path) is None
+    with pytest.raises(
+        TemplateError, match=r"several chat templates \(tool_use\) and none is its default; .* use --raw"
+    ):
+        chat_template.chat_template(tmp_path)
+    config.write_text("{}")
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "rag.jinja").write_text("r")
+    with pytest.raises(TemplateError, match=r"several chat templates \(rag\)"):
+        chat_template.chat_template(tmp_path)
+    (tmp_path / "additional_chat_templates" / "rag.jinja").unlink()
     (tmp_path / "chat_template.json").write_text('{"chat_template": "json"}')
     assert chat_template.chat_template(tmp_path) == "json"
     (tmp_path / "chat_template.jinja").write_text("jinja")
@@ -222,6 +232,88 @@ def test_a_template_has_what_transformers_offers_it() -> None:
     messages = [{"role": "user", "content": 'say "猫"'}, {"role": "user", "content": "never"}]
     text = chat_template.rendered(template, messages, {"bos_token": "<s>"}, now=lambda: datetime(2024, 1, 2))  # noqa: DTZ001
     assert text == '<s>[user]"say \\"猫\\""2024>{"a": "é<"}'
+
+
+def test_the_generation_tag_is_as_if_it_were_not_there() -> None:
+    template = "{% for m in messages %}{% generation %}[{{ m.content }}]{% endgeneration %}{% endfor %}"
+    assert chat_template.rendered(template, MESSAGES, {}) == "[Hi]"
+    assert (
+        chat_template.rendered("{%- if false %}{% generation %}x{% endgeneration %}{%- endif %}y", MESSAGES, {}) == "y"
+    )
+    with pytest.raises(TemplateError, match="endgeneration"):
+        chat_template.rendered("{% generation %}", MESSAGES, {})
+
+
+PARTS = (
+    "{% for m in messages %}{% for c in m.content | selectattr('type', 'equalto', 'text') %}{{ c.text }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "<{{ messages[0].content }}>",
+        "<{{ messages[0].content | trim }}>",
+        "<{{ messages[0].content | tojson }}>",
+        f"<{PARTS}>{{% endfor %}}",
+        "{% if messages[0].content is string %}{{ raise_exception('no') }}{% endif %}" + f"<{PARTS}>{{% endfor %}}",
+    ],
+)
+@pytest.mark.parametrize("text", ["Why is\nthe sky blue? ", 'say "猫"', chat_template.OTHER_WORDS])
+def test_the_users_words_are_in_what_a_template_renders(template: str, text: str) -> None:
+    turn = chat_template.user_turn(template, text, {})
+    written = json.dumps(text, ensure_ascii=False)[1:-1] if "tojson" in template else text.strip()
+    assert written in turn.text
+    assert not turn.dated
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "This is for you:",
+        "{{ messages[0].content | upper }}",
+        "{% for c in messages[0].content %}{% if c.type == 'image' %}<image>{% endif %}{% endfor %}this is",
+    ],
+)
+def test_a_template_that_drops_the_users_words_is_refused(template: str) -> None:
+    with pytest.raises(TemplateError, match="leaves the prompt out, or changes its words; use --raw"):
+        chat_template.user_turn(template, "is", {})
+
+
+def test_a_template_that_asks_for_the_time_says_so() -> None:
+    assert chat_template.user_turn("{{ strftime_now('%d') }} {{ messages[0].content }}", "Hi", {}).dated
+
+
+@pytest.mark.parametrize(
+    "spoilt", ["latin-1", "a link that leads nowhere", "a folder", "a broken tokenizer_config.json"]
+)
+def test_a_template_that_cannot_be_read_is_a_sentence_and_raw_goes_without_it(copy: Model, spoilt: str) -> None:
+    path = copy.folder / "chat_template.jinja"
+    path.unlink()
+    if spoilt == "latin-1":
+        path.write_text("Sch\u00f6n {{ messages[0].content }}", encoding="latin-1")
+    elif spoilt == "a folder":
+        path.mkdir()
+    elif spoilt == "a link that leads nowhere":
+        path.symlink_to("nowhere.jinja")
+    else:
+        (copy.folder / "tokenizer_config.json").write_text("{")
+    with pytest.raises(PromptError, match=r"(chat_template\.jinja|tokenizer_config\.json) .*\.$") as caught:
+        make(copy, "Hi")
+    assert "\n" not in str(caught.value)
+    if spoilt != "a broken tokenizer_config.json":
+        assert "use --raw" in str(caught.value)
+        assert not make(copy, "Hi", "raw").template
+
+
+def test_a_token_that_the_weights_have_no_row_for_is_refused(copy: Model) -> None:
+    path = copy.folder / "tokenizer.json"
+    content = json.loads(path.read_bytes())
+    content["added_tokens"].append({**content["added_tokens"][0], "id": 49152, "content": "<extra>"})
+    path.write_text(json.dumps(content))
+    with pytest.raises(PromptError, match=r"Token 49152 <extra> .* is not in smollm2-135m's vocabulary of 49,152"):
+        make(copy, "Hi <extra>", "raw")
+    assert make(copy, "Hi", "raw").ids
 
 
 @pytest.mark.parametrize(

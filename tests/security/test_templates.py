@@ -148,7 +148,8 @@ def test_the_process_that_renders_gets_no_variable_and_no_file(tmp_path: Path, m
         "import json, os, sys\nsys.stdin.read()\n"
         "held = [os.readlink(f'/proc/self/fd/{d}') for d in os.listdir('/proc/self/fd') if int(d) > 2"
         " and os.path.exists(f'/proc/self/fd/{d}')]\n"
-        "print(json.dumps({'text': json.dumps([sorted(os.environ), os.getcwd(), held])}))\n"
+        "text = json.dumps([sorted(os.environ), os.getcwd(), held])\n"
+        "print(json.dumps({'results': [{'text': text}], 'dated': False}))\n"
     )
     monkeypatch.setattr("methods.text.chat_template.SANDBOX", spy)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
