@@ -59,7 +59,7 @@ def make_session(sessions: Path, seed: int) -> None:
     )
     folder, _ = create(sessions, plan)
     frames = make_frames(folder.id, plan, np.random.default_rng(seed))
-    for name, frame in complete(frames, Context(plan, None, None)).items():
+    for name, frame in complete(frames, Context(plan, {}, None)).items():
         frame.write_parquet(folder.frame(name))
     folder.write(SessionFile(id=folder.id, status="finished", plan=plan))
 

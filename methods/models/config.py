@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,18 +41,16 @@ def read_json(path: Path) -> dict[str, object]:
         raise ConfigError(str(error)) from error
 
 
-def settings_digest(folder: Path, with_code: bool) -> str:
-    """SHA-256 over what decides, besides the weights, what a model computes: its configs and, where it runs, its own
-    code. Raises ConfigError."""
+def settings_digest(folder: Path) -> str:
+    """SHA-256 over what decides, besides weights and code, what a model computes: its configs. Raises ConfigError."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.name in SETTINGS or (with_code and path.suffix == ".py"):
+    for name in SETTINGS:
+        if os.path.lexists(path := folder / name):
             try:
                 content = read_bytes(path, LARGEST, str(path))
             except ReadError as error:
                 raise ConfigError(str(error)) from error
-            digest.update(f"{path.name} {len(content)}\n".encode(errors="surrogateescape"))
-            digest.update(content)
+            digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 

@@ -60,12 +60,18 @@ class Phase(TimedLine, tag="phase", frozen=True, kw_only=True):
 
 
 class Prepared(TimedLine, tag="prepared", frozen=True, kw_only=True):
-    """What the preparation found: the model's folder and facts, the prompts' ids, an interpreter for each method."""
+    """What the preparation found: the model's folder and facts, the prompts' ids, an interpreter for each method.
+
+    `settings_digest` is over the model's config.json and generation_config.json; `prompt_dated` says that its chat
+    template asked for the date or the time.
+    """
 
     model: Model
     prompts: list[list[Int64]]
     prompt_text: str | None
     prompt_template: bool
+    prompt_dated: bool = False
+    settings_digest: str = ""
     stop_token_ids: list[Int64]
     interpreters: dict[str, Interpreter]
     unavailable: dict[str, Unavailable]

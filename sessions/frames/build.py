@@ -38,7 +38,7 @@ from sessions.disk.records import (
     Tokens,
 )
 from sessions.frames.column_builders import TelemetryBuilder, TokensBuilder
-from sessions.frames.derived import Context, complete
+from sessions.frames.derived import Context, RunKey, complete
 from sessions.frames.metrics import REQUEST_KEY, per_request, rates
 from sessions.frames.record_columns import column_names, columns_of
 from sessions.frames.vram import peak_vram
@@ -73,14 +73,15 @@ class JournalFrames:
 
     def __init__(self, session: str, plan: Plan) -> None:
         self._session, self._plan = session, plan
-        self._runs: dict[tuple[str, int, int], _Run] = {}
+        self._runs: dict[RunKey, _Run] = {}
         self._attempts: dict[tuple[str, int], int] = {}
-        self._over: set[tuple[str, int, int]] = set()
+        self._over: set[RunKey] = set()
         self._requests: dict[tuple[str, int, int, int], FrameRow] = {}
         self._tokens, self._telemetry = TokensBuilder(), TelemetryBuilder()
         self._now_ns = 0
         self.machine: MachineSeen | None = None
         self.prepared: Prepared | None = None
+        self.prepared_of: dict[RunKey, Prepared] = {}
 
     def feed(self, record: AnyRecord) -> None:
         """Take one record in."""
@@ -132,13 +133,15 @@ class JournalFrames:
             case _:
                 pass
 
-    def _key(self, record: Any) -> tuple[str, int, int]:
+    def _key(self, record: Any) -> RunKey:
         method, block = record.method, record.block
         return method, block, self._attempts.get((method, block), 0)
 
     def _run(self, record: Any) -> _Run:
         key = self._key(record)
         if key not in self._runs:
+            if self.prepared is not None:
+                self.prepared_of[key] = self.prepared
             self._runs[key] = _Run({"method": key[0], "block": key[1], "attempt": key[2], "started_ns": record.t})
         return self._runs[key]
 
@@ -299,7 +302,7 @@ def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRe
         "requests": frames.requests(tokens, _decoder(frames.prepared)),
         "runs": frames.runs(telemetry),
     }
-    built = complete(built, Context(plan, frames.prepared, frames.machine))
+    built = complete(built, Context(plan, frames.prepared_of, frames.machine))
     for name in SCHEMAS:
         _write_parquet(built[name], folder / f"{name}.parquet")
     return built

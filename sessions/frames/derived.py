@@ -24,6 +24,7 @@ from sessions.frames.counting import counted_blocks
 from sessions.frames.metrics import REQUEST_KEY, RUN_KEY, latency_percentiles
 
 Frames = dict[str, pl.DataFrame]
+RunKey = tuple[str, int, int]  # method, block, attempt
 Latencies = tuple[dict[tuple[object, ...], FrameRow], dict[str, FrameRow]]  # by RUN_KEY, and by method
 NO_BANDWIDTH = "the bandwidth of this device was not measured"
 NO_PASS = "the engine made no greedy pass"  # noqa: S105 - no password
@@ -34,8 +35,12 @@ class Context:
     """What is known of a session besides its frames."""
 
     plan: Plan
-    prepared: Prepared | None
+    prepared: Mapping[RunKey, Prepared]  # what each attempt at a block was measured with
     machine: MachineSeen | None
+
+    def prepared_of(self, row: FrameRow) -> Prepared | None:
+        """What the block of a row of the runs frame was measured with."""
+        return self.prepared.get((row["method"], row["block"], row["attempt"]))
 
     @property
     def sources(self) -> list[str]:
@@ -126,12 +131,12 @@ def _run_rows(runs: pl.DataFrame, latencies: Latencies) -> list[FrameRow]:
 
 
 def _describe(rows: list[FrameRow], context: Context) -> None:
-    prepared = context.prepared
-    if prepared is None:
-        return
+    prompts = {id(each): prompt_digest(each.prompts) for each in context.prepared.values()}
     for row in rows:
-        row["weights_digest"] = prepared.model.weights_digest or None
-        row["prompt_digest"] = prompt_digest(prepared.prompts)
+        prepared = context.prepared_of(row)
+        if prepared is not None:
+            row["weights_digest"] = prepared.model.weights_digest or None
+            row["prompt_digest"] = prompts[id(prepared)]
 
 
 def _block(
@@ -158,10 +163,11 @@ def _block(
 def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
     """bytes_per_token, bandwidth_bytes_s and dram_active_percent."""
     missing, timed = row["missing"], block.timed()
-    if context.prepared is None or timed.is_empty():
+    prepared = context.prepared_of(row)
+    if prepared is None or timed.is_empty():
         missing["bytes_per_token"] = "nothing was timed in this block"  # noqa: S105 - no password
     else:
-        model = context.prepared.model
+        model = prepared.model
         length = float((timed["prompt_tokens"] + timed["output_tokens"] / 2).mean() or 0)  # type: ignore[arg-type]
         found = bandwidth_limit.bytes_per_token(
             model, _config(model), row["dtype"] or context.plan.dtype, row["weights_bytes"], length
@@ -169,7 +175,7 @@ def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
         row["bytes_per_token"] = found.total
         if found.total is None:
             missing["bytes_per_token"] = found.reason
-    measured = context.prepared.bandwidth if context.prepared else MemoryBandwidth()
+    measured = prepared.bandwidth if prepared else MemoryBandwidth()
     rates = [rate for rate in (measured.read_bytes_s, measured.copy_bytes_s) if rate is not None]
     row["bandwidth_bytes_s"] = max(rates, default=None)
     if row["bandwidth_bytes_s"] is None:

@@ -40,6 +40,7 @@ LINGERED: Final = "did not exit on its own"
 CUT_SHORT: Final = "evidence cut short"
 SPARED: Final = ("failed", "oom", "stalled")  # what does not take away a block that was measured before it happened
 LIE: Final = "lie: "
+REFUSED: Final = "refused: "  # and the sentence of the block
 NOT_INHERITED: Final = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "KASOKU_", "TEXTUAL", "UV_", "PIP_")
 
 
@@ -112,7 +113,8 @@ def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Pre
 
 
 class BlockRun:
-    """Runs one block. `append` takes records; `every_tick`, called ten times a second, says why to stop, or "".
+    """Runs one block. `append` takes records; `every_tick`, called ten times a second, says why to stop (stop, skip,
+    REFUSED and why), or "".
 
     `changes` are put into the runner's job.
     """
@@ -168,7 +170,7 @@ class BlockRun:
             end = process.close()
             kill_descendants()  # a warden that was killed leaves its orphans to this process, a subreaper too
         status, error = self._judge(why, translator, end, process)
-        if status in SPARED and translator.measured and not why.startswith(LIE):
+        if status in SPARED and translator.measured and not why.startswith((LIE, REFUSED)):
             self._note(CUT_SHORT, f"all its requests had ended before this: {error}")
             status, error = "ok", ""
         if translator.error is not None:
@@ -284,6 +286,8 @@ class BlockRun:
                 "stalled",
                 f"No message from the runner for {limit:g} s in phase {translator.phase or 'start'!r}: killed.",
             )
+        if why.startswith(REFUSED):
+            return "failed", why.removeprefix(REFUSED)
         if why.startswith(LIE):
             return "failed", f"The runner contradicts itself: {why.removeprefix(LIE)}."
         if said is not None:

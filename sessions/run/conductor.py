@@ -43,6 +43,7 @@ from sessions.disk.records import (
     BlockStarted,
     Energy,
     Header,
+    Loaded,
     MachineSeen,
     Note,
     Phase,
@@ -51,8 +52,8 @@ from sessions.disk.records import (
     SocketsSeen,
 )
 from sessions.disk.session_folder import SessionError, SessionFolder
-from sessions.frames.counting import block_counts
-from sessions.run.block_run import BlockEnd, BlockRun, inherited_variables, pinned_variables
+from sessions.run.begun import Begun
+from sessions.run.block_run import REFUSED, BlockEnd, BlockRun, inherited_variables, pinned_variables
 from sessions.run.limits_met import limits_met
 from sessions.run.preparation_run import PreparationRun
 from sessions.run.software import software
@@ -66,6 +67,10 @@ AROUND_TIMED = ("warmup", "evidence")  # the engine is loaded, and the last time
 RESUMED_ELSEWHERE = "resumed in other surroundings"
 OPEN_TO_THE_NETWORK = "open to the network"
 TIMED_EDGES = {"timed": "timed_start", "evidence": "timed_end"}
+DATED = (
+    "The model's chat template writes the date or the time into the prompt: this session keeps its first prompt, and "
+    "a session of another day has another one."
+)
 NOT_AGAIN = "Not run: this method could not be loaded in block {block} ({error})"
 
 
@@ -82,7 +87,8 @@ class Conductor:
         self._journal = JournalWriter(folder.path)
         self._steering = Steering(folder)
         self._feed = TelemetryFeed(Nvml())
-        self._done: set[tuple[str, int]] = set()
+        self._begun = Begun()
+        self._refused = ""
         self._not_loadable: dict[str, str] = {}
         self._counts = CgroupCounts()
         self._changed = ""
@@ -121,10 +127,8 @@ class Conductor:
     def _open(self) -> None:
         resumed = False
         for record in read_journal(self._folder.journal):
-            if isinstance(record, Header):
-                resumed = True
-            elif isinstance(record, BlockEnded) and block_counts(record.status):
-                self._done.add((record.method, record.block))
+            resumed = resumed or isinstance(record, Header)
+            self._begun.feed(record)
         self._append(
             Header(
                 t=time.perf_counter_ns(),
@@ -138,6 +142,7 @@ class Conductor:
 
     def _append(self, record: AnyRecord) -> None:
         self._journal.append(record)
+        self._begun.feed(record)
 
     def _attend(self) -> None:
         """Work done continuously: journal telemetry, read viewers' requests."""
@@ -191,6 +196,8 @@ class Conductor:
                 surroundings=around,
             )
         )
+        if prepared.prompt_dated:
+            self._append(Note(t=time.perf_counter_ns(), text=DATED))
         session = self._folder.read()
         self._changed = changed_since(session, machine, around)
         self._folder.write(
@@ -220,7 +227,7 @@ class Conductor:
         for position, block in enumerate(order, start=1):
             if self._steering.stop:
                 return False
-            if (block.method, block.block) in self._done:
+            if (block.method, block.block) in self._begun.done:
                 continue
             self._attend()
             status = self._block(block, position, len(order), prepared)
@@ -240,6 +247,7 @@ class Conductor:
         if (name, block.block) in self._steering.skips:
             return self._no_block(block, "stopped", "Skipped by request.")
         interpreter = prepared.interpreters[name]
+        self._refused = ""
         self._append(
             BlockStarted(
                 t=time.perf_counter_ns(),
@@ -287,6 +295,8 @@ class Conductor:
         Its sockets are looked at when it has loaded, and when the last timed request is over.
         """
         self._append(record)
+        if isinstance(record, Loaded):
+            self._refused = self._begun.other_versions(record)
         if isinstance(record, BlockPhase) and record.phase in TIMED_EDGES:
             self._energy(block, TIMED_EDGES[record.phase])
             self._count_limits(block, record.phase)
@@ -323,6 +333,8 @@ class Conductor:
         self._attend()
         if self._steering.stop:
             return "stop"
+        if self._refused:
+            return f"{REFUSED}{self._refused}"
         return "skip" if (block.method, block.block) in self._steering.skips else ""
 
     def _no_block(self, block: PlannedBlock, status: str, error: str, log: Sequence[str] = ()) -> str:

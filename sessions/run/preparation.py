@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from methods.base.home import CACHE, HomeError, config_folder, home
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.memory_bandwidth import MemoryBandwidth
@@ -25,13 +27,16 @@ from methods.catalogue.quantised import lacking_for
 from methods.environments import environments
 from methods.jobs.bandwidth import bandwidth
 from methods.models import models, prompts
+from methods.models.config import ConfigError, settings_digest
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from sessions.device.device_key import device_key
+from sessions.disk.journal import read_journal
 from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.records import Phase, Prepared, encode
 from sessions.disk.session_folder import SessionFolder
 from sessions.planning.prompt_ids import prompt_of
+from sessions.run.begun import Begun
 
 CONVERTER = "torch"  # the environment that turns models into what every engine reads
 
@@ -43,8 +48,9 @@ class PreparationFailedError(Exception):
 class Preparation:
     """Reports each phase on the wire."""
 
-    def __init__(self, plan: Plan, home_folder: Path, config: Path, wire: int) -> None:
-        self._plan, self._home, self._config, self._wire = plan, home_folder, config, wire
+    def __init__(self, plan: Plan, begun: Begun, home_folder: Path, config: Path, wire: int) -> None:
+        self._plan, self._begun = plan, begun
+        self._home, self._config, self._wire = home_folder, config, wire
         self._phase = ""
         self._last: Progress | None = None
 
@@ -52,21 +58,20 @@ class Preparation:
         """Everything the blocks need. Raises PreparationFailedError."""
         ready, unavailable = self._environments()
         model = self._model()
+        digest = self._settings_digest(model)
+        _refuse(self._begun.other_model(model, digest))
         for method in self._plan.methods:
             if method.name in ready and (lack := self._lacking_for(model, method, ready[method.name])) is not None:
                 unavailable[method.name] = lack
                 del ready[method.name]
-        prompt = self._prompt(model)
-        stops = list(model.eos_token_ids) if self._plan.sampling.stop_at_eos else []
-        if self._plan.sampling.stop_at_eos and not stops:
-            raise PreparationFailedError(f"{self._plan.model} has no end-of-sequence token: remove --stop-at-eos.")
-        return Prepared(
+        missing = {block.method for block in self._plan.order() if (block.method, block.block) not in self._begun.done}
+        for name in sorted(missing & ready.keys()):
+            _refuse(self._begun.other_environment(ready[name]))
+        return msgspec.structs.replace(
+            self._begun.prepared or self._prompted(model),
             t=time.perf_counter_ns(),
             model=model,
-            prompts=[list(prompt.ids)],
-            prompt_text=prompt.text,
-            prompt_template=prompt.template,
-            stop_token_ids=stops,
+            settings_digest=digest,
             interpreters={name: _kept(found) for name, found in ready.items()},
             unavailable=unavailable,
             bandwidth=self._bandwidth(ready),
@@ -182,15 +187,40 @@ class Preparation:
         self._say_phase("ended", f"{read / 1e9:.0f} GB/s read" if read is not None else found.reason)
         return found
 
-    def _prompt(self, model: models.Model) -> prompts.Prompt:
+    def _settings_digest(self, model: models.Model) -> str:
+        try:
+            return settings_digest(model.folder)
+        except ConfigError as error:
+            raise PreparationFailedError(str(error)) from None
+
+    def _prompted(self, model: models.Model) -> Prepared:
+        """The prompt of a session that begins, with the model alone."""
         self._phase = "prompt"
         self._say_phase("started")
         try:
             prompt = prompt_of(self._plan, model)
         except prompts.PromptError as error:
             raise PreparationFailedError(str(error)) from None
+        stops = list(model.eos_token_ids) if self._plan.sampling.stop_at_eos else []
+        if self._plan.sampling.stop_at_eos and not stops:
+            raise PreparationFailedError(f"{self._plan.model} has no end-of-sequence token: remove --stop-at-eos.")
         self._say_phase("ended", f"{len(prompt.ids)} tokens")
-        return prompt
+        return Prepared(
+            t=0,
+            model=model,
+            prompts=[list(prompt.ids)],
+            prompt_text=prompt.text,
+            prompt_template=prompt.template,
+            prompt_dated=prompt.dated,
+            stop_token_ids=stops,
+            interpreters={},
+            unavailable={},
+        )
+
+
+def _refuse(sentence: str) -> None:
+    if sentence:
+        raise PreparationFailedError(sentence)
 
 
 def _kept(interpreter: Interpreter) -> Interpreter:
@@ -201,7 +231,8 @@ def _kept(interpreter: Interpreter) -> Interpreter:
 def main(arguments: list[str]) -> int:
     folder, wire = SessionFolder(Path(arguments[0])), int(arguments[1])
     os.set_inheritable(wire, False)
-    preparation = Preparation(folder.plan(), home(), config_folder(), wire)
+    begun = Begun.of(read_journal(folder.journal))
+    preparation = Preparation(folder.plan(), begun, home(), config_folder(), wire)
     try:
         preparation.say(preparation.carry_out())
     except (PreparationFailedError, HomeError) as error:

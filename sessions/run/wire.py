@@ -147,6 +147,8 @@ class WireTranslator:
         load_s = said.load_s if isinstance(said, LoadedMessage) else None
         if load_s is not None and load_s * 1e9 > max(0, said.t - self._started_ns):
             raise WireLieError(f"it claims {load_s:.3f} s of loading, longer than it has been running")
+        if isinstance(said, LoadedMessage) and self.hello is not None:
+            said = msgspec.structs.replace(said, versions={"python": self.hello.python, **said.versions})
         return self._record(said, self._time(said.t, now_ns))
 
     def _evidence(self, said: EvidenceMessage, now_ns: int) -> AnyRecord | None:

@@ -11,7 +11,8 @@ after      after how many tokens of it (default 2)
 once       a file: the fault happens only while it is not there, and makes it
 pids       a file that gets the ids of processes this engine leaves behind, one a line
 
-The variable SCRIPTED_IMPORT_S says how long importing it takes, in seconds (default 0).
+The variable SCRIPTED_IMPORT_S says how long importing it takes, in seconds (default 0), SCRIPTED_VERSION what version
+it reports (default 1).
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ class Scripted(Engine):
             "dtype": job["dtype"],
             "device": "cpu",
             "threads": 1,
-            "versions": {"scripted": "1"},
+            "versions": {"scripted": os.environ.get("SCRIPTED_VERSION", "1")},
             "resolved": {
                 "folder": job["model_folder"],
                 "modules": sorted({name.partition(".")[0] for name in sys.modules}),

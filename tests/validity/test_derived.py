@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -12,7 +13,8 @@ from methods.base.memory_bandwidth import MemoryBandwidth
 from probes.machine import Machine
 from sessions.disk.frame_schema import RUNS, TOKENS
 from sessions.disk.records import MachineSeen, Prepared
-from sessions.frames.derived import Context, complete, prompt_digest
+from sessions.frames.derived import Context, RunKey, complete, prompt_digest
+from sessions.frames.metrics import RUN_KEY
 from tests.made_model import made_model
 from tests.validity.made_frames import PLAN, SECOND, evidence, requests, run, telemetry, tenths
 
@@ -70,10 +72,14 @@ def frames() -> dict[str, pl.DataFrame]:
     }
 
 
+def measured_with(found: Prepared) -> dict[RunKey, Prepared]:
+    return dict.fromkeys(frames()["runs"].select(RUN_KEY).iter_rows(), found)
+
+
 @pytest.fixture
 def completed(tmp_path: Path) -> dict[str, pl.DataFrame]:
     machine = MachineSeen(t=0, machine=Machine(cores_logical=2), software={}, gpus=["gpu0"])
-    return complete(frames(), Context(PLAN, prepared(tmp_path), machine))
+    return complete(frames(), Context(PLAN, measured_with(prepared(tmp_path)), machine))
 
 
 def gaps_of(tokens: pl.DataFrame, **key: Any) -> np.ndarray[Any, Any]:
@@ -105,6 +111,14 @@ def test_limit_and_bandwidth_stand_in_the_runs(completed: dict[str, pl.DataFrame
     assert row["prompt_digest"] == prompt_digest([[1, 2, 3]]) != prompt_digest([[1, 2, 4]])
 
 
+def test_each_blocks_digests_are_of_what_it_was_measured_with(tmp_path: Path) -> None:
+    first, other = prepared(tmp_path), msgspec.structs.replace(prepared(tmp_path), prompts=[[9]])
+    keys = {**measured_with(first), ("base", 1, 0): other}
+    runs = complete(frames(), Context(PLAN, keys, None))["runs"]
+    own = pl.col("prompt_digest") == prompt_digest([[9]])
+    assert runs.filter(own).select(RUN_KEY).rows() == [("base", 1, 0)]
+
+
 def test_the_greedy_difference_is_that_to_the_reference(completed: dict[str, pl.DataFrame]) -> None:
     base, fast, *_ = completed["runs"].iter_rows(named=True)
     assert base["first_difference"] is None
@@ -120,7 +134,7 @@ def test_short_requests_have_no_joules_of_their_own_and_say_why(completed: dict[
 
 
 def test_what_could_not_be_derived_says_why(tmp_path: Path) -> None:
-    bare = complete(frames(), Context(PLAN, None, None))
+    bare = complete(frames(), Context(PLAN, {}, None))
     missing = json.loads(bare["runs"]["missing"][0])
     assert {"bytes_per_token", "bandwidth_bytes_s", "dram_active_percent", "power_integral_j"} <= set(missing)
 
@@ -132,7 +146,7 @@ def test_dram_activity_is_that_of_intervals_within_the_timed_part(tmp_path: Path
 
     def found(*counted: pl.DataFrame) -> dict[str, Any]:
         made["telemetry"] = pl.concat([frames()["telemetry"], *counted])
-        return complete(made, Context(PLAN, prepared(tmp_path), machine))["runs"].row(0, named=True)
+        return complete(made, Context(PLAN, measured_with(prepared(tmp_path)), machine))["runs"].row(0, named=True)
 
     assert found(before, telemetry(within, gpu0__dram_active_percent=30))["dram_active_percent"] == pytest.approx(30)
     alone = found(before)
@@ -142,5 +156,5 @@ def test_dram_activity_is_that_of_intervals_within_the_timed_part(tmp_path: Path
 
 def test_deriving_twice_changes_nothing(completed: dict[str, pl.DataFrame], tmp_path: Path) -> None:
     machine = MachineSeen(t=0, machine=Machine(cores_logical=2), software={}, gpus=["gpu0"])
-    again = complete(completed, Context(PLAN, prepared(tmp_path), machine))
+    again = complete(completed, Context(PLAN, measured_with(prepared(tmp_path)), machine))
     assert all(again[name].equals(completed[name]) for name in completed)

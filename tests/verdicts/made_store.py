@@ -16,7 +16,7 @@ from sessions.disk.records import Prepared
 from sessions.disk.sampling import Sampling
 from sessions.disk.session_folder import SessionFolder, create
 from sessions.frames.derived import Context, complete
-from sessions.frames.metrics import per_request, rates
+from sessions.frames.metrics import RUN_KEY, per_request, rates
 from tests.made_model import made_model
 
 TOKENS_EACH = 16
@@ -100,7 +100,9 @@ def make_session(
         interpreters={},
         unavailable={},
     )
-    for name, frame in complete(frames, Context(planned, prepared, None)).items():
+    for name, frame in complete(
+        frames, Context(planned, dict.fromkeys(frames["runs"].select(RUN_KEY).iter_rows(), prepared), None)
+    ).items():
         frame.write_parquet(folder.frame(name))
     folder.write(msgspec.structs.replace(folder.read(), status="finished", machine=machine))
     return folder

@@ -1,0 +1,121 @@
+"""What a session was begun with: what is resumed is that, or is refused in a sentence.
+
+Blocks measured with other weights, another prompt or another torch than the earlier ones have no mean with those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from methods.base.interpreter import Interpreter
+from methods.environments.creation import normalised
+from methods.models.model import Model
+from sessions.disk.records import AnyRecord, BlockEnded, Loaded, Prepared
+from sessions.frames.counting import block_counts
+
+HELD: Final = ("torch", "transformers", "vllm", "triton")  # besides what a runner reports
+
+Versions = Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Begun:
+    """Taken from a journal's records, in their order.
+
+    `prepared` is the first of the preparations, None before it. `environments` are the interpreters of the first block
+    that counts in each, `versions` by method what the runner of its first block that counts reported.
+    """
+
+    prepared: Prepared | None = None
+    environments: dict[str, Interpreter] = field(default_factory=dict)
+    versions: dict[str, Versions] = field(default_factory=dict)
+    done: set[tuple[str, int]] = field(default_factory=set)  # the blocks that count, by method and number
+    _latest: Prepared | None = None
+    _loaded: dict[tuple[str, int], Loaded] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, records: Iterable[AnyRecord]) -> Begun:
+        """What a whole journal tells."""
+        begun = cls()
+        for record in records:
+            begun.feed(record)
+        return begun
+
+    def feed(self, record: AnyRecord) -> None:
+        """Take one record in."""
+        match record:
+            case Prepared():
+                self._latest = record
+                self.prepared = self.prepared or record
+            case Loaded():
+                self._loaded[record.method, record.block] = record
+            case BlockEnded() if block_counts(record.status):
+                self.done.add((record.method, record.block))
+                self._hold(record)
+
+    def _hold(self, record: BlockEnded) -> None:
+        interpreter = self._latest.interpreters.get(record.method) if self._latest else None
+        if interpreter is not None:
+            self.environments.setdefault(interpreter.environment, interpreter)
+        loaded = self._loaded.get((record.method, record.block))
+        if loaded is not None:
+            self.versions.setdefault(record.method, _texts(loaded.versions))
+
+    def other_model(self, model: Model, settings_digest: str) -> str:
+        """The sentence that refuses a model which is not the one that the session was begun with, or ""."""
+        if self.prepared is None:
+            return ""
+        before = self.prepared.model.weights_digest
+        if before and before != model.weights_digest:
+            return (
+                f"The weights of {model.name} are not those that the session was begun with"
+                f" (SHA-256 {before:.12}… then, {model.weights_digest:.12}… now):"
+                " start a new session, or put the earlier ones back and resume."
+            )
+        first = self.prepared.model.code_digest
+        if self.prepared.settings_digest not in ("", settings_digest) or first not in (None, model.code_digest):
+            return (
+                f"The config.json, generation_config.json or code of {model.name} has changed since the session was"
+                " begun: start a new session, or put the earlier files back and resume."
+            )
+        return ""
+
+    def other_environment(self, interpreter: Interpreter) -> str:
+        """The sentence that refuses an environment with other versions than its earlier blocks had, or ""."""
+        earlier = self.environments.get(interpreter.environment)
+        if earlier is None:
+            return ""
+        reported = {normalised(name) for versions in self.versions.values() for name in versions}
+        compared = reported.union(HELD)
+        changed = _changed(
+            {name: version for name, version in earlier.versions.items() if normalised(name) in compared},
+            interpreter.versions,
+        )
+        if not changed:
+            return ""
+        return (
+            f"The session's environment {interpreter.environment} {changed}: start a new session, or have the earlier "
+            f"versions in it again and resume."
+        )
+
+    def other_versions(self, loaded: Loaded) -> str:
+        """The sentence that fails a block whose runner reports other versions than its method's earlier ones, or ""."""
+        changed = _changed(self.versions.get(loaded.method, {}), _texts(loaded.versions))
+        if not changed:
+            return ""
+        return (
+            f"This method's environment {changed}, unlike in its earlier blocks: start a new session, or have the"
+            " earlier versions in it again and resume."
+        )
+
+
+def _texts(versions: Mapping[str, object]) -> dict[str, str]:
+    return {name: version for name, version in versions.items() if isinstance(version, str)}
+
+
+def _changed(before: Versions, now: Versions) -> str:
+    """ "had torch 2.13.0 and now has 2.1.2", of what is in both; "" where nothing has changed."""
+    other = [name for name in sorted(before) if now.get(name, before[name]) != before[name]]
+    return " and ".join(f"had {name} {before[name]} and now has {now[name]}" for name in other)
