@@ -165,6 +165,8 @@ class BlockRun:
         why = ""
         try:
             why = self._attend(process, translator, started)
+            if (last := self._every_tick()).startswith(REFUSED):  # also of a runner that was done before a tick
+                why = last
         finally:
             started(None)
             end = process.close()
