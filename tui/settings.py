@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from methods.base.bounded_read import read_regular
 from methods.base.home import HomeError, private_folder, write_atomically
 
 FILE: Final = "settings.toml"
@@ -41,7 +42,7 @@ def load_settings(config: Path) -> tuple[Settings, tuple[str, ...]]:
     """The settings, and a sentence for each invalid part of the file, which is ignored."""
     path = config / FILE
     try:
-        read = tomllib.loads(path.read_bytes().decode())
+        read = tomllib.loads(read_regular(path).decode())
     except FileNotFoundError:
         return Settings(), ()
     except (OSError, ValueError, RecursionError) as error:  # a ValueError also where a number is too long for Python
@@ -80,10 +81,10 @@ def save_theme(config: Path, theme: str) -> str:
 
     A file that is broken, or that its user made read-only, is left alone.
     """
-    path = (config / FILE).resolve()  # where it is a link, into someone's dotfiles say, that stays one
+    path = Path(os.path.realpath(config / FILE))  # where it is a link, into someone's dotfiles say, that stays one
     not_kept = f"The theme was not saved: {path}"
     try:
-        before = path.read_bytes().decode()
+        before = read_regular(path).decode()
         kept = tomllib.loads(before)
         writable = os.access(path, os.W_OK) and path.stat().st_mode & 0o222
     except FileNotFoundError:

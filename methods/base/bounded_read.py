@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
+
+LARGEST: Final = 512_000_000  # bytes: more than any file that is read as a whole, a large tokeniser for one
 
 
 class ReadError(Exception):
     """What was named cannot be read. The text is one sentence for the user."""
+
+
+def read_regular(path: Path, limit: int = LARGEST, *, links: bool = True) -> bytes:
+    """The content of a regular file, without waiting for a pipe or a device that is there instead.
+
+    Raises OSError, of which `strerror` is part of a sentence; not `links`, also where the file is one.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW)
+    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file", str(path))
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit / 1e6:g} MB", str(path))
+    return content
 
 
 def read_bytes(path: Path, limit: int, what: str, *, streams: bool = False) -> bytes:

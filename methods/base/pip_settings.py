@@ -12,7 +12,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from methods.base.bounded_read import read_regular
+from methods.base.user_path import user_folder
+
 UNSET = ""
+LARGEST_PIP_CONF = 1_000_000  # bytes
 
 
 def pip_settings(environ: Mapping[str, str], prefix: str = sys.prefix) -> dict[str, str]:
@@ -21,7 +25,7 @@ def pip_settings(environ: Mapping[str, str], prefix: str = sys.prefix) -> dict[s
     for path in config_files(environ, prefix):
         parser = configparser.RawConfigParser()
         try:
-            parser.read(path, encoding="utf-8")
+            parser.read_string(read_regular(path, LARGEST_PIP_CONF).decode())
         except (configparser.Error, UnicodeDecodeError, OSError):
             continue  # pip itself says what is wrong with its file
         for section in ("global", "install"):
@@ -38,14 +42,15 @@ def config_files(environ: Mapping[str, str], prefix: str) -> list[Path]:
     named = environ.get("PIP_CONFIG_FILE", UNSET)
     if named == os.devnull:
         return []
-    user_home = Path(environ.get("HOME") or Path.home())
     system = [
         Path(folder, "pip", "pip.conf") for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder
     ]
-    user = [
-        user_home / ".pip" / "pip.conf",
-        Path(environ.get("XDG_CONFIG_HOME") or user_home / ".config", "pip", "pip.conf"),
-    ]
+    user = []
+    if own := environ.get("HOME") or user_folder():
+        user = [
+            Path(own, ".pip", "pip.conf"),
+            Path(environ.get("XDG_CONFIG_HOME") or Path(own, ".config"), "pip", "pip.conf"),
+        ]
     files = [*system, Path("/etc/pip.conf"), *user, Path(prefix, "pip.conf")]
     return [*files, Path(named)] if named else files
 

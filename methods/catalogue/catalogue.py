@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from methods.base.toml_file import TomlError, read_toml
+from methods.base.toml_file import TomlError, read_toml, toml_files
+from methods.base.user_path import reason
 from methods.catalogue.method import Method, read_method
 from methods.catalogue.toml_keys import KeyProblemError, nearest
 
@@ -30,9 +31,9 @@ def load_catalogue(config_folder: Path) -> Catalogue:
     origins: dict[str, Path] = {}
     problems: list[str] = []
     try:
-        files = sorted((config_folder / "methods").glob("*.toml"))
+        files = toml_files(config_folder / "methods")
     except OSError as error:
-        files, problems = [], [f"{config_folder / 'methods'} cannot be listed: {error.strerror}."]
+        files, problems = [], [f"{config_folder / 'methods'} cannot be listed: {reason(error)}."]
     for file in [BUILT_IN, *files]:
         rows = _rows(file, problems)
         for name, row in rows.items():
@@ -50,7 +51,7 @@ def _rows(file: Path, problems: list[str]) -> Mapping[str, object]:
     try:
         document = read_toml(file)
     except OSError as error:
-        problems.append(f"{file} cannot be read: {error.strerror}.")
+        problems.append(f"{file} cannot be read: {reason(error)}.")
         return {}
     except TomlError as error:
         problems.append(f"{file} is not valid TOML: {error}.")

@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from methods.base.bounded_read import read_regular
 from methods.base.home import HomeError, private_folder, write_atomically
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.progress import silent
+from methods.catalogue.compiler_paths import compiled_folder, is_taken
 from methods.jobs.runner_job import JobError, run_job
 
 LEAST_TEMPORARY_BYTES: Final = 32_000_000
@@ -47,11 +49,6 @@ class Language:
 CPP: Final = Language("C++", "CXX", ("g++", "clang++", "c++"), ("g++", "gcc-c++"))
 C: Final = Language("C", "CC", ("gcc", "clang", "cc"), ("gcc", "gcc"))
 LANGUAGES: Final[Mapping[str, Language]] = {"cpu": CPP, "cuda": C}  # by kind of device
-
-
-def compiled_folder(cache: Path, environment: str) -> Path:
-    """Where what is compiled in an environment is kept, below the home's cache; not created yet."""
-    return cache / "compiled" / (environment or "unnamed")
 
 
 def compiler_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -99,6 +96,12 @@ def _surroundings(kind: str, interpreter: Interpreter | None, cache: Path) -> st
         programs = " or ".join(language.programs[:2])
         return f"{lack} ({programs}) on the PATH: install {debian} (Debian, Ubuntu) or {fedora} (Fedora)."
     folder = _existing(compiled_folder(cache, interpreter.environment if interpreter else ""))
+    awkward = [place for place in (folder, interpreter and interpreter.python.parent) if place and not is_taken(place)]
+    if kind == "cpu" and awkward:
+        return (
+            f"It compiles code, but torch's compiler does not take the path {awkward[0]}: use one without spaces,"
+            " quotes, commas and colons."
+        )
     temporary = Path(environ.get("TMPDIR") or tempfile.gettempdir())
     with suppress(OSError):
         if os.statvfs(folder).f_flag & os.ST_NOEXEC:
@@ -144,7 +147,7 @@ def _try(kind: str, interpreter: Interpreter, cache: Path) -> str:
 def _known(kind: str, interpreter: Interpreter, cache: Path) -> str | None:
     """The fault that an earlier trial found, "" if it found none; None if there was none, or things have changed."""
     try:
-        record = json.loads(_record(kind, interpreter, cache).read_text(encoding="utf-8"))
+        record = json.loads(read_regular(_record(kind, interpreter, cache)).decode())
         fault = record["fault"] if record["key"] == _key(kind, interpreter, cache) else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None

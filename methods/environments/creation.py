@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from methods.base import file_lock, whole_folder
+from methods.base.bounded_read import read_regular
 from methods.base.home import ENVIRONMENTS, subfolder, write_atomically
 from methods.base.interpreter import Interpreter
 from methods.base.package_installer import PackageInstaller, cause
@@ -192,7 +193,7 @@ def _must(outcome: tuple[int | None, str], spec: EnvironmentSpec) -> None:
 
 def _version_of(folder: Path) -> str:
     """A virtual environment's Python version, from its pyvenv.cfg."""
-    for line in (folder / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
+    for line in read_regular(folder / "pyvenv.cfg").decode().splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "version_info":
             return value.strip()

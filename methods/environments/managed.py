@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from methods.base import whole_folder
+from methods.base.bounded_read import read_regular
 from methods.base.home import ENVIRONMENTS, write_atomically
 from methods.environments.specs import EnvironmentSpec
 
@@ -58,7 +59,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read(folder: Path) -> ManagedEnvironment | None:
     """The environment in `folder`; None if it has no readable manifest."""
     try:
-        fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        fields = json.loads(read_regular(folder / MANIFEST).decode())
         if fields["schema"] != MANIFEST_SCHEMA:
             return None
         manifest = Manifest(**{**fields, "notes": tuple(fields["notes"])})

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from methods.base.toml_file import TomlError, read_toml
-from methods.base.user_path import named_path
+from methods.base.toml_file import TomlError, read_toml, toml_files
+from methods.base.user_path import named_path, reason
 
 BUILT_IN = Path(__file__).parent / "environments.toml"
 LISTS = ("requirements", "overrides", "imports", "paths")
@@ -56,13 +56,18 @@ def load_specs(config_folder: Path) -> EnvironmentSpecs:
     """The built-in descriptions, overridden and extended by `environments.toml` and then `environments/*.toml`."""
     specs = {name: described(name, table, None) for name, table in read_toml(BUILT_IN).items()}
     problems: list[str] = []
-    for path in (config_folder / "environments.toml", *sorted((config_folder / "environments").glob("*.toml"))):
+    try:
+        files = toml_files(config_folder / "environments")
+    except OSError as error:
+        files, problems = [], [f"{config_folder / 'environments'} cannot be listed: {reason(error)}."]
+    for path in (config_folder / "environments.toml", *files):
         try:
             tables = read_toml(path)
         except FileNotFoundError:
             continue
         except (OSError, TomlError) as error:
-            problems.append(f"{path} cannot be read ({error}) and is ignored.")
+            said = reason(error) if isinstance(error, OSError) else str(error)
+            problems.append(f"{path} cannot be read ({said}) and is ignored.")
             continue
         for name, table in tables.items():
             try:

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
+from methods.base.bounded_read import read_regular
 from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from methods.base.interpreter import Interpreter
 from methods.base.memory_bandwidth import MemoryBandwidth
@@ -71,8 +72,8 @@ def bandwidth(
 def _known(home: Path) -> dict[str, MemoryBandwidth]:
     """Earlier measurements; invalid entries are skipped."""
     try:
-        content = json.loads((home / CACHE / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_regular(home / CACHE / FILE).decode())
+    except (OSError, ValueError, RecursionError):
         return {}
     rows = content.items() if isinstance(content, dict) else ()
     read = {key: _measured(row, key) for key, row in rows if isinstance(row, dict)}

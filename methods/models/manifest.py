@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from methods.base.bounded_read import read_regular
 from methods.base.home import MODELS, write_atomically
 from methods.base.progress import Report
 from methods.base.user_path import PathError, kind
@@ -118,8 +119,8 @@ def _identities_said(said: object) -> dict[str, tuple[int, int]]:
 def manifest_of(folder: Path) -> dict[str, object]:
     """The manifest in a prepared model's folder; empty where there is none that can be read."""
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_regular(folder / MANIFEST).decode())
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) and content.get("schema") == MANIFEST_SCHEMA else {}
 

@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
+from methods.base.bounded_read import read_regular
 from methods.base.progress import Progress, Report
 from methods.base.user_path import PathError, kind, reason
 
@@ -95,9 +96,9 @@ def left_out(folder: Path) -> frozenset[str]:
 def shard_names(index: Path) -> list[str]:
     """The distinct files that an index of shards names. Raises WeightsError."""
     try:
-        mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        mapping = json.loads(read_regular(index).decode())["weight_map"]
         names = sorted(set(mapping.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{index} is not an index of safetensors files; fetch the model again.") from error
     if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
         raise WeightsError(f"{index} names no weight files in its folder; fetch the model again.")
@@ -161,7 +162,7 @@ def tensors(path: Path) -> list[Tensor]:
         raise WeightsError(str(error)) from error
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {reason(error)}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(_damaged(path, "its header is invalid")) from error
     if 8 + length + end != size:
         missing = 8 + length + end - size

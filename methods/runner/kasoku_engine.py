@@ -146,7 +146,7 @@ def take_engine(name: str) -> Engine:
         sys.modules[module_name] = module
         specification.loader.exec_module(module)
     else:
-        if not (Path(__file__).parent / "kasoku_engines" / ("kasoku_%s.py" % name)).is_file():
+        if not os.path.isfile(Path(__file__).parent / "kasoku_engines" / ("kasoku_%s.py" % name)):
             raise UnsupportedError("This runner has no engine %r." % name)
         module = importlib.import_module("kasoku_engines.kasoku_" + name)
     engine = getattr(module, "ENGINE", None)

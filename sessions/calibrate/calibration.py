@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from methods.base.home import CACHE, subfolder
+from methods.base.home import CACHE, config_folder, subfolder
 from methods.base.warden import become_subreaper
 from probes.base.clock import boot_id
 from probes.capture import capture
@@ -204,7 +204,11 @@ class Calibrator:
 
     def _start_viewers(self, folder: SessionFolder) -> None:
         """Started again for each block: a block's end kills every process that this one has started."""
-        environ = {**os.environ, "KASOKU_HOME": str(folder.path.parent.parent)}
+        environ = {
+            **os.environ,
+            "KASOKU_HOME": str(folder.path.parent.parent),
+            "KASOKU_CONFIG": str(config_folder()),
+        }
         for condition, command in self._commands.items():
             self._viewers[condition] = ViewerTerminal(
                 [part.format(session=folder.id) for part in command],

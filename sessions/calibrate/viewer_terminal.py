@@ -53,7 +53,7 @@ class ViewerTerminal:
                 command,
                 slave,
                 {**environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
-                Path.cwd(),
+                Path("/"),  # as it is there, whatever became of the current folder
                 LINE_BYTES,
             )
         finally:

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from methods.base.bounded_read import read_regular
 from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFile, SessionFolder
@@ -105,7 +106,7 @@ def _as_of_now(sessions: Path, row: SessionRow) -> SessionRow:
 
 def _load(path: Path) -> Mapping[str, _Kept]:
     try:
-        found = msgspec.msgpack.decode(path.read_bytes(), type=_KeptRows)
+        found = msgspec.msgpack.decode(read_regular(path), type=_KeptRows)
     except (OSError, msgspec.DecodeError, ValueError, RecursionError):
         return {}
     return {each.row.id: each for each in found.rows} if found.version == (KEPT_VERSION, SCHEMA_VERSION) else {}

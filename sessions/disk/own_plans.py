@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
+from methods.base.bounded_read import read_regular
 from methods.base.home import private_folder, write_atomically
 
 FOLDER: Final = "plans"
@@ -23,7 +24,7 @@ def remember(home: Path, session: str, plan: bytes) -> None:
 def is_own(home: Path, session: str, plan: bytes) -> bool:
     """Whether the plan is the one that was made here for this session."""
     try:
-        kept = (home / FOLDER / session).read_text(encoding="ascii")
+        kept = read_regular(home / FOLDER / session).decode("ascii")
     except (OSError, ValueError):
         return False
     return kept == hashlib.sha256(plan).hexdigest()

@@ -7,7 +7,6 @@ inheriting the open file, so that a live session never looks abandoned.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import secrets
@@ -21,6 +20,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from methods.base import file_lock
+from methods.base.bounded_read import read_regular
 from methods.base.home import HomeError, private_folder, write_atomically
 from probes.base.clock import ClockAnchors, clock_anchors
 from probes.host.surroundings import Surroundings
@@ -153,7 +153,7 @@ class SessionFolder:
 
     def _decoded(self, name: str, kind: type[Decoded]) -> Decoded:
         try:
-            raw = _plain_content(self.path / name)
+            raw = read_regular(self.path / name, links=False)
             version = msgspec.json.decode(raw, type=_Versioned).schema_version
             if version > SCHEMA_VERSION:
                 raise NewerSessionError(newer(self.id, version))
@@ -224,15 +224,6 @@ class SessionFolder:
                 (folder / name).unlink()
                 taken.append(name)
         return taken
-
-
-def _plain_content(path: Path) -> bytes:
-    """A file's content; OSError if it is a link, a pipe or a device."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a plain file")
-        return file.read()
 
 
 def create(sessions: Path, plan: Plan) -> tuple[SessionFolder, int]:

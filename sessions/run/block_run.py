@@ -21,8 +21,9 @@ from methods.base.log_tail import log_tail
 from methods.base.secret_variables import without_secrets
 from methods.base.warded_process import ProcessEnd, WardedProcess
 from methods.base.warden import kill_descendants
+from methods.catalogue.compiler_paths import compiled_folder
 from methods.catalogue.evidence import judge
-from methods.catalogue.native_code import compiled_folder, compiler_variables
+from methods.catalogue.native_code import compiler_variables
 from sessions.device.affinity import shared_out, starting_on
 from sessions.disk.option_table import table
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers

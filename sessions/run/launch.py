@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from methods.base.bounded_read import read_regular
 from methods.base.home import HomeError, config_folder, subfolder
 from sessions.device.affinity import ALLOWED, starting_on
 from sessions.disk import own_plans
@@ -61,7 +62,7 @@ def resume(folder: SessionFolder, home: Path, anyway: bool = False) -> bool:
 
 def _is_own(folder: SessionFolder, home: Path) -> bool:
     try:
-        return own_plans.is_own(home, folder.id, (folder.path / "plan.json").read_bytes())
+        return own_plans.is_own(home, folder.id, read_regular(folder.path / "plan.json", links=False))
     except OSError:
         return False
 

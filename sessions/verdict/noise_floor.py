@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from methods.base.bounded_read import read_regular
 from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from sessions.disk.plan import Plan
 from sessions.planning.twice import AGAIN
@@ -84,6 +85,6 @@ def keep(home: Path, key: str, floor: NoiseFloor) -> None:
 def known(home: Path) -> dict[str, NoiseFloor]:
     """The floors of all devices by key; empty if there are none, or the file is damaged."""
     try:
-        return msgspec.json.decode((home / CACHE / FILE).read_bytes(), type=dict[str, NoiseFloor])
+        return msgspec.json.decode(read_regular(home / CACHE / FILE), type=dict[str, NoiseFloor])
     except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}

@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from methods.base.bounded_read import read_regular
 from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from probes.machine import Machine
 from sessions.verdict.statistics import paired_ratio
@@ -153,7 +154,7 @@ def keep(home: Path, key: str, calibration: Calibration) -> None:
 def known(home: Path) -> Mapping[str, Calibration]:
     """The calibrations by device and method; empty if there are none, or the file is damaged."""
     try:
-        return msgspec.json.decode((home / CACHE / FILE).read_bytes(), type=dict[str, Calibration])
+        return msgspec.json.decode(read_regular(home / CACHE / FILE), type=dict[str, Calibration])
     except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from methods.base.bounded_read import ReadError, read_bytes
+from methods.base.bounded_read import ReadError, read_bytes, read_regular
 
 
 def test_a_file_of_the_limit_is_read_and_a_larger_one_is_not(tmp_path: Path) -> None:
@@ -34,3 +34,21 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, said: st
     with pytest.raises(ReadError, match=f"^The file (cannot be read: )?.*{said}.*\\.$") as caught:
         read_bytes(tmp_path / name, 5, "The file", streams=streams)
     assert "\n" not in str(caught.value)
+
+
+def test_a_regular_file_is_told_from_everything_else_by_the_systems_errors(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_regular(tmp_path / "link", 5) == b"12345"
+    for path, links, said in (
+        (tmp_path / "pipe", True, "it is not a file"),
+        (Path("/dev/zero"), True, "it is not a file"),
+        (tmp_path, True, "Is a directory"),
+        (tmp_path / "link", False, "symbolic links"),
+        (tmp_path / "none", True, "No such file"),
+    ):
+        with pytest.raises(OSError, match=said):
+            read_regular(path, 5, links=links)
+    with pytest.raises(OSError, match="larger than 4e-06 MB"):
+        read_regular(tmp_path / "file", 4)

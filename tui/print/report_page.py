@@ -25,6 +25,7 @@ from tui.words.result_text import text_of, tone_of
 from tui.words.terminal_text import one_line, plain
 from tui.words.verdict_text import labelled
 
+TEMPLATES: Final = Path(__file__).parent
 SUFFIXES: Final = {".html": "html", ".htm": "html", ".md": "md"}
 MARKDOWN_SIGNS: Final = re.compile(r"[\\`*_{}\[\]#!|~<>&$@]|(?<=:)/(?=/)|(?<=www)\.|^[-+=.:]|(?<=\d)[.)](?= )")
 LONGEST: Final = 2000
@@ -57,7 +58,7 @@ def page(report: Report, form: str) -> str:
     html = form == "html"  # Markdown's template escapes each text by itself
     environment = Environment(autoescape=html, undefined=StrictUndefined, trim_blocks=not html)  # noqa: S701
     environment.filters |= {"drawn": Markup, "md": markdown, "fenced": fenced, "uri": data_uri}
-    source = (Path(__file__).parent / f"report_page.{form}.jinja").read_text(encoding="utf-8")
+    source = TEMPLATES.joinpath(f"report_page.{form}.jinja").read_text(encoding="utf-8")
     return plain(environment.from_string(source).render(_shown(report)))  # the labels of plots too
 
 
