@@ -11,7 +11,7 @@ import json
 import shlex
 import subprocess
 import sys
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,8 @@ def own_python(spec: EnvironmentSpec, remedy: str) -> Interpreter | Unavailable:
 
     Starts that Python once if Kasoku itself finds the packages. `remedy` is the command that makes the environment.
     """
+    from importlib import metadata
+
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.specifiers import SpecifierSet
 

@@ -14,6 +14,7 @@ import polars as pl
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.memory_bandwidth import MemoryBandwidth
 from probes.gpu.facts import GpuFacts
+from probes.host.surroundings import Surroundings, Variable
 from probes.machine import Cache, Machine
 from sessions.disk import own_plans
 from sessions.disk.journal import JournalWriter, read_journal
@@ -80,6 +81,15 @@ MACHINE = Machine(
     python=HOSTILE,
     missing={HOSTILE: HOSTILE},
 )
+AROUND = Surroundings(
+    variables=(Variable(name=HOSTILE, value=HOSTILE, environment=HOSTILE),),
+    cpu_flags=(HOSTILE,),
+    transparent_huge_pages=HOSTILE,
+    numa_policy=HOSTILE,
+    memory_nodes=HOSTILE,
+    runner_cpus=HOSTILE,
+    missing={HOSTILE: HOSTILE},
+)
 WORDS = [HOSTILE.replace(" ", "_"), *FORMULAS, "<b>bold</b>", "[red]red[/red]"]
 
 
@@ -110,6 +120,7 @@ def hostile(home: Path, session: str) -> SessionFolder:
             tags=[HOSTILE],
             plan=plan,
             machine=MACHINE,
+            surroundings=AROUND,
             software={HOSTILE: HOSTILE, "kasoku": HOSTILE},
             summary=[MethodSummary(method=HOSTILE, tok_s_mean=5.0, statuses=[HOSTILE])],
         )
@@ -134,7 +145,9 @@ def _poisoned(folder: SessionFolder, model: str) -> Iterator[AnyRecord]:
             case Phase():
                 yield replace(record, name=HOSTILE, detail=HOSTILE)
             case MachineSeen():
-                yield replace(record, machine=MACHINE, software={"a": HOSTILE}, gpus=[HOSTILE, "gpu0"])
+                yield replace(
+                    record, machine=MACHINE, surroundings=AROUND, software={"a": HOSTILE}, gpus=[HOSTILE, "gpu0"]
+                )
             case Prepared():
                 yield replace(
                     record,

@@ -12,7 +12,9 @@ import pytest
 
 from probes.host.cgroup import CgroupCounts, CgroupLimits
 from probes.machine import Machine
+from sessions.device.device_key import device_key
 from sessions.device.devices import default_threads
+from sessions.disk.plan import Plan
 from sessions.disk.records import BlockPhase
 from sessions.run.limits_met import limits_met
 from tests.sessions.processes import until
@@ -42,6 +44,13 @@ def test_there_are_no_more_threads_than_the_quota_is_worth(cpus: float | None, t
 )
 def test_only_limits_below_what_the_machine_has_are_named(machine: Machine, said: str) -> None:
     assert machine.limits() == said
+
+
+def test_what_was_measured_within_a_quota_is_not_taken_for_the_machines() -> None:
+    plan = Plan(threads=1)
+    free, wide, limited = (Machine(cpu_model="a CPU", cores_logical=8, cgroup_cpus=cpus) for cpus in (None, 8.0, 0.2))
+    assert device_key(plan, free) == device_key(plan, wide) == "a CPU 1 threads"
+    assert device_key(plan, limited) == "a CPU 1 threads limited to 0.2 CPUs"
 
 
 def test_only_what_was_met_in_between_is_a_flag() -> None:
