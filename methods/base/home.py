@@ -44,11 +44,14 @@ def _place(variable: str, standard: str, below: str) -> Path:
     return Path(user) / below / "kasoku"
 
 
-def private_folder(path: Path) -> Path:
+def private_folder(path: Path, *, within: Path | None = None) -> Path:
     """Make `path` and its missing parents, each for the user alone (0700); HomeError when nothing can be written there.
 
-    Parents that exist already, the user's own data folder for instance, keep their permissions.
+    Parents that exist already, the user's own data folder for instance, keep their permissions. `within` must be
+    there: what was moved away meanwhile is not made a second time.
     """
+    if within is not None and not os.path.isdir(within):
+        raise HomeError(f"{within} is gone: it was moved or removed meanwhile.")
     try:
         missing = []
         folder = path

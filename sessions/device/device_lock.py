@@ -25,7 +25,7 @@ class DeviceLock:
         Raises SessionError where the files of the locks, in `devices/` of the cache, cannot be opened, and HomeError
         where they cannot be locked.
         """
-        folder = private_folder(cache / "devices")
+        folder = private_folder(cache / "devices", within=cache)
         for device in self._devices:
             path = folder / device.replace("/", "_")
             try:

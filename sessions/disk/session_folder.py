@@ -139,6 +139,14 @@ class SessionFolder:
                 " does that, so it came from elsewhere: delete it."
             )
 
+    def refuse_gone(self) -> None:
+        """Raise SessionError if the folder is no longer where it was."""
+        if not os.path.isdir(self.path):
+            raise SessionError(
+                f"The folder of {self.id} is gone: {self.path} was moved or removed; where it is now, `kasoku resume"
+                f" {self.id}` runs what is missing."
+            )
+
     def read(self) -> SessionFile:
         """session.json, or SessionError with a sentence (missing, torn, or from a newer Kasoku)."""
         return self._decoded("session.json", SessionFile)
@@ -159,6 +167,7 @@ class SessionFolder:
                 raise NewerSessionError(newer(self.id, version))
             return msgspec.json.decode(raw, type=kind)
         except FileNotFoundError:
+            self.refuse_gone()
             raise SessionError(f"{self.id} has no {name}: it is not a session, or was never started.") from None
         except OSError as error:
             raise SessionError(f"The {name} of {self.id} cannot be read ({error.strerror}).") from None
@@ -206,7 +215,7 @@ class SessionFolder:
         if not REQUEST.fullmatch(action):
             raise SessionError(f"{action[:100]!r} is not a request that a session knows.")
         try:
-            private_folder(folder)
+            private_folder(folder, within=self.path)
             write_atomically(folder / action, b"")
         except HomeError as error:
             raise SessionError(str(error)) from None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from methods.base.home import CACHE, HomeError, home, subfolder
+from methods.base.home import CACHE, HomeError, home, private_folder
 from methods.base.interpreter import Unavailable
 from methods.base.log_tail import log_tail
 from methods.base.refusal import refusal
@@ -153,9 +153,13 @@ class Conductor:
         for action, method, block in self._steering.look():
             self._append(Asked(t=time.perf_counter_ns(), action=action, method=method, block=block))
 
+    def _cache(self) -> Path:
+        """The home's cache, which is not made a second time where the home was moved away."""
+        return private_folder(self._home / CACHE, within=self._folder.path)
+
     def _wait_for(self, devices: DeviceLock) -> bool:
         """Wait until this session has its devices to itself; False if it was stopped first."""
-        folder = subfolder(self._home, CACHE)
+        folder = self._cache()
         waiting = None
         while not self._steering.stop and (holder := devices.try_take(folder)) is not None:
             if holder != waiting:
@@ -209,7 +213,7 @@ class Conductor:
 
     def _surroundings(self, prepared: Prepared) -> Surroundings:
         interpreters = {each.environment: each for each in prepared.interpreters.values()}.values()
-        cache = subfolder(self._home, CACHE)
+        cache = self._cache()
         pinned = {name for each in interpreters for name in pinned_variables(self._plan, each.environment, cache)}
         variables = speed_variables(inherited_variables(os.environ), interpreters, pinned)
         return surroundings(variables, shared_out().runner)
@@ -268,7 +272,7 @@ class Conductor:
             prepared,
             lambda record: self._append_of(block, record),
             lambda: self._every_block_tick(block),
-            subfolder(self._home, CACHE),
+            self._cache(),
         )
         missed = self._feed.missed_ticks
         try:

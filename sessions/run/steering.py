@@ -33,10 +33,14 @@ class Steering:
             signal.signal(number, signal.SIG_IGN)
 
     def look(self) -> list[tuple[str, str | None, int | None]]:
-        """The new requests, as (action, method, block); reads the folder at most every 0.2 s."""
+        """The new requests, as (action, method, block); reads the folder at most every 0.2 s.
+
+        Raises SessionError where the folder is gone: what the session would write then would begin another home.
+        """
         if time.monotonic() < self._due:
             return []
         self._due = time.monotonic() + INTERVAL_S
+        self._folder.refuse_gone()
         taken: list[tuple[str, str | None, int | None]] = []
         for name in self._folder.take_asked():
             if name == "stop":

@@ -41,13 +41,16 @@ class Follower:
         self.abandoned = False
 
     def poll(self, limit_bytes: int = 1 << 20) -> bool:
-        """Read what is there now; True if there was anything. Raises JournalError with a sentence."""
+        """Read what is there now; True if there was anything. Raises JournalError, SessionError where its folder is
+        gone."""
         before = self._tail.offset
         for record in self._tail.read(limit_bytes):
             self.ended = isinstance(record, SessionEnded)
             self._reducer.feed(record)
         moved = self._tail.offset != before
         self.abandoned = not moved and not self.ended and not self.folder.is_live()
+        if self.abandoned:
+            self.folder.refuse_gone()
         return moved
 
     @property

@@ -50,7 +50,7 @@ def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
             try:
                 while time.monotonic() < until and follower.poll():
                     moved = True
-            except JournalError as error:
+            except (JournalError, SessionError) as error:
                 raise UsageError(str(error)) from None
             if not moved and ((follower.ended and not folder.is_live()) or follower.abandoned):
                 return None
@@ -61,7 +61,7 @@ def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
             if not ctrl_c_stops or asked:
                 return True
             asked = True
-            folder.ask("stop")
+            _ask_to_stop(folder)
             view.footer = "stopping; saving what was measured (ctrl+c again to leave at once)"
             return False
 
@@ -86,8 +86,15 @@ def watch_own(folder: SessionFolder, pressed: list[int], *, quiet: bool) -> bool
             raise KeyboardInterrupt
         return watch(folder, ctrl_c_stops=True, quiet=quiet)
     except KeyboardInterrupt:
-        folder.ask("stop")
+        _ask_to_stop(folder)
         return True
+
+
+def _ask_to_stop(folder: SessionFolder) -> None:
+    try:
+        folder.ask("stop")
+    except SessionError as error:
+        raise UsageError(str(error)) from None
 
 
 def outcome(folder: SessionFolder, as_json: bool) -> int:
