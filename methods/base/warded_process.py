@@ -59,7 +59,8 @@ class WardedProcess:
 
     `program` is the executable, by an absolute path, with its arguments; an argument that is `WIRE` is replaced by the
     wire's descriptor. Its stdout and stderr go to `output`: a log's path, the descriptor of a terminal (which becomes
-    its stdin too), or None for the wire. A line of the wire is at most `line_limit` bytes.
+    its stdin too), or None for the wire. A line of the wire is at most `line_limit` bytes. The folder `removed` is
+    deleted at the end, even if this process is gone by then.
     """
 
     WIRE: Final = "{wire}"
@@ -71,6 +72,7 @@ class WardedProcess:
         variables: Mapping[str, str],
         cwd: Path,
         line_limit: int,
+        removed: Path | None = None,
     ) -> None:
         lifeline_read, self._lifeline = os.pipe2(os.O_CLOEXEC)
         report_read, report_write = os.pipe2(os.O_CLOEXEC)
@@ -82,9 +84,10 @@ class WardedProcess:
         to = f"fd:{descriptor}" if isinstance(descriptor, int) else str(descriptor)
         passed = {lifeline_read, report_write, wire_write} | ({descriptor} if isinstance(descriptor, int) else set())
         log = None if isinstance(descriptor, int) else _log_of(descriptor)
+        own = [*map(str, (lifeline_read, report_write, wire_write)), to, "" if removed is None else str(removed)]
         try:
             self._warden = subprocess.Popen(
-                [sys.executable, "-IS", str(WARDEN), *map(str, (lifeline_read, report_write, wire_write)), to, *given],
+                [sys.executable, "-IS", str(WARDEN), *own, *given],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=descriptor if isinstance(descriptor, int) else subprocess.DEVNULL if log is None else log,

@@ -1,12 +1,13 @@
 """The warden: starts one process for the workbench and leaves none of its descendants behind.
 
-    PYTHON -IS warden.py LIFELINE_FD REPORT_FD WIRE_FD OUTPUT PROGRAM [ARGUMENT]…
+    PYTHON -IS warden.py LIFELINE_FD REPORT_FD WIRE_FD OUTPUT REMOVED PROGRAM [ARGUMENT]…
 
 Standard library only. The program gets WIRE_FD, OUTPUT (a log's path, or `fd:NUMBER`) as its stdout and stderr, and a
 process session of its own; its stdin is OUTPUT where that is a terminal, and otherwise empty. When it ends, or when the
 other end of LIFELINE_FD closes (its starter let go, or died), every descendant is killed, engines' own children
 included: the warden is a child subreaper, so none can leave by losing its parent. Should the warden itself be killed,
-the program dies with it (parent-death signal), and the conductor, a subreaper too, reaps the rest.
+the program dies with it (parent-death signal), and the conductor, a subreaper too, reaps the rest. Once they are gone,
+so is the folder REMOVED, unless that is empty.
 
 REPORT_FD gets two JSON lines: {"pid"} once the program runs, and at the end {"exit", "signal", "left_behind",
 "oom_kills"}, where oom_kills is by how much the kernel's count of out-of-memory kills rose meanwhile. Where the system
@@ -192,10 +193,14 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     end: dict[str, int | None] | dict[str, str]
     try:
-        end = watch_over(lifeline, report, wire, output, arguments[5:])
+        end = watch_over(lifeline, report, wire, output, arguments[6:])
     except OSError as error:
         kill_descendants()
         end = {"refused": f"{error.filename or 'a system call'}: {error.strerror or error}"}
+    if arguments[5]:
+        import shutil
+
+        shutil.rmtree(arguments[5], ignore_errors=True)
     with contextlib.suppress(OSError):
         os.write(report, json.dumps(end).encode() + b"\n")
     return 0

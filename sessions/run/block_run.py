@@ -29,6 +29,7 @@ from sessions.disk.option_table import table
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
 from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared
 from sessions.disk.session_folder import SessionFolder
+from sessions.run.short_folder import short_folder
 from sessions.run.wire import LINE_LIMIT_BYTES, WireLieError, WireTranslator
 
 RUNNER: Final = Path(methods.__file__).parent / "runner"
@@ -76,11 +77,18 @@ def pinned_variables(plan: Plan, environment: str, cache: Path) -> dict[str, str
     }
 
 
-def runner_variables(environ: Mapping[str, str], plan: Plan, interpreter: Interpreter, cache: Path) -> dict[str, str]:
-    """A block's environment variables: inherited, then pinned, then its environment's own."""
+def runner_variables(
+    environ: Mapping[str, str], plan: Plan, interpreter: Interpreter, cache: Path, sockets: Path | None = None
+) -> dict[str, str]:
+    """A block's environment variables: inherited, then pinned, then its environment's own.
+
+    `sockets` is where an engine's processes may put theirs, if the user names no other place.
+    """
     kept = inherited_variables(environ)
     kept |= compiler_variables(kept | dict(interpreter.variables))
     kept |= pinned_variables(plan, interpreter.environment, cache)
+    if sockets is not None:
+        kept.setdefault("VLLM_RPC_BASE_PATH", str(sockets))
     if interpreter.paths:
         kept["PYTHONPATH"] = os.pathsep.join(interpreter.paths)  # for what an engine starts by itself
     return kept | dict(interpreter.variables)
@@ -141,6 +149,10 @@ class BlockRun:
 
     def carry_out(self, started: Callable[[int | None], None]) -> BlockEnd:
         """Until the runner and all it started are gone; `started` hears its process id, and None when it is over."""
+        with short_folder() as sockets:
+            return self._carried_out(started, sockets)
+
+    def _carried_out(self, started: Callable[[int | None], None], sockets: Path | None) -> BlockEnd:
         interpreter = self._prepared.interpreters[self._method.name]
         job = self._log.with_suffix(".json")
         told = job_of(self._plan, self._method, self._block, self._prepared) | self._changes
@@ -150,9 +162,10 @@ class BlockRun:
             process = WardedProcess(
                 [str(interpreter.python), "-I", str(RUNNER), str(job), WardedProcess.WIRE],
                 self._log,
-                runner_variables(os.environ, self._plan, interpreter, self._cache),
+                runner_variables(os.environ, self._plan, interpreter, self._cache, sockets),
                 cwd=private_folder(self._log.parent),
                 line_limit=LINE_LIMIT_BYTES,
+                removed=sockets,
             )
         translator = WireTranslator(
             self._block.method,

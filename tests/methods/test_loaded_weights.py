@@ -42,6 +42,12 @@ spoilt("untied", lambda held: held, tie_word_embeddings=False)
 spoilt("wide", lambda held: held, vocab_size=80)
 spoilt("shallow", lambda held: held, num_hidden_layers=1)
 spoilt("packed", lambda held: held)
+def in_eight_bits(held):
+    scales = {n.replace("weight", "weight_scale_inv"): torch.ones(1, 1) for n in held if "proj" in n}
+    return {n: x.to(torch.float8_e4m3fn) if "proj" in n else x for n, x in held.items()} | scales
+fp8 = dict(quant_method="fp8", activation_scheme="dynamic", weight_block_size=[32, 32])
+spoilt("eight", in_eight_bits, quantization_config=fp8)
+spoilt("four", lambda held: held, quantization_config=dict(quant_method="gptq", bits=4))
 untied = t.LlamaConfig(**{**llama.to_dict(), "tie_word_embeddings": False})
 saved("classifier", t.LlamaForSequenceClassification(untied))
 saved("bert", t.BertModel(t.BertConfig(**shape, max_position_embeddings=64, is_decoder=True)))
@@ -50,7 +56,7 @@ t5 = t.T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_he
 saved("t5", t.T5ForConditionalGeneration(t5))
 outcomes = {}
 for folder in sorted(root.iterdir()):
-    kind = {"packed": "modelopt"}.get(folder.name)
+    kind = {"packed": "modelopt", "eight": "fp8", "four": "gptq"}.get(folder.name)
     try:
         outcomes[folder.name] = [None, loading.loaded(t, str(folder), {"local_files_only": True}, kind)[1]]
     except loading.UnsupportedError as error:
@@ -88,6 +94,7 @@ def loaded(torch_interpreter: Interpreter, tmp_path_factory: pytest.TempPathFact
         ("bart", "2 tensors of the model are not in its files and would be drawn at random: lm_head.weight"),
         ("wide", "of another shape than its config.json says: "),
         ("packed", "The model is quantised (modelopt), which transformers"),
+        ("four", "The model is quantised (gptq), which this environment cannot load: "),
         ("t5", "has no language model of type 't5'"),
     ],
 )
@@ -101,3 +108,7 @@ def test_what_is_whole_is_loaded_and_what_is_left_over_is_named(loaded: Mapping[
     assert loaded["whole"] == [None, {"unused_weights": None, "quantisation": None}]
     first = "model.layers.1.input_layernorm.weight"
     assert loaded["shallow"] == [None, {"unused_weights": {"tensors": 9, "such_as": first}, "quantisation": None}]
+
+
+def test_weights_that_are_unpacked_are_said_to_be(loaded: Mapping[str, list[object]]) -> None:
+    assert loaded["eight"] == [None, {"unused_weights": None, "quantisation": {"method": "fp8", "dequantised": True}}]

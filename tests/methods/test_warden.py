@@ -72,6 +72,21 @@ def ended(process: WardedProcess) -> ProcessEnd:
     return until(end, "the warden says how it ended", 20)
 
 
+def test_a_folder_goes_with_the_process_even_where_its_starter_is_gone(tmp_path: Path) -> None:
+    left = tmp_path / "sockets"
+    left.mkdir()
+    code = f"import socket, time; socket.socket(socket.AF_UNIX).bind({str(left / 's')!r}); time.sleep(1000)"
+    program = [sys.executable, "-I", "-c", code]
+    process = WardedProcess(program, tmp_path / "log", {}, tmp_path, LINE_BYTES, removed=left)
+    try:
+        until((left / "s").exists, "the socket is there", 20)
+        process.let_go()  # as the kernel does for a starter that was killed
+        ended(process)
+        assert not left.exists()
+    finally:
+        process.close()
+
+
 def running(process: WardedProcess) -> int:
     """The program's process id, once it runs."""
 
