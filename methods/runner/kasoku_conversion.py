@@ -88,7 +88,7 @@ def convert_tokeniser(job: dict, wire: object) -> None:
     try:
         tokeniser = AutoTokenizer.from_pretrained(job["source"], use_fast=True, trust_remote_code=trusted)
     except ValueError as error:
-        raise kasoku_failure.code_refused(error) or error from error
+        raise kasoku_failure.code_refused(error, job["source"]) or error from error
     backend = getattr(tokeniser, "backend_tokenizer", None)
     if backend is None:
         raise kasoku_failure.UnsupportedError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from pathlib import Path
 
 OUT_OF_MEMORY_WORDS = (
     "out of memory",
@@ -42,9 +43,12 @@ class BrokenEnvironmentError(Exception):
         super().__init__("The method's environment is broken (%s): %s." % (said.rstrip("."), repair))
 
 
-def code_refused(error: BaseException) -> UnsupportedError | None:
-    """What to say where transformers asks for trust in a model's own code; None of any other error."""
+def code_refused(error: BaseException, folder: str) -> UnsupportedError | None:
+    """What to say where an engine asks for trust in the code of the model in `folder`; None of any other error."""
     if "trust_remote_code" not in str(error):
+        return None
+    said = [path.read_text(encoding="utf-8", errors="replace") for path in Path(folder).glob("*config.json")]
+    if not any('"auto_map"' in text for text in said):  # vLLM names the flag whenever it does not know a model
         return None
     return UnsupportedError("The model comes with Python code of its own, which is run only with --trust-remote-code.")
 

@@ -9,7 +9,13 @@ FUSED_ATTENTION = re.compile(r"scaled_dot_product|flash|fmha|flex_attention|page
 PLAIN_ATTENTION = re.compile(r"^aten::(bmm|baddbmm|_?softmax)$|softmax_warp_forward|SoftMaxForward", re.IGNORECASE)
 COMPILED_REGION = "Torch-Compiled Region"
 COMPILED_GRAPH = "## Call CompiledFxGraph"  # compiled ahead of time, a graph runs without its region
+PACKED = ("int8", "uint8", "int32", "uint32", "float8", "float4")  # the types of weights that are still quantised
 GRAPH_LAUNCH = re.compile(r"^(cuda|hip)GraphLaunch$")
+
+
+def still_packed(tensors: object) -> bool:
+    """Whether any of a model's tensors are held in the form in which they were quantised."""
+    return any(str(tensor.dtype).replace("torch.", "").startswith(PACKED) for tensor in tensors)
 
 
 def version_tuple(text: str) -> tuple:

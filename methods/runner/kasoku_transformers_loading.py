@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kasoku_engine import UnsupportedError
 from kasoku_failure import code_refused
+from kasoku_torch_facts import still_packed
 
 UNKNOWN_MODEL = ("does not recognize this architecture", "Unrecognized configuration class", "Unrecognized model in")
-PACKED = ("int8", "uint8", "int32", "uint32", "float8", "float4")  # the types of weights that are still quantised
 
 
 def loaded(transformers: object, folder: str, arguments: dict, quantisation: str | None) -> tuple:
@@ -31,7 +31,7 @@ def loaded(transformers: object, folder: str, arguments: dict, quantisation: str
             raise UnsupportedError(
                 "transformers %s has no language model of type %r." % (transformers.__version__, kind)
             ) from error
-        raise code_refused(error) or error from error
+        raise code_refused(error, folder) or error from error
     except ImportError as error:
         if quantisation is None:
             raise
@@ -42,7 +42,11 @@ def loaded(transformers: object, folder: str, arguments: dict, quantisation: str
     unused = sorted(said["unexpected_keys"])
     return model, {
         "unused_weights": {"tensors": len(unused), "such_as": unused[0]} if unused else None,
-        "quantisation": quantisation and {"method": quantisation, "dequantised": not still_packed(model)},
+        "quantisation": quantisation
+        and {
+            "method": quantisation,
+            "dequantised": not still_packed(itertools.chain(model.parameters(), model.buffers())),
+        },
     }
 
 
@@ -82,12 +86,6 @@ def made_up(model: object, missing: set) -> list:
     }
     read = {address for name, address in held.items() if name not in missing and address}
     return sorted(name for name in missing if held.get(name) not in read)
-
-
-def still_packed(model: object) -> bool:
-    """Whether any weights are held in the form in which they were quantised."""
-    kinds = {str(tensor.dtype) for tensor in itertools.chain(model.parameters(), model.buffers())}
-    return any(kind.replace("torch.", "").startswith(PACKED) for kind in kinds)
 
 
 def weights_bytes(model: object, quantisation: str | None) -> int:

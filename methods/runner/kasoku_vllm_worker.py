@@ -19,6 +19,7 @@ class WorkerFacts:
 
     def kasoku_loaded(self) -> dict:
         """What was loaded and how it was configured."""
+        import kasoku_torch_facts
         import torch
 
         model = self.model_runner.get_model()
@@ -28,6 +29,7 @@ class WorkerFacts:
             "weights_bytes": sum(each.numel() * each.element_size() for each in parameters),
             # vLLM's CPU build moves weights into the memory of its matrix library and leaves nothing behind
             "repacked": any(each.numel() == 0 for each in parameters),
+            "packed": kasoku_torch_facts.still_packed(parameters),
             "kv_reserved_bytes": bytes_of(getattr(self.model_runner, "kv_caches", None)),
             "dtype": str(first.dtype).replace("torch.", ""),
             "device": str(first.device),

@@ -49,6 +49,7 @@ fp8 = dict(quant_method="fp8", activation_scheme="dynamic", weight_block_size=[3
 spoilt("eight", in_eight_bits, quantization_config=fp8)
 spoilt("four", lambda held: held, quantization_config=dict(quant_method="gptq", bits=4))
 untied = t.LlamaConfig(**{**llama.to_dict(), "tie_word_embeddings": False})
+spoilt("coded", lambda held: held, model_type="of-its-own", auto_map={"AutoConfig": "own.Config"})
 saved("classifier", t.LlamaForSequenceClassification(untied))
 saved("bert", t.BertModel(t.BertConfig(**shape, max_position_embeddings=64, is_decoder=True)))
 saved("bart", t.BartModel(bart))
@@ -94,6 +95,7 @@ def loaded(torch_interpreter: Interpreter, tmp_path_factory: pytest.TempPathFact
         ("bart", "2 tensors of the model are not in its files and would be drawn at random: lm_head.weight"),
         ("wide", "of another shape than its config.json says: "),
         ("packed", "The model is quantised (modelopt), which transformers"),
+        ("coded", "The model comes with Python code of its own, which is run only with --trust-remote-code."),
         ("four", "The model is quantised (gptq), which this environment cannot load: "),
         ("t5", "has no language model of type 't5'"),
     ],

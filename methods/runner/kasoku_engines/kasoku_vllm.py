@@ -23,6 +23,7 @@ import kasoku_children
 import kasoku_torch_facts as torch_facts
 import kasoku_vllm_worker
 from kasoku_engine import Engine, Request, UnsupportedError
+from kasoku_failure import code_refused
 from kasoku_vllm_failure import explained, own_log_size
 from kasoku_vllm_sampling import VllmSampling
 
@@ -95,6 +96,7 @@ class VllmEngine(Engine):
                 "attention_implementation": self._attention_implementation(),
                 "sampling": self.sampling.as_resolved(),
                 "workers": self.workers,
+                "quantisation": self._quantisation(job),
                 **self._configuration(),
             },
         }
@@ -258,6 +260,12 @@ class VllmEngine(Engine):
             return weights_in(Path(job["model_folder"])) * getattr(self.torch, self.workers[0]["dtype"]).itemsize
         return sum(worker["weights_bytes"] for worker in self.workers)
 
+    def _quantisation(self, job: dict) -> dict | None:
+        method = job.get("quantisation")
+        if method is None or any(worker["repacked"] for worker in self.workers):
+            return None
+        return {"method": method, "dequantised": not any(worker["packed"] for worker in self.workers)}
+
     def _configuration(self) -> dict:
         """What vLLM resolved its arguments to."""
         config = self.config
@@ -320,7 +328,7 @@ class VllmEngine(Engine):
         try:
             return self.loop.run_until_complete(awaitable)
         except Exception as error:
-            reason = explained(error, self.log_began)
+            reason = code_refused(error, self.job["model_folder"]) or explained(error, self.log_began)
             if reason is error:
                 raise
             raise reason from error
