@@ -55,11 +55,12 @@ saved("bert", t.BertModel(t.BertConfig(**shape, max_position_embeddings=64, is_d
 saved("bart", t.BartModel(bart))
 t5 = t.T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
 saved("t5", t.T5ForConditionalGeneration(t5))
+arguments = {"local_files_only": True, "trust_remote_code": False}
 outcomes = {}
 for folder in sorted(root.iterdir()):
     kind = {"packed": "modelopt", "eight": "fp8", "four": "gptq"}.get(folder.name)
     try:
-        outcomes[folder.name] = [None, loading.loaded(t, str(folder), {"local_files_only": True}, kind)[1]]
+        outcomes[folder.name] = [None, loading.loaded(t, str(folder), arguments, kind)[1]]
     except loading.UnsupportedError as error:
         outcomes[folder.name] = [str(error), None]
 print(json.dumps(outcomes))
