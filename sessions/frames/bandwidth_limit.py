@@ -3,8 +3,10 @@
     bytes per token = weights + KV cache at the mean length of a sequence
     MBU (model bandwidth utilisation) = bytes per token × decode throughput ÷ measured bandwidth
 
-A decoder's KV cache holds 2 × layers × KV heads × head dimension values a position (keys and values). The input
-embedding is a look-up of one row; it is read in full only where the output layer shares it.
+An engine that can look at its model tells what a decoding step reads (`token_reads` in its evidence; see
+methods/runner/kasoku_token_reads.py). For the others it follows from the config: a decoder's KV cache holds 2 × layers
+× KV heads × head dimension values a position (keys and values), and the input embedding is a look-up of one row, read
+in full only where the output layer shares it. Models for which that does not hold have a reason in place of a figure.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ from typing import Final
 from methods.models.model import Model
 
 ITEM_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
-SPARSE_KEYS: Final = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+SPARSE_KEYS: Final = (
+    *("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts"),
+    *("ffn_num_experts", "n_experts", "experts_per_token"),
+)
+TOWERS: Final = ("vision_config", "audio_config", "speech_config", "perception_config")
+PLAIN_LAYERS: Final = ("full_attention", "attention")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +37,35 @@ class TokenBytes:
 
 
 def bytes_per_token(
-    model: Model, config: Mapping[str, object] | None, dtype: str, weights_bytes: int | None, length: float
+    model: Model,
+    config: Mapping[str, object] | None,
+    dtype: str,
+    weights_bytes: int | None,
+    length: float,
+    resolved: Mapping[str, object] | None = None,
+    seen: Mapping[str, object] | None = None,
 ) -> TokenBytes:
     """Bytes for one token at batch 1, with `length` positions in the KV cache.
 
-    `config` is the model's config.json where it could be read, `weights_bytes` what the engine says it loaded.
+    `config` is the model's config.json where it could be read, `weights_bytes` what the engine says it loaded,
+    `resolved` the facts of the config as it read them, and `seen` its `token_reads`.
     """
     item = ITEM_BYTES.get(dtype)
     if item is None:
         return TokenBytes(None, reason=f"the weights' type {dtype or '(unknown)'} has no known size")
     config = dict(config or {})
+    towers = [name for name in TOWERS if isinstance(config.get(name), dict)]
     inner = config.get("text_config")
     config |= inner if isinstance(inner, dict) else {}
-    if any(_number(config.get(key)) for key in SPARSE_KEYS):
-        return TokenBytes(None, reason="a mixture of experts reads a different part of its weights for each token")
-    if _number(config.get("kv_lora_rank")):
-        return TokenBytes(
-            None, reason="its KV cache is compressed (multi-head latent attention), which is not modelled"
-        )
-    window = _number(config.get("sliding_window"))
-    if window and config.get("use_sliding_window", True) and length > window:
-        return TokenBytes(None, reason="its attention sees a sliding window only, which is not modelled")
-    layers, heads, width = map(_number, (model.layers, model.kv_heads, model.head_dim))
+    if reason := _not_modelled(config):
+        return TokenBytes(None, reason=reason)
+    if seen:
+        return _as_seen(seen, length)
+    if reason := _not_modelled_unseen(config, towers, length):
+        return TokenBytes(None, reason=reason)
+    known = dict(resolved or {})
+    layers, width = (_number(known.get(name)) or _number(getattr(model, name)) for name in ("layers", "head_dim"))
+    heads = _number(known.get("kv_heads")) or _number(model.kv_heads)
     if not (layers and heads and width):
         return TokenBytes(None, reason="the model's config does not state its layers, KV heads and head dimension")
     weights = _number(weights_bytes)
@@ -60,10 +74,55 @@ def bytes_per_token(
         if parameters is None:
             return TokenBytes(None, reason="neither the engine nor the model reports the size of the weights")
         weights = parameters * item
-    if config.get("tie_word_embeddings") is False:
+    if known.get("tie_word_embeddings", config.get("tie_word_embeddings")) is False:
         vocabulary, hidden = _number(model.vocab_size), _number(model.hidden_size)
         weights -= (vocabulary or 0) * (hidden or 0) * item
     kv = 2 * layers * heads * width * item * length
+    return TokenBytes(weights + kv, weights, kv)
+
+
+def _not_modelled(config: Mapping[str, object]) -> str:
+    """What stands against any figure, seen or not; "" if nothing does."""
+    if any(_number(config.get(key)) for key in SPARSE_KEYS):
+        return "a mixture of experts reads a different part of its weights for each token"
+    if _number(config.get("num_kv_shared_layers")):
+        return "its layers share their KV cache, which is not modelled"
+    if config.get("quantization_config"):
+        return "its weights are quantised, and what a token reads of them is not modelled"
+    return ""
+
+
+def _not_modelled_unseen(config: Mapping[str, object], towers: list[str], length: float) -> str:
+    """What stands against a figure from the config alone; "" if nothing does."""
+    if _number(config.get("kv_lora_rank")):
+        return "its KV cache is compressed (multi-head latent attention), which is not modelled"
+    window = _number(config.get("sliding_window"))
+    if window and config.get("use_sliding_window", True) and length > window:
+        return "its attention sees a sliding window only, which is not modelled"
+    if towers:
+        return (
+            f"it has more than a language model ({', '.join(towers)}), and the engine does not tell what a token reads"
+        )
+    kinds = config.get("layer_types")
+    others = {kind for kind in kinds if isinstance(kind, str)} if isinstance(kinds, list) else set()
+    others -= {*PLAIN_LAYERS, *(("sliding_attention",) if window else ())}
+    if others:
+        return f"its layers are not all of attention ({', '.join(sorted(others))}), which is not modelled"
+    return ""
+
+
+def _as_seen(seen: Mapping[str, object], length: float) -> TokenBytes:
+    """From `token_reads`; what an engine wrote may be anything."""
+    weights, layers = _number(seen.get("weights_bytes")), seen.get("cache")
+    if weights is None or not isinstance(layers, list):
+        return TokenBytes(None, reason="the engine does not tell what a decoding step reads")
+    kv = 0.0
+    for each in layers:
+        if not (isinstance(each, list) and len(each) == 4):
+            return TokenBytes(None, reason="the engine does not tell what its cache holds")
+        count, growth, fixed = (_number(value) or 0 for value in each[:3])
+        window = _number(each[3])
+        kv += count * (growth * (min(length, window) if window else length) + fixed)
     return TokenBytes(weights + kv, weights, kv)
 
 

@@ -19,7 +19,7 @@ from methods.models.model import Model
 from sessions.disk.frame_schema import REQUESTS, RUNS, FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.records import MachineSeen, Prepared
-from sessions.frames import bandwidth_limit, energy, flags, greedy
+from sessions.frames import bandwidth_limit, config_differences, energy, flags, greedy
 from sessions.frames.counting import counted_blocks
 from sessions.frames.metrics import REQUEST_KEY, RUN_KEY, latency_percentiles
 
@@ -67,6 +67,7 @@ def complete(frames: Frames, context: Context) -> Frames:
             row["flags"].append(str(flags.several(found, len(block.timed()))))
         for request, flag in found.items():
             outliers[(*(row[name] for name in RUN_KEY), request)] = str(flag)
+    config_differences.flag(rows, [method.name for method in context.plan.methods])
     _lengths_beside(rows, blocks, set(counted.iter_rows()))
     for row in rows:
         row["flags"] = sorted(set(row["flags"]))
@@ -170,7 +171,13 @@ def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
         model = prepared.model
         length = float((timed["prompt_tokens"] + timed["output_tokens"] / 2).mean() or 0)  # type: ignore[arg-type]
         found = bandwidth_limit.bytes_per_token(
-            model, _config(model), row["dtype"] or context.plan.dtype, row["weights_bytes"], length
+            model,
+            _config(model),
+            row["dtype"] or context.plan.dtype,
+            row["weights_bytes"],
+            length,
+            config_differences.resolved_config(row),
+            _object(block.evidence().get("token_reads")),
         )
         row["bytes_per_token"] = found.total
         if found.total is None:
@@ -189,6 +196,10 @@ def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
         missing["dram_active_percent"] = (
             "no GPU was used" if not block.sources else "this GPU does not report it, or too rarely for this block"
         )
+
+
+def _object(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _config(model: Model) -> Mapping[str, object] | None:

@@ -19,7 +19,10 @@ import kasoku_children
 import kasoku_torch_facts as torch_facts
 import kasoku_transformers_loading as loading
 from kasoku_cache import cache_kind, knows_cache_classes, static_cache_bytes
+from kasoku_config_facts import config_facts, model_facts
 from kasoku_engine import Engine, Request, UnsupportedError, peak_rss_bytes
+from kasoku_failure import sentence_of
+from kasoku_token_reads import PROMPT_TOKENS, token_reads
 from kasoku_transformers_hooks import Arrivals, noting_margins, observed_processors, stopping_at
 
 OPTIONS = (
@@ -94,6 +97,7 @@ class TransformersEngine(Engine):
                 "attention_implementation": self._attention_implementation(),
                 "cache": getattr(self.generation_config, "cache_implementation", None) or "dynamic",
                 "sampling": self._requested_sampling(),
+                "config": {**config_facts(model.config), **model_facts(model)},
                 "interop_threads": torch.get_num_interop_threads(),
                 "wrapper": type(self.model).__name__ if self.model is not model else None,
                 **of_weights,
@@ -141,12 +145,16 @@ class TransformersEngine(Engine):
         missing = {}
         outcome = {}
         try:
+            facts["token_reads"] = token_reads(self.bare_model, self._generate_two)
+        except Exception as error:
+            facts["token_reads"], missing["token_reads"] = None, sentence_of(error)
+        try:
             with observed_processors() as processors:
                 calls = torch_facts.profiled(lambda: outcome.update(output=self._generate_a_few()))
         except Exception as error:  # the measurement is over and sound: what cannot be shown is said, and no more
             reason = "The profiled step failed: %s: %s" % (type(error).__name__, str(error).split("\n")[0])
             names = ("attention_ops", "attention_op_calls", "compiled_regions_run", "cuda_graphs", "cache", "sampling")
-            return {**facts, **dict.fromkeys(names), "missing": dict.fromkeys(names, reason)}
+            return {**facts, **dict.fromkeys(names), "missing": {**missing, **dict.fromkeys(names, reason)}}
         profile = torch_facts.profile_facts(calls, on_cuda=self.device == "cuda")
         if profile["cuda_graphs"] is None:
             missing["cuda_graphs"] = "This device has no CUDA graphs."
@@ -313,6 +321,17 @@ class TransformersEngine(Engine):
         config = copy.deepcopy(self.generation_config)
         config.return_dict_in_generate = True  # hands out the cache
         return self._generate(self.sample_prompt, config, stopping_criteria=stopping_at(stop_at))
+
+    def _generate_two(self) -> None:
+        """Two tokens by the bare model with a cache that grows, whatever the method compiles and reserves."""
+        prompt = self.sample_prompt[:PROMPT_TOKENS]
+        config = self.transformers.GenerationConfig(max_new_tokens=2, do_sample=False, pad_token_id=0, use_cache=True)
+        ids = self.torch.tensor([prompt], dtype=self.torch.long, device=self.bare_model.device)
+        own, self.bare_model.generation_config = self.bare_model.generation_config, config
+        try:
+            self.bare_model.generate(ids, attention_mask=self.torch.ones_like(ids), generation_config=config)
+        finally:
+            self.bare_model.generation_config = own
 
     def _converted_modules(self) -> int:
         return sum("bettertransformer" in type(module).__module__ for module in self.bare_model.modules())
