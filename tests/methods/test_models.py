@@ -285,8 +285,51 @@ def test_an_old_config_keeps_what_it_says_when_it_gets_the_new_keys() -> None:
         "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 7.0},
     }
     assert not config.misread_by_old(old)
+    multi_query = {"n_head": 16, "n_embd": 64, "n_layer": 2, "multi_query": True}
+    assert config.facts(multi_query).kv_heads == 1
+    assert config.facts(multi_query | {"multi_query": False}).kv_heads == 16
     layered = {"rope_parameters": {"full_attention": {"rope_theta": 1.0, "rope_type": "default"}}}
     assert config.for_old_and_new(layered) == layered
+
+
+@pytest.mark.parametrize(
+    ("new", "old"),
+    [
+        (
+            {"model_type": "gpt_neox", "rope_parameters": {"rope_theta": 5.0, "partial_rotary_factor": 1.0}},
+            {"rotary_emb_base": 5.0, "rotary_pct": 1.0},
+        ),
+        (
+            {"model_type": "phi", "rope_parameters": {"rope_theta": 5.0, "partial_rotary_factor": 0.4}},
+            {"rope_theta": 5.0, "partial_rotary_factor": 0.4},
+        ),
+        (
+            {
+                "model_type": "gemma3_text",
+                "rope_parameters": {
+                    "full_attention": {"rope_theta": 6.0, "rope_type": "linear", "factor": 8.0},
+                    "sliding_attention": {"rope_theta": 5.0, "rope_type": "default"},
+                },
+            },
+            {"rope_theta": 6.0, "rope_local_base_freq": 5.0, "rope_scaling": {"type": "linear", "factor": 8.0}},
+        ),
+        (
+            {"rope_parameters": {"rope_theta": 5.0, "rope_type": "dynamic", "factor": 2.0, "alpha": 3.0}},
+            {"rope_theta": 5.0, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0, "alpha": 3.0}},
+        ),
+    ],
+)
+def test_version_4_finds_its_own_names_for_what_version_5_wrote(new: dict[str, object], old: dict[str, object]) -> None:
+    both = config.for_old_and_new(new)
+    assert config.misread_by_old(new)
+    assert {name: both[name] for name in old} == old
+    assert {name: both[name] for name in new} == new
+    assert not config.misread_by_old(both)
+
+
+def test_a_config_of_version_4_whose_layers_differ_is_left_to_version_5_to_read() -> None:
+    old = {"model_type": "gemma3_text", "rope_theta": 6.0, "rope_local_base_freq": 5.0}
+    assert config.for_old_and_new(old) == old
 
 
 def test_the_runner_reads_the_mended_config_as_it_was_meant(

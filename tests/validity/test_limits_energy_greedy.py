@@ -47,6 +47,40 @@ def test_what_is_not_modelled_is_null_with_the_reason(
     assert reason in found.reason
 
 
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"layer_types": ["conv", "full_attention"]}, "conv"),
+        ({"layer_types": ["linear_attention"] * 2}, "linear_attention"),
+        ({"vision_config": {}, "text_config": {"layer_types": ["full_attention"]}}, "vision_config"),
+        ({"num_kv_shared_layers": 2}, "share their KV cache"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantised"),
+    ],
+)
+def test_a_config_that_is_not_plain_gives_no_figure_but_a_reason(config: dict[str, object], reason: str) -> None:
+    found = bytes_per_token(LLAMA, config, "bfloat16", 2_200_000_000, 30.0)
+    assert found.total is None
+    assert reason in found.reason
+
+
+def test_what_the_engine_resolved_of_the_config_goes_before_what_its_file_says() -> None:
+    known = {"kv_heads": 1, "tie_word_embeddings": False}
+    found = bytes_per_token(LLAMA, {}, "bfloat16", 2_200_000_000, 300.0, known)
+    assert found.kv == 2 * 22 * 1 * 64 * 2 * 300
+    assert found.weights == 2_200_000_000 - 32_000 * 2048 * 2
+
+
+def test_what_a_decoding_step_was_seen_to_read_goes_before_the_config() -> None:
+    """Two layers that grow, one that holds no more than 100 positions, one with a state whatever the length."""
+    seen = {"weights_bytes": 1_000, "cache": [[2, 8, 0, None], [1, 8, 0, 100], [1, 0, 50, None]]}
+    found = bytes_per_token(LLAMA, {"vision_config": {}, "sliding_window": 100}, "bfloat16", 9_000, 300.0, {}, seen)
+    assert (found.weights, found.kv, found.total) == (1_000, 2 * 8 * 300 + 8 * 100 + 50, 6_650)
+    assert bytes_per_token(LLAMA, {"num_experts": 4}, "bfloat16", 9_000, 300.0, {}, seen).total is None
+    for wrong in ({"weights_bytes": "x"}, {"weights_bytes": 1, "cache": 3}, {"weights_bytes": 1, "cache": [[1]]}):
+        nothing = bytes_per_token(LLAMA, {}, "bfloat16", 9_000, 300.0, {}, wrong)
+        assert (nothing.total, bool(nothing.reason)) == (None, True)
+
+
 def test_mbu_is_the_share_of_the_bandwidth() -> None:
     assert mbu(2e9, 100.0, 4e11) == pytest.approx(0.5)
     assert mbu(2e9, None, 4e11) is None
