@@ -111,6 +111,20 @@ def source_of(spec: str) -> Source:
     )
 
 
+def lasting(spec: str) -> str:
+    """The same model by a name that means it from any folder. Raises ModelError."""
+    source = source_of(spec)
+    return str(source.path) if isinstance(source, InFolder) else spec
+
+
+def ambiguity(spec: str) -> str:
+    """The sentence on a folder that has the name of a Hub repository and is taken for the model; "" if it has not."""
+    source = source_of(spec)
+    if not isinstance(source, InFolder) or REPOSITORY.fullmatch(spec) is None or spec.startswith("."):
+        return ""
+    return f"{spec} is the folder {source.path} here, not the Hub's repository of that name."
+
+
 def _nearest(name: str, names: Mapping[str, object] | list[str]) -> str:
     close = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(names)}."

@@ -49,6 +49,7 @@ class Plan(RunOptions):
     gpu_visible: list[str] = field(default_factory=list)  # what CUDA_VISIBLE_DEVICES says: UUIDs, or MIG devices
     gpu_sources: list[str] = field(default_factory=list)  # the GPUs as sources of telemetry: "gpu0"
     command: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # sentences on how the request was understood
 
     def order(self) -> list[PlannedBlock]:
         """Blocks interleaved: every method once per round, each round in an order drawn from the seed.

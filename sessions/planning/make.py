@@ -46,6 +46,7 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
     options = _options(wanted, offer)
     _check_home(home)
     chosen = _methods(wanted, options, offer)
+    options, remarks = _with_lasting_model(options)
     plan = Plan(
         **_fields(RunOptions, options),
         methods=twice(chosen) if options.aa else chosen,
@@ -55,9 +56,22 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
         gpu_visible=list(offer.device.visible),
         gpu_sources=list(offer.device.sources),
         command=list(wanted.command),
+        remarks=remarks,
     )
     _check_model(plan, home)
     return plan
+
+
+def _with_lasting_model(options: RunOptions) -> tuple[RunOptions, list[str]]:
+    """The options with a model that is the same in the session's processes, whose current folder is another, and what
+    to say of it."""
+    from methods.models.sources import ModelError, ambiguity, lasting
+
+    try:
+        said = ambiguity(options.model)
+        return dataclasses.replace(options, model=lasting(options.model)), [said] if said else []
+    except ModelError as error:
+        raise PlanError(str(error)) from None
 
 
 def _options(wanted: Wanted, offer: Offer) -> RunOptions:

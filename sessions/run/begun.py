@@ -15,6 +15,10 @@ from methods.models.model import Model
 from sessions.disk.records import AnyRecord, BlockEnded, Loaded, Prepared
 from sessions.frames.counting import block_counts
 
+DATED: Final = (
+    "The model's chat template writes the date or the time into the prompt: this session keeps its first prompt, and "
+    "a session of another day has another one."
+)
 HELD: Final = ("torch", "transformers", "vllm", "triton")  # besides what a runner reports
 
 Versions = Mapping[str, str]

@@ -52,7 +52,7 @@ from sessions.disk.records import (
     SocketsSeen,
 )
 from sessions.disk.session_folder import SessionError, SessionFolder
-from sessions.run.begun import Begun
+from sessions.run.begun import DATED, Begun
 from sessions.run.block_run import REFUSED, BlockEnd, BlockRun, inherited_variables, pinned_variables
 from sessions.run.limits_met import limits_met
 from sessions.run.preparation_run import PreparationRun
@@ -67,10 +67,6 @@ AROUND_TIMED = ("warmup", "evidence")  # the engine is loaded, and the last time
 RESUMED_ELSEWHERE = "resumed in other surroundings"
 OPEN_TO_THE_NETWORK = "open to the network"
 TIMED_EDGES = {"timed": "timed_start", "evidence": "timed_end"}
-DATED = (
-    "The model's chat template writes the date or the time into the prompt: this session keeps its first prompt, and "
-    "a session of another day has another one."
-)
 NOT_AGAIN = "Not run: this method could not be loaded in block {block} ({error})"
 
 
@@ -139,6 +135,8 @@ class Conductor:
                 resumed=resumed,
             )
         )
+        for sentence in [] if resumed else self._plan.remarks:
+            self._append(Note(t=time.perf_counter_ns(), text=sentence))
 
     def _append(self, record: AnyRecord) -> None:
         self._journal.append(record)

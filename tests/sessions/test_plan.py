@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessions.disk.plan import Plan, PlannedMethod, warmup_numbers
-from sessions.disk.records import Prepared
+from sessions.disk.records import Note, Prepared
 from sessions.run.block_run import job_of
 from tests.made_model import made_interpreter, made_model
-from tests.sessions.workplace import Workplace, runs_of
+from tests.sessions.workplace import Workplace, make_model, records_of, runs_of
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -98,3 +98,21 @@ def test_the_plan_is_carried_out_in_its_order(work: Workplace) -> None:
     ran = [(row["method"], row["block"]) for row in runs_of(folder)]
     assert ran == [(row.method, row.block) for row in folder.plan().order()]
     assert [row["position"] for row in runs_of(folder)] == list(range(1, 7))
+
+
+@pytest.mark.parametrize("spec", ["./org/good", "org/good", "~/org/good"])
+def test_a_model_in_a_relative_folder_is_what_was_checked(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch, spec: str
+) -> None:
+    here = work.home.parent
+    (here / "org").mkdir()
+    make_model(here / "org" / "good")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(here))
+    folder = work.run(work.method("one"), model=spec)
+    assert (folder.read().status, folder.plan().model) == ("finished", str(here / "org" / "good"))
+    measured = next(record for record in records_of(folder) if isinstance(record, Prepared))
+    assert measured.model.folder == here / "org" / "good"
+    notes = [record.text for record in records_of(folder) if isinstance(record, Note)]
+    said = f"org/good is the folder {here / 'org' / 'good'} here, not the Hub's repository of that name."
+    assert (said in notes) is (spec == "org/good")

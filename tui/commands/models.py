@@ -10,6 +10,7 @@ from methods.base.home import HomeError, config_folder, home
 from methods.environments import environments
 from methods.models import models
 from methods.models.quantisation import name_of
+from methods.models.sources import ambiguity
 from tui.command_line import EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
 from tui.words.figures import size
@@ -40,6 +41,8 @@ def list_models(options: argparse.Namespace) -> int:
 def fetch(options: argparse.Namespace) -> int:
     """Fetch and convert one, so that a run finds it ready."""
     try:
+        if said := ambiguity(options.model):
+            sys.stderr.write(plain(said) + "\n")
         models.check(options.model, home())
         converter = environments.resolve("torch", home(), config_folder())
         with ProgressLines() as lines:
