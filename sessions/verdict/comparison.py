@@ -16,6 +16,7 @@ import scipy.special  # noqa: F401 - loaded here, so that the first comparison n
 
 from sessions.device.device_key import device_key
 from sessions.disk.frame_schema import FrameRow
+from sessions.disk.journal import prepared
 from sessions.disk.session_folder import SessionError, SessionFile
 from sessions.disk.store import Store
 from sessions.frames.bandwidth_limit import mbu
@@ -29,6 +30,7 @@ from sessions.verdict.result_columns import ResultColumns, Stored, columns_of
 from sessions.verdict.statistics import LogRatio, unpaired_ratio
 from sessions.verdict.verdicts import judge, percent
 
+DATED: Final = "its chat template writes the date or the time into it"
 OVER_BLOCKS: Final[Mapping[str, Callable[[list[float]], float]]] = {
     "mean": statistics.fmean,
     "median": statistics.median,
@@ -98,8 +100,10 @@ def compare(
         files,
         {session: _digests(frames, session) for session in files},
     )
+    dated = _dated(store, list(files)) if any(name == "prompt" for name, _ in refused) else frozenset()
+    refused = [(name, _said_dated(values, dated) if name == "prompt" else values) for name, values in refused]
     if refused and not anyway:
-        names = ", ".join(name for name, _ in refused)
+        names = ", ".join(f"{name} ({DATED})" if name == "prompt" and dated else name for name, _ in refused)
         raise ComparisonError(
             f"These sessions differ in {names}, so their numbers are not comparable: use --anyway to compare anyway."
         )
@@ -156,6 +160,16 @@ def _digests(frames: ComparisonFrames, session: str) -> tuple[str | None, str | 
         for run in frames.runs[(session, method)]:
             return run["weights_digest"], run["prompt_digest"]
     return None, None
+
+
+def _dated(store: Store, sessions: Sequence[str]) -> frozenset[str]:
+    """The sessions whose prompt has the date or the time in it."""
+    found = {session: prepared(store.folder(session).journal) for session in sessions}
+    return frozenset(session for session, each in found.items() if each is not None and each.prompt_dated)
+
+
+def _said_dated(values: Mapping[str, object], dated: frozenset[str]) -> dict[str, object]:
+    return {session: f"{value} ({DATED})" if session in dated else value for session, value in values.items()}
 
 
 def _floors(store: Store, files: Mapping[str, SessionFile]) -> dict[str, NoiseFloor]:

@@ -481,6 +481,12 @@ def broken_config(path: Path) -> None:
     path.with_name("config.json").write_text("{")
 
 
+def config_from_windows(path: Path) -> None:
+    """With a byte order mark."""
+    config = path.with_name("config.json")
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
+
+
 def config_of_another_kind(path: Path) -> None:
     path.with_name("config.json").write_text("[]")
 
@@ -511,6 +517,7 @@ def broken_tokeniser(path: Path) -> None:
         (break_the_index, "not an index of safetensors"),
         (no_config, "has no config.json"),
         (broken_config, "is not valid JSON"),
+        (config_from_windows, "begins with a byte order mark, which no engine reads"),
         (config_of_another_kind, "not hold a JSON object"),
         (broken_generation_config, "is not valid JSON"),
         (broken_tokeniser, "not a readable tokeniser"),

@@ -12,6 +12,7 @@ from probes.machine import Machine
 from sessions.device.device_key import device_key
 from sessions.disk.frame_schema import SCHEMA_KEY
 from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.records import Prepared, encode
 from sessions.disk.sampling import Sampling
 from sessions.disk.session_folder import FRAMES, SessionFolder
 from sessions.disk.store import Store
@@ -20,6 +21,7 @@ from sessions.planning.twice import AGAIN, twice
 from sessions.verdict.comparison import Comparison, ComparisonError, compare
 from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.noise_floor import NoiseFloor, floor_of, keep
+from tests.made_model import made_model
 from tests.verdicts.made_store import Rates, make_session
 
 BASE = [100.0, 101.0, 99.0]
@@ -93,6 +95,25 @@ def test_what_does_not_compare_is_refused_and_else_labelled(
     comparison = rows(sessions, one, two, anyway=True)
     assert comparison.refused == (name,)
     assert [label for label, _ in comparison.differences] == [name]
+
+
+def test_prompts_that_differ_by_a_templates_date_say_so(sessions: Path) -> None:
+    one, two = (make_session(sessions, {"base": BASE}, prompt=ids) for ids in ((1, 2), (1, 3)))
+    two.journal.write_bytes(
+        encode(
+            Prepared(
+                t=0, model=made_model(), prompts=[[1, 3]], prompt_text="Hi", prompt_template=True, prompt_dated=True,
+                stop_token_ids=[], interpreters={}, unavailable={},
+            )
+        )
+        + b"\n"
+    )  # fmt: skip
+    with pytest.raises(
+        ComparisonError, match=r"differ in prompt \(its chat template writes the date or the time into it"
+    ):
+        rows(sessions, one, two)
+    ((_, shown),) = rows(sessions, one, two, anyway=True).differences
+    assert [str(shown[made.id]).endswith("into it)") for made in (one, two)] == [False, True]
 
 
 def test_another_device_is_said_and_not_refused(sessions: Path) -> None:
