@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from methods.base.user_path import PathError, absolute, reason, user_folder
+from methods.base.user_path import PathError, absolute, reason, storable, user_folder
 
 SESSIONS, ENVIRONMENTS, MODELS, CACHE = "sessions", "environments", "models", "cache"
 # What a file system that has no fsync of folders says, and one whose folder may be written into but not read.
@@ -32,7 +32,7 @@ def config_folder() -> Path:
 def _place(variable: str, standard: str, below: str) -> Path:
     if named := os.environ.get(variable):
         try:
-            return absolute(named)
+            return storable(absolute(named))
         except PathError as error:
             raise HomeError(f"{variable}: {error}") from None
     given = os.environ.get(standard, "")

@@ -51,6 +51,16 @@ def absolute(text: str | os.PathLike[str]) -> Path:
         ) from None
 
 
+def storable(path: Path) -> Path:
+    """The path, if plans and journals, which are UTF-8, can hold it. Raises PathError."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="replace")
+        raise PathError(f"{shown} is not UTF-8, as a session stores paths: rename it, or reach it by a link.") from None
+    return path
+
+
 def kind(path: Path) -> Kind:
     """What is there, links followed: `other` is a device, a pipe or a socket. PathError where that cannot be seen."""
     try:

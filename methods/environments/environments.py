@@ -20,7 +20,7 @@ from methods.base.home import CACHE, ENVIRONMENTS, private_folder, subfolder, wr
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.progress import Report, silent
 from methods.base.secret_variables import is_secret
-from methods.base.user_path import PathError, absolute, kind
+from methods.base.user_path import PathError, absolute, kind, storable
 from methods.environments import managed, torch_builds
 from methods.environments.creation import CreationError, make, normalised, site_packages, versions_in
 from methods.environments.own_python import own_python
@@ -241,7 +241,7 @@ def listed(home: Path, config_folder: Path) -> list[EnvironmentRow]:
 def _python(named: Path) -> Path:
     """The user's interpreter, absolute, its links kept. Raises EnvironmentProblemError."""
     try:
-        python = Path(os.path.normpath(absolute(named)))
+        python = storable(Path(os.path.normpath(absolute(named))))
         is_file = kind(python) == "file"
     except PathError as error:
         raise EnvironmentProblemError(str(error)) from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from methods.base.user_path import PathError, absolute, named_path
+from methods.base.user_path import PathError, absolute, named_path, storable
 
 SHAPES = Path(__file__).parent / "shapes.toml"
 SYNTHETIC = "synthetic:"
@@ -99,7 +99,7 @@ def source_of(spec: str) -> Source:
     path = named_path(spec)
     if spec.startswith(("/", "./", "../", "~")) or spec in (".", "..") or os.path.isdir(path):
         try:
-            return InFolder(absolute(spec))
+            return InFolder(storable(absolute(spec)))
         except PathError as error:
             raise ModelError(str(error)) from None
     if (match := REPOSITORY.fullmatch(spec)) is not None:

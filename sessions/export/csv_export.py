@@ -105,8 +105,8 @@ def _beyond_a_sheet(name: str, frame: pl.DataFrame) -> str:
     """A sentence on what a spreadsheet drops of this frame, or ""."""
     if len(frame) >= SHEET_ROWS:
         return (
-            f"{name} has {len(frame):,} rows and a spreadsheet holds {SHEET_ROWS - 1:,} and the heading: it drops the"
-            " others without a word, so read the file with a program."
+            f"{name} has {len(frame):,} rows and a spreadsheet holds {SHEET_ROWS - 1:,} and the heading: it silently"
+            " drops the others, so read the file with a program."
         )
     texts = [column for column, kind in frame.schema.items() if kind == pl.String]
     longest = frame.select(pl.max_horizontal(pl.col(texts).str.len_chars().max())).item() if texts else None

@@ -55,7 +55,7 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
         gpu_uuids=list(offer.device.uuids),
         gpu_visible=list(offer.device.visible),
         gpu_sources=list(offer.device.sources),
-        command=list(wanted.command),
+        command=[word.encode(errors="replace").decode() for word in wanted.command],
         remarks=remarks,
     )
     _check_model(plan, home)

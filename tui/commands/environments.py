@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from methods.base.home import HomeError, config_folder, home
-from methods.base.user_path import absolute
+from methods.base.user_path import absolute, storable
 from methods.environments import environments
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.progress import ProgressLines
@@ -57,7 +57,7 @@ def use(options: argparse.Namespace) -> int:
         if not equals or not name:
             raise UsageError(f"--variable {pair} is not NAME=VALUE.")
         variables[name] = value
-    paths = tuple(str(absolute(path)) for path in options.path)
+    paths = tuple(str(storable(absolute(path))) for path in options.path)
     try:
         chosen = environments.use(
             options.name, Path(options.python), home(), config_folder(), paths=paths, variables=variables
