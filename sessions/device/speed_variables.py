@@ -32,7 +32,7 @@ def speed_variables(
     inherited: Mapping[str, str], interpreters: Iterable[Interpreter], pinned: Collection[str]
 ) -> Iterator[Variable]:
     """Those that runners inherit and those that their environments set, without the names that Kasoku pins itself
-    (an environment may set these all the same) and without what looks like a secret."""
+    (only an environment can override these) and without what looks like a secret."""
     for name, value in sorted(without_secrets(inherited).items()):
         if is_kept(name) and name not in pinned:
             yield Variable(name=name, value=value)
