@@ -11,6 +11,19 @@ from __future__ import annotations
 NO = "none"  # of a kind of attention or scaling that a config can have and this one has not
 
 
+def resolved_config(config: object, model: object = None) -> dict:
+    """{fact: value} of a config object and, where it is in this process, the model made by it. Raises nothing: a config
+    that this cannot read is no reason not to measure its model.
+    """
+    facts: dict = {}
+    try:
+        facts.update(config_facts(config))
+        facts.update({} if model is None else model_facts(model))
+    except Exception as error:
+        facts["unread"] = "%s: %s" % (type(error).__name__, str(error)[:200])
+    return facts
+
+
 def config_facts(config: object) -> dict:
     """{fact: value} of a config object; of a composed one, of its language model."""
     text = text_config_of(config)
@@ -41,7 +54,7 @@ def model_facts(model: object) -> dict:
     facts = {}
     given, told = model.get_input_embeddings(), model.get_output_embeddings()
     if given is not None and told is not None and hasattr(given, "weight") and hasattr(told, "weight"):
-        facts["tie_word_embeddings"] = given.weight.data_ptr() == told.weight.data_ptr()
+        facts["tie_word_embeddings"] = given.weight is told.weight
     frequencies = {}
     for name, buffer in model.named_buffers():
         last = name.rpartition(".")[2]
@@ -71,16 +84,16 @@ def text_config_of(config: object) -> object:
 
 def kv_heads_of(text: object, heads: int | None) -> int | None:
     """Heads that keep keys and values: one where `multi_query` says so, and all where nothing is said."""
-    if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
+    if value_of(text, "multi_query") and not value_of(text, "new_decoder_architecture"):
         return 1
-    attention = getattr(text, "attn_config", None)  # MPT's
+    attention = value_of(text, "attn_config")  # MPT's
     inner = number(attention, "kv_n_heads") if attention is not None else None
     return inner or number(text, "num_key_value_heads", "num_kv_heads") or heads
 
 
 def ropes_of(text: object) -> list:
     """The parameters of the rotary embeddings by version 5's names: one dict, or one for each type of layer."""
-    new = getattr(text, "rope_parameters", None)
+    new = value_of(text, "rope_parameters")
     if isinstance(new, dict) and new:
         nested = [each for each in new.values() if isinstance(each, dict)]
         return nested or [new]
@@ -88,7 +101,7 @@ def ropes_of(text: object) -> list:
     if theta is None:
         return []
     factor = first(text, "partial_rotary_factor", "rotary_pct")
-    scaling = getattr(text, "rope_scaling", None)
+    scaling = value_of(text, "rope_scaling")
     own = {**(scaling if isinstance(scaling, dict) else {}), "rope_theta": theta}
     if factor is not None:
         own["partial_rotary_factor"] = factor
@@ -111,7 +124,7 @@ def scaling_of(rope: dict) -> str:
 
 def sliding_window_of(text: object) -> object:
     window = number(text, "sliding_window")
-    return window if window and getattr(text, "use_sliding_window", True) is not False else NO
+    return window if window and value_of(text, "use_sliding_window") is not False else NO
 
 
 def alike(values: object) -> object:
@@ -120,14 +133,22 @@ def alike(values: object) -> object:
     return None if not found else found[0] if len(found) == 1 else found
 
 
+def value_of(config: object, name: str) -> object:
+    """An attribute, or None: of a config whose layers differ in it, version 5 raises an error of its own."""
+    try:
+        return getattr(config, name, None)
+    except Exception:
+        return None
+
+
 def first(config: object, *names: str) -> object:
-    return next((value for value in (getattr(config, name, None) for name in names) if value is not None), None)
+    return next((value for value in (value_of(config, name) for name in names) if value is not None), None)
 
 
 def number(config: object, *names: str) -> int | None:
     """The first that is a whole number above 0; what differs from layer to layer is none."""
     for name in names:
-        value = getattr(config, name, None)
+        value = value_of(config, name)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
     return None

@@ -13,6 +13,7 @@ from typing import Final
 from sessions.disk.frame_schema import FrameRow
 
 FLAG: Final = "config read differently"
+UNREAD: Final = "unread"  # why there are no facts
 NEAR: Final = 0.01  # what rounding leaves between two readings of one number
 
 
@@ -32,7 +33,10 @@ def differences(own: Mapping[str, object], other: Mapping[str, object], name: st
     return [
         f"{fact} is {_words(own[fact])}, but {_words(other[fact])} for {name}"
         for fact in own
-        if own[fact] is not None and other.get(fact) is not None and not _alike(own[fact], other[fact])
+        if fact != UNREAD
+        and own[fact] is not None
+        and other.get(fact) is not None
+        and not _alike(own[fact], other[fact])
     ]
 
 

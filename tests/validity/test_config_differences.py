@@ -16,9 +16,9 @@ from tests.validity.made_frames import run
 def read_by(config: object, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The facts of a config object, as the runner tells them."""
     monkeypatch.syspath_prepend(str(RUNNER))
-    from kasoku_config_facts import config_facts  # type: ignore[import-not-found]
+    from kasoku_config_facts import resolved_config as read  # type: ignore[import-not-found]
 
-    facts: dict[str, Any] = config_facts(config)
+    facts: dict[str, Any] = read(config)
     return facts
 
 
@@ -59,6 +59,17 @@ def test_a_boolean_for_one_kv_head_is_one_and_layers_of_two_kinds_have_two_bases
     assert new["sliding_window"] == 32
     composed = read_by(Config(text_config=Config(**SHAPE)), monkeypatch)
     assert composed["layers"] == 2
+
+
+def test_what_a_config_refuses_to_tell_is_unknown_and_takes_nothing_else_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Varied(Config):
+        @property
+        def head_dim(self) -> int:
+            raise RuntimeError("it varies across layers")
+
+    facts = read_by(Varied(**SHAPE), monkeypatch)
+    assert (facts["layers"], facts["head_dim"], "unread" in facts) == (2, 16, False)
+    assert "unread" in read_by(Config(**SHAPE, get_text_config=lambda decoder: 1 / 0), monkeypatch)
 
 
 def resolved(**facts: object) -> str:

@@ -19,7 +19,7 @@ import kasoku_children
 import kasoku_torch_facts as torch_facts
 import kasoku_transformers_loading as loading
 from kasoku_cache import cache_kind, knows_cache_classes, static_cache_bytes
-from kasoku_config_facts import config_facts, model_facts
+from kasoku_config_facts import resolved_config
 from kasoku_engine import Engine, Request, UnsupportedError, peak_rss_bytes
 from kasoku_failure import sentence_of
 from kasoku_token_reads import PROMPT_TOKENS, token_reads
@@ -97,7 +97,7 @@ class TransformersEngine(Engine):
                 "attention_implementation": self._attention_implementation(),
                 "cache": getattr(self.generation_config, "cache_implementation", None) or "dynamic",
                 "sampling": self._requested_sampling(),
-                "config": {**config_facts(model.config), **model_facts(model)},
+                "config": resolved_config(model.config, model),
                 "interop_threads": torch.get_num_interop_threads(),
                 "wrapper": type(self.model).__name__ if self.model is not model else None,
                 **of_weights,

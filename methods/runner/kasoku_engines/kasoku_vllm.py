@@ -22,7 +22,7 @@ from pathlib import Path
 import kasoku_children
 import kasoku_torch_facts as torch_facts
 import kasoku_vllm_worker
-from kasoku_config_facts import config_facts
+from kasoku_config_facts import resolved_config
 from kasoku_engine import Engine, Request, UnsupportedError
 from kasoku_failure import code_refused
 from kasoku_vllm_failure import explained, own_log_size
@@ -96,7 +96,7 @@ class VllmEngine(Engine):
             "resolved": {
                 "attention_implementation": self._attention_implementation(),
                 "sampling": self.sampling.as_resolved(),
-                "config": config_facts(self.config.model_config.hf_config),
+                "config": resolved_config(self.config.model_config.hf_config),
                 "workers": self.workers,
                 "quantisation": self._quantisation(job),
                 **self._configuration(),
