@@ -1,6 +1,6 @@
 """What Kasoku asks of vLLM's workers: they hold the model in processes of their own, where the runner sees nothing.
 
-vLLM mixes `WorkerFacts` into its worker class when told so (`worker_extension_cls`), and its methods are then called by
+vLLM mixes `WorkerFacts` into its worker class when told so (kasoku_vllm_extension), and its methods are then called by
 name over vLLM's own RPC. What they return travels as builtins.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import kasoku_children
 
 STARTED_PROFILE = "_kasoku_profile"
+UNREAD = "_kasoku_unread"
 
 
 class WorkerFacts:
@@ -29,6 +30,7 @@ class WorkerFacts:
             "weights_bytes": sum(each.numel() * each.element_size() for each in parameters),
             # vLLM's CPU build moves weights into the memory of its matrix library and leaves nothing behind
             "repacked": any(each.numel() == 0 for each in parameters),
+            "unread": getattr(model, UNREAD, None),
             "packed": kasoku_torch_facts.still_packed(parameters),
             "kv_reserved_bytes": bytes_of(getattr(self.model_runner, "kv_caches", None)),
             "dtype": str(first.dtype).replace("torch.", ""),
@@ -88,6 +90,16 @@ class WorkerFacts:
         delattr(self, STARTED_PROFILE)
         profile.stop()
         return {row.key: row.count for row in profile.key_averages()}
+
+
+def weights_facts(workers: list, quantisation: str | None) -> dict:
+    """What became of the weights, from what the workers say of theirs."""
+    unread = sorted({name for worker in workers for name in worker["unread"] or ()})
+    facts = {"unread_weights": {"tensors": len(unread), "such_as": unread[0]} if unread else None}
+    if quantisation is not None and not any(worker["repacked"] for worker in workers):
+        packed = any(worker["packed"] for worker in workers)
+        facts["quantisation"] = {"method": quantisation, "dequantised": not packed}
+    return facts
 
 
 def bytes_of(tensors: object) -> int | None:

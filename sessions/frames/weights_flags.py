@@ -15,7 +15,14 @@ def weights_flags(run: FrameRow, resolved: Mapping[str, object]) -> Iterable[Fla
     if isinstance(said, Mapping) and said.get("dequantised") is True:
         stored, loaded = name_of(str(said.get("method"))), run.get("dtype") or "plain numbers"
         yield Flag("dequantised", f"the weights are stored quantised ({stored}) but were measured as {loaded}")
-    unused = resolved.get("unused_weights")
-    if isinstance(unused, Mapping) and isinstance(count := unused.get("tensors"), int) and count > 0:
-        cause = f"{count} tensor{'s' if count > 1 else ''} in the model's files, such as {unused.get('such_as')}"
+    if cause := _tensors(resolved.get("unused_weights"), "in the model's files"):
         yield Flag("part of the weights not used", cause)
+    if cause := _tensors(resolved.get("unread_weights"), "of the model that the engine read nothing for"):
+        yield Flag("weights not in the files", cause)
+
+
+def _tensors(said: object, what: str) -> str:
+    """How many, and one by name; "" where there are none."""
+    if not isinstance(said, Mapping) or not isinstance(count := said.get("tensors"), int) or count < 1:
+        return ""
+    return f"{count} tensor{'s' if count > 1 else ''} {what}, such as {said.get('such_as')}"

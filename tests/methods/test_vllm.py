@@ -212,3 +212,16 @@ def test_an_engine_that_fails_while_it_generates_says_why(
 
     assert error["kind"] == "unsupported"
     assert "head_dim=16" in str(error["message"])
+
+
+def test_a_head_that_the_files_lack_is_told(runs: Runs, default_model: Model, tmp_path: Path) -> None:
+    untied = json.loads((default_model.folder / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (tmp_path / "config.json").write_text(json.dumps(untied))
+    (tmp_path / "model.safetensors").symlink_to(default_model.folder / "model.safetensors")
+    for changes, unread in (
+        ({}, None),
+        ({"model_folder": str(tmp_path)}, {"tensors": 1, "such_as": "lm_head.weight"}),
+    ):
+        resolved = runs(EAGER, **changes).one("loaded")["resolved"]
+        assert isinstance(resolved, dict)
+        assert resolved["unread_weights"] == unread

@@ -40,6 +40,10 @@ def test_a_block_without_a_flaw_has_no_flag() -> None:
             "part of the weights not used: 2 tensors in the model's files, such as score.weight",
         ),
         (
+            block(run(resolved=evidence(unread_weights={"tensors": 1, "such_as": "lm_head.weight"}))),
+            "weights not in the files: 1 tensor of the model that the engine read nothing for, such as lm_head.weight",
+        ),
+        (
             block(rows=requests([64.0] * 6, output_tokens=[64, 60, 64, 17, 64, 64])),
             "output lengths differ: 2 of 6 timed responses have 17 to 60 tokens, not 64",
         ),

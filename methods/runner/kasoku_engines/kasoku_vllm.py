@@ -98,7 +98,7 @@ class VllmEngine(Engine):
                 "sampling": self.sampling.as_resolved(),
                 "config": resolved_config(self.config.model_config.hf_config),
                 "workers": self.workers,
-                "quantisation": self._quantisation(job),
+                **kasoku_vllm_worker.weights_facts(self.workers, job.get("quantisation")),
                 **self._configuration(),
             },
         }
@@ -240,7 +240,7 @@ class VllmEngine(Engine):
             "gpu_memory_utilization": MEMORY_FRACTION,
             "generation_config": "vllm",  # the job's sampling and none of the model's own
             "disable_log_stats": True,
-            "worker_extension_cls": "kasoku_vllm_worker.WorkerFacts",
+            "worker_extension_cls": "kasoku_vllm_extension.WorkerFacts",
         }
         known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
         extra = dict(self.options.get("engine_arguments") or {})
@@ -261,12 +261,6 @@ class VllmEngine(Engine):
                 return None  # what became of packed weights is not to be seen
             return weights_in(Path(job["model_folder"])) * getattr(self.torch, self.workers[0]["dtype"]).itemsize
         return sum(worker["weights_bytes"] for worker in self.workers)
-
-    def _quantisation(self, job: dict) -> dict | None:
-        method = job.get("quantisation")
-        if method is None or any(worker["repacked"] for worker in self.workers):
-            return None
-        return {"method": method, "dequantised": not any(worker["packed"] for worker in self.workers)}
 
     def _configuration(self) -> dict:
         """What vLLM resolved its arguments to."""
