@@ -8,11 +8,13 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -35,11 +37,21 @@ static int fails(const char *name) {
     return 1;
 }
 
+/* Of files, pipes and terminals; not of the kernel's own descriptors, which no disk and no reader lies behind. */
+static int fails_on(const char *name, int fd) {
+    struct statx told;
+    if (left == 0) return 0;
+    if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_TYPE, &told) == 0 && (told.stx_mode & S_IFMT) == 0) return 0;
+    return fails(name);
+}
+
 #define REAL(result, name, types) \
     static result (*real) types; \
     if (!real) real = (result (*) types) dlsym(RTLD_NEXT, #name)
 #define CALL(result, bad, group, name, types, ...) \
     result name types { REAL(result, name, types); return fails(group) ? (bad) : real(__VA_ARGS__); }
+#define ON_FD(result, name, types, ...) \
+    result name types { REAL(result, name, types); return fails_on(#name, fd) ? -1 : real(__VA_ARGS__); }
 #define OPEN(group, name, types, ...) \
     int name types { \
         REAL(int, name, (uintptr_t, uintptr_t, uintptr_t, uintptr_t)); \
@@ -50,8 +62,8 @@ OPEN("open", open, (const char *path, int flags, ...), (uintptr_t)path, flags, m
 OPEN("open", open64, (const char *path, int flags, ...), (uintptr_t)path, flags, mode, 0)
 OPEN("open", openat, (int at, const char *path, int flags, ...), at, (uintptr_t)path, flags, mode)
 OPEN("open", openat64, (int at, const char *path, int flags, ...), at, (uintptr_t)path, flags, mode)
-CALL(ssize_t, -1, "read", read, (int fd, void *to, size_t n), fd, to, n)
-CALL(ssize_t, -1, "write", write, (int fd, const void *from, size_t n), fd, from, n)
+ON_FD(ssize_t, read, (int fd, void *to, size_t n), fd, to, n)
+ON_FD(ssize_t, write, (int fd, const void *from, size_t n), fd, from, n)
 CALL(int, -1, "stat", stat, (const char *path, struct stat *to), path, to)
 CALL(int, -1, "stat", stat64, (const char *path, struct stat64 *to), path, to)
 CALL(int, -1, "stat", lstat, (const char *path, struct stat *to), path, to)
