@@ -9,7 +9,7 @@ preloaded), and runs one command in a process forked off with everything importe
 After each: the command ended within its time, with an exit code of its own (0, 1, 2, 130) and a sentence where that is
 1 or 2; it said nothing of a failure of Kasoku's own and showed no traceback; no process is left; nothing outside of the
 home, the config folder and what the command was told to write is touched. Seed and number say all of a trial.
-Exits with 1 where one failed.
+Exits with 1 where one failed; ctrl+c (SIGINT to the process with --within) ends it early.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import kasoku  # noqa: E402 - the checkout comes first
-from benchmarks.spoiling import ENCODINGS, ODD_VALUES, VARIABLES, WAYS  # noqa: E402
+from benchmarks.spoiling import ENCODINGS, ODD_VALUES, VARIABLES, WAYS, give_up_privileges  # noqa: E402
 from methods.base.warden import become_subreaper, descendants  # noqa: E402
 
 SHIM: Final = "KASOKU_FAILING_CALLS"  # the library's path, in the process that is started again with it preloaded
@@ -82,7 +82,6 @@ SAID: Final = (
 ENDS_WITH: Final = (0, 1, 2, 130)
 PATIENCE_S: Final = 60.0
 MEMORY_BYTES: Final = 6 << 30
-CAP_DAC: Final = ~(1 << 1 | 1 << 2)  # what lets root read everything
 
 
 @dataclass
@@ -257,16 +256,6 @@ def seen_in(at: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def give_up_privileges() -> None:
-    """Let permissions count for root too."""
-    library = ctypes.CDLL(None)
-    head = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    held = (ctypes.c_uint32 * 6)()
-    if library.capget(head, held) == 0:
-        held[0] &= CAP_DAC & 0xFFFFFFFF
-        library.capset(head, held)
-
-
 def ended(pid: int) -> int | None:
     """The exit code of our child (minus the signal that ended it); None where it did not end and was killed."""
     until = time.monotonic() + PATIENCE_S
@@ -351,19 +340,24 @@ def campaign(options: argparse.Namespace) -> int:
     folder = Path(options.within)
     surroundings = Surroundings(folder / "template")
     numbers = [options.only] if options.only is not None else range(options.trials)
-    failed = 0
+    done = failed = 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a script's background
     began = time.monotonic()
     for number in numbers:
         trial = drawn_trial(options.seed, number, surroundings.places)
         at = folder / f"trial-{number}"
-        wrong = surroundings.carry_out(trial, options.seed, at)
+        try:
+            wrong = surroundings.carry_out(trial, options.seed, at)
+        except KeyboardInterrupt:
+            break
+        done += 1
         if wrong:
             failed += 1
             print(f"{trial.described()}\n    {wrong}", flush=True)
         subprocess.run(["rm", "-rf", str(at)], check=False)
     seen = surroundings
     print(
-        f"seed {options.seed}: {len(numbers)} trials, {failed} failed, in {time.monotonic() - began:.0f} s;"
+        f"seed {options.seed}: {done} trials, {failed} failed, in {time.monotonic() - began:.0f} s;"
         f" exit codes {dict(sorted(seen.codes.items()))}; in {seen.struck} a call failed, {seen.caught} ended with the"
         " system's own words"
     )

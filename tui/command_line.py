@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
         _give_up_stdout()
         return EXIT_OK
-    except (OSError, MemoryError) as error:  # a disk that is full, a terminal that is gone
+    except (OSError, MemoryError, ImportError) as error:  # a disk that is full, a terminal that is gone
         from methods.base.refusal import refusal
 
         _give_up_stdout()

@@ -106,7 +106,7 @@ class Conductor:
         except (SessionFailedError, SessionError, JournalError, HomeError) as problem:
             error = str(problem)
             self._journal.release_ballast()  # where the disk is full, the last words fit into it
-        except (OSError, MemoryError) as problem:
+        except (OSError, MemoryError, ImportError) as problem:
             traceback.print_exc()
             error = refusal(problem)
             self._journal.release_ballast()

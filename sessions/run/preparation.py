@@ -238,7 +238,7 @@ def main(arguments: list[str]) -> int:
     except (PreparationFailedError, HomeError) as error:
         preparation.fail(str(error))
         return 1
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, ImportError) as error:
         traceback.print_exc()
         preparation.fail(refusal(error))
         return 1
