@@ -46,7 +46,7 @@ def settings_digest(folder: Path) -> str:
     """SHA-256 over what decides, besides weights and code, what a model computes: its configs. Raises ConfigError."""
     digest = hashlib.sha256()
     for name in SETTINGS:
-        if os.path.lexists(path := folder / name):
+        if os.path.exists(path := folder / name):
             try:
                 content = read_bytes(path, LARGEST, str(path))
             except ReadError as error:
