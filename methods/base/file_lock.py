@@ -51,7 +51,7 @@ def _open(path: Path) -> int:
 
 
 def try_take(descriptor: int, path: Path, *, shared: bool = False) -> bool:
-    """Lock the open file, which is `path`'s; False where somebody else holds it. Raises NoLocksError."""
+    """Lock the open file, which belongs to `path`; False where somebody else holds it. Raises NoLocksError."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -72,10 +72,15 @@ class Listing:
 
 def look_up(source: OnHub) -> Listing:
     """What the Hub, or failing that its cache, knows about the repository. Raises ModelError."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints its retries on the screen
+    if not Path(constants.HF_HUB_CACHE).is_absolute():  # a session would look for it in a folder of its own
+        raise ModelError(
+            f"The Hub's cache would be {constants.HF_HUB_CACHE}, below the current folder: set HF_HOME to the absolute"
+            " path of a folder of yours."
+        )
     name = source.repository
     try:
         info = HfApi().model_info(name, revision=source.revision, timeout=SECONDS, files_metadata=True)

@@ -184,7 +184,7 @@ class SessionFolder:
             ) from None
         try:
             for _ in range(LOCK_TRIES):  # a viewer that asks `is_live` holds it for a moment
-                if file_lock.try_take(descriptor, self.path / "lock"):
+                if file_lock.try_take(descriptor, self.path):
                     return descriptor
                 time.sleep(LOCK_PAUSE_S)
         except file_lock.NoLocksError as error:
@@ -201,7 +201,7 @@ class SessionFolder:
         except OSError:
             return False
         try:
-            return not file_lock.try_take(descriptor, path, shared=True)
+            return not file_lock.try_take(descriptor, self.path, shared=True)
         except file_lock.NoLocksError:
             return False
         finally:
@@ -263,7 +263,7 @@ def _filled(sessions: Path, folder: SessionFolder, plan: Plan) -> int:
 
 def _write_beginning(sessions: Path, folder: SessionFolder, plan: Plan) -> None:
     if not folder.is_live():
-        raise NoLocksError(file_lock.no_locks(folder.path, "everybody is given the same one"))
+        raise NoLocksError(file_lock.no_locks(folder.path.parent, "everybody is given the same one"))
     written = msgspec.json.format(msgspec.json.encode(plan), indent=1)
     write_atomically(folder.path / "plan.json", written)
     own_plans.remember(sessions.parent, folder.id, written)

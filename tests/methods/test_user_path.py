@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from methods.base.user_path import PathError, absolute, kind
+from methods.models import models
+from methods.models.models import ModelError
 from tests.methods.unprivileged import unprivileged
 
 
@@ -61,3 +64,14 @@ def test_a_current_folder_that_is_gone_is_a_sentence_for_relative_paths_alone(tm
 def test_the_users_own_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert absolute("~/models") == Path("/somewhere/models")
+
+
+@pytest.mark.parametrize("cache", ["~/.cache/huggingface/hub", "relative/hub"])
+def test_a_cache_of_the_hub_below_the_current_folder_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: str
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", cache)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="set HF_HOME"):
+        models.check("org/name", tmp_path / "home")
+    assert list(tmp_path.iterdir()) == []
