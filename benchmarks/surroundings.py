@@ -250,6 +250,8 @@ def seen_in(at: Path) -> dict[str, tuple[int, int]]:
         folder = at / name
         with contextlib.suppress(OSError):
             for path in folder.iterdir() if name == "." else folder.rglob("*"):
+                if path.name in ("home", "config") and name == ".":
+                    continue
                 told = path.lstat()
                 size = told.st_mtime_ns if path.is_file() and not path.is_symlink() else 0
                 found[str(path.relative_to(at))] = (told.st_mode, size)
