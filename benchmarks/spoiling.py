@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 CAP_DAC: Final = ~(1 << 1 | 1 << 2)  # the capabilities by which root reads and enters everything
-HUGE_BYTES: Final = 1 << 36  # of holes: on the disk it takes nothing
+HUGE_BYTES: Final = 1 << 33  # of holes: more than a trial may have in memory, and nothing on the disk
 
 
 def _removed(path: Path) -> None:
