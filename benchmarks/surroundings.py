@@ -115,7 +115,7 @@ def drawn_trial(seed: int, number: int, places: list[str]) -> Trial:
     if kind < 0.15 or 0.5 <= kind < 0.65:
         trial.variables = {drawn.choice(VARIABLES): drawn.choice(ODD_VALUES) for _ in range(drawn.randint(1, 3))}
     if kind >= 0.65:
-        nth = int(2 ** drawn.uniform(0, 9))
+        nth = int(2 ** drawn.uniform(0, 6))
         trial.call = (drawn.choice(CALLS), nth, drawn.choice(ERRORS), drawn.random() < 0.3)
     return trial
 
