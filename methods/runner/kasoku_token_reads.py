@@ -56,8 +56,10 @@ def token_reads(model: object, generate: object) -> dict:
 
 def sizes_of(layer: object) -> tuple:
     """(bytes of what may grow, bytes of recurrent states, the most positions held) of a layer of a cache."""
-    if not hasattr(layer, "__dict__"):  # tensors as they were before the cache had classes
-        return sum(bytes_of(each) for each in tensors_in(layer)), 0, None
+    if isinstance(layer, list):  # RWKV's states
+        return 0, sum(map(bytes_of, tensors_in(layer))), None
+    if not hasattr(layer, "__dict__"):  # keys and values as they were before the cache had classes
+        return sum(map(bytes_of, tensors_in(layer))), 0, None
     states = {id(each) for name in STATES for each in tensors_in(getattr(layer, name, None))}
     growing = [each for each in held(layer) if id(each) not in states]
     fixed = [each for each in held(layer) if id(each) in states]

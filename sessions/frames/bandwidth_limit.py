@@ -23,6 +23,13 @@ SPARSE_KEYS: Final = (
     *("ffn_num_experts", "n_experts", "experts_per_token"),
 )
 TOWERS: Final = ("vision_config", "audio_config", "speech_config", "perception_config")
+STATE_KEYS: Final = (
+    *("state_size", "ssm_state_size", "mamba_d_state", "mamba_d_conv", "conv_kernel", "conv_L_cache", "lru_width"),
+    *("linear_num_value_heads", "rescale_every"),
+)
+# Rows of a table of learned positions beyond the context's; of the table a token reads one.
+LEARNED_POSITIONS: Final = {"gpt2": 0, "gpt_bigcode": 0, "gpt_neo": 0, "opt": 2, "biogpt": 2}
+WITHOUT_CACHE: Final = ("openai-gpt",)
 PLAIN_LAYERS: Final = ("full_attention", "attention")
 
 
@@ -77,6 +84,9 @@ def bytes_per_token(
     if known.get("tie_word_embeddings", config.get("tie_word_embeddings")) is False:
         vocabulary, hidden = _number(model.vocab_size), _number(model.hidden_size)
         weights -= (vocabulary or 0) * (hidden or 0) * item
+    beyond = LEARNED_POSITIONS.get(str(config.get("model_type")))
+    if beyond is not None:
+        weights -= ((_number(model.context_length) or 0) + beyond) * (_number(model.hidden_size) or 0) * item
     kv = 2 * layers * heads * width * item * length
     return TokenBytes(weights + kv, weights, kv)
 
@@ -103,6 +113,10 @@ def _not_modelled_unseen(config: Mapping[str, object], towers: list[str], length
         return (
             f"it has more than a language model ({', '.join(towers)}), and the engine does not tell what a token reads"
         )
+    if config.get("model_type") in WITHOUT_CACHE:
+        return "it has no KV cache: each step computes the whole text again"
+    if any(config.get(key) for key in STATE_KEYS):
+        return "its layers keep states of convolutions or recurrences, which are not modelled"
     kinds = config.get("layer_types")
     others = {kind for kind in kinds if isinstance(kind, str)} if isinstance(kinds, list) else set()
     others -= {*PLAIN_LAYERS, *(("sliding_attention",) if window else ())}

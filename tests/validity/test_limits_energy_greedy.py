@@ -51,6 +51,7 @@ def test_what_is_not_modelled_is_null_with_the_reason(
     ("config", "reason"),
     [
         ({"layer_types": ["conv", "full_attention"]}, "conv"),
+        ({"mamba_d_state": 16}, "recurrences"),
         ({"layer_types": ["linear_attention"] * 2}, "linear_attention"),
         ({"vision_config": {}, "text_config": {"layer_types": ["full_attention"]}}, "vision_config"),
         ({"num_kv_shared_layers": 2}, "share their KV cache"),
@@ -61,6 +62,12 @@ def test_a_config_that_is_not_plain_gives_no_figure_but_a_reason(config: dict[st
     found = bytes_per_token(LLAMA, config, "bfloat16", 2_200_000_000, 30.0)
     assert found.total is None
     assert reason in found.reason
+
+
+def test_a_table_of_learned_positions_is_looked_up_and_not_read() -> None:
+    model = replace(LLAMA, context_length=1024)
+    found = bytes_per_token(model, {"model_type": "opt"}, "bfloat16", 2_200_000_000, 0.0)
+    assert found.weights == 2_200_000_000 - 1026 * 2048 * 2
 
 
 def test_what_the_engine_resolved_of_the_config_goes_before_what_its_file_says() -> None:

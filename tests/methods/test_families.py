@@ -1,0 +1,46 @@
+"""A tiny random model of each kind, made here: it generates, is loaded again alike, and is counted right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.families import PARTS, WORKER, row, run_all
+from methods.base.interpreter import Interpreter
+
+KINDS = {
+    "llama": "plain",
+    "gpt_bigcode": "multi-query",
+    "gemma2": "sliding window",
+    "mixtral": "experts",
+    "qwen3_5_text": "linear attention beside attention",
+    "mamba": "state space",
+    "gpt_neox": "partial rotary embedding",
+    "gemma3n_text": "layers that share a cache",
+    "gpt2": "learned positions",
+}
+WITHOUT_A_FIGURE = {"mixtral": "mixture of experts", "gemma3n_text": "share their KV cache"}
+
+
+@pytest.mark.model
+def test_a_family_of_each_kind_is_measured_and_counted_right(torch_interpreter: Interpreter, tmp_path: Path) -> None:
+    command = [str(torch_interpreter.python), "-I", str(WORKER), "make", str(tmp_path), *KINDS]
+    made = subprocess.run(command, capture_output=True, check=True, text=True, timeout=600)
+    assert json.loads(made.stdout) == {}
+    entries = [{"family": name, "folder": str(tmp_path / name), "parts": PARTS} for name in KINDS]
+    rows = {
+        found["family"]: row(found, None, tmp_path / found["family"])
+        for found in run_all(torch_interpreter.python, entries)
+    }
+    assert sorted(rows) == sorted(KINDS)
+    for name, (generates, again, static, seen, from_config, _) in rows.items():
+        assert (generates, again) == ("yes", "same ids"), name
+        assert static.endswith(" bytes"), (name, static)
+        if name in WITHOUT_A_FIGURE:
+            assert WITHOUT_A_FIGURE[name] in seen, (name, seen)
+        else:
+            assert seen == "right", (name, seen)
+        assert from_config == "right" or from_config.startswith("none: "), (name, from_config)
