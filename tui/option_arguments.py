@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sessions.disk.option_table import Option, Value
 
@@ -35,10 +35,22 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
                 option.flag,
                 dest=option.name,
                 action=_Store,
-                type=option.kind,
+                type=str if option.kind is str else _reader(option),
                 metavar=option.metavar,
                 help=option.help,
             )
+
+
+def _reader(option: Option) -> Callable[[str], Value]:
+    """The option's values from text, with the sentence that argparse shows."""
+
+    def read(text: str) -> Value:
+        try:
+            return option.read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
 
 
 def _add_bool(parser: argparse.ArgumentParser, option: Option) -> None:

@@ -5,6 +5,7 @@ annotations: an option's type is the field's.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,8 @@ Value = str | int | float | bool
 Say = Callable[[str, Mapping[str, Value]], str]
 Asked = TypeVar("Asked")
 KEY: Final = "option"
+AMOUNT: Final = r"(\d+(?:\.\d+)?)"
+DURATION: Final = re.compile(rf"(?=.)(?:{AMOUNT} ?h)? ?(?:{AMOUNT} ?m(?:in)?)? ?(?:{AMOUNT} ?s)?")
 
 
 class OptionError(ValueError):
@@ -41,7 +44,7 @@ class Option:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
-    unit: str = ""  # "s": people are told a duration
+    unit: str = ""  # "s": a duration, said and told as one; "%": a share, said and told as a percentage
     label: str = ""  # on the form, which leaves out what has none
     words: tuple[str, str] = ("no", "yes")  # on the form, of a bool
     unsaid: str = ""  # on the form, for a default that stands for something else
@@ -63,6 +66,28 @@ class Option:
             found = getattr(found, name)
         return found  # type: ignore[no-any-return]
 
+    @property
+    def what(self) -> str:
+        """What a value is, in a sentence."""
+        if self.unit:
+            return {"s": "duration such as 90s, 30m or 2h", "%": "percentage such as 5%"}[self.unit]
+        return {int: "whole number", float: "number"}.get(self.kind, "text")
+
+    def read(self, text: str) -> Value:
+        """The value that a person typed. Raises ValueError with a sentence."""
+        try:
+            if self.unit == "s":
+                return _seconds(text)
+            return _share(text) if self.unit == "%" else self.kind(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a {self.what}") from None
+
+    def text(self, value: float) -> str:
+        """A number as it can be typed."""
+        from decimal import Decimal
+
+        return f"{Decimal(_exactly(value)) * 100:f}%" if self.unit == "%" else _exactly(value)
+
     def check(self, value: Value | None) -> None:
         """Raise OptionError where the value is out of bounds."""
         if value is None or isinstance(value, str):
@@ -75,7 +100,11 @@ class Option:
             raise OptionError(
                 f"{self.flag} {value} is out of range: use a whole number from {self.least} to {self.most:,}."
             )
-        raise OptionError(f"{self.flag} {value:g} is out of range: use a number from {self.least:g} to {self.most:g}.")
+        shown, least, most = (self._told(number) for number in (value, self.least, self.most))
+        raise OptionError(f"{self.flag} {shown} is out of range: use a {self.what.split()[0]} from {least} to {most}.")
+
+    def _told(self, value: float) -> str:
+        return f"{value * 100:g}%" if self.unit == "%" else f"{value:g}{' s' if self.unit else ''}"
 
     def arguments(self, value: Value | None) -> list[str]:
         """The words of a command line that say the value exactly."""
@@ -84,8 +113,26 @@ class Option:
         if isinstance(value, bool):
             flag = self.flag if value else self.negative
             return [flag] if flag else []
-        text = _exactly(value) if isinstance(value, float) else str(value)
+        text = self.text(value) if isinstance(value, float) else str(value)
         return [f"{self.flag}={text}"] if text.startswith("-") else [self.flag, text]
+
+
+def _seconds(text: str) -> float:
+    """ "90", "90s", "1.5h", "1h30m" in seconds."""
+    found = DURATION.fullmatch(text.strip().lower())
+    if found is None:
+        return float(text)
+    return sum(float(part or 0) * size for part, size in zip(found.groups(), (3600, 60, 1), strict=True))
+
+
+def _share(text: str) -> float:
+    """ "5%" and "5" as 0.05."""
+    from decimal import Decimal
+
+    try:
+        return float(Decimal(text.strip().removesuffix("%").strip()) / 100)
+    except ArithmeticError:
+        raise ValueError from None
 
 
 def _exactly(value: float) -> str:

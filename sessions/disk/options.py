@@ -13,6 +13,8 @@ from sessions.disk.sampling import MOST_TOKENS, Sampling
 
 MOST_REQUESTS: Final = 1_000_000
 MOST_BLOCKS: Final = 1000
+UNTIL_BLOCKS: Final = 50  # the most blocks of a method, and
+UNTIL_AT_MOST_S: Final = 1800.0  # the most time, where only a precision was asked for
 MOST_WARMUPS: Final = 1000
 MOST_THREADS: Final = 1024
 DTYPES: Final = ("bfloat16", "float16", "float32")
@@ -20,6 +22,9 @@ DTYPES: Final = ("bfloat16", "float16", "float32")
 
 def _requests(shown: str, run: Mapping[str, Value]) -> str:
     blocks = run.get("blocks")
+    if isinstance(run.get("until"), float) and isinstance(blocks, int):
+        each = int(shown) // blocks
+        return f"{each} per block, each a fresh process; at most {blocks} block{'s' if blocks != 1 else ''} per method"
     spread = "" if blocks is None else f" in {blocks} block{'s' if blocks != 1 else ''}, each a fresh process"
     return f"{shown} per method{spread}"
 
@@ -98,6 +103,38 @@ class RunOptions:
                 most=MOST_BLOCKS,
                 label="blocks",
                 heading="",  # said with the requests
+            )
+        ),
+    )
+    until: float | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="P%",
+                help="add blocks until each method is decided, or its ratio's interval is within ±P %%",
+                least=0.001,
+                most=0.5,
+                unit="%",
+                label="until",
+                unsaid="the blocks are done",
+                heading="until",
+                say=lambda shown, _: f"decided, or known to ±{shown}",
+            )
+        ),
+    )
+    at_most: float | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="TIME",
+                help="with --until: add no round that would end later than this (30m)",
+                least=10.0,
+                most=604_800.0,
+                unit="s",
+                label="at most",
+                unsaid="no limit",
+                heading="until",
+                say=lambda shown, _: f"at most {shown}",
             )
         ),
     )

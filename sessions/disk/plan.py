@@ -38,6 +38,19 @@ class PlannedBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """How much is measured: so many blocks of each method, or with `until` at most so many.
+
+    `until`: rounds are added until each ratio is decided, or known to within that share of it; `at_most`: and as long
+    as they end within that many seconds. A plan has one, and a session that was extended its later ones.
+    """
+
+    blocks: int
+    until: float | None = None
+    at_most: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(RunOptions):
     """One session's plan: the options of the run, and what they came to on this machine."""
 
@@ -51,22 +64,32 @@ class Plan(RunOptions):
     command: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)  # sentences on how the request was understood
 
-    def order(self) -> list[PlannedBlock]:
+    @property
+    def goal(self) -> Goal:
+        """How much is measured, unless the session is extended."""
+        return Goal(blocks=self.blocks, until=self.until, at_most=self.at_most)
+
+    def order(self, blocks: int | None = None) -> list[PlannedBlock]:
+        """The blocks of all rounds, one after another; of so many rounds instead of the plan's own where told."""
+        return [row for rows in self.rounds(self.blocks if blocks is None else blocks) for row in rows]
+
+    def rounds(self, blocks: int) -> list[list[PlannedBlock]]:
         """Blocks interleaved: every method once per round, each round in an order drawn from the seed.
 
-        Timed requests are numbered through a method's blocks from 0; the first blocks take the remainder.
+        Timed requests are numbered through a method's blocks from 0; the first blocks take the remainder. Rounds beyond
+        the plan's own go on with both, so that those of an extended session continue the ones it has.
         """
         drawn = random.Random(self.seed)  # noqa: S311 - an order, not a secret
-        rows: list[PlannedBlock] = []
+        rounds: list[list[PlannedBlock]] = []
         first = 0
-        for block in range(self.blocks):
+        for block in range(blocks):
             size = self.requests // self.blocks + (1 if block < self.requests % self.blocks else 0)
             numbers = list(range(first, first + size))
             first += size
             names = [method.name for method in self.methods]
             drawn.shuffle(names)
-            rows.extend(PlannedBlock(method=name, block=block, requests=numbers) for name in names)
-        return rows
+            rounds.append([PlannedBlock(method=name, block=block, requests=numbers) for name in names])
+        return rounds
 
     def method(self, name: str) -> PlannedMethod:
         """The planned method of that name; KeyError where the plan has none."""

@@ -28,7 +28,7 @@ from sessions.disk.messages import (
     TokensMessage,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: goals and looks of sessions that measure until they are decided
 
 
 class BlockLine(TimedLine, frozen=True, kw_only=True):
@@ -46,6 +46,26 @@ class Header(TimedLine, tag="header", frozen=True, kw_only=True):
     realtime_ns: Int64
     boot_id: str | None = None
     resumed: bool = False
+
+
+class GoalSet(TimedLine, tag="goal", frozen=True, kw_only=True):
+    """How much is measured from here on (sessions/disk/plan.py, `Goal`); `extension` counts those that changed it."""
+
+    blocks: Int64
+    until: float | None = None
+    at_most: float | None = None
+    extension: Int64 = 0
+
+
+class Look(TimedLine, tag="look", frozen=True, kw_only=True):
+    """What the rounds until now said, and so which methods take part in the next: those not `done`.
+
+    `widths` are how far each interval reaches from its ratio, as a share of it.
+    """
+
+    rounds: Int64
+    done: list[str]
+    widths: dict[str, float]
 
 
 class Phase(TimedLine, tag="phase", frozen=True, kw_only=True):
@@ -197,6 +217,8 @@ class SessionEnded(TimedLine, tag="end", frozen=True, kw_only=True):
 
 AnyRecord = (
     Header
+    | GoalSet
+    | Look
     | Phase
     | Prepared
     | MachineSeen

@@ -27,7 +27,7 @@ from probes.host.surroundings import Surroundings
 from probes.machine import Machine
 from sessions.disk import own_plans
 from sessions.disk.messages import Int64
-from sessions.disk.plan import METHOD_NAME, Plan
+from sessions.disk.plan import METHOD_NAME, Goal, Plan
 from sessions.disk.records import SCHEMA_VERSION
 
 ID_PATTERN: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
@@ -83,6 +83,17 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     software: dict[str, str] = {}  # versions by distribution
     clock_anchors: ClockAnchors | None = None
     summary: list[MethodSummary] = []
+    extensions: list[Goal] = []  # what it was asked to measure after it had ended, the latest last
+
+    @property
+    def goal(self) -> Goal:
+        """How much is measured: as last asked for."""
+        return self.extensions[-1] if self.extensions else self.plan.goal
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether the number of its blocks follows from what they said, which its intervals must allow for."""
+        return self.plan.until is not None or bool(self.extensions)
 
 
 def newer(session: str, version: int) -> str:

@@ -16,7 +16,7 @@ from methods.catalogue.toml_keys import nearest
 from methods.models.prompts import normalised
 from sessions.device.devices import DeviceError, choose, default_threads
 from sessions.disk.option_table import OptionError, Value
-from sessions.disk.options import RunOptions
+from sessions.disk.options import UNTIL_AT_MOST_S, UNTIL_BLOCKS, RunOptions
 from sessions.disk.plan import Plan, PlannedMethod
 from sessions.planning.offer import Offer, offer_on
 from sessions.planning.twice import twice
@@ -80,12 +80,14 @@ def _options(wanted: Wanted, offer: Offer) -> RunOptions:
     drawn: dict[str, Value] = {
         "seed": random.SystemRandom().randrange(2**31),
         "threads": default_threads(),
-        "blocks": min(preset.blocks, int(said.get("requests", preset.requests))),
     }
+    drawn |= _amount(preset, said)
     try:
         options = wanted.options(drawn)
     except OptionError as error:
         raise PlanError(str(error)) from None
+    if options.until is None and options.at_most is not None:
+        raise PlanError("--at-most goes with --until: say how precise the ratios are to be, as in --until 5%.")
     requests, blocks = options.requests, options.blocks
     if requests < blocks:
         raise PlanError(f"--requests {requests} cannot fill {blocks} blocks: use at least {blocks}, or fewer --blocks.")
@@ -94,6 +96,16 @@ def _options(wanted: Wanted, offer: Offer) -> RunOptions:
     if options.prompt is not None:
         options = dataclasses.replace(options, prompt=normalised(options.prompt))
     return dataclasses.replace(options, model=options.model.strip(), device=offer.device.spec)
+
+
+def _amount(preset: RunOptions, said: Mapping[str, Value]) -> dict[str, Value]:
+    """Requests and blocks where they are not said: at most so many, where a precision is asked for."""
+    if preset.until is None and "until" not in said:
+        return {"blocks": min(preset.blocks, int(said.get("requests", preset.requests)))}
+    each = max(1, preset.requests // preset.blocks)
+    blocks = int(said.get("blocks", min(UNTIL_BLOCKS, int(said.get("requests", UNTIL_BLOCKS)))))
+    drawn: dict[str, Value] = {"blocks": blocks, "requests": blocks * each}
+    return drawn | {"at_most": UNTIL_AT_MOST_S} if "until" in said else drawn
 
 
 def _check_texts(said: Mapping[str, Value]) -> None:

@@ -17,6 +17,8 @@ PRESETS: Final = {
             requests=6,
             warmup=2,
             blocks=3,
+            until=0.05,
+            at_most=300.0,
             sampling=Sampling(max_new_tokens=48),
         ),
         RunOptions(  # the article's measurement: its prompt, its sampling

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from sessions.disk.option_table import Value, changed, table
 from sessions.disk.options import RunOptions
 from sessions.planning.presets import PRESETS
+
+FIXING: Final = frozenset(("requests", "blocks", "aa"))
 
 
 class PlanError(Exception):
@@ -30,8 +34,13 @@ class Wanted:
         name = str(self.said.get("preset", next(iter(PRESETS))))
         if name not in PRESETS:
             raise PlanError(f"Unknown preset {name!r}: choose from {', '.join(PRESETS)}.")
-        return PRESETS[name]
+        preset = PRESETS[name]
+        return dataclasses.replace(preset, until=None, at_most=None) if self.is_fixed() else preset
 
     def options(self, drawn: Mapping[str, Value]) -> RunOptions:
         """All options: what was said, else what is `drawn`, else the preset's. Raises PlanError, OptionError."""
         return changed(self.preset(), {**drawn, **self.said})
+
+    def is_fixed(self) -> bool:
+        """Whether it was said how much is measured, so that a preset's precision no longer holds."""
+        return "until" not in self.said and not FIXING.isdisjoint(self.said)

@@ -41,7 +41,6 @@ from sessions.disk.records import (
     BlockEnded,
     BlockPhase,
     BlockStarted,
-    Energy,
     Header,
     Loaded,
     MachineSeen,
@@ -54,8 +53,10 @@ from sessions.disk.records import (
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.run.begun import DATED, Begun
 from sessions.run.block_run import REFUSED, BlockEnd, BlockRun, inherited_variables, pinned_variables
+from sessions.run.energy_reading import energy_at
 from sessions.run.limits_met import limits_met
 from sessions.run.preparation_run import PreparationRun
+from sessions.run.rounds import Rounds
 from sessions.run.software import software
 from sessions.run.steering import Steering
 from sessions.run.telemetry_feed import TelemetryFeed
@@ -84,6 +85,7 @@ class Conductor:
         self._steering = Steering(folder)
         self._feed = TelemetryFeed(Nvml())
         self._begun = Begun()
+        self._rounds = Rounds(self._plan, folder.read().goal)
         self._refused = ""
         self._not_loadable: dict[str, str] = {}
         self._counts = CgroupCounts()
@@ -125,6 +127,7 @@ class Conductor:
         for record in read_journal(self._folder.journal):
             resumed = resumed or isinstance(record, Header)
             self._begun.feed(record)
+            self._rounds.feed(record)
         self._append(
             Header(
                 t=time.perf_counter_ns(),
@@ -137,9 +140,11 @@ class Conductor:
         )
         for sentence in [] if resumed else self._plan.remarks:
             self._append(Note(t=time.perf_counter_ns(), text=sentence))
+        self._append(self._rounds.goal_set(len(self._folder.read().extensions)))
 
     def _append(self, record: AnyRecord) -> None:
         self._journal.append(record)
+        self._rounds.feed(record)
         self._begun.feed(record)
 
     def _attend(self) -> None:
@@ -224,15 +229,13 @@ class Conductor:
         self._folder.write(msgspec.structs.replace(self._folder.read(), status=status))
 
     def _measure(self, prepared: Prepared) -> bool:
-        """Run every missing block in the plan's order; False if stopped before the last had ended."""
-        order = self._plan.order()
-        for position, block in enumerate(order, start=1):
+        """Run every missing block of the rounds that the goal asks for; False if stopped before the last had ended."""
+        of = self._rounds.of
+        for position, block in self._rounds.missing(self._begun.done, self._append):
             if self._steering.stop:
                 return False
-            if (block.method, block.block) in self._begun.done:
-                continue
             self._attend()
-            status = self._block(block, position, len(order), prepared)
+            status = self._block(block, position, of, prepared)
             if status == "stopped" and (block.method, block.block) not in self._steering.skips:
                 return False
             self._journal.sync()
@@ -357,26 +360,7 @@ class Conductor:
         self._append(Note(t=time.perf_counter_ns(), text=text, flag=flag, method=block.method, block=block.block))
 
     def _energy(self, block: PlannedBlock, edge: str) -> None:
-        """Read the energy counters of the session's GPUs; a block's joules are their difference."""
-        joules: float | None = None
-        reason = "no GPU is used: a CPU session has no energy counter that may be read"
-        if self._plan.gpu_uuids:
-            readings = self._feed.nvml.energy_now(self._plan.gpu_uuids)
-            values = [reading.value for reading in readings if reading.value is not None]
-            if readings and len(values) == len(readings):
-                joules, reason = sum(values), ""
-            else:
-                reason = next((reading.status for reading in readings if reading.value is None), "no reading from NVML")
-        self._append(
-            Energy(
-                t=time.perf_counter_ns(),
-                method=block.method,
-                block=block.block,
-                edge=edge,
-                energy_j=joules,
-                reason=reason,
-            )
-        )
+        self._append(energy_at(block, edge, self._feed.nvml, self._plan.gpu_uuids))
 
     def _end(self, status: str, error: str) -> None:
         """Write the final record, build the frames, set the status; a full disk may prevent all but the journal."""

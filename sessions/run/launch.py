@@ -68,7 +68,11 @@ def _is_own(folder: SessionFolder, home: Path) -> bool:
 
 
 def missing(folder: SessionFolder) -> list[tuple[str, int]]:
-    """The blocks, as (method, number), that have not completed. Raises SessionError."""
+    """The blocks, as (method, number), that the session's goal asks for and that have not completed; none where that
+    goal was reached before. Raises SessionError."""
+    session = folder.read()
+    if session.status == "finished" and session.goal.until is not None:
+        return []
     try:
         ended = {
             (record.method, record.block)
@@ -77,7 +81,11 @@ def missing(folder: SessionFolder) -> list[tuple[str, int]]:
         }
     except JournalError as error:
         raise SessionError(str(error)) from None
-    return [(row.method, row.block) for row in folder.plan().order() if (row.method, row.block) not in ended]
+    return [
+        (row.method, row.block)
+        for row in folder.plan().order(session.goal.blocks)
+        if (row.method, row.block) not in ended
+    ]
 
 
 def _spawn(folder: SessionFolder, lock: int, home: Path) -> None:

@@ -28,6 +28,7 @@ from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.noise_floor import NoiseFloor
 from sessions.verdict.result_columns import ResultColumns, Stored, columns_of
 from sessions.verdict.statistics import LogRatio, unpaired_ratio
+from sessions.verdict.stopping import looked_at
 from sessions.verdict.verdicts import judge, percent
 
 DATED: Final = "its chat template writes the date or the time into it"
@@ -120,6 +121,8 @@ def compare(
             row = _row(frames, session, name, row_type)
             against = _against(frames, row, base_session, base)
             ratio = _ratio(frames, row, against) if against else None
+            if ratio is not None and against is not None and _looked_at(files, session, against.session):
+                ratio = looked_at(ratio)
             row = replace(
                 row,
                 reference=against.method if against else row.reference,
@@ -211,6 +214,11 @@ def _ratio(frames: ComparisonFrames, row: ComparisonRow, against: _Against) -> L
     if against.session != row.session:
         return unpaired_ratio(list(own.block_means.values()), list(base.block_means.values()))
     return own.ratio_to(base) if against.method != row.method else None
+
+
+def _looked_at(files: Mapping[str, SessionFile], *sessions: str) -> bool:
+    """Whether the number of blocks of any of these followed from what they said."""
+    return any(session in files and files[session].looked_at for session in sessions)
 
 
 def _without_ratio(row: ComparisonRow, against: _Against | None) -> str:

@@ -28,13 +28,16 @@ class Interval:
 class LogRatio:
     """log(method ÷ reference) as estimated from blocks: mean, its standard error, degrees of freedom, blocks.
 
-    `error` is None where one block, or pair of blocks, shows no spread.
+    `error` is None where one block, or pair of blocks, shows no spread. `share` is the part of the error probability
+    that this look may spend: 1 where the number of blocks was fixed beforehand, less where it followed from the blocks
+    (sessions/verdict/stopping.py).
     """
 
     mean: float
     error: float | None
     degrees: float
     blocks: int
+    share: float = 1.0
 
     @property
     def ratio(self) -> float:
@@ -44,7 +47,7 @@ class LogRatio:
         """t interval of the ratio; None under three blocks."""
         if self.blocks < LEAST_BLOCKS or self.error is None:
             return None
-        half = t_quantile(confidence, self.degrees) * self.error
+        half = t_quantile(1 - (1 - confidence) * self.share, self.degrees) * self.error
         return Interval(math.exp(self.mean), math.exp(self.mean - half), math.exp(self.mean + half))
 
     def p_within(self, low: float, high: float) -> float:
@@ -59,7 +62,7 @@ class LogRatio:
             return 0.0 if outside > 0 else 1.0
         from scipy.special import stdtr
 
-        return min(1.0, 2 * float(stdtr(self.degrees, -outside / self.error)))
+        return min(1.0, 2 * float(stdtr(self.degrees, -outside / self.error)) / self.share)
 
 
 @lru_cache(maxsize=4096)

@@ -19,7 +19,7 @@ SMALL: Final = 0.05  # a bound on the difference that is worth stating
 MOST_MORE: Final = 100
 ALPHA: Final = 0.05
 
-Kind = Literal["faster", "slower", "alike", "undecided"]
+Kind = Literal["faster", "slower", "alike", "not apart", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ def _verdict(ratio: LogRatio, clears: bool, level: float) -> Verdict:
     largest = largest_difference(interval)
     if largest <= SMALL:
         return Verdict("alike", f"no difference larger than {percent(largest)}", interval)
+    if ratio.share < 1:  # it was measured until its interval was as narrow as asked for, or its time was up
+        return Verdict("not apart", _not_apart(ratio, plain), interval, blocks_to_decide(ratio, level))
     return _too_few(ratio, level, interval)
 
 
@@ -70,6 +72,12 @@ def percent(share: float) -> str:
 def _times(ratio: float, low: float, high: float, word: str) -> str:
     digits = 3 if ratio < 1.1 else 2 if ratio < 20 else 1  # 1.01× and 1.014× are not the same claim
     return f"{ratio:.{digits}f}× {word}, {low:.{digits}f}–{high:.{digits}f}"
+
+
+def _not_apart(ratio: LogRatio, interval: Interval) -> str:
+    reach = max(interval.high / ratio.ratio - 1, 1 - interval.low / ratio.ratio)
+    shown = f"{ratio.ratio:.2f}× ({interval.low:.2f}–{interval.high:.2f})"
+    return f"{shown}: not told apart from 1 at ±{percent(reach)}"
 
 
 def _too_few(ratio: LogRatio, level: float, interval: Interval | None) -> Verdict:
@@ -95,7 +103,7 @@ def blocks_to_decide(ratio: LogRatio, level: float) -> int | None:
 
     def decides(blocks: int) -> bool:
         degrees = ratio.degrees * (blocks - 1) / max(1, ratio.blocks - 1)
-        half = t_quantile(1 - level, degrees) * spread / math.sqrt(blocks)
+        half = t_quantile(1 - level * ratio.share, degrees) * spread / math.sqrt(blocks)
         low, high = math.exp(ratio.mean - half), math.exp(ratio.mean + half)
         return low > 1 + THRESHOLD or high < 1 - THRESHOLD or largest_difference(Interval(1, low, high)) <= SMALL
 

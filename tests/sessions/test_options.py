@@ -99,6 +99,8 @@ def test_a_plans_command_asks_for_that_plan(
         asked.pop("prompt_tokens", None)
     if "blocks" in asked or "requests" in asked:
         asked["requests"] = max(int(asked.get("requests", 1)), int(asked.get("blocks", 1)))
+    if "at_most" in asked:
+        asked.setdefault("until", 0.05)
     asked |= {"model": str(work.model.with_name("talks")), "device": "cpu"}
     try:
         plan = plan_of(Wanted(asked, methods=methods), work.home, offer)

@@ -12,7 +12,7 @@ from probes.machine import Machine
 from sessions.device.device_key import device_key
 from sessions.disk.frame_schema import SCHEMA_KEY
 from sessions.disk.plan import Plan, PlannedMethod
-from sessions.disk.records import Prepared, encode
+from sessions.disk.records import SCHEMA_VERSION, Prepared, encode
 from sessions.disk.sampling import Sampling
 from sessions.disk.session_folder import FRAMES, SessionFolder
 from sessions.disk.store import Store
@@ -215,7 +215,11 @@ def damaged(kind: str, folder: SessionFolder) -> None:
         case "no session.json":
             (folder.path / "session.json").unlink()
         case "a newer schema":
-            text = (folder.path / "session.json").read_text().replace('"schema_version": 1', '"schema_version": 99')
+            text = (
+                (folder.path / "session.json")
+                .read_text()
+                .replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 99')
+            )
             (folder.path / "session.json").write_text(text)
         case "a newer frame":
             whole.write_parquet(runs, metadata={SCHEMA_KEY: "99"})

@@ -60,7 +60,9 @@ def _shown(option: Option, value: Value) -> str:
         return option.words[value]
     if isinstance(value, str):
         return value
-    return figures.duration(value) if option.unit == "s" else f"{value:g}" if option.kind is float else f"{value}"
+    if option.unit == "s":
+        return figures.duration(value)
+    return f"{value * 100:g} %" if option.unit == "%" else f"{value:g}" if option.kind is float else f"{value}"
 
 
 def _methods(plan: Mapping[str, Any]) -> Iterator[Fact]:

@@ -49,7 +49,7 @@ def _default(option: Option, value: Value | None) -> str:
         return ""
     if option.zero and not value:
         return option.zero
-    return f"{value:g} {option.unit}".strip() if isinstance(value, float) else str(value)
+    return option.text(value) if isinstance(value, float) else str(value)
 
 
 def said(form: Widget, options: Iterable[Option]) -> dict[str, Value]:
@@ -66,8 +66,6 @@ def _value(option: Option, text: str) -> Value:
     if option.kind is bool:
         return text == YES
     try:
-        return option.kind(text)
-    except ValueError:
-        what = "whole number" if option.kind is int else "number"
-        label = option.label[:1].upper() + option.label[1:]
-        raise ValueError(f"{label} {text!r} is not a {what}.") from None
+        return option.read(text)
+    except ValueError as error:
+        raise ValueError(f"{option.label[:1].upper()}{option.label[1:]} {error}.") from None

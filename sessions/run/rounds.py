@@ -1,0 +1,149 @@
+"""The rounds of a session: the blocks that are still to be run, until the ratios are known well enough."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Final
+
+from sessions.disk.plan import Goal, Plan, PlannedBlock
+from sessions.disk.records import (
+    AnyRecord,
+    BlockEnded,
+    BlockStarted,
+    GoalSet,
+    Header,
+    Look,
+    Note,
+    RequestEnded,
+    RequestStarted,
+    Tokens,
+)
+from sessions.frames.counting import block_counts
+from sessions.verdict.block_sums import MethodFigures
+from sessions.verdict.statistics import LEAST_BLOCKS, LogRatio, paired_ratio
+from sessions.verdict.stopping import done, width
+from sessions.watch.current_request import CurrentRequest
+from sessions.watch.method_progress import MethodProgress
+
+TIME_IS_UP: Final = "The time allowed is up: no further round begins after {rounds}."
+FUTILE: Final = 2  # so many failed blocks of a method on end, and it takes part no more
+
+
+class Rounds:
+    """Feeds on the journal's records, so that `missing` can go by what the blocks until now have said."""
+
+    def __init__(self, plan: Plan, goal: Goal) -> None:
+        self._goal = goal
+        self._planned = plan.rounds(goal.blocks)
+        self._reference = {method.name: method.reference for method in plan.methods}
+        self._methods = {method.name: MethodProgress() for method in plan.methods}
+        self._failed: dict[str, int] = {}  # blocks on end, by method
+        self._done: set[str] = set()
+        self._request = CurrentRequest()
+
+    @property
+    def of(self) -> int:
+        """How many blocks there are at most."""
+        return sum(map(len, self._planned))
+
+    def goal_set(self, extension: int) -> GoalSet:
+        """The record of the goal; `extension` is how often the session has been extended."""
+        goal = self._goal
+        return GoalSet(
+            t=time.perf_counter_ns(),
+            blocks=goal.blocks,
+            until=goal.until,
+            at_most=goal.at_most,
+            extension=extension,
+        )
+
+    def missing(
+        self, done: Container[tuple[str, int]], append: Callable[[AnyRecord], None]
+    ) -> Iterator[tuple[int, PlannedBlock]]:
+        """The blocks to run that are not `done`, each with its position from 1; ends where the goal is reached.
+
+        What is seen in between, and why it ends early, is appended to the journal.
+        """
+        begun, last = time.monotonic(), 0.0
+        for number, blocks in enumerate(self._planned):
+            if all((row.method, row.block) in done for row in blocks):
+                continue
+            taking = self._taking(number, append)
+            missing = [row for row in blocks if row.method in taking and (row.method, row.block) not in done]
+            if not missing:
+                continue
+            started = time.monotonic()
+            if self._goal.at_most is not None and last and started - begun + last > self._goal.at_most:
+                append(Note(t=time.perf_counter_ns(), text=TIME_IS_UP.format(rounds=number)))
+                return
+            for row in missing:
+                yield number * len(blocks) + blocks.index(row) + 1, row
+            last = time.monotonic() - started
+
+    def _taking(self, number: int, append: Callable[[AnyRecord], None]) -> Container[str]:
+        """The methods that take part in the round of this number."""
+        if self._goal.until is None or number < LEAST_BLOCKS:
+            return self._methods
+        look, taking = self._look(self._goal.until, number)
+        append(look)
+        return taking
+
+    def feed(self, record: AnyRecord) -> None:
+        match record:
+            case Header():
+                for progress in self._methods.values():
+                    progress.cut()
+            case BlockStarted():
+                self._progress(record.method).start(record.block)
+                self._request.leave()
+            case RequestStarted():
+                self._request.start(record)
+            case Tokens():
+                self._request.take(record)
+            case RequestEnded():
+                for tok_s, ttft_s, tokens in self._request.end(record):
+                    self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)
+            case BlockEnded():
+                self._progress(record.method).end(record)
+                failed = not block_counts(record.status)
+                self._failed[record.method] = self._failed.get(record.method, 0) + 1 if failed else 0
+            case _:
+                pass
+
+    def _progress(self, name: str) -> MethodProgress:
+        return self._methods.setdefault(name, MethodProgress())
+
+    def _look(self, until: float, rounds: int) -> tuple[Look, set[str]]:
+        """What the rounds until now say, and who takes part in the next. A method that is done stays so."""
+        figures = {name: progress.figures() for name, progress in self._methods.items()}
+        ratios = {name: ratio for name in figures if (ratio := self._ratio(name, figures)) is not None}
+        self._done |= done(ratios, until)
+        judged = [name for name in self._methods if self._pair(name) is not None or self._is_alone(name)]
+        undecided = {name for name in judged if name not in self._done and not self._is_hopeless(name)}
+        taking = undecided | {other for name in undecided if (other := self._pair(name)) is not None}
+        widths = {name: reach for name, ratio in ratios.items() if (reach := width(ratio)) is not None}
+        return Look(t=time.perf_counter_ns(), rounds=rounds, done=sorted(self._done), widths=widths), taking
+
+    def _is_hopeless(self, name: str) -> bool:
+        """Whether more rounds would tell nothing of it, because it, or what it is compared with, keeps failing."""
+        return any(self._failed.get(each, 0) >= FUTILE for each in (name, self._pair(name)) if each is not None)
+
+    def _pair(self, name: str) -> str | None:
+        """The method that this one is compared with."""
+        reference = self._reference.get(name)
+        return reference if reference != name and reference in self._methods else None
+
+    def _is_alone(self, name: str) -> bool:
+        """Whether a method is compared with none, and none with it: then its own mean is what is wanted."""
+        return self._pair(name) is None and not any(self._pair(other) == name for other in self._methods)
+
+    def _ratio(self, name: str, figures: Mapping[str, MethodFigures]) -> LogRatio | None:
+        if (reference := self._pair(name)) is not None:
+            return figures[name].ratio_to(figures[reference])
+        if not self._is_alone(name):
+            return None
+        means = list(figures[name].block_means.values())
+        scale = math.exp(math.fsum(map(math.log, means)) / len(means)) if means else 1.0
+        return paired_ratio(means, [scale] * len(means))
