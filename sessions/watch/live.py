@@ -15,7 +15,7 @@ class MethodLive:
     reference: str | None
     state: str  # waiting, a phase of its block (import load warmup timed evidence close), or the last block's status
     blocks_done: int
-    blocks: int
+    blocks: int | None  # None: as many as it takes to decide
     requests_done: int
     requests: int
     tok_s_now: float | None
@@ -29,6 +29,7 @@ class MethodLive:
     energy_j_per_token: float | None
     load_s: float | None
     in_effect: bool | None
+    decided: bool  # it takes no more rounds, in a session that measures until then
     reason: str
     error: str
     history: tuple[float, ...]  # e2e_tok_s of the last requests, oldest first
@@ -75,7 +76,7 @@ class Live:
     block: int | None
     block_phase: str
     position: int  # of the block in the plan, from 1
-    of: int
+    of: int  # 0: as many as it takes
     request: int | None
     warmup: bool
     text: str
@@ -85,4 +86,5 @@ class Live:
     gauges: dict[tuple[str, str], Gauge] = field(repr=False)
     gpus: tuple[str, ...]
     left_s: float | None
+    left_most_s: float | None  # where only a range can be told: then left_s is its lower end
     model_folder: str | None

@@ -91,11 +91,12 @@ class MethodProgress:
     def row(
         self,
         method: PlannedMethod,
-        blocks: int,
+        blocks: int | None,
         requests: int,
         tok_s_now: float | None,
         figures: MethodFigures,
         reference: MethodFigures | None,
+        decided: bool,
     ) -> MethodLive:
         """The row of the live table; `reference` is None for a method that has none. A reference has no ratio."""
         ratio = figures.ratio_to(reference) if reference is not None else None
@@ -118,6 +119,7 @@ class MethodProgress:
             energy_j_per_token=figures.energy_j_per_token,
             load_s=figures.load_s_median,
             in_effect=figures.in_effect,
+            decided=decided,
             reason=figures.in_effect_reason,
             error=figures.error,
             history=tuple(self._history),

@@ -6,9 +6,9 @@ The same reducer serves the command line, the workbench and a replay; it does no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from sessions.disk.plan import Plan
+from sessions.disk.plan import Goal, Plan
 from sessions.disk.records import (
     AnyRecord,
     BlockEnded,
@@ -16,8 +16,10 @@ from sessions.disk.records import (
     BlockStarted,
     Energy,
     EvidenceTaken,
+    GoalSet,
     Header,
     Loaded,
+    Look,
     MachineSeen,
     Memory,
     Note,
@@ -29,10 +31,12 @@ from sessions.disk.records import (
     Telemetry,
     Tokens,
 )
+from sessions.verdict.block_sums import MethodFigures
 from sessions.watch.current_request import CurrentRequest, Decoder
 from sessions.watch.latest_readings import LatestReadings
 from sessions.watch.live import Live, MethodLive, PhaseLive
 from sessions.watch.method_progress import MethodProgress
+from sessions.watch.rounds_left import rounds_left
 from sessions.watch.time_left import TimeLeft
 
 NOTES = 20
@@ -63,6 +67,7 @@ class LiveReducer:
         self._method: str | None = None
         self._block: int | None = None
         self._block_phase = ""
+        self._goal, self._decided = plan.goal, frozenset[str]()
         self._position, self._of = 0, len(plan.methods) * plan.blocks
         self._model_folder: str | None = None
 
@@ -76,6 +81,12 @@ class LiveReducer:
                 self._status, self._error = "preparing", ""
                 self._cut()
                 self._left.resume()
+            case GoalSet():
+                self._goal = Goal(blocks=record.blocks, until=record.until, at_most=record.at_most)
+                self._decided = frozenset()
+                self._left.set_goal(self._goal)
+            case Look():
+                self._decided = frozenset(record.done)
             case Phase():
                 self._phases[record.name] = PhaseLive(
                     record.name, record.state, record.detail, record.done, record.total, record.unit
@@ -175,6 +186,9 @@ class LiveReducer:
     def snapshot(self, abandoned: bool = False) -> Live:
         """The session as of the last record; `abandoned`: its conductor is gone, and said no end."""
         request = self._request
+        self._note_vram()
+        figures = {name: progress.figures(abandoned) for name, progress in self._methods.items()}
+        left_s, left_most_s = self._left_s(figures)
         return Live(
             session=self._session,
             status="interrupted" if abandoned else self._status,
@@ -183,12 +197,12 @@ class LiveReducer:
             started_ns=self._started,
             phases=tuple(self._phases.values()),
             notes=tuple(self._notes),
-            methods=self._rows(abandoned),
+            methods=self._rows(figures),
             method=self._method,
             block=self._block,
             block_phase=self._block_phase,
             position=self._position,
-            of=self._of,
+            of=self._of if self._goal.until is None else 0,
             request=request.begun.request if request.begun else None,
             warmup=request.begun.warmup if request.begun else False,
             text=request.text(),
@@ -197,29 +211,32 @@ class LiveReducer:
             curve=tuple(request.curve),
             gauges=self._readings.gauges(),
             gpus=self._readings.gpus,
-            left_s=self._left_s(),
+            left_s=left_s,
+            left_most_s=left_most_s,
             model_folder=self._model_folder,
         )
 
-    def _left_s(self) -> float | None:
+    def _left_s(self, figures: Mapping[str, MethodFigures]) -> tuple[float | None, float | None]:
+        """Estimated seconds until the end, and where that is a range its upper end."""
         if self._status != "running":
-            return None
-        done = 0
-        if self._method is not None and self._block is not None:
-            done = self._progress(self._method).requests_of(self._block)
-        return self._left.seconds(self._now, done)
+            return None, None
+        if self._goal.until is None:
+            done = 0
+            if self._method is not None and self._block is not None:
+                done = self._progress(self._method).requests_of(self._block)
+            return self._left.seconds(self._now, done), None
+        return self._left.range_s(self._now, rounds_left(self._plan, self._goal, figures, self._decided))
 
-    def _rows(self, abandoned: bool) -> tuple[MethodLive, ...]:
-        self._note_vram()
-        figures = {name: progress.figures(abandoned) for name, progress in self._methods.items()}
+    def _rows(self, figures: Mapping[str, MethodFigures]) -> tuple[MethodLive, ...]:
         return tuple(
             self._methods[method.name].row(
                 method,
-                self._plan.blocks,
+                self._goal.blocks if self._goal.until is None else None,
                 self._plan.requests,
                 self._request.tok_s_now() if method.name == self._method else None,
                 figures[method.name],
                 figures.get(method.reference) if method.reference and method.reference != method.name else None,
+                method.name in self._decided,
             )
             for method in self._plan.methods
         )

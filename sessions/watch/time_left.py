@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sessions.disk.plan import Plan
+from sessions.disk.plan import Goal, Plan
 from sessions.disk.records import BlockEnded, BlockPhase, BlockStarted
 from sessions.frames.counting import block_counts
 
@@ -28,6 +29,12 @@ class TimeLeft:
         self._present: _Present | None = None
         self._over: dict[tuple[str, int], bool] = {}  # whether it counts
         self._durations: dict[str, list[float]] = {}
+        self._goal = plan.goal
+        self._began_ns: int | None = None  # the first block of this stretch
+
+    def set_goal(self, goal: Goal) -> None:
+        """How much is measured from here on."""
+        self._goal, self._began_ns = goal, None
 
     def resume(self) -> None:
         """Another conductor begins: it runs again what does not count."""
@@ -36,6 +43,7 @@ class TimeLeft:
 
     def start_block(self, record: BlockStarted) -> None:
         self._present = _Present(record.method, record.block, record.t)
+        self._began_ns = record.t if self._began_ns is None else self._began_ns
         self._over.pop((record.method, record.block), None)
 
     def enter(self, record: BlockPhase) -> None:
@@ -58,7 +66,7 @@ class TimeLeft:
         """
         known = [value for values in self._durations.values() for value in values]
         present, left = self._present, 0.0
-        for block in self._plan.order():
+        for block in self._plan.order(self._goal.blocks):
             if (block.method, block.block) in self._over:
                 continue
             durations = self._durations.get(block.method) or known
@@ -69,6 +77,25 @@ class TimeLeft:
                 return None
             left += expected
         return left or None
+
+    def range_s(self, now_ns: int, rounds: Mapping[str, tuple[int, int]]) -> tuple[float | None, float | None]:
+        """The least and the most estimated time, where each method takes (least, most) further rounds, the present
+        block's included. The time that the goal allows is the most at all events; None where nothing is known."""
+        known = [value for values in self._durations.values() for value in values]
+        allowed = None
+        if self._goal.at_most is not None and self._began_ns is not None:
+            allowed = max(0.0, self._goal.at_most - (now_ns - self._began_ns) / 1e9)
+        if not known:
+            return None, allowed
+        mean = statistics.fmean(known)
+        each = {name: statistics.fmean(self._durations.get(name) or [mean]) for name in rounds}
+        least, most = (sum(each[name] * rounds[name][end] for name in rounds) for end in (0, 1))
+        if (present := self._present) is not None:
+            over = (now_ns - present.started_ns) / 1e9
+            least, most = (max(0.0, bound - min(over, each.get(present.method, mean))) for bound in (least, most))
+        if allowed is not None:
+            least, most = min(least, allowed), min(most, allowed)
+        return least, most
 
 
 def _present_s(present: _Present, now_ns: int, done: int, requests: int, expected: float | None) -> float | None:

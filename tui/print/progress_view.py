@@ -9,7 +9,7 @@ from rich.live import Live as RichLive
 from rich.text import Text
 
 from sessions.watch.live import Gauge, Live, MethodLive
-from tui.words.figures import UNKNOWN, duration, of_total, percent, rate, size, trend
+from tui.words.figures import UNKNOWN, blocks_done, of_total, percent, rate, size, time_left, trend
 from tui.words.terminal_text import one_line
 
 TEXT_LINES = 3
@@ -58,7 +58,7 @@ def milestones(live: Live) -> list[str]:
 
 def _blocks_sentence(row: MethodLive) -> str:
     what = f"{rate(row.tok_s_mean)} tok/s" if row.tok_s_mean is not None else row.state
-    return one_line(f"{row.name}: {row.blocks_done} of {row.blocks} blocks done, {what}")
+    return one_line(f"{row.name}: {blocks_done(row.blocks_done, row.blocks).replace('/', ' of ')} done, {what}")
 
 
 def picture(live: Live, width: int, footer: str) -> RenderableType:
@@ -86,11 +86,13 @@ def _head(live: Live) -> Text:
             if live.request is None
             else f" · {'warm-up' if live.warmup else 'request'} {abs(live.request) + (not live.warmup)}"
         )
-        parts.append(f"block {live.position}/{live.of}: {live.method}, {live.block_phase}{what}")
+        parts.append(
+            f"block {live.position}{f'/{live.of}' if live.of else ''}: {live.method}, {live.block_phase}{what}"
+        )
     if live.tok_s_now is not None:
         parts.append(f"{rate(live.tok_s_now)} tok/s now")
-    if live.left_s is not None:
-        parts.append(f"about {duration(live.left_s)} left")
+    if left := time_left(live.left_s, live.left_most_s):
+        parts.append(f"about {left} left")
     return Text(one_line(" — ".join(parts)), style="bold", overflow="ellipsis", no_wrap=True)
 
 
@@ -105,10 +107,11 @@ def _phase_line(name: str, detail: str, done: int | None, total: int | None, uni
 def _method_line(row: MethodLive, current: str | None) -> Text:
     mark = "▶" if row.name == current else {"ok": "✓", "waiting": "·"}.get(row.state, "✗" if row.error else "·")
     effect = "" if row.in_effect is None else "  in effect" if row.in_effect else "  NOT in effect"
+    decided = "  decided" if row.decided else ""
     ratio = UNKNOWN if row.ratio is None else f"{row.ratio:.2f}×"
     text = (
         f"{mark} {one_line(row.name, 40):<24} {rate(row.tok_s_mean):>7} tok/s {ratio:>7}"
-        f"  {row.blocks_done}/{row.blocks} blocks{effect} {trend(row.history, 12)}"
+        f"  {blocks_done(row.blocks_done, row.blocks)}{effect}{decided} {trend(row.history, 12)}"
     )
     return Text(text, style="bold" if row.name == current else "", overflow="ellipsis", no_wrap=True)
 

@@ -99,7 +99,7 @@ def _in_effect(row: MethodLive, runs: bool) -> tuple[str, str]:
     if row.in_effect is False:
         return f"NO: {plain(row.reason)}" if row.reason else "NO", "bad"
     if row.in_effect is True:
-        return "yes", "good"
+        return "yes · decided" if row.decided else "yes", "good"
     if runs:
         return {"timed": "checking", "warmup": "warming up"}.get(row.state, row.state), "accent"
     return (row.state if row.state != "ok" else figures.UNKNOWN), "dim"

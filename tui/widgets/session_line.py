@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from sessions.disk.plan import Plan
 from sessions.watch.live import Live
 from tui.widgets.drawn_lines import DrawnLines, Piece
-from tui.words.figures import duration
+from tui.words.figures import time_left
 from tui.words.terminal_text import plain
 
 STATUS_STYLES = {"finished": "good", "stopped": "warning", "interrupted": "warning", "failed": "bad"}
@@ -50,11 +50,17 @@ class SessionLine(DrawnLines):
             return [] if live.status != "preparing" else ["preparing"]
         names = [method.name for method in plan.methods]
         place = names.index(live.method) + 1 if live.method in names else 0
-        parts = [f"method {place}/{len(names)}", f"block {live.block + 1}/{plan.blocks}"]
-        if live.request is not None:
-            parts.append("warm-up" if live.warmup else f"request {live.request + 1}/{plan.requests}")
-        else:
+        row = next((row for row in live.methods if row.name == live.method), None)
+        fixed = row is not None and row.blocks is not None
+        parts = [f"method {place}/{len(names)}", f"block {live.block + 1}"]
+        if row is not None and fixed:
+            parts[1] += f"/{row.blocks}"
+        if live.request is None:
             parts.append(live.block_phase)
+        elif live.warmup:
+            parts.append("warm-up")
+        else:
+            parts.append(f"request {live.request + 1}" + (f"/{plan.requests}" if fixed else ""))
         return parts
 
     def _end(self, live: Live) -> tuple[str, str]:
@@ -62,6 +68,10 @@ class SessionLine(DrawnLines):
             return "saving", "accent"
         if live.status not in ("preparing", "running"):
             return live.status, STATUS_STYLES.get(live.status, "")
-        if live.left_s is not None:
-            return f"{duration(live.left_s)} left", "accent"
-        return (f"{live.position}/{live.of} blocks started" if live.position else live.status), "dim"
+        if left := time_left(live.left_s, live.left_most_s):
+            return f"{left} left", "accent"
+        return (_started(live) if live.position else live.status), "dim"
+
+
+def _started(live: Live) -> str:
+    return f"{live.position}/{live.of} blocks started" if live.of else f"block {live.position}"

@@ -45,6 +45,21 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d}"
 
 
+def time_left(seconds: float | None, most: float | None) -> str:
+    """An estimate, or its range: "40 s to 3 min", "at most 5 min"; empty where nothing is known."""
+    if most is None:
+        return "" if seconds is None else duration(seconds)
+    if seconds is None:
+        return f"at most {duration(most)}"
+    least, upper = duration(seconds), duration(most)
+    return least if least == upper else f"{least} to {upper}"
+
+
+def blocks_done(done: int, of: int | None) -> str:
+    """`of` is None where there are as many as it takes."""
+    return f"{done}/{of} blocks" if of is not None else f"{done} block{'s' if done != 1 else ''}"
+
+
 def size(count: float | None) -> str:
     """Bytes in decimal units, as drives and model cards have them: 2.97 GB."""
     if count is None:
