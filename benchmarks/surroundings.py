@@ -116,7 +116,8 @@ def drawn_trial(seed: int, number: int, places: list[str]) -> Trial:
         trial.variables = {drawn.choice(VARIABLES): drawn.choice(ODD_VALUES) for _ in range(drawn.randint(1, 3))}
     if kind >= 0.65:
         nth = int(2 ** drawn.uniform(0, 6))
-        trial.call = (drawn.choice(CALLS), nth, drawn.choice(ERRORS), drawn.random() < 0.3)
+        name, error, lasting = drawn.choice(CALLS), drawn.choice(ERRORS), drawn.random() < 0.3
+        trial.call = (name, nth, error, lasting and error != "EINTR")  # an interrupted call is made again, for ever
     return trial
 
 
