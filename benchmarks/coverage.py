@@ -59,12 +59,20 @@ class Rates:
 
 
 def block_means(
-    world: World, sessions: int, blocks: int, ratios: NDArray[np.float64], random: np.random.Generator
+    world: World,
+    sessions: int,
+    blocks: int,
+    ratios: NDArray[np.float64],
+    random: np.random.Generator,
+    size: int | None = None,
 ) -> NDArray[np.float64]:
-    """Mean tokens/s of every block, of shape (sessions, methods, blocks); `ratios` are the methods' true ones."""
+    """Mean tokens/s of every block, of shape (sessions, methods, blocks); `ratios` are the methods' true ones.
+
+    `size` is the number of requests in a block; where None, the session's are spread over its blocks.
+    """
     methods = len(ratios)
     shape = (sessions, methods, blocks)
-    size = REQUESTS // blocks
+    size = size or REQUESTS // blocks
     order = np.argsort(random.random((sessions, blocks, methods)), axis=2).transpose(0, 2, 1)
     position = (np.arange(blocks) * methods + order) / (blocks * methods)
     block = np.log(ratios)[None, :, None] + random.normal(0, world.process, shape)

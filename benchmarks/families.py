@@ -3,7 +3,7 @@
     python -m benchmarks.families --torch PYTHON [--article PYTHON] [--out docs/results/families.md] [FAMILY …]
 
 The models are made and run by the runner's own engine, many families in one process (benchmarks/families_in_torch.py).
-What a token must read is held against two sums made otherwise: of the weights without which a decoding step has other
+What a token must read is compared with two sums made otherwise: of the weights without which a decoding step has other
 logits (each is spoilt in turn), and of what the cache holds after a long response.
 """
 
@@ -146,14 +146,14 @@ def page(rows: Mapping[str, Sequence[str]], not_made: Mapping[str, str], version
         "have wrong ones from the config alone": sum(each[4].startswith("WRONG") for each in rows.values()),
         "give the same ids in the article's transformers": sum(each[5] == "same ids" for each in rows.values()),
         "are refused there, or flagged": sum(each[5].startswith(("refuses", "flagged")) for each in rows.values()),
-        "differ there without a word": sum(each[5].startswith("OTHER") for each in rows.values()),
+        "differ there unflagged": sum(each[5].startswith("OTHER") for each in rows.values()),
     }
     summary = "\n".join(f"- {count} {what}" for what, count in counts.items())
     lacking = "".join(f"\n- {family}: {reason}" for family, reason in not_made.items())
     return (
         "# Families of causal language models\n\n"
         f"`python -m benchmarks.families`: one tiny random model each, float32. {versions}\n\n"
-        "Bytes per token are held against a sum by hand: of the weights without which a decoding step has other\n"
+        "Bytes per token are compared with a sum by hand: of the weights without which a decoding step has other\n"
         "logits, and of what the cache holds after 47 positions. An engine that cannot look at its model,\n"
         "such as vLLM's, has them from the config alone.\n\n"
         f"Of {len(rows)} families:\n\n{summary}\n\n{table(rows)}\n"

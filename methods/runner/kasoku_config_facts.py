@@ -13,7 +13,7 @@ NO = "none"  # of a kind of attention or scaling that a config can have and this
 
 def resolved_config(config: object, model: object = None) -> dict:
     """{fact: value} of a config object and, where it is in this process, the model made by it. Raises nothing: a config
-    that this cannot read is no reason not to measure its model.
+    that this cannot read does not keep its model from being measured.
     """
     facts: dict = {}
     try:

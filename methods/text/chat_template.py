@@ -59,7 +59,7 @@ def chat_template(folder: Path) -> str | None:
                     return template
                 raise _no_default(sorted(map(str, named)))
     except (ReadError, TokeniserConfigError, OSError) as error:
-        raise TemplateError(f"The model's chat template cannot be read: {error} Mend it, or use --raw.") from error
+        raise TemplateError(f"The model's chat template cannot be read: {error} Fix it, or use --raw.") from error
     return None
 
 

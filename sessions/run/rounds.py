@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from typing import Final
 
 from sessions.disk.plan import Goal, Plan, PlannedBlock
@@ -70,7 +70,8 @@ class Rounds:
         for number, blocks in enumerate(self._planned):
             if all((row.method, row.block) in done for row in blocks):
                 continue
-            taking = self._taking(number, append)
+            if not (taking := self._taking(number, append)):
+                return
             missing = [row for row in blocks if row.method in taking and (row.method, row.block) not in done]
             if not missing:
                 continue
@@ -82,7 +83,7 @@ class Rounds:
                 yield number * len(blocks) + blocks.index(row) + 1, row
             last = time.monotonic() - started
 
-    def _taking(self, number: int, append: Callable[[AnyRecord], None]) -> Container[str]:
+    def _taking(self, number: int, append: Callable[[AnyRecord], None]) -> Collection[str]:
         """The methods that take part in the round of this number."""
         if self._goal.until is None or number < LEAST_BLOCKS:
             return self._methods

@@ -1,6 +1,6 @@
 """When a session that measures until it is decided may stop, and what its intervals then have to allow for.
 
-After each round a method is done where the t interval of its ratio is no wider than asked for: the sequential rule of
+After each round a method is done where the t interval of its ratio is as narrow as asked for: the sequential rule of
 fixed width (Y. S. Chow and H. Robbins, Annals of Mathematical Statistics 36 (1965), 457-462). It depends on the spread
 alone, and falls a little short of its coverage with few blocks, since it stops more readily where the spread happens to
 be small (N. Starr, ibid. 37 (1966), 36-50). A method whose ratio is far from 1 for its spread is done earlier: its

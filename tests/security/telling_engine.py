@@ -9,6 +9,8 @@ import sys
 
 from kasoku_engine import Engine
 
+RAISING = 1
+
 
 class Telling(Engine):
     def load(self, job: dict) -> dict:
@@ -25,6 +27,8 @@ class Telling(Engine):
         }
 
     def generate(self, request: object, emit: object) -> str:
+        if request.number == RAISING:
+            raise ValueError(f"in the middle: {dict(os.environ)}")
         emit([number % 64 for number in range(request.max_new_tokens)])
         return "length"
 

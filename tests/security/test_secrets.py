@@ -74,8 +74,8 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_leaves_no_secret_in_any_file(work: Workplace, secrets: None) -> None:
     """The engine writes all it knows into its log, the wire and the evidence; Kasoku keeps all of that."""
     name = telling(work)
-    said = work.kasoku(*work.options(name))
-    assert said.code == 1, "it ends in an exception"
+    said = work.kasoku(*work.options(name, requests=2, blocks=2))
+    assert said.code == 1, "its first block ends in an exception, its second has one in a request"
     folder = work.sessions()[0]
     assert work.kasoku("show", folder.id, "--json").code == 0
     told = json.loads(next(run["resolved"] for run in runs_of(folder) if run["method"] == name))["environment"]

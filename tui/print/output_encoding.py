@@ -33,7 +33,7 @@ def use_what_stdout_and_stderr_have() -> None:
 
 
 def draw_with_what_stderr_has() -> None:
-    """The same for what the workbench draws (Textual does so on stderr, or on stdout where that is no terminal)."""
+    """The same for what the workbench draws (Textual does so on stderr, or on stdout where that is not a terminal)."""
     for stream in (sys.__stdout__, sys.__stderr__):
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError):

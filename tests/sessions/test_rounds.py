@@ -1,0 +1,120 @@
+"""Which blocks a session still runs, by what its blocks until now have said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sessions.disk.plan import Goal, Plan, PlannedMethod
+from sessions.disk.records import (
+    AnyRecord,
+    BlockEnded,
+    BlockStarted,
+    Look,
+    Note,
+    RequestEnded,
+    RequestStarted,
+    Tokens,
+)
+from sessions.run.rounds import Rounds
+
+SECOND = 1_000_000_000
+STEADY = (1.0, 1.001, 0.999, 1.0005)
+WILD = (1.0, 0.7, 1.4, 0.8, 1.25)
+
+
+def plan(*methods: tuple[str, str | None], blocks: int = 12, until: float | None = 0.05) -> Plan:
+    rows = [PlannedMethod(name=name, engine="e", environment="t", reference=reference) for name, reference in methods]
+    return Plan(methods=rows, blocks=blocks, requests=blocks, until=until, seed=3)
+
+
+def block(method: str, number: int, tok_s: float, status: str = "ok") -> Iterator[AnyRecord]:
+    """The records of a block with one request of so many tokens/s."""
+    yield BlockStarted(t=0, method=method, block=number, position=1, of=1)
+    if status == "ok":
+        end = int(100 / tok_s * SECOND)
+        yield RequestStarted(t=0, method=method, block=number, request=number)
+        times = [1, end]
+        yield Tokens(t=end, method=method, block=number, request=number, index=0, times=times, ids=[1, 2])
+        yield RequestEnded(t=end, method=method, block=number, request=number, finish="length", output_tokens=2)
+    yield BlockEnded(t=1, method=method, block=number, status=status)
+
+
+class Session:
+    """Carries the blocks out that its rounds name; `rates` gives a method's tokens/s in a round, None a failure."""
+
+    def __init__(self, planned: Plan, rates: dict[str, tuple[float | None, ...]], goal: Goal | None = None) -> None:
+        self.rounds = Rounds(planned, goal or planned.goal)
+        self.rates, self.journal = rates, list[AnyRecord]()
+        self.done = set[tuple[str, int]]()
+
+    def run(self) -> dict[str, int]:
+        """How many blocks each method came to have."""
+        for _, row in self.rounds.missing(self.done, self.journal.append):
+            rate = self.rates[row.method][row.block % len(self.rates[row.method])]
+            for record in block(row.method, row.block, rate or 1.0, "ok" if rate else "failed"):
+                self.rounds.feed(record)
+            if rate:
+                self.done.add((row.method, row.block))
+        return {name: sum(method == name for method, _ in self.done) for name in self.rates}
+
+    def looks(self) -> list[Look]:
+        return [record for record in self.journal if isinstance(record, Look)]
+
+
+def test_a_fixed_number_of_blocks_is_run_whatever_they_say() -> None:
+    session = Session(plan(("base", None), ("fast", "base"), blocks=5, until=None), {"base": STEADY, "fast": (9.0,)})
+    assert session.run() == {"base": 5, "fast": 5}
+    assert session.journal == []
+
+
+def test_rounds_end_when_every_ratio_is_known_well_enough() -> None:
+    session = Session(plan(("base", None), ("alike", "base")), {"base": STEADY, "alike": STEADY[::-1]})
+    assert session.run() == {"base": 3, "alike": 3}
+    (look,) = session.looks()
+    assert look.done == ["alike"]
+    assert look.widths["alike"] <= 0.05
+
+
+def test_a_method_that_is_decided_takes_no_more_rounds_and_its_reference_goes_on_for_the_others() -> None:
+    methods = ("base", None), ("far", "base"), ("wild", "base")
+    session = Session(plan(*methods), {"base": STEADY, "far": (9.0, 9.01, 8.99), "wild": WILD})
+    assert session.run() == {"base": 12, "far": 3, "wild": 12}
+    assert session.looks()[0].done == ["far"]
+    assert [look.rounds for look in session.looks()] == list(range(3, 12))
+
+
+def test_a_method_that_keeps_failing_holds_nothing_up() -> None:
+    methods = ("base", None), ("broken", "base"), ("alike", "base")
+    session = Session(plan(*methods), {"base": STEADY, "broken": (None,), "alike": STEADY})
+    assert session.run() == {"base": 3, "broken": 0, "alike": 3}
+
+
+def test_a_method_without_a_reference_is_measured_until_its_own_mean_is_known() -> None:
+    assert Session(plan(("alone", None)), {"alone": STEADY}).run() == {"alone": 3}
+    assert Session(plan(("alone", None)), {"alone": WILD}).run() == {"alone": 12}
+
+
+def test_rounds_that_would_end_too_late_are_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 20))  # each look at it 20 s later: a round takes that long
+    monkeypatch.setattr("sessions.run.rounds.time.monotonic", lambda: float(next(clock)))
+    planned = plan(("base", None), ("wild", "base"))
+    session = Session(planned, {"base": STEADY, "wild": WILD}, Goal(blocks=12, until=0.05, at_most=100.0))
+    assert session.run() == {"base": 2, "wild": 2}
+    (note,) = [record for record in session.journal if isinstance(record, Note)]
+    assert note.text == "The time allowed is up: no further round begins after 2."
+
+
+def test_a_stricter_goal_takes_up_the_methods_that_were_done_before() -> None:
+    planned = plan(("base", None), ("near", "base"), ("wild", "base"))
+    near = (1.0, 1.01, 0.99, 1.012, 0.988)
+    session = Session(planned, {"base": STEADY, "near": near, "wild": WILD})
+    before = session.run()
+    assert before["near"] < before["wild"] == 12
+    session.rounds = stricter = Rounds(planned, Goal(blocks=14, until=0.001))
+    for method, number in sorted(session.done, key=lambda place: place[1]):
+        rates = session.rates[method]
+        for record in block(method, number, rates[number % len(rates)] or 1.0):
+            stricter.feed(record)
+    assert session.run() == {"base": 14, "near": 14, "wild": 14}
