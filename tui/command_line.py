@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from sessions.disk import extension
 from sessions.disk.option_table import table
 from sessions.disk.options import RunOptions
 from tui.option_arguments import add_options
@@ -126,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     for name, target, text in (
         ("attach", "tui.commands.watch:attach", "follow a running session"),
         ("stop", "tui.commands.steer:stop", "stop a running session; what was measured is saved"),
-        ("resume", "tui.commands.steer:resume", "run the missing blocks of a session"),
+        ("resume", "tui.commands.steer:resume", "run the missing blocks of a session, or more than it was to have"),
         ("replay", "tui.commands.watch:replay", "replay a saved session in the live view"),
     ):
         one = commands.add_parser(name, help=text, description=text.capitalize() + ".")
@@ -135,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "replay":
             one.add_argument("--speed", type=float, default=1.0, help="speed factor (default 1)")
         if name == "resume":
+            add_options(one, extension.options())
             one.add_argument("--detach", action="store_true", help="do not follow it")
             one.add_argument("--anyway", action="store_true", help="even if its plan was not made here")
         one.set_defaults(command=target)

@@ -12,7 +12,7 @@ import msgspec
 from methods.base.home import HomeError
 from sessions.disk.journal import JournalError, NewerJournalError, read_journal
 from sessions.disk.plan import Plan
-from sessions.disk.records import SessionEnded
+from sessions.disk.records import GoalSet, SessionEnded
 from sessions.disk.session_folder import (
     FRAMES,
     UNFINISHED,
@@ -138,11 +138,12 @@ def _refuse_newer(folder: SessionFolder) -> None:
 
 
 def _said_end(folder: SessionFolder) -> SessionEnded | None:
-    """The journal's final record, if the conductor got to write it."""
-    last = None
+    """The journal's final record, if the conductor got to write it after it had taken on the session's last goal."""
+    last, extension = None, 0
     try:
         for record in read_journal(folder.journal):
             last = record
+            extension = record.extension if isinstance(record, GoalSet) else extension
     except JournalError:
         return None
-    return last if isinstance(last, SessionEnded) else None
+    return last if isinstance(last, SessionEnded) and extension == len(folder.read().extensions) else None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, Final
 
 from msgspec import Meta
 
 from methods.catalogue.method import Method
-from sessions.disk.options import RunOptions
+from sessions.disk.options import MOST_BLOCKS, RunOptions
 from sessions.disk.records import SCHEMA_VERSION
 
 METHOD_NAME: Final = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"  # also part of the names of files
@@ -42,12 +44,14 @@ class Goal:
     """How much is measured: so many blocks of each method, or with `until` at most so many.
 
     `until`: rounds are added until each ratio is decided, or known to within that share of it; `at_most`: and as long
-    as they end within that many seconds. A plan has one, and a session that was extended its later ones.
+    as they end within that many seconds. A plan has one, and a session that was extended its later ones, which go on
+    after the first `since` rounds.
     """
 
-    blocks: int
+    blocks: Annotated[int, Meta(ge=1, le=MOST_BLOCKS)]
     until: float | None = None
     at_most: float | None = None
+    since: Annotated[int, Meta(ge=0, le=MOST_BLOCKS)] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +73,22 @@ class Plan(RunOptions):
         """How much is measured, unless the session is extended."""
         return Goal(blocks=self.blocks, until=self.until, at_most=self.at_most)
 
-    def order(self, blocks: int | None = None) -> list[PlannedBlock]:
-        """The blocks of all rounds, one after another; of so many rounds instead of the plan's own where told."""
-        return [row for rows in self.rounds(self.blocks if blocks is None else blocks) for row in rows]
+    def order(self, goals: Sequence[Goal] = ()) -> list[PlannedBlock]:
+        """The blocks of all rounds, one after another; of all that `goals` ask for instead of the plan's own."""
+        return [row for rows in self.rounds_of(goals or (self.goal,)) for row in rows]
+
+    def rounds_of(self, goals: Sequence[Goal]) -> list[list[PlannedBlock]]:
+        """The rounds by number that these goals, of which each extends the ones before it, ask for.
+
+        Those of an earlier goal with `until` are empty: who took no part in one then would now be measured beside
+        nobody.
+        """
+        rounds = self.rounds(goals[-1].blocks)
+        for goal, following in pairwise(goals):
+            if goal.until is not None:
+                for number in range(goal.since, min(following.since, len(rounds))):
+                    rounds[number] = []
+        return rounds
 
     def rounds(self, blocks: int) -> list[list[PlannedBlock]]:
         """Blocks interleaved: every method once per round, each round in an order drawn from the seed.
@@ -83,13 +100,19 @@ class Plan(RunOptions):
         rounds: list[list[PlannedBlock]] = []
         first = 0
         for block in range(blocks):
-            size = self.requests // self.blocks + (1 if block < self.requests % self.blocks else 0)
-            numbers = list(range(first, first + size))
-            first += size
+            numbers = list(range(first, first + self._size(block)))
+            first += len(numbers)
             names = [method.name for method in self.methods]
             drawn.shuffle(names)
             rounds.append([PlannedBlock(method=name, block=block, requests=numbers) for name in names])
         return rounds
+
+    def requests_in(self, blocks: int) -> int:
+        """How many timed requests of a method so many blocks hold."""
+        return sum(map(self._size, range(blocks)))
+
+    def _size(self, block: int) -> int:
+        return self.requests // self.blocks + (1 if block < self.requests % self.blocks else 0)
 
     def method(self, name: str) -> PlannedMethod:
         """The planned method of that name; KeyError where the plan has none."""

@@ -91,6 +91,11 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
         return self.extensions[-1] if self.extensions else self.plan.goal
 
     @property
+    def goals(self) -> list[Goal]:
+        """Every goal that it has had, in their order."""
+        return [self.plan.goal, *self.extensions]
+
+    @property
     def looked_at(self) -> bool:
         """Whether the number of its blocks follows from what they said, which its intervals must allow for."""
         return self.plan.until is not None or bool(self.extensions)

@@ -85,7 +85,7 @@ class Conductor:
         self._steering = Steering(folder)
         self._feed = TelemetryFeed(Nvml())
         self._begun = Begun()
-        self._rounds = Rounds(self._plan, folder.read().goal)
+        self._rounds = Rounds(self._plan, folder.read().goals)
         self._refused = ""
         self._not_loadable: dict[str, str] = {}
         self._counts = CgroupCounts()
@@ -140,7 +140,8 @@ class Conductor:
         )
         for sentence in [] if resumed else self._plan.remarks:
             self._append(Note(t=time.perf_counter_ns(), text=sentence))
-        self._append(self._rounds.goal_set(len(self._folder.read().extensions)))
+        for record in self._rounds.open():
+            self._append(record)
 
     def _append(self, record: AnyRecord) -> None:
         self._journal.append(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +14,15 @@ from methods.base.bounded_read import read_regular
 from methods.base.home import HomeError, config_folder, subfolder
 from sessions.device.affinity import ALLOWED, starting_on
 from sessions.disk import own_plans
+from sessions.disk.extension import Extension
 from sessions.disk.journal import JournalError, read_journal
-from sessions.disk.plan import Plan
-from sessions.disk.records import BlockEnded
-from sessions.disk.session_folder import SessionError, SessionFolder, create
-from sessions.frames.counting import block_counts
+from sessions.disk.option_table import OptionError
+from sessions.disk.plan import Goal, Plan
+from sessions.disk.records import BlockEnded, BlockStarted, GoalSet
+from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder, create
+from sessions.run.begun import Begun
 from sessions.run.own_process import own_process
+from sessions.run.rounds import Rounds
 
 CONDUCTOR: Final = "sessions.run.conductor"
 LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -42,6 +46,28 @@ def resume(folder: SessionFolder, home: Path, anyway: bool = False) -> bool:
     session = folder.read()
     if session.status == "finished" and not missing(folder):
         return False
+    _begin_again(folder, home, anyway, lambda session: session)
+    return True
+
+
+def extend(folder: SessionFolder, asked: Extension, home: Path, anyway: bool = False) -> Goal:
+    """Start a conductor for more rounds of a session that has ended; what it then measures.
+
+    Raises SessionError, besides where `resume` does, if that is nothing new.
+    """
+
+    def extended(session: SessionFile) -> SessionFile:
+        goal = _new_goal(folder, session, asked)
+        return msgspec.structs.replace(session, extensions=[*session.extensions, goal])
+
+    return _begin_again(folder, home, anyway, extended).goal
+
+
+def _begin_again(
+    folder: SessionFolder, home: Path, anyway: bool, changed: Callable[[SessionFile], SessionFile]
+) -> SessionFile:
+    """Lock a session, change its session.json, and start its conductor; as it is then. Raises SessionError."""
+    folder.read()
     if not anyway and not _is_own(folder, home):
         raise SessionError(
             f"{folder.id} was not started here, or its plan has changed since, and resuming it runs whatever its"
@@ -50,14 +76,38 @@ def resume(folder: SessionFolder, home: Path, anyway: bool = False) -> bool:
     lock = folder.try_lock()
     if lock is None:
         raise SessionError(f"{folder.id} is running already: `kasoku attach {folder.id}` shows it.")
-    folder.take_asked()  # a stop of the last time is not meant for this one
     try:
-        folder.write(msgspec.structs.replace(folder.read(), status="preparing", error=""))
-    except (SessionError, HomeError) as error:
+        session = msgspec.structs.replace(changed(folder.read()), status="preparing", error="")
+        folder.take_asked()  # a stop of the last time is not meant for this one
+        folder.write(session)
+    except (SessionError, HomeError, JournalError, OptionError) as error:
         os.close(lock)
         raise SessionError(str(error)) from None
     _spawn(folder, lock, home)
-    return True
+    return session
+
+
+def _new_goal(folder: SessionFolder, session: SessionFile, asked: Extension) -> Goal:
+    """What is asked of a locked session. Raises SessionError, JournalError, OptionError where that is nothing new."""
+    plan, begun, since = folder.plan(), Begun(), 0
+    if not os.path.isfile(folder.journal):
+        raise SessionError(f"{folder.id} has no journal.ndjson, so there is nothing to extend: start a new session.")
+    for record in read_journal(folder.journal):
+        begun.feed(record)
+        if isinstance(record, BlockStarted | BlockEnded):
+            since = max(since, record.block + 1)
+    goal = asked.goal(since if session.goal.until is not None else max(since, session.goal.blocks))
+    if goal.until is None:
+        return goal
+    rounds = Rounds(plan, [*session.goals, goal])
+    for record in read_journal(folder.journal):
+        rounds.feed(record)
+    if next(rounds.missing(begun.done, lambda _: None), None) is None:
+        raise SessionError(
+            f"--until {goal.until * 100:g}% asks for nothing new of {folder.id}: each of its ratios is decided or known"
+            " as well as that; `--blocks +10` adds ten rounds whatever they say."
+        )
+    return goal
 
 
 def _is_own(folder: SessionFolder, home: Path) -> bool:
@@ -68,23 +118,23 @@ def _is_own(folder: SessionFolder, home: Path) -> bool:
 
 
 def missing(folder: SessionFolder) -> list[tuple[str, int]]:
-    """The blocks, as (method, number), that the session's goal asks for and that have not completed; none where that
-    goal was reached before. Raises SessionError."""
+    """The blocks, as (method, number), that the session's goals ask for and that have not completed; none where the
+    last goal was reached before. Raises SessionError."""
     session = folder.read()
-    if session.status == "finished" and session.goal.until is not None:
-        return []
+    begun, extension = Begun(), 0
     try:
-        ended = {
-            (record.method, record.block)
-            for record in read_journal(folder.journal)
-            if isinstance(record, BlockEnded) and block_counts(record.status)
-        }
+        for record in read_journal(folder.journal):
+            begun.feed(record)
+            if isinstance(record, GoalSet):
+                extension = record.extension
     except JournalError as error:
         raise SessionError(str(error)) from None
+    if session.status == "finished" and session.goal.until is not None and extension == len(session.extensions):
+        return []
     return [
         (row.method, row.block)
-        for row in folder.plan().order(session.goal.blocks)
-        if (row.method, row.block) not in ended
+        for row in folder.plan().order(session.goals)
+        if (row.method, row.block) not in begun.done
     ]
 
 

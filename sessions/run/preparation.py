@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from sessions.device.device_key import device_key
 from sessions.disk.journal import read_journal
-from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.plan import Goal, Plan, PlannedMethod
 from sessions.disk.records import Phase, Prepared, encode
 from sessions.disk.session_folder import SessionFolder
 from sessions.planning.prompt_ids import prompt_of
@@ -48,8 +48,10 @@ class PreparationFailedError(Exception):
 class Preparation:
     """Reports each phase on the wire."""
 
-    def __init__(self, plan: Plan, begun: Begun, home_folder: Path, config: Path, wire: int) -> None:
-        self._plan, self._begun = plan, begun
+    def __init__(
+        self, plan: Plan, goals: Sequence[Goal], begun: Begun, home_folder: Path, config: Path, wire: int
+    ) -> None:
+        self._plan, self._goals, self._begun = plan, goals, begun
         self._home, self._config, self._wire = home_folder, config, wire
         self._phase = ""
         self._last: Progress | None = None
@@ -64,7 +66,8 @@ class Preparation:
             if method.name in ready and (lack := self._lacking_for(model, method, ready[method.name])) is not None:
                 unavailable[method.name] = lack
                 del ready[method.name]
-        missing = {block.method for block in self._plan.order() if (block.method, block.block) not in self._begun.done}
+        order = self._plan.order(self._goals)
+        missing = {block.method for block in order if (block.method, block.block) not in self._begun.done}
         for name in sorted(missing & ready.keys()):
             _refuse(self._begun.other_environment(ready[name]))
         return msgspec.structs.replace(
@@ -232,7 +235,7 @@ def main(arguments: list[str]) -> int:
     folder, wire = SessionFolder(Path(arguments[0])), int(arguments[1])
     os.set_inheritable(wire, False)
     begun = Begun.of(read_journal(folder.journal))
-    preparation = Preparation(folder.plan(), begun, home(), config_folder(), wire)
+    preparation = Preparation(folder.plan(), folder.read().goals, begun, home(), config_folder(), wire)
     try:
         preparation.say(preparation.carry_out())
     except (PreparationFailedError, HomeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from typing import Final
 
 from sessions.disk.plan import Goal, Plan, PlannedBlock
@@ -34,9 +34,10 @@ FUTILE: Final = 2  # so many failed blocks of a method on end, and it takes part
 class Rounds:
     """Feeds on the journal's records, so that `missing` can go by what the blocks until now have said."""
 
-    def __init__(self, plan: Plan, goal: Goal) -> None:
-        self._goal = goal
-        self._planned = plan.rounds(goal.blocks)
+    def __init__(self, plan: Plan, goals: Sequence[Goal]) -> None:
+        self._goal = goals[-1]
+        self._extension = len(goals) - 1
+        self._planned = plan.rounds_of(goals)
         self._reference = {method.name: method.reference for method in plan.methods}
         self._methods = {method.name: MethodProgress() for method in plan.methods}
         self._failed: dict[str, int] = {}  # blocks on end, by method
@@ -46,18 +47,21 @@ class Rounds:
     @property
     def of(self) -> int:
         """How many blocks there are at most."""
-        return sum(map(len, self._planned))
+        return len(self._planned) * len(self._reference)
 
-    def goal_set(self, extension: int) -> GoalSet:
-        """The record of the goal; `extension` is how often the session has been extended."""
+    def open(self) -> Iterator[AnyRecord]:
+        """The records of what is asked for and, in an extended session, of what was known when that was asked."""
         goal = self._goal
-        return GoalSet(
+        yield GoalSet(
             t=time.perf_counter_ns(),
             blocks=goal.blocks,
             until=goal.until,
             at_most=goal.at_most,
-            extension=extension,
+            since=goal.since,
+            extension=self._extension,
         )
+        if self._extension and goal.until is None:  # else it looks before each round
+            yield Look(t=time.perf_counter_ns(), rounds=goal.since, done=[], widths=_widths(self._ratios()))
 
     def missing(
         self, done: Container[tuple[str, int]], append: Callable[[AnyRecord], None]
@@ -80,12 +84,12 @@ class Rounds:
                 append(Note(t=time.perf_counter_ns(), text=TIME_IS_UP.format(rounds=number)))
                 return
             for row in missing:
-                yield number * len(blocks) + blocks.index(row) + 1, row
+                yield number * len(self._reference) + blocks.index(row) + 1, row
             last = time.monotonic() - started
 
     def _taking(self, number: int, append: Callable[[AnyRecord], None]) -> Collection[str]:
         """The methods that take part in the round of this number."""
-        if self._goal.until is None or number < LEAST_BLOCKS:
+        if self._goal.until is None or number < max(LEAST_BLOCKS, self._goal.since):
             return self._methods
         look, taking = self._look(self._goal.until, number)
         append(look)
@@ -118,14 +122,13 @@ class Rounds:
 
     def _look(self, until: float, rounds: int) -> tuple[Look, set[str]]:
         """What the rounds until now say, and who takes part in the next. A method that is done stays so."""
-        figures = {name: progress.figures() for name, progress in self._methods.items()}
-        ratios = {name: ratio for name in figures if (ratio := self._ratio(name, figures)) is not None}
+        ratios = self._ratios()
         self._done |= done(ratios, until)
         judged = [name for name in self._methods if self._pair(name) is not None or self._is_alone(name)]
         undecided = {name for name in judged if name not in self._done and not self._is_hopeless(name)}
         taking = undecided | {other for name in undecided if (other := self._pair(name)) is not None}
-        widths = {name: reach for name, ratio in ratios.items() if (reach := width(ratio)) is not None}
-        return Look(t=time.perf_counter_ns(), rounds=rounds, done=sorted(self._done), widths=widths), taking
+        look = Look(t=time.perf_counter_ns(), rounds=rounds, done=sorted(self._done), widths=_widths(ratios))
+        return look, taking
 
     def _is_hopeless(self, name: str) -> bool:
         """Whether more rounds would tell nothing of it, because it, or what it is compared with, keeps failing."""
@@ -140,6 +143,10 @@ class Rounds:
         """Whether a method is compared with none, and none with it: then its own mean is what is wanted."""
         return self._pair(name) is None and not any(self._pair(other) == name for other in self._methods)
 
+    def _ratios(self) -> dict[str, LogRatio]:
+        figures = {name: progress.figures() for name, progress in self._methods.items()}
+        return {name: ratio for name in figures if (ratio := self._ratio(name, figures)) is not None}
+
     def _ratio(self, name: str, figures: Mapping[str, MethodFigures]) -> LogRatio | None:
         if (reference := self._pair(name)) is not None:
             return figures[name].ratio_to(figures[reference])
@@ -148,3 +155,7 @@ class Rounds:
         means = list(figures[name].block_means.values())
         scale = math.exp(math.fsum(map(math.log, means)) / len(means)) if means else 1.0
         return paired_ratio(means, [scale] * len(means))
+
+
+def _widths(ratios: Mapping[str, LogRatio]) -> dict[str, float]:
+    return {name: reach for name, ratio in ratios.items() if (reach := width(ratio)) is not None}

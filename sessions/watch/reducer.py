@@ -67,7 +67,7 @@ class LiveReducer:
         self._method: str | None = None
         self._block: int | None = None
         self._block_phase = ""
-        self._goal, self._decided = plan.goal, frozenset[str]()
+        self._goals, self._decided = [plan.goal], frozenset[str]()
         self._position, self._of = 0, len(plan.methods) * plan.blocks
         self._model_folder: str | None = None
 
@@ -82,9 +82,7 @@ class LiveReducer:
                 self._cut()
                 self._left.resume()
             case GoalSet():
-                self._goal = Goal(blocks=record.blocks, until=record.until, at_most=record.at_most)
-                self._decided = frozenset()
-                self._left.set_goal(self._goal)
+                self._take_goal(record)
             case Look():
                 self._decided = frozenset(record.done)
             case Phase():
@@ -131,6 +129,16 @@ class LiveReducer:
 
     def _progress(self, name: str) -> MethodProgress:
         return self._methods.setdefault(name, MethodProgress())
+
+    @property
+    def _goal(self) -> Goal:
+        return self._goals[-1]
+
+    def _take_goal(self, record: GoalSet) -> None:
+        goal = Goal(blocks=record.blocks, until=record.until, at_most=record.at_most, since=record.since)
+        self._goals = [*self._goals[: record.extension], goal] if record.extension > 0 else [self._plan.goal]
+        self._decided = frozenset()
+        self._left.set_goals(self._goals)
 
     def _take_prepared(self, record: Prepared) -> None:
         self._status = "running"
@@ -228,11 +236,13 @@ class LiveReducer:
         return self._left.range_s(self._now, rounds_left(self._plan, self._goal, figures, self._decided))
 
     def _rows(self, figures: Mapping[str, MethodFigures]) -> tuple[MethodLive, ...]:
+        blocks = None if any(goal.until is not None for goal in self._goals) else self._goal.blocks
+        requests = self._plan.requests if blocks is None else self._plan.requests_in(blocks)
         return tuple(
             self._methods[method.name].row(
                 method,
-                self._goal.blocks if self._goal.until is None else None,
-                self._plan.requests,
+                blocks,
+                requests,
                 self._request.tok_s_now() if method.name == self._method else None,
                 figures[method.name],
                 figures.get(method.reference) if method.reference and method.reference != method.name else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sessions.disk.plan import Goal, Plan
@@ -29,12 +29,12 @@ class TimeLeft:
         self._present: _Present | None = None
         self._over: dict[tuple[str, int], bool] = {}  # whether it counts
         self._durations: dict[str, list[float]] = {}
-        self._goal = plan.goal
+        self._goals: Sequence[Goal] = (plan.goal,)
         self._began_ns: int | None = None  # the first block of this stretch
 
-    def set_goal(self, goal: Goal) -> None:
-        """How much is measured from here on."""
-        self._goal, self._began_ns = goal, None
+    def set_goals(self, goals: Sequence[Goal]) -> None:
+        """How much is measured from here on: by the last of these, which extends those before it."""
+        self._goals, self._began_ns = tuple(goals), None
 
     def resume(self) -> None:
         """Another conductor begins: it runs again what does not count."""
@@ -66,7 +66,7 @@ class TimeLeft:
         """
         known = [value for values in self._durations.values() for value in values]
         present, left = self._present, 0.0
-        for block in self._plan.order(self._goal.blocks):
+        for block in self._plan.order(self._goals):
             if (block.method, block.block) in self._over:
                 continue
             durations = self._durations.get(block.method) or known
@@ -83,8 +83,8 @@ class TimeLeft:
         block's included. The time that the goal allows is the most at all events; None where nothing is known."""
         known = [value for values in self._durations.values() for value in values]
         allowed = None
-        if self._goal.at_most is not None and self._began_ns is not None:
-            allowed = max(0.0, self._goal.at_most - (now_ns - self._began_ns) / 1e9)
+        if (at_most := self._goals[-1].at_most) is not None and self._began_ns is not None:
+            allowed = max(0.0, at_most - (now_ns - self._began_ns) / 1e9)
         if not known:
             return None, allowed
         mean = statistics.fmean(known)

@@ -138,6 +138,6 @@ def assert_completed(folder: SessionFolder) -> None:
         pl.col("attempt") == pl.col("attempt").max().over("method", "block"), pl.col("status") == "ok"
     )
     whole = frames["requests"].join(well, on=["method", "block", "attempt"], how="semi").filter(~pl.col("warmup"))
-    planned = [(row.method, request) for row in plan.order() for request in row.requests]
+    planned = [(row.method, request) for row in plan.order(session.goals) for request in row.requests]
     assert sorted(whole.select("method", "request").rows()) == sorted(planned)
     assert set(whole["output_tokens"]) == {plan.sampling.max_new_tokens}

@@ -45,7 +45,7 @@ class Session:
     """Carries the blocks out that its rounds name; `rates` gives a method's tokens/s in a round, None a failure."""
 
     def __init__(self, planned: Plan, rates: dict[str, tuple[float | None, ...]], goal: Goal | None = None) -> None:
-        self.rounds = Rounds(planned, goal or planned.goal)
+        self.rounds = Rounds(planned, [goal or planned.goal])
         self.rates, self.journal = rates, list[AnyRecord]()
         self.done = set[tuple[str, int]]()
 
@@ -106,15 +106,16 @@ def test_rounds_that_would_end_too_late_are_not_begun(monkeypatch: pytest.Monkey
     assert note.text == "The time allowed is up: no further round begins after 2."
 
 
-def test_a_stricter_goal_takes_up_the_methods_that_were_done_before() -> None:
+def test_a_stricter_goal_takes_up_the_methods_that_were_done_before_in_rounds_of_its_own() -> None:
     planned = plan(("base", None), ("near", "base"), ("wild", "base"))
     near = (1.0, 1.01, 0.99, 1.012, 0.988)
     session = Session(planned, {"base": STEADY, "near": near, "wild": WILD})
     before = session.run()
     assert before["near"] < before["wild"] == 12
-    session.rounds = stricter = Rounds(planned, Goal(blocks=14, until=0.001))
+    session.rounds = stricter = Rounds(planned, [planned.goal, Goal(blocks=14, until=0.001, since=12)])
     for method, number in sorted(session.done, key=lambda place: place[1]):
         rates = session.rates[method]
         for record in block(method, number, rates[number % len(rates)] or 1.0):
             stricter.feed(record)
-    assert session.run() == {"base": 14, "near": 14, "wild": 14}
+    assert session.run() == {"base": 14, "near": before["near"] + 2, "wild": 14}
+    assert {number for method, number in session.done if method == "near" and number >= before["near"]} == {12, 13}

@@ -8,11 +8,16 @@ import time
 
 from methods.base.home import home
 from sessions.close.session_end import recover
+from sessions.disk.extension import Extension
+from sessions.disk.extension import options as extension_options
+from sessions.disk.option_table import OptionError
 from sessions.disk.session_folder import SessionError
+from sessions.run.launch import extend
 from sessions.run.launch import resume as launch_again
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.following import held_back, outcome, watch_own
 from tui.commands.store import find, store
+from tui.option_arguments import said
 from tui.words.terminal_text import one_line
 
 PATIENCE_S = 60.0
@@ -44,13 +49,16 @@ def stop(options: argparse.Namespace) -> int:
 
 
 def resume(options: argparse.Namespace) -> int:
-    """Run the missing blocks of a session and follow it."""
+    """Run the missing blocks of a session, or more than it was to have, and follow it."""
     folder = find(options.session)
     try:
+        asked = Extension.of(said(options, extension_options()))
         recover(folder)
         with held_back() as pressed:
-            begun = launch_again(folder, home(), options.anyway)
-    except SessionError as error:
+            begun = launch_again(folder, home(), options.anyway) if asked is None else True
+            if asked is not None:
+                extend(folder, asked, home(), options.anyway)
+    except (SessionError, OptionError) as error:
         raise UsageError(str(error)) from None
     if not begun:
         sys.stderr.write(f"{folder.id} is complete: every block has run to its end.\n")
