@@ -11,7 +11,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 help:
 	@echo "make run           the environment, the default model and the quick preset: a table in a few minutes"
 	@echo "make test          the tests, with the real default model in the environment \`torch\`"
-	@echo "make test-engines  the tests of the engines in their other environments, which are made on the way"
+	@echo "make test-engines  the tests of each engine at work, in all their environments, which are made on the way"
 	@echo "make check         ruff, mypy --strict, the import contracts, dead code"
 	@echo "make format        ruff format"
 	@echo "make pictures      the README's pictures, from the newest finished session"

@@ -1,7 +1,7 @@
 """What tests of the real thing share: one home with environments and the default model, kept between runs.
 
-A test that uses an environment other than `torch` asks for `made_environment`, which marks it `engines`: `make test`
-leaves it out and `make test-engines` runs it.
+A test that uses an environment other than `torch` asks for `made_environment`, which marks it `engines`; those that
+have an engine at work for long say so themselves. `make test` leaves them out and `make test-engines` runs them.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ def make(interpreter: Interpreter, folder: Path, *families: str) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.engines
 def test_a_family_of_each_kind_is_measured_and_counted_right(torch_interpreter: Interpreter, tmp_path: Path) -> None:
     make(torch_interpreter, tmp_path, *KINDS)
     entries = [{"family": name, "folder": str(tmp_path / name), "parts": PARTS} for name in KINDS]

@@ -24,6 +24,7 @@ def said(interpreter: Interpreter, model: Model, folder: Path, **changes: Any) -
 
 
 @pytest.mark.model
+@pytest.mark.engines
 def test_the_greedy_pass_is_what_greedy_requests_say_and_is_none_of_them(
     torch_interpreter: Interpreter, default_model: Model, tmp_path: Path
 ) -> None:

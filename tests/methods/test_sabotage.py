@@ -16,7 +16,7 @@ from methods.catalogue.catalogue import Catalogue, load_catalogue
 from methods.models.models import Model
 from tests.methods.runner_process import measure_job, run_in
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.engines]
 DYNAMO_OFF = {"TORCHDYNAMO_DISABLE": "1"}
 
 
