@@ -9,7 +9,8 @@ the runner can say which of them is missing. The calls come in this order, all o
     timed_begins()
     prepare(request), generate(request, emit)   phase timed, for each timed request
     timed_ends()
-    evidence(), memory(), greedy(prompt_ids) phase evidence; the last where the job asks for it
+    evidence(), memory()                     phase evidence
+    greedy(prompt_ids)                       phase greedy, where the job asks for it
     close()                                  phase close
 
 Whatever fails after the last timed request is missing with its reason, and the block stands.

@@ -50,6 +50,7 @@ def run(job: dict, wire: object) -> None:
         memory = kasoku_engine.unread_memory(after.missing.get("peaks") or after.missing["memory"])
     wire.send("memory", **{**memory, "t": wire.clock()})
     if job.get("greedy"):
+        wire.phase("greedy")
         greedy = after.read("greedy", lambda: engine.greedy(list(job["prompts"][0])))
         evidence.update({} if greedy is None else {"greedy": greedy})
     if after.missing:

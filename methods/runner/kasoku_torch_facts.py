@@ -90,6 +90,17 @@ def compile_counts() -> dict:
     }
 
 
+def compile_seconds() -> float | None:
+    """What Dynamo and the compilers behind it have taken in this process so far; None if this torch does not say."""
+    module = sys.modules.get("torch._dynamo.utils")
+    if module is None:
+        return 0.0
+    try:
+        return float(module.calculate_time_spent().get("entire_frame_compile", 0.0))
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
 def compile_facts(before_timed: dict, after_timed: dict) -> dict:
     """compiled_frames, graphs, graph_breaks up to the end of the timed part, and recompiles_timed within it."""
     tried = (before_timed["frames_tried"], after_timed["frames_tried"])

@@ -74,6 +74,14 @@ RUNS: Final[Columns] = {
     "sockets": pl.List(pl.String),
     "started_ns": pl.Int64,
     "ended_ns": pl.Int64,
+    "start_s": pl.Float64,
+    "import_s": pl.Float64,
+    "load_compile_s": pl.Float64,
+    "warmup_compile_s": pl.Float64,
+    "evidence_s": pl.Float64,
+    "greedy_s": pl.Float64,
+    "close_s": pl.Float64,
+    "timed_share": pl.Float64,
 }
 
 # Derived from the tokens frame: first_token_ns, end_ns, output_tokens, ttft_s, e2e_s, decode_tok_s, e2e_tok_s,

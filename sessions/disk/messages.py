@@ -14,7 +14,7 @@ import msgspec
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a frame's column can hold
 
-PHASES: Final = ("import", "load", "warmup", "timed", "evidence", "close")  # of a block, in their order
+PHASES: Final = ("import", "load", "warmup", "timed", "evidence", "greedy", "close")  # of a block, in their order
 FINISHES: Final = ("length", "eos", "stopped", "error")  # the ways a request ends
 
 

@@ -16,7 +16,8 @@ from sessions.disk.plan import Plan
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.disk.store import Store
 from sessions.export.command import command_of
-from sessions.export.report_plots import curve_plot, order_plot, rates_plot, ratio_plot
+from sessions.export.report_plots import curve_plot, order_plot, rates_plot, ratio_plot, time_plot
+from sessions.frames.block_phases import method_segments
 from sessions.frames.counting import block_counts, counted_requests
 from sessions.verdict.comparison import Comparison, compare
 from sessions.verdict.splits import Split, splits
@@ -120,7 +121,7 @@ def _session(
             if not block_counts(row["status"])
         )
         versions = {row["method"]: _versions(row["versions"]) for row in rows}
-        own_splits, plots = splits(rows, found.model if found else None), _curves(frames)
+        own_splits, plots = splits(rows, found.model if found else None), _plots(frames)
     except (KeyError, TypeError, pl.exceptions.PolarsError):  # frames of another make
         failures, versions, own_splits, plots = (), {}, (), ()
     return ReportedSession(
@@ -145,11 +146,12 @@ def _versions(text: object) -> dict[str, str]:
     return {str(name): str(version) for name, version in value.items()} if isinstance(value, dict) else {}
 
 
-def _curves(frames: Mapping[str, pl.DataFrame]) -> tuple[PlotImage, ...]:
+def _plots(frames: Mapping[str, pl.DataFrame]) -> tuple[PlotImage, ...]:
     if not frames or frames["runs"].is_empty():
         return ()
     begun: Any = frames["runs"]["started_ns"].min()
-    plots = []
+    times = time_plot(method_segments(frames["runs"]))
+    plots = [PlotImage("Where a block's time goes", times)] if times else []
     for title, source, metric in CURVES:
         rows = frames["telemetry"].filter(
             pl.col("source").str.starts_with(source), pl.col("metric") == metric, pl.col("value").is_finite()

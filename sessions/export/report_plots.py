@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from sessions.frames.block_phases import SEGMENTS, TIMED, Segment
 from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.verdicts import THRESHOLD
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 560
 ROW_HEIGHT: Final = 26
+SEGMENT_COLOURS: Final = {
+    "interpreter": "#bbbbbb", "imports": "#999999", "loading": "#6b9ac4", "compiling": "#c44e52",
+    "warm-up": "#e0a458", TIMED: "#3a7d44", "evidence": "#8172b2", "greedy pass": "#b5a8d5", "close": "#666666",
+}  # fmt: skip
 MOST_POINTS: Final = 1500  # of a curve, so that a long session's page stays small
 
 
@@ -108,6 +113,34 @@ def curve_plot(title: str, seconds: Sequence[float], values: Sequence[float]) ->
         .mark_line(strokeWidth=1)
         .encode(x=alt.X("t:Q", title="s since the first block"), y=alt.Y("value:Q", title=title))
         .properties(width=WIDTH, height=140)
+    )
+    return _svg(chart)
+
+
+def time_plot(bars: Mapping[str, Sequence[tuple[Segment, float]]]) -> str | None:
+    """The seconds of a block by method, a bar each with a segment a phase; None without a method."""
+    import altair as alt
+
+    values = [
+        {"method": method, "phase": segment.name, "place": place, "seconds": seconds}
+        for method, segments in bars.items()
+        for place, (segment, seconds) in enumerate(segments)
+    ]
+    if not values:
+        return None
+    present = {value["phase"] for value in values}
+    names = [segment.name for segment in SEGMENTS if segment.name in present]
+    colours = alt.Scale(domain=names, range=[SEGMENT_COLOURS[name] for name in names])
+    chart = (
+        _chart(values)
+        .mark_bar()
+        .encode(
+            x=alt.X("seconds:Q", title="s of a block, mean of the blocks"),
+            y=alt.Y("method:N", sort=list(bars), title=None),
+            color=alt.Color("phase:N", scale=colours, title=None),
+            order=alt.Order("place:Q"),
+        )
+        .properties(width=WIDTH, height=ROW_HEIGHT * len(bars))
     )
     return _svg(chart)
 

@@ -37,6 +37,7 @@ from sessions.disk.records import (
     Telemetry,
     Tokens,
 )
+from sessions.frames.block_phases import compile_columns, phase_columns
 from sessions.frames.column_builders import TelemetryBuilder, TokensBuilder
 from sessions.frames.derived import Context, RunKey, complete
 from sessions.frames.metrics import REQUEST_KEY, per_request, rates
@@ -268,8 +269,8 @@ class JournalFrames:
             "engine": planned.engine if planned else None,
             "model": self._plan.model,
             "device": self._plan.device,
-            "warmup_s": _seconds(run.phases, "warmup", "timed"),
-            "timed_s": _seconds(run.phases, "timed", "evidence"),
+            **phase_columns(run.phases, columns["started_ns"], columns.get("ended_ns")),
+            **compile_columns(columns.get("evidence")),
             "energy_j": _difference(run.energy, "start", "end"),
             "timed_energy_j": _difference(run.energy, "timed_start", "timed_end"),
             "idle_w": self.machine.idle_w if self.machine else None,
@@ -284,10 +285,6 @@ class JournalFrames:
 def _difference(readings: dict[str, float | None], first: str, then: str) -> float | None:
     before, after = readings.get(first), readings.get(then)
     return after - before if before is not None and after is not None else None
-
-
-def _seconds(phases: dict[str, int], first: str, then: str) -> float | None:
-    return (phases[then] - phases[first]) / 1e9 if first in phases and then in phases else None
 
 
 def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRecord]) -> dict[str, pl.DataFrame]:

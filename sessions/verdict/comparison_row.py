@@ -92,6 +92,12 @@ class ComparisonRow:
     in_effect_reason: str = field(default="", metadata=shown("evidence", "sentence", on=SCREEN, tone="dim"))
     problem: str = field(default="", metadata=shown("problem", "sentence", on=SCREEN, tone="bad"))
     missing: Mapping[str, str] = field(default_factory=dict, metadata=kept("reasons"))
+    timed_share: float | None = field(
+        default=None,
+        metadata=shown(
+            "timed share", "share", on=SCREEN, after="warmup_s_median", stored=Stored("runs", "timed_share", "median")
+        ),
+    )
 
     DERIVED: ClassVar[tuple[ResultColumn, ...]] = (
         ResultColumn("tok_s_half_width", "±95 %", "half_width", optional=False, after="tok_s_mean"),

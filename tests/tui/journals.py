@@ -232,6 +232,7 @@ class Script:
             **at,
         )
         yield Memory(t=self.now, peak_allocated_bytes=2_700_000_000, peak_rss_bytes=2_100_000_000, **at)
+        yield BlockPhase(t=self.now, phase="close", **at)
         yield Energy(t=self.now, edge="end", energy_j=self._energy, **at)
         yield BlockEnded(t=self.now, status="ok", log_tail=[f"{method} ended"], **at)
 

@@ -11,11 +11,13 @@ from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.strip import Strip
 
+from sessions.frames.block_phases import SEGMENTS
 from tests.tui.screen_text import until
 from tui.link import Link
 from tui.widgets.drawn_lines import difference
 from tui.widgets.live_text import LiveText, wrap
 from tui.widgets.plot import Plot, Series
+from tui.widgets.time_bars import LOOKS, TimeBars
 from tui.words import figures
 from tui.words.cells import unparted
 from tui.words.field_words import figure, label
@@ -221,3 +223,18 @@ async def test_a_legend_that_does_not_fit_goes_on_below() -> None:
         pilot.app.query_one(Plot).show_series([Series(name, [0.0, 1.0], [1.0, 2.0], "accent") for name in names])
         text = await until(pilot, lambda text: names[-1] in text, "the last name")
         assert all(f"● {name}" in text for name in names)
+
+
+@given(st.lists(st.floats(0.001, 500), min_size=len(SEGMENTS), max_size=len(SEGMENTS)), st.integers(30, 200))
+def test_a_bar_of_a_blocks_time_has_every_phase_at_its_share(seconds: list[float], width: int) -> None:
+    bars = TimeBars()
+    bars._bars = {"all": list(zip(SEGMENTS, seconds, strict=True)), "half": [(SEGMENTS[5], sum(seconds) / 2)]}
+
+    lines = ["".join(text for text, _ in line) for line in bars.draw(width)]
+
+    assert all(cell_len(line) <= width for line in lines)
+    drawn = [pieces[1:-1] for pieces in bars.draw(width)[1:3]]
+    whole, half = (sum(len(text) for text, _ in pieces) for pieces in drawn)
+    assert abs(half - whole / 2) <= 1
+    assert all(segment.name in "".join(lines[3:]) for segment in SEGMENTS)
+    assert set(LOOKS) == {segment.name for segment in SEGMENTS}

@@ -30,7 +30,7 @@ CONTRACT = (
     " ratio_low, ratio_high, verdict, ttft_s_median, itl_s_p50, itl_s_p99, peak_vram_bytes, energy_j_per_token, mbu,"
     " first_difference, in_effect, flags, decode_tok_s_median, load_s_median, warmup_s_median, peak_rss_bytes,"
     " dram_active_percent, idle_w, equal_tokens_share, difference, noise_floor, status, in_effect_reason, problem,"
-    " missing"
+    " missing, timed_share"
 )
 
 

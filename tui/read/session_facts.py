@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from sessions.close.session_end import recover
 from sessions.disk.frame_schema import SCHEMAS
 from sessions.disk.journal import prepared
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
+from sessions.frames.block_phases import Segment, method_segments
 from sessions.frames.counting import counted_requests
 from tui.read.comparison_series import Curve, metric_curve
 from tui.read.plan_facts import plan_facts
@@ -43,6 +44,7 @@ class SessionFacts:
     requests: tuple[FrameRow, ...]
     rates: Mapping[str, Curve]
     curves: Mapping[str, Curve]
+    times: Mapping[str, Sequence[tuple[Segment, float]]]  # of a block of each method
     problem: str
 
 
@@ -63,7 +65,15 @@ def read_session(store: Store, name: str) -> SessionFacts:
     rates, curves = _timeline(store, folder.id, runs, requests)
     overview = tuple(_overview(folder, session, live))
     return SessionFacts(
-        session, live, overview, tuple(runs.to_dicts()), tuple(requests.to_dicts()), rates, curves, problem
+        session,
+        live,
+        overview,
+        tuple(runs.to_dicts()),
+        tuple(requests.to_dicts()),
+        rates,
+        curves,
+        method_segments(runs),
+        problem,
     )
 
 

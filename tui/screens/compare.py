@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from tui.words.terminal_text import one_line
 if TYPE_CHECKING:
     from sessions.verdict.comparison import Comparison
     from sessions.verdict.splits import Split
-    from tui.read.comparison_series import Curve, PickSeries
+    from tui.read.comparison_series import PickSeries
 
 WIDE = 110
 REFUSED = "These sessions differ in {}, so their numbers are not comparable. Press a to compare anyway."
@@ -364,19 +364,6 @@ class CompareScreen(WorkbenchScreen):
             app.call_from_thread(app.notify, str(error), severity="error", markup=False, timeout=10)
         else:
             app.call_from_thread(app.notify, f"Wrote {written}", markup=False, timeout=10)
-
-
-def _curves(
-    series: Sequence[PickSeries],
-    names: Mapping[tuple[str, str], str],
-    styles: Mapping[tuple[str, str], str],
-    curve: Callable[[PickSeries], Curve],
-) -> list[Series]:
-    shown = []
-    for one in series:
-        key = (one.session, one.method)
-        shown.append(Series(names[key], curve(one).seconds, curve(one).values, styles[key]))
-    return shown
 
 
 def _picks(listed: Sequence[SessionRow]) -> list[Pick]:

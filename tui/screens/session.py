@@ -19,6 +19,7 @@ from tui.widgets.facts import Facts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot, Series, series_style
 from tui.widgets.row_list import Cell, ListColumn, RowList
+from tui.widgets.time_bars import TimeBars
 from tui.words import figures
 from tui.words.fact import Fact
 from tui.words.terminal_text import one_line
@@ -92,6 +93,7 @@ class SessionScreen(WorkbenchScreen):
                 with VerticalScroll(classes="detail"):
                     yield Facts(id="request-facts")
             with TabPane("timeline", id="timeline"), VerticalScroll():
+                yield TimeBars(id="time-bars")
                 yield Plot("tokens/s of each request", "s", figures.rate, id="plot-rates")
                 for place in range(5):
                     yield Plot("", "s", _short, id=f"plot-{place}")
@@ -133,6 +135,7 @@ class SessionScreen(WorkbenchScreen):
         self._plot(facts)
 
     def _plot(self, facts: SessionFacts) -> None:
+        self.query_one("#time-bars", TimeBars).show_bars(facts.times)
         curves = [*facts.rates.values(), *facts.curves.values()]
         ends = [curve.seconds[-1] for curve in curves if curve.seconds]
         axis = (0.0, max(ends)) if ends else None

@@ -123,6 +123,7 @@ class TransformersEngine(Engine):
 
     def timed_begins(self) -> None:
         self.counts_before_timed = torch_facts.compile_counts()
+        self.warmup_compile_s = torch_facts.compile_seconds()
 
     def timed_ends(self) -> None:
         self.counts_after_timed = torch_facts.compile_counts()
@@ -140,6 +141,7 @@ class TransformersEngine(Engine):
                 "generation_config": self.generation_config.use_cache,
             },
             "cached_prompt_tokens": 0,
+            "compile_s": {"warmup": self.warmup_compile_s},
             **torch_facts.compile_facts(self.counts_before_timed, self.counts_after_timed),
         }
         missing = {}
