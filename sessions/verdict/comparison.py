@@ -28,8 +28,8 @@ from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.noise_floor import NoiseFloor
 from sessions.verdict.result_columns import ResultColumns, Stored, columns_of
 from sessions.verdict.statistics import LogRatio, unpaired_ratio
-from sessions.verdict.stopping import looked_at
-from sessions.verdict.verdicts import judge, percent
+from sessions.verdict.stopping import looked_at, noise_sentence
+from sessions.verdict.verdicts import SMALL, judge, percent
 
 DATED: Final = "its chat template writes the date or the time into it"
 OVER_BLOCKS: Final[Mapping[str, Callable[[list[float]], float]]] = {
@@ -49,7 +49,8 @@ class Comparison:
     """The rows in the order asked for, and the settings in which the sessions differ: (setting, {session: value}).
 
     `refused` names those settings for which the comparison is refused unless asked for anyway. `noise_floors` has a
-    line for each device whose floor is known, `observer_effects` one for each of its calibrated methods.
+    line for each device whose floor is known, `observer_effects` one for each of its calibrated methods, and `noise`
+    one for each method whose ratio could not be told apart from 1.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -58,6 +59,12 @@ class Comparison:
     refused: tuple[str, ...] = ()
     noise_floors: tuple[str, ...] = ()
     observer_effects: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What holds for the whole comparison: the noise, the noise floors, what measuring costs."""
+        return (*self.noise, *self.noise_floors, *self.observer_effects)
 
     @property
     def columns(self) -> ResultColumns:
@@ -132,7 +139,11 @@ def compare(
             if ratio is not None and against is not None:
                 ratios.append((len(rows), ratio, against.session != session))
             rows.append(row)
+    noise: list[str] = []
     for (place, ratio, across), verdict in zip(ratios, judge([ratio for _, ratio, _ in ratios]), strict=True):
+        if verdict.kind == "not apart":
+            goal = files[rows[place].session].goal if rows[place].session in files else None
+            noise.append(noise_sentence(rows[place].method, ratio, (goal.until if goal else None) or SMALL))
         rows[place] = _judged(rows[place], ratio, verdict.sentence, verdict.kind in ("faster", "slower"), across)
     return Comparison(
         tuple(rows),
@@ -141,6 +152,7 @@ def compare(
         tuple(name for name, _ in refused),
         tuple(dict.fromkeys(floor.sentence() for floor in floors.values())),
         _observer_effects(store, files, {row.method for row in rows}),
+        tuple(filter(None, noise)),
     )
 
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Final
 
 from sessions.verdict.statistics import CONFIDENCE, LEAST_BLOCKS, LogRatio, holm
-from sessions.verdict.verdicts import ALPHA, THRESHOLD
+from sessions.verdict.verdicts import ALPHA, THRESHOLD, percent
 
 LOOK: Final = 0.4  # of the error, for every interval of a session whose number of blocks followed from its blocks
 EARLY: Final = 0.05  # of the error, for stopping because a ratio is far from 1
@@ -45,6 +45,23 @@ def done(ratios: Mapping[str, LogRatio], until: float) -> set[str]:
     return decided | {name for name, ratio in ratios.items() if (own := width(ratio)) is not None and own <= until}
 
 
+def spread(ratio: LogRatio) -> float | None:
+    """How much the ratio varies from round to round: the standard deviation of its logarithm; None for one round."""
+    return None if ratio.error is None else ratio.error * math.sqrt(ratio.blocks)
+
+
+def noise_sentence(method: str, ratio: LogRatio, until: float) -> str:
+    """Why a ratio is not known better, and what would help; empty where it is known to within ± `until`."""
+    varies, reach = spread(ratio), width(ratio)
+    if varies is None or reach is None or reach <= until:
+        return ""
+    more = _blocks_for(varies, until, ratio.blocks) - ratio.blocks
+    return (
+        f"{method}'s ratio varies by {percent(varies)} from round to round on this machine: about {more:,} more rounds"
+        f" would bring it to ±{percent(until)}, a quieter machine sooner."
+    )
+
+
 def rounds_to_go(ratio: LogRatio, until: float) -> tuple[int, int] | None:
     """About how many more rounds a method takes, as a range; None under three blocks.
 
@@ -55,22 +72,22 @@ def rounds_to_go(ratio: LogRatio, until: float) -> tuple[int, int] | None:
     if ratio.blocks < LEAST_BLOCKS or ratio.error is None:
         return None
     degrees = ratio.blocks - 1
-    spread = ratio.error * math.sqrt(ratio.blocks)
-    bounds = [spread * math.sqrt(degrees / float(chdtri(degrees, tail))) for tail in (0.05, 0.95)]
+    varies = ratio.error * math.sqrt(ratio.blocks)
+    bounds = [varies * math.sqrt(degrees / float(chdtri(degrees, tail))) for tail in (0.05, 0.95)]
     needed = [_blocks_for(each, until, ratio.blocks) - ratio.blocks for each in bounds]
     return needed[0], needed[1]
 
 
-def _blocks_for(spread: float, until: float, least: int) -> int:
+def _blocks_for(varies: float, until: float, least: int) -> int:
     """The fewest blocks whose interval is within ± `until`, for this sd of the log ratios."""
     low, high = least, least
-    while _width_at(spread, high) > until and high < MOST_BLOCKS:
+    while _width_at(varies, high) > until and high < MOST_BLOCKS:
         low, high = high, high * 2
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if _width_at(spread, middle) <= until else (middle + 1, high)
+        low, high = (low, middle) if _width_at(varies, middle) <= until else (middle + 1, high)
     return high
 
 
-def _width_at(spread: float, blocks: int) -> float:
-    return width(LogRatio(0.0, spread / math.sqrt(blocks), blocks - 1, blocks)) or 0.0
+def _width_at(varies: float, blocks: int) -> float:
+    return width(LogRatio(0.0, varies / math.sqrt(blocks), blocks - 1, blocks)) or 0.0

@@ -92,10 +92,7 @@ def _shown(report: Report) -> dict[str, object]:
     ]
     return {
         "title": f"Kasoku: {', '.join(names)}",
-        "subtitle": "; ".join(
-            [_subtitle(session) for session in report.sessions]
-            + [*comparison.noise_floors, *comparison.observer_effects]
-        ),
+        "subtitle": "; ".join([_subtitle(session) for session in report.sessions] + list(comparison.remarks)),
         "labels": labels,
         "columns": columns,
         "rows": [_cells(columns, row, report.label[(row.session, row.method)]) for row in comparison.rows],

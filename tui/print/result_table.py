@@ -39,7 +39,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         shown = ", ".join(f"{session}: {one_line(str(value), 60)}" for session, value in values.items())
         label = "NOT COMPARABLE, differs" if name in comparison.refused else "differs"
         console.print(Text(f"{label} in {name}: {shown}", style="yellow"))
-    for floor in (*comparison.noise_floors, *comparison.observer_effects):
+    for floor in comparison.remarks:
         console.print(Text(one_line(floor, 300), style="dim"))
 
 
