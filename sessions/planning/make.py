@@ -208,12 +208,14 @@ def _in_folder(spec: str, prospect: Prospect) -> Model | None:
 
 
 def estimate_s(plan: Plan, store: Store) -> float | None:
-    """Estimated seconds for the plan, from earlier runs of its methods on this model and device; None if unknown."""
+    """Estimated seconds for the plan, from earlier runs of its methods on this model and device; None if unknown, or
+    if the plan measures until it is decided.
+    """
     import polars as pl
 
     from sessions.frames.counting import counted_blocks
 
-    runs = store.scan("runs", store.ids()[:50])
+    runs = store.scan("runs", store.ids()[:50]) if plan.until is None else None
     if runs is None:
         return None
     names = [method.name for method in plan.methods]

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probes.machine import Machine
-from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
+from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.frames.counting import block_counts
 from tui.command_line import EXIT_OK, EXIT_USAGE, UsageError
 from tui.commands.store import find, store
 from tui.print.plain_table import table_lines
-from tui.words.figures import duration, rate
+from tui.words.amount import amount
+from tui.words.figures import rate
 from tui.words.terminal_text import json_document, one_line, plain
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def show(options: argparse.Namespace) -> int:
         f"{session.id}  {session.status}  {session.name}".rstrip(),
         f"model {plan.model}, {plan.dtype}, device {plan.device_name or plan.device},"
         f" {plan.threads} threads, seed {plan.seed}",
-        f"{_amount(session)}, {plan.warmup} warm-ups each, sampling {json.dumps(_builtins(plan.sampling))}",
+        f"{amount(plan, session.goal)}, {plan.warmup} warm-ups each, sampling {json.dumps(_builtins(plan.sampling))}",
         f"machine: {machine.cpu_model}, {machine.os}, kernel {machine.kernel}" if machine != Machine() else "",
         f"limited by a control group to {limits}" if (limits := machine.limits()) else "",
         f"variables: {', '.join(map(str, variables))}" if (variables := session.surroundings.variables) else "",
@@ -194,18 +195,6 @@ def _runs(folder: SessionFolder) -> list[FrameRow]:
         return read_frame(folder.frame("runs"), "runs").to_dicts()
     except FrameError:
         return []
-
-
-def _amount(session: SessionFile) -> str:
-    plan, goal = session.plan, session.goal
-    if goal.until is None:
-        more = f", extended to {goal.blocks}" if goal.blocks > plan.blocks else ""
-        return f"{plan.requests} requests a method in {plan.blocks} blocks{more}"
-    time = f" and {duration(goal.at_most)}" if goal.at_most is not None else ""
-    return (
-        f"{plan.requests // plan.blocks} requests a block, until decided or known to ±{goal.until * 100:g} %,"
-        f" at most {goal.blocks} blocks a method{time}"
-    )
 
 
 def _builtins(value: object) -> Any:

@@ -26,6 +26,7 @@ from tui.widgets.option_fields import option_fields, said, show_defaults
 from tui.widgets.row_list import Cell, ListColumn, RowList
 from tui.widgets.workbench_app import WorkbenchApp
 from tui.words import figures
+from tui.words.amount import amount
 from tui.words.terminal_text import plain
 
 if TYPE_CHECKING:
@@ -259,17 +260,17 @@ class RunForm(Widget):
             self._say(checked.problem, bad=True)
             return
         plan = checked.plan
-        amount = (
-            f"{len(plan.methods)} methods × {plan.blocks} blocks, {plan.requests} requests each"
-            f" of {plan.sampling.max_new_tokens} tokens{' at most' if plan.sampling.stop_at_eos else ''},"
-            f" on {plan.device_name or plan.device}"
-        )
+        each = f"{len(plan.methods)} methods, {amount(plan, plan.goal)}"
+        tokens = f"{plan.sampling.max_new_tokens} tokens{' at most' if plan.sampling.stop_at_eos else ''}"
         about = (
-            f"about {figures.duration(checked.estimate_s)}"
+            f": about {figures.duration(checked.estimate_s)}"
             if checked.estimate_s is not None
-            else "duration unknown before a first run"
+            else ": duration unknown before a first run"
+            if plan.until is None
+            else ""
         )
-        self._say(f"{amount}: {about}.{' ' + checked.problem if checked.problem else ''}")
+        problem = f" {checked.problem}" if checked.problem else ""
+        self._say(f"{each}, {tokens} a request, on {plan.device_name or plan.device}{about}.{problem}")
 
     def _mark_preset(self) -> None:
         self.methods.mark(
