@@ -86,7 +86,7 @@ class Option:
         """A number as it can be typed."""
         from decimal import Decimal
 
-        return f"{Decimal(_exactly(value)) * 100:f}%" if self.unit == "%" else _exactly(value)
+        return f"{(Decimal(_exactly(value)) * 100).normalize():f}%" if self.unit == "%" else _exactly(value)
 
     def check(self, value: Value | None) -> None:
         """Raise OptionError where the value is out of bounds."""
@@ -100,10 +100,11 @@ class Option:
             raise OptionError(
                 f"{self.flag} {value} is out of range: use a whole number from {self.least} to {self.most:,}."
             )
-        shown, least, most = (self._told(number) for number in (value, self.least, self.most))
+        shown, least, most = (self.told(number) for number in (value, self.least, self.most))
         raise OptionError(f"{self.flag} {shown} is out of range: use a {self.what.split()[0]} from {least} to {most}.")
 
-    def _told(self, value: float) -> str:
+    def told(self, value: float) -> str:
+        """A number for people: "5%", "900 s"."""
         return f"{value * 100:g}%" if self.unit == "%" else f"{value:g}{' s' if self.unit else ''}"
 
     def arguments(self, value: Value | None) -> list[str]:

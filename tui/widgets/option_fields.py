@@ -49,7 +49,7 @@ def _default(option: Option, value: Value | None) -> str:
         return ""
     if option.zero and not value:
         return option.zero
-    return option.text(value) if isinstance(value, float) else str(value)
+    return option.told(value) if isinstance(value, float) else str(value)
 
 
 def said(form: Widget, options: Iterable[Option]) -> dict[str, Value]:
