@@ -93,11 +93,18 @@ def make_frames(session: str, plan: Plan, random: np.random.Generator) -> dict[s
                 )
             )
             end = int(times[-1, -1])
-            row = key | {"status": "ok", "reference": plan.methods[place].reference, "started_ns": clock}
+            row = key | {"status": "ok", "reference": plan.methods[place].reference, "started_ns": clock, "stretch": 0}
             runs.append(dict.fromkeys(RUNS) | row | {"ended_ns": end, "in_effect": True, "evidence": "{}"})
             clock = end + 10**9
     said = pl.concat(tokens).select(list(TOKENS)).cast(pl.Schema(TOKENS))
-    known = {"warmup": False, "prompt_tokens": 48, "finish_reason": "length", "missing": "{}", "text": "a word " * 20}
+    known = {
+        "warmup": False,
+        "prompt_tokens": 48,
+        "finish_reason": "length",
+        "missing": "{}",
+        "text": "a word " * 20,
+        "stretch": 0,
+    }
     asked = (
         pl.concat(requests)
         .with_columns(pl.lit(value).alias(name) for name, value in known.items())

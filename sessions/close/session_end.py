@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from methods.base.home import HomeError
+from sessions.close.stretches import Stretches
 from sessions.disk.journal import JournalError, NewerJournalError, read_journal
 from sessions.disk.plan import Plan
-from sessions.disk.records import GoalSet, SessionEnded
+from sessions.disk.records import AnyRecord, GoalSet, SessionEnded
 from sessions.disk.session_folder import (
     FRAMES,
     UNFINISHED,
@@ -21,6 +23,7 @@ from sessions.disk.session_folder import (
     NoLocksError,
     SessionError,
     SessionFolder,
+    Stretch,
 )
 
 if TYPE_CHECKING:
@@ -32,9 +35,12 @@ INTERRUPTED: Final = "The session's process ended early: `kasoku resume {session
 def close_session(folder: SessionFolder, status: str, error: str = "") -> None:
     """Write the frames and the final session.json. Disk errors go into `error` and are never raised."""
     summary: list[MethodSummary] = []
+    stretches: list[Stretch] = []
     try:
         plan = folder.plan()
-        frames = _frames(folder, plan)
+        found = Stretches(plan)
+        frames = _frames(folder, plan, found)
+        stretches = found.found()
         summary = _summary(plan, frames)
         _keep_noise_floor(folder, plan, frames)
     except (JournalError, SessionError) as problem:
@@ -49,16 +55,28 @@ def close_session(folder: SessionFolder, status: str, error: str = "") -> None:
     try:
         session = folder.read()
         folder.write(
-            msgspec.structs.replace(session, status=status, error=error, ended_ns=time.time_ns(), summary=summary)
+            msgspec.structs.replace(
+                session,
+                status=status,
+                error=error,
+                ended_ns=time.time_ns(),
+                summary=summary,
+                stretches=stretches or session.stretches,
+            )
         )
     except (SessionError, HomeError, OSError):
         return  # the status stays unfinished, and whoever opens the session next recovers it
 
 
-def _frames(folder: SessionFolder, plan: Plan) -> dict[str, pl.DataFrame]:
+def _frames(folder: SessionFolder, plan: Plan, stretches: Stretches) -> dict[str, pl.DataFrame]:
     from sessions.frames.build import write_frames
 
-    return write_frames(folder.path, folder.id, plan, read_journal(folder.journal))
+    def records() -> Iterator[AnyRecord]:
+        for record in read_journal(folder.journal):
+            stretches.feed(record)
+            yield record
+
+    return write_frames(folder.path, folder.id, plan, records())
 
 
 def _keep_noise_floor(folder: SessionFolder, plan: Plan, frames: dict[str, pl.DataFrame]) -> None:

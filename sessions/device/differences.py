@@ -8,6 +8,8 @@ from typing import Final
 
 from probes.host.surroundings import Surroundings
 from probes.machine import Machine
+from sessions.disk.plan import Plan
+from sessions.disk.records import MachineSeen
 from sessions.disk.session_folder import SessionFile
 
 Difference = tuple[str, dict[str, object]]  # what differs, and its value by session
@@ -66,10 +68,14 @@ def place_of(session: SessionFile) -> Place:
     return Place(session.machine, session.surroundings, environments)
 
 
-def changed_since(session: SessionFile, machine: Machine, surroundings: Surroundings) -> str:
+def place_seen(record: MachineSeen, plan: Plan) -> Place:
+    """Where a session that runs this plan saw itself."""
+    return Place(record.machine, record.surroundings, frozenset(method.environment for method in plan.methods))
+
+
+def changed_since(begun: Place, now: Place) -> str:
     """How what a session began in differs from what it goes on in, as a sentence; "" if nothing does."""
-    begun = place_of(session)
-    found = differences({"begun": begun, "now": Place(machine, surroundings, begun.environments)})
+    found = differences({"begun": begun, "now": now})
     return "; ".join(f"{name} was {values['begun']}, is {values['now']}" for name, values in found)
 
 

@@ -2,7 +2,9 @@
 
 Times `_ns` are int64 nanoseconds of the host's monotonic clock, `_s` seconds, `_bytes` bytes, `_j` joules. What could
 not be read is null, with its reason in `missing`, a JSON object from column to sentence. `attempt` counts the times a
-block was begun: `resume` runs an unfinished block again, and what the first attempt measured stays.
+block was begun: `resume` runs an unfinished block again, and what the first attempt measured stays. `stretch` counts
+the conductors: each has a clock of its own, since the machine may have been restarted in between, so that times are
+compared within a stretch alone. Those of a token are its request's.
 """
 
 from __future__ import annotations
@@ -82,6 +84,7 @@ RUNS: Final[Columns] = {
     "greedy_s": pl.Float64,
     "close_s": pl.Float64,
     "timed_share": pl.Float64,
+    "stretch": pl.Int64,
 }
 
 # Derived from the tokens frame: first_token_ns, end_ns, output_tokens, ttft_s, e2e_s, decode_tok_s, e2e_tok_s,
@@ -115,6 +118,7 @@ REQUESTS: Final[Columns] = {
     "text": pl.String,
     "flags": pl.List(pl.String),
     "missing": pl.String,
+    "stretch": pl.Int64,
 }
 
 TOKENS: Final[Columns] = {
@@ -138,6 +142,7 @@ TELEMETRY: Final[Columns] = {
     "value": pl.Float64,
     "call_us": pl.Float64,
     "status": pl.String,
+    "stretch": pl.Int64,
 }
 
 SCHEMAS: Final = {"runs": RUNS, "requests": REQUESTS, "tokens": TOKENS, "telemetry": TELEMETRY}

@@ -8,10 +8,8 @@ the message (sessions/disk/messages.py) plus that.
 from __future__ import annotations
 
 from pathlib import Path, PurePath
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
 from methods.base.interpreter import Interpreter, Unavailable
 from methods.base.memory_bandwidth import MemoryBandwidth
@@ -29,7 +27,6 @@ from sessions.disk.messages import (
     TimedLine,
     TokensMessage,
 )
-from sessions.disk.options import MOST_BLOCKS
 
 SCHEMA_VERSION = 2  # 2: goals and looks of sessions that measure until they are decided
 
@@ -54,10 +51,10 @@ class Header(TimedLine, tag="header", frozen=True, kw_only=True):
 class GoalSet(TimedLine, tag="goal", frozen=True, kw_only=True):
     """How much is measured from here on (sessions/disk/plan.py, `Goal`); `extension` counts those that changed it."""
 
-    blocks: Annotated[int, Meta(ge=1, le=MOST_BLOCKS)]
+    blocks: Int64
     until: float | None = None
     at_most: float | None = None
-    since: Annotated[int, Meta(ge=0, le=MOST_BLOCKS)] = 0
+    since: Int64 = 0
     extension: Int64 = 0
 
 

@@ -66,6 +66,20 @@ class MethodSummary(msgspec.Struct, frozen=True, kw_only=True):
     statuses: list[str] = []
 
 
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one conductor measured: a session that was resumed or extended has several.
+
+    `began_ns` is wall-clock ns since the epoch. `rounds` are the numbers of the first and the last round with a block
+    that counts; `changed` says what of the machine and its surroundings is not as it was in the first stretch.
+    """
+
+    began_ns: Int64
+    seconds: float
+    boot_id: str | None = None
+    rounds: tuple[Int64, Int64] | None = None
+    changed: str = ""
+
+
 class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     """session.json. `created_ns` is wall-clock ns since the epoch; `summary` repeats a few results for listings."""
 
@@ -84,6 +98,7 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     clock_anchors: ClockAnchors | None = None
     summary: list[MethodSummary] = []
     extensions: list[Goal] = []  # what it was asked to measure after it had ended, the latest last
+    stretches: list[Stretch] = []
 
     @property
     def goal(self) -> Goal:
@@ -94,6 +109,13 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     def goals(self) -> list[Goal]:
         """Every goal that it has had, in their order."""
         return [self.plan.goal, *self.extensions]
+
+    @property
+    def took_s(self) -> float | None:
+        """How long it was at work, without the time between its stretches; None before its end."""
+        if len(self.stretches) > 1:
+            return sum(stretch.seconds for stretch in self.stretches)
+        return (self.ended_ns - self.created_ns) / 1e9 if self.ended_ns and self.created_ns else None
 
     @property
     def looked_at(self) -> bool:

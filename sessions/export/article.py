@@ -58,7 +58,6 @@ def article_tables(session: SessionFile, comparison: Comparison, model: Model | 
     used = max((row.peak_vram_bytes for row in comparison.rows if row.peak_vram_bytes is not None), default=None)
     vram = [gpu.memory_total_bytes for gpu in gpus if gpu.memory_total_bytes]
     parameters = model.parameters if model is not None else None
-    total = (session.ended_ns - session.created_ns) / 1e9 if session.ended_ns else None
     return ArticleTables(
         machine=(
             ("CPU", machine.cpu_model or "–"),
@@ -70,7 +69,7 @@ def article_tables(session: SessionFile, comparison: Comparison, model: Model | 
             ("model", session.plan.model),
             ("parameters", f"{parameters / 1e9:.2f} B" if parameters else "–"),
         ),
-        total_s=total,
+        total_s=session.took_s,
         methods=tuple((row.method, row.tok_s_mean) for row in comparison.rows),
         closing=_closing(comparison.rows, model),
         notes=tuple(_note(row) for row in comparison.rows if row.in_effect is False or row.flags),

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sessions.frames.counting import counted_requests
+from sessions.frames.counting import counted_requests, in_their_order
 from sessions.frames.metrics import REQUEST_KEY, inter_token_latencies
 
 Values = NDArray[np.float64]
@@ -78,7 +78,7 @@ def quote(tool: str, runs: pl.DataFrame, requests: pl.DataFrame, tokens: pl.Data
     """Every method of a session's frames in the terms of `tool`, one of OTHER_TOOLS. Raises OtherToolError."""
     if tool not in OTHER_TOOLS:
         raise OtherToolError(f"--as {tool} is not known: use one of {', '.join(OTHER_TOOLS)}.")
-    timed = counted_requests(runs, requests).sort("start_ns")
+    timed = in_their_order(counted_requests(runs, requests), "start_ns")
     if timed.is_empty():
         raise OtherToolError("No timed request of this session succeeded, so there is nothing to report.")
     quotations = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -18,7 +17,8 @@ from sessions.disk.store import Store
 from sessions.export.command import command_of
 from sessions.export.report_plots import curve_plot, order_plot, rates_plot, ratio_plot, time_plot
 from sessions.frames.block_phases import method_segments
-from sessions.frames.counting import block_counts, counted_requests
+from sessions.frames.counting import block_counts, counted_requests, in_their_order, with_stretch
+from sessions.frames.timeline import spans
 from sessions.verdict.comparison import Comparison, compare
 from sessions.verdict.splits import Split, splits
 
@@ -101,7 +101,7 @@ def _frames(folder: SessionFolder) -> dict[str, pl.DataFrame]:
 def _rates(frames: Mapping[str, pl.DataFrame]) -> dict[str, list[tuple[int, int, float]]]:
     rates: dict[str, list[tuple[int, int, float]]] = {}
     try:
-        timed = counted_requests(frames["runs"], frames["requests"]).sort("start_ns")
+        timed = in_their_order(counted_requests(frames["runs"], frames["requests"]), "start_ns")
     except (KeyError, pl.exceptions.PolarsError):
         return {}
     for method, block, request, rate in timed.select("method", "block", "request", "e2e_tok_s").iter_rows():
@@ -149,16 +149,21 @@ def _versions(text: object) -> dict[str, str]:
 def _plots(frames: Mapping[str, pl.DataFrame]) -> tuple[PlotImage, ...]:
     if not frames or frames["runs"].is_empty():
         return ()
-    begun: Any = frames["runs"]["started_ns"].min()
+    found, telemetry = spans(frames["runs"]), with_stretch(frames["telemetry"])
     times = time_plot(method_segments(frames["runs"]))
     plots = [PlotImage("Where a block's time goes", times)] if times else []
     for title, source, metric in CURVES:
-        rows = frames["telemetry"].filter(
+        rows = telemetry.filter(
             pl.col("source").str.starts_with(source), pl.col("metric") == metric, pl.col("value").is_finite()
         )
         for name in rows["source"].unique(maintain_order=True):
-            own = rows.filter(pl.col("source") == name, pl.col("t_ns") >= begun).sort("t_ns")
-            svg = curve_plot(title, ((own["t_ns"] - begun) / 1e9).to_list(), own["value"].to_list())
+            seconds: list[float] = []
+            values: list[float] = []
+            for span in found:
+                own = rows.filter(pl.col("source") == name, span.holds("t_ns")).sort("t_ns")
+                seconds += map(span.seconds, own["t_ns"].to_list())
+                values += own["value"].to_list()
+            svg = curve_plot(title, seconds, values)
             if svg:
                 plots.append(PlotImage(f"{title} ({name})", svg))
     return tuple(plots)

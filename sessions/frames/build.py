@@ -53,7 +53,7 @@ NO_ENERGY = "no energy counter was read at the edges of this block"
 TOLD_OF_REQUESTS = (
     *column_names(RequestStarted, "requests"),
     *column_names(RequestEnded, "requests"),
-    *("attempt", "start_ns", "returned_ns", "finish_reason"),
+    *("attempt", "start_ns", "returned_ns", "finish_reason", "stretch"),
 )
 
 
@@ -79,7 +79,7 @@ class JournalFrames:
         self._over: set[RunKey] = set()
         self._requests: dict[tuple[str, int, int, int], FrameRow] = {}
         self._tokens, self._telemetry = TokensBuilder(), TelemetryBuilder()
-        self._now_ns = 0
+        self._now_ns, self._headers = 0, 0
         self.machine: MachineSeen | None = None
         self.prepared: Prepared | None = None
         self.prepared_of: dict[RunKey, Prepared] = {}
@@ -91,10 +91,11 @@ class JournalFrames:
             case Tokens():
                 self._tokens.add(record, self._attempts.get((record.method, record.block), 0))
             case Telemetry():
-                self._telemetry.add(record)
+                self._telemetry.add(record, self._stretch)
             case RequestStarted():
                 key = self._key(record)
-                row = columns_of(record, "requests") | {"attempt": key[2], "start_ns": record.t}
+                row = columns_of(record, "requests")
+                row |= {"attempt": key[2], "start_ns": record.t, "stretch": self._stretch}
                 self._requests[(*key, record.request)] = row
             case RequestEnded():
                 begun = self._requests.get((*self._key(record), record.request))
@@ -124,6 +125,7 @@ class JournalFrames:
                 self._end_block(record)
             case Header():
                 self._cut(before_ns)
+                self._headers += 1
             case Note() if record.flag and record.method is not None and record.block is not None:
                 cause = record.text.removeprefix(f"{record.method}, block {record.block}: ")
                 self._run(record).flags.append(f"{record.flag}: {cause}")
@@ -134,6 +136,10 @@ class JournalFrames:
             case _:
                 pass
 
+    @property
+    def _stretch(self) -> int:
+        return max(0, self._headers - 1)
+
     def _key(self, record: Any) -> RunKey:
         method, block = record.method, record.block
         return method, block, self._attempts.get((method, block), 0)
@@ -143,7 +149,8 @@ class JournalFrames:
         if key not in self._runs:
             if self.prepared is not None:
                 self.prepared_of[key] = self.prepared
-            self._runs[key] = _Run({"method": key[0], "block": key[1], "attempt": key[2], "started_ns": record.t})
+            where = {"method": key[0], "block": key[1], "attempt": key[2], "stretch": self._stretch}
+            self._runs[key] = _Run(where | {"started_ns": record.t})
         return self._runs[key]
 
     def _start_block(self, record: BlockStarted) -> None:
@@ -237,7 +244,7 @@ class JournalFrames:
         return pl.DataFrame(
             [
                 self._run_row(run, telemetry)
-                for run in sorted(self._runs.values(), key=lambda r: r.columns["started_ns"])
+                for run in sorted(self._runs.values(), key=lambda r: (r.columns["stretch"], r.columns["started_ns"]))
             ],
             schema=RUNS,
         )
@@ -251,7 +258,8 @@ class JournalFrames:
         gpus = self.machine.gpus if self.machine else []
         load_ns = run.phases.get("load")
         end_ns = columns.get("ended_ns", run.cut_ns)
-        vram, source = peak_vram(telemetry, gpus, columns["started_ns"], load_ns, end_ns)
+        own = telemetry.filter(pl.col("stretch") == columns["stretch"])
+        vram, source = peak_vram(own, gpus, columns["started_ns"], load_ns, end_ns)
         if vram is None:
             missing.setdefault("peak_vram_bytes", source)
         if columns.get("sockets") is None:

@@ -62,10 +62,12 @@ class TelemetryBuilder:
         self._statuses: dict[str, int] = {}
         self._series_of, self._status_of = array("i"), array("i")
         self._times, self._values, self._costs = array("q"), array("d"), array("d")
+        self._stretches: dict[int, int] = {}  # how many readings each has
 
-    def add(self, record: Telemetry) -> None:
-        """Take in the readings of one tick."""
+    def add(self, record: Telemetry, stretch: int) -> None:
+        """Take in the readings of one tick; stretches come one after another."""
         series, statuses = self._series, self._statuses
+        self._stretches[stretch] = self._stretches.get(stretch, 0) + len(record.rows)
         for source, metric, unit, value, t_ns, call_us, status in record.rows:
             self._series_of.append(series.setdefault((source, metric, unit), len(series)))
             self._status_of.append(statuses.setdefault(status, len(statuses)))
@@ -88,6 +90,7 @@ class TelemetryBuilder:
             "value": pl.Series(_floats(self._values), dtype=pl.Float64).fill_nan(None),
             "call_us": _floats(self._costs),
             "status": _words(list(self._statuses), status),
+            "stretch": np.repeat(list(self._stretches), list(self._stretches.values())).astype(np.int64),
         }
         return pl.DataFrame(columns, schema=TELEMETRY)
 

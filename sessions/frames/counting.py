@@ -16,7 +16,7 @@ Frame = TypeVar("Frame", "pl.DataFrame", "pl.LazyFrame")
 
 COUNTED_STATUS: Final = "ok"
 COUNTED_FINISHES: Final = ("length", "eos")
-OLDER: Final = {"attempt": 0, "warmup": False, "finish_reason": "length"}
+OLDER: Final = {"attempt": 0, "warmup": False, "finish_reason": "length", "stretch": 0}
 
 
 def block_counts(status: str | None) -> bool:
@@ -68,6 +68,16 @@ def counted_requests(runs: Frame, requests: Frame) -> Frame:
 def with_attempt(rows: Frame) -> Frame:
     """The same rows, `attempt` filled in where it is older than the column."""
     return rows.with_columns(_filled("attempt"))
+
+
+def with_stretch(rows: Frame) -> Frame:
+    """The same rows, `stretch` filled in where it is older than the column."""
+    return rows.with_columns(_filled("stretch"))
+
+
+def in_their_order(rows: Frame, time: str) -> Frame:
+    """The rows of a session as they came, by a column of times; `stretch` filled in."""
+    return with_stretch(rows).sort("stretch", time, nulls_last=True, maintain_order=True)
 
 
 def _filled(name: str) -> pl.Expr:

@@ -102,7 +102,13 @@ def _with_energy(requests: pl.DataFrame, telemetry: pl.DataFrame, sources: Seque
         (start, end) if start is not None and end is not None else (0, 0)
         for start, end in requests.select("start_ns", "end_ns").iter_rows()
     ]
-    joules = energy.counter_difference(telemetry, sources, spans)
+    joules: list[float | None] = [None] * len(spans)
+    for stretch in requests["stretch"].unique():
+        places = requests.select(pl.arg_where(pl.col("stretch") == stretch)).to_series().to_list()
+        own = telemetry.filter(pl.col("stretch") == stretch)
+        found = energy.counter_difference(own, sources, [spans[place] for place in places])
+        for place, value in zip(places, found, strict=True):
+            joules[place] = value
     missing = []
     for text, value, (start, end) in zip(requests["missing"].to_list(), joules, spans, strict=True):
         reasons = json.loads(text or "{}")
@@ -143,13 +149,14 @@ def _describe(rows: list[FrameRow], context: Context) -> None:
 def _block(
     row: FrameRow, rows: list[FrameRow], requests: pl.DataFrame, telemetry: pl.DataFrame, context: Context
 ) -> flags.Block:
-    begin, end = row["started_ns"], row["ended_ns"]
-    ended = [other["ended_ns"] for other in rows if other["ended_ns"] is not None and other["ended_ns"] <= begin]
+    begin, end, stretch = row["started_ns"], row["ended_ns"], row["stretch"]
+    before = [other["ended_ns"] for other in rows if other["ended_ns"] is not None and other["stretch"] == stretch]
+    ended = [ended_ns for ended_ns in before if ended_ns <= begin]
     own = requests.filter(
         pl.col("method") == row["method"], pl.col("block") == row["block"], pl.col("attempt") == row["attempt"]
     )
     until = end if end is not None else 2**63 - 1
-    around = telemetry.filter(pl.col("t_ns").is_between(begin - 3_000_000_000, until))
+    around = telemetry.filter(pl.col("stretch") == stretch, pl.col("t_ns").is_between(begin - 3_000_000_000, until))
     return flags.Block(
         run=row,
         requests=own,

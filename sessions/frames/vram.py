@@ -74,6 +74,7 @@ def peak_vram(
 ) -> tuple[int | None, str]:
     """Peak bytes on `gpus`, summed, with how they were found; None with the reason where they cannot be known.
 
+    `telemetry` is of one stretch, that of the block: another one has another clock.
     `start_ns`, `load_ns`, `end_ns`: when the block began, began to load, and ended (None: never, not yet).
     """
     import polars as pl

@@ -12,7 +12,7 @@ from typing import Final
 from methods.base.interpreter import Interpreter
 from methods.environments.creation import normalised
 from methods.models.model import Model
-from sessions.disk.records import AnyRecord, BlockEnded, Loaded, Prepared
+from sessions.disk.records import AnyRecord, BlockEnded, Loaded, MachineSeen, Prepared
 from sessions.frames.counting import block_counts
 
 DATED: Final = (
@@ -28,11 +28,13 @@ Versions = Mapping[str, str]
 class Begun:
     """Taken from a journal's records, in their order.
 
-    `prepared` is the first of the preparations, None before it. `environments` are the interpreters of the first block
-    that counts in each, `versions` by method what the runner of its first block that counts reported.
+    `prepared` is the first of the preparations and `machine` what was first seen of it, None before that.
+    `environments` are the interpreters of the first block that counts in each, `versions` by method what the runner of
+    its first block that counts reported.
     """
 
     prepared: Prepared | None = None
+    machine: MachineSeen | None = None
     environments: dict[str, Interpreter] = field(default_factory=dict)
     versions: dict[str, Versions] = field(default_factory=dict)
     done: set[tuple[str, int]] = field(default_factory=set)  # the blocks that count, by method and number
@@ -53,6 +55,8 @@ class Begun:
             case Prepared():
                 self._latest = record
                 self.prepared = self.prepared or record
+            case MachineSeen():
+                self.machine = self.machine or record
             case Loaded():
                 self._loaded[record.method, record.block] = record
             case BlockEnded() if block_counts(record.status):

@@ -30,7 +30,7 @@ from probes.host.surroundings import Surroundings, surroundings
 from sessions.close.session_end import close_session
 from sessions.device.affinity import keep_to, shared_out
 from sessions.device.device_lock import DeviceLock
-from sessions.device.differences import changed_since
+from sessions.device.differences import changed_since, place_seen
 from sessions.device.speed_variables import speed_variables
 from sessions.disk.journal import JournalError, JournalWriter, read_journal
 from sessions.disk.plan import Plan, PlannedBlock
@@ -194,20 +194,20 @@ class Conductor:
             for tick in ticks:
                 self._append(tick)
         around = self._surroundings(prepared)
-        self._append(
-            MachineSeen(
-                t=time.perf_counter_ns(),
-                machine=machine,
-                software=software(),
-                gpus=sources,
-                idle_w=idle,
-                surroundings=around,
-            )
+        seen = MachineSeen(
+            t=time.perf_counter_ns(),
+            machine=machine,
+            software=software(),
+            gpus=sources,
+            idle_w=idle,
+            surroundings=around,
         )
+        self._append(seen)
         if prepared.prompt_dated:
             self._append(Note(t=time.perf_counter_ns(), text=DATED))
         session = self._folder.read()
-        self._changed = changed_since(session, machine, around)
+        begun = self._begun.machine or seen
+        self._changed = changed_since(place_seen(begun, self._plan), place_seen(seen, self._plan))
         self._folder.write(
             msgspec.structs.replace(
                 session, status="running", machine=machine, surroundings=around, software=software(), error=""

@@ -18,7 +18,7 @@ from sessions.disk.frame_schema import KEY, SCHEMAS, FrameRow, schema_version
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import newer
 from sessions.disk.store import Store
-from sessions.frames.counting import counted_requests, last_attempts, with_attempt
+from sessions.frames.counting import counted_requests, in_their_order, last_attempts, with_attempt
 from sessions.frames.metrics import inter_token_latencies, percentiles
 from sessions.verdict.block_sums import BlockSums, MethodFigures, method_figures
 from sessions.verdict.result_columns import ResultColumns, Stored
@@ -31,7 +31,7 @@ RUN_COLUMNS: Final = (
     "method", "reference", "block", "attempt", "status", "error", "load_s", "dtype", "weights_digest", "prompt_digest",
     "method_itl_s_p50", "method_itl_s_p99", "bytes_per_token", "bandwidth_bytes_s", "first_difference",
     "equal_tokens_share", "difference", "peak_vram_bytes", "peak_rss_bytes", "timed_energy_j", "in_effect",
-    "in_effect_reason", "flags", "missing", "started_ns",
+    "in_effect_reason", "flags", "missing", "started_ns", "stretch",
 )  # fmt: skip
 REQUEST_COLUMNS: Final = (
     "method", "block", "attempt", "request", "warmup", "finish_reason", "output_tokens", "ttft_s", "e2e_tok_s",
@@ -68,7 +68,7 @@ def load(store: Store, sessions: Sequence[str], columns: ResultColumns) -> Compa
         return found
     named = runs.filter(pl.col("method").is_not_null() & pl.col("block").is_not_null())
     last = last_attempts(named).unique(KEY, keep="last", maintain_order=True)
-    for row in last.sort("session", "started_ns", nulls_last=True).iter_rows(named=True):
+    for row in in_their_order(last, "started_ns").sort("session", maintain_order=True).iter_rows(named=True):
         found.runs.setdefault((row["session"], row["method"]), []).append(row)
     read = [session for session in sessions if session not in found.problems]
     over_requests = columns.stored("requests")

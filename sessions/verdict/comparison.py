@@ -29,6 +29,7 @@ from sessions.verdict.noise_floor import NoiseFloor
 from sessions.verdict.result_columns import ResultColumns, Stored, columns_of
 from sessions.verdict.statistics import LogRatio, unpaired_ratio
 from sessions.verdict.stopping import looked_at, noise_sentence
+from sessions.verdict.stretches import stretches_told
 from sessions.verdict.verdicts import SMALL, judge, percent
 
 DATED: Final = "its chat template writes the date or the time into it"
@@ -49,8 +50,9 @@ class Comparison:
     """The rows in the order asked for, and the settings in which the sessions differ: (setting, {session: value}).
 
     `refused` names those settings for which the comparison is refused unless asked for anyway. `noise_floors` has a
-    line for each device whose floor is known, `observer_effects` one for each of its calibrated methods, and `noise`
-    one for each method whose ratio could not be told apart from 1.
+    line for each device whose floor is known, `observer_effects` one for each of its calibrated methods, `noise` one
+    for each method whose ratio could not be told apart from 1, and `stretches` one for each session whose rounds are of
+    several days or states of its machine.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -60,11 +62,12 @@ class Comparison:
     noise_floors: tuple[str, ...] = ()
     observer_effects: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
+    stretches: tuple[str, ...] = ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What holds for the whole comparison: the noise, the noise floors, what measuring costs."""
-        return (*self.noise, *self.noise_floors, *self.observer_effects)
+        """What holds for the whole comparison: when it was measured, noise and noise floors, what measuring costs."""
+        return (*self.stretches, *self.noise, *self.noise_floors, *self.observer_effects)
 
     @property
     def columns(self) -> ResultColumns:
@@ -153,6 +156,7 @@ def compare(
         tuple(dict.fromkeys(floor.sentence() for floor in floors.values())),
         _observer_effects(store, files, {row.method for row in rows}),
         tuple(filter(None, noise)),
+        tuple(f"{session}: {told}" for session, file in files.items() if (told := stretches_told(file))),
     )
 
 

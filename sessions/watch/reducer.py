@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from sessions.disk.options import MOST_BLOCKS
 from sessions.disk.plan import Goal, Plan
 from sessions.disk.records import (
     AnyRecord,
@@ -135,8 +136,9 @@ class LiveReducer:
         return self._goals[-1]
 
     def _take_goal(self, record: GoalSet) -> None:
-        goal = Goal(blocks=record.blocks, until=record.until, at_most=record.at_most, since=record.since)
-        self._goals = [*self._goals[: record.extension], goal] if record.extension > 0 else [self._plan.goal]
+        blocks, since = (min(max(least, n), MOST_BLOCKS) for least, n in ((1, record.blocks), (0, record.since)))
+        goal = Goal(blocks=blocks, until=record.until, at_most=record.at_most, since=since)
+        self._goals = [*self._goals[: record.extension], goal] if record.extension > 0 else [goal]
         self._decided = frozenset()
         self._left.set_goals(self._goals)
 

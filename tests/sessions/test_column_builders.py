@@ -43,11 +43,14 @@ def test_every_reading_is_a_row_and_what_was_not_read_is_null() -> None:
         ("gpu0", "energy_j", "joule", None, 11, 0.0, "the GPU has fallen off the bus"),
         ("host", "power_w", "watt", 0.0, 12, 1.5, "ok"),
     ]
-    builder.add(Telemetry(t=10, rows=rows[:2]))
-    builder.add(Telemetry(t=12, rows=rows[2:]))
+    builder.add(Telemetry(t=10, rows=rows[:2]), 0)
+    builder.add(Telemetry(t=12, rows=rows[2:]), 1)
     frame = builder.frame("s")
     expected = pl.DataFrame(
-        [("s", t, source, metric, unit, value, cost, status) for source, metric, unit, value, t, cost, status in rows],
+        [
+            ("s", t, source, metric, unit, value, cost, status, stretch)
+            for (source, metric, unit, value, t, cost, status), stretch in zip(rows, (0, 0, 1), strict=True)
+        ],
         schema=TELEMETRY,
         orient="row",
     )

@@ -26,6 +26,7 @@ def run(**columns: Any) -> FrameRow:
         "block": 0,
         "attempt": 0,
         "status": "ok",
+        "stretch": 0,
         "dtype": "bfloat16",
         "in_effect": True,
         "flags": [],
@@ -66,7 +67,7 @@ def requests(rates: Sequence[float], **columns: Any) -> pl.DataFrame:
             | {name: value[number] if isinstance(value, list) else value for name, value in columns.items()}
         )
         start = end + SECOND // 10
-    return pl.DataFrame([dict.fromkeys(REQUESTS) | row for row in rows], schema=REQUESTS)
+    return pl.DataFrame([dict.fromkeys(REQUESTS) | {"stretch": 0} | row for row in rows], schema=REQUESTS)
 
 
 def telemetry(seconds: Sequence[float], **series: float | Sequence[float]) -> pl.DataFrame:
@@ -76,7 +77,7 @@ def telemetry(seconds: Sequence[float], **series: float | Sequence[float]) -> pl
         source, _, metric = name.partition("__")
         for place, second in enumerate(seconds):
             value = values if isinstance(values, int | float) else values[place]
-            rows.append(("s", int(second * SECOND), source, metric, "", float(value), 1.0, "ok"))
+            rows.append(("s", int(second * SECOND), source, metric, "", float(value), 1.0, "ok", 0))
     return pl.DataFrame(rows, schema=TELEMETRY, orient="row")
 
 

@@ -56,6 +56,7 @@ def make_session(
                 continue
             key = {"session": folder.id, "method": method, "block": block, "attempt": 0}
             row = {
+                "stretch": 0,
                 "status": "ok",
                 "reference": planned.methods[place].reference,
                 "started_ns": clock,
@@ -78,7 +79,13 @@ def make_session(
         pl.DataFrame(starts)
         .with_columns(
             pl.lit(value).alias(name)
-            for name, value in {"warmup": False, "prompt_tokens": 3, "finish_reason": "length", "missing": "{}"}.items()
+            for name, value in {
+                "warmup": False,
+                "prompt_tokens": 3,
+                "finish_reason": "length",
+                "missing": "{}",
+                "stretch": 0,
+            }.items()
         )
         .join(per_request(said), on=["method", "block", "attempt", "request"], how="left", maintain_order="left")
         .with_columns(rates())

@@ -40,7 +40,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         label = "NOT COMPARABLE, differs" if name in comparison.refused else "differs"
         console.print(Text(f"{label} in {name}: {shown}", style="yellow"))
     for floor in comparison.remarks:
-        console.print(Text(one_line(floor, 300), style="dim"))
+        console.print(Text(one_line(floor, 600), style="dim"))
 
 
 def _sentence(row: ComparisonRow, several: bool) -> Text:

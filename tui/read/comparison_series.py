@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from sessions.frames.counting import counted_blocks, counted_requests
+from sessions.frames.counting import counted_blocks, counted_requests, in_their_order, with_stretch
+from sessions.frames.timeline import Span
 
 if TYPE_CHECKING:
     from sessions.disk.store import Store
@@ -45,52 +46,57 @@ def pick_series(store: Store, session: str, method: str) -> PickSeries:
     runs, requests = (store.scan(frame, [session]) for frame in ("runs", "requests"))
     rates: list[float] = []
     if runs is not None and requests is not None:
-        counted = counted_requests(runs, requests).filter(pl.col("method") == method).sort("start_ns")
+        counted = in_their_order(counted_requests(runs, requests).filter(pl.col("method") == method), "start_ns")
         rates = counted.select("e2e_tok_s").collect()["e2e_tok_s"].to_list()
     span = _last_block(runs, method)
     if span is None:
         return PickSeries(session, method, rates, Curve([], []), Curve([], []), False)
     memory, power = (
-        metric_curve(store, session, span, "gpu", GPU_MEMORY),
-        metric_curve(store, session, span, "gpu", GPU_POWER),
+        metric_curve(store, session, [span], "gpu", GPU_MEMORY),
+        metric_curve(store, session, [span], "gpu", GPU_POWER),
     )
     on_gpu = bool(memory.values)
     if not on_gpu:
-        memory = metric_curve(store, session, span, "runner", "rss_bytes")
-        power = metric_curve(store, session, span, "runner", "cpu_percent")
+        memory = metric_curve(store, session, [span], "runner", "rss_bytes")
+        power = metric_curve(store, session, [span], "runner", "cpu_percent")
     return PickSeries(session, method, rates, memory, power, on_gpu)
 
 
-def _last_block(runs: pl.LazyFrame | None, method: str) -> tuple[int, int] | None:
+def _last_block(runs: pl.LazyFrame | None, method: str) -> Span | None:
     if runs is None:
         return None
-    frame = (
-        counted_blocks(runs)
-        .filter((pl.col("method") == method) & pl.col("ended_ns").is_not_null())
-        .sort("started_ns")
-        .select("started_ns", "ended_ns")
-        .tail(1)
-        .collect()
-    )
-    return frame.row(0) if len(frame) else None
+    ended = counted_blocks(runs).filter((pl.col("method") == method) & pl.col("ended_ns").is_not_null())
+    frame = in_their_order(ended, "started_ns").select("stretch", "started_ns", "ended_ns").tail(1).collect()
+    return Span(*frame.row(0)) if len(frame) else None
 
 
 def metric_curve(
-    store: Store, session: str, span: tuple[int, int], sources: str, metric: str, *, highest: bool = False
+    store: Store, session: str, spans: Iterable[Span], sources: str, metric: str, *, highest: bool = False
 ) -> Curve:
-    """A metric over a span of time, at most MOST_POINTS points.
+    """A metric over spans of time, one after another, at most MOST_POINTS points.
 
     It is summed over the sources whose names begin so, or for what has no sum, such as a clock, the highest of them.
     """
     telemetry = store.scan("telemetry", [session])
     if telemetry is None:
         return Curve([], [])
-    frame = (
+    seconds: list[float] = []
+    values: list[float] = []
+    for span in spans:
+        frame = _within(with_stretch(telemetry), span, sources, metric, highest).collect()
+        seconds += map(span.seconds, frame["t_ns"].to_list())
+        values += frame["value"].to_list()
+    every = max(1, -(-len(seconds) // MOST_POINTS))
+    return Curve(seconds[::every], values[::every])
+
+
+def _within(telemetry: pl.LazyFrame, span: Span, sources: str, metric: str, highest: bool) -> pl.LazyFrame:
+    return (
         telemetry.filter(
             (pl.col("metric") == metric)
             & pl.col("source").str.starts_with(sources)
             & pl.col("value").is_not_null()
-            & pl.col("t_ns").is_between(*span)
+            & span.holds("t_ns")
         )
         .with_columns((pl.col("t_ns") // 100_000_000).alias("tick"))
         .group_by("tick", "source")
@@ -98,10 +104,7 @@ def metric_curve(
         .group_by("tick")
         .agg(pl.col("value").max() if highest else pl.col("value").sum(), pl.col("t_ns").min())
         .sort("t_ns")
-        .collect()
     )
-    frame = frame.gather_every(max(1, -(-len(frame) // MOST_POINTS)))
-    return Curve([(t - span[0]) / 1e9 for t in frame["t_ns"].to_list()], frame["value"].to_list())
 
 
 def longest(curves: Sequence[Curve]) -> tuple[float, float] | None:

@@ -17,7 +17,9 @@ from sessions.disk.frame_schema import SCHEMAS
 from sessions.disk.journal import prepared
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.frames.block_phases import Segment, method_segments
-from sessions.frames.counting import counted_requests
+from sessions.frames.counting import counted_requests, in_their_order, with_stretch
+from sessions.frames.timeline import spans
+from sessions.verdict.stretches import stretches_told
 from tui.read.comparison_series import Curve, metric_curve
 from tui.read.plan_facts import plan_facts
 from tui.words import figures
@@ -35,7 +37,8 @@ LOG_TAIL_LINES = 60
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
     """What the screen shows; runs and requests are rows of their frames as dictionaries. Times in the curves are
-    seconds since the first block began; `rates` are tokens/s of the requests that count, at their ends."""
+    seconds since the first block began, those between stretches left out; `rates` are tokens/s of the requests that
+    count, at their ends."""
 
     session: SessionFile
     live: bool
@@ -82,7 +85,7 @@ def _frame(store: Store, folder: SessionFolder, frame: str, order: str) -> pl.Da
     if scanned is None:
         return pl.DataFrame(schema=SCHEMAS[frame])
     try:
-        return scanned.sort(order, nulls_last=True, maintain_order=True).collect()
+        return in_their_order(scanned, order).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise SessionError(f"The {frame} of {folder.id} cannot be read ({first}).") from None
@@ -91,16 +94,17 @@ def _frame(store: Store, folder: SessionFolder, frame: str, order: str) -> pl.Da
 def _timeline(
     store: Store, session: str, runs: pl.DataFrame, requests: pl.DataFrame
 ) -> tuple[dict[str, Curve], dict[str, Curve]]:
-    starts, ends = runs["started_ns"].drop_nulls().to_list(), runs["ended_ns"].drop_nulls().to_list()
-    if not starts or not ends:
+    found = spans(runs)
+    if not found:
         return {}, {}
-    span = (min(starts), max(ends))
     rates: dict[str, Curve] = {}
-    counted = counted_requests(runs, requests).filter(pl.col("end_ns").is_not_null()).sort("start_ns")
-    for method, end_ns, rate in counted.select("method", "end_ns", "e2e_tok_s").iter_rows():
-        curve = rates.setdefault(method, Curve([], []))
-        curve.seconds.append((end_ns - span[0]) / 1e9)
-        curve.values.append(rate)
+    counted = with_stretch(counted_requests(runs, requests))
+    for span in found:
+        own = counted.filter(span.holds("end_ns")).sort("start_ns")
+        for method, end_ns, rate in own.select("method", "end_ns", "e2e_tok_s").iter_rows():
+            curve = rates.setdefault(method, Curve([], []))
+            curve.seconds.append(span.seconds(end_ns))
+            curve.values.append(rate)
     wanted = {
         "GPU power, W": ("gpu", "power_w", False),
         "VRAM used": ("gpu", "memory_used_bytes", False),
@@ -109,7 +113,7 @@ def _timeline(
         "process RSS": ("runner", "rss_bytes", False),
     }
     curves = {
-        title: metric_curve(store, session, span, source, metric, highest=highest)
+        title: metric_curve(store, session, found, source, metric, highest=highest)
         for title, (source, metric, highest) in wanted.items()
     }
     return rates, {title: curve for title, curve in curves.items() if curve.values}
@@ -129,8 +133,10 @@ def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterat
         yield Fact("error", session.error, "bad")
     if session.created_ns:
         yield Fact("begun", f"{datetime.fromtimestamp(session.created_ns / 1e9).astimezone():%Y-%m-%d %H:%M:%S %Z}")
-    if session.ended_ns and session.created_ns:
-        yield Fact("took", figures.duration((session.ended_ns - session.created_ns) / 1e9))
+    if (took_s := session.took_s) is not None:
+        yield Fact("took", figures.duration(took_s))
+    if said := stretches_told(session):
+        yield Fact("measured", said)
     yield Fact("folder", str(folder.path))
     yield Fact("", "")
     yield Fact("", "Plan")
@@ -216,7 +222,7 @@ def _shown(name: str, value: object) -> str:
 
 SHOWN_APART = {
     "session", "method", "block", "attempt", "error", "in_effect", "in_effect_reason", "flags", "evidence", "resolved",
-    "versions", "missing", "log_tail", "started_ns", "ended_ns",
+    "versions", "missing", "log_tail", "started_ns", "ended_ns", "stretch",
 }  # fmt: skip
 
 

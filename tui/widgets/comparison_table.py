@@ -67,7 +67,7 @@ class ComparisonTable(DrawnLines):
         below += [
             [(line, "bad")] for problem in comparison.problems for line in wrap("", one_line(problem, 400), width)
         ]
-        below += [[(line, "dim")] for said in comparison.remarks for line in wrap("", one_line(said, 300), width)]
+        below += [[(line, "dim")] for said in comparison.remarks for line in wrap("", one_line(said, 600), width)]
         return [*lines, [], *below] if below else lines
 
     def _group(

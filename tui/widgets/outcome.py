@@ -41,5 +41,5 @@ class Outcome(DrawnLines):
             first, *others = wrap(name, unparted(one_line("; ".join(said_of(row)), 500)), width)
             lines.append([(name, "strong"), (first[len(name) :], style)])
             lines += [[(line, style)] for line in others]
-        lines += [[(line, "dim")] for said in comparison.remarks for line in wrap("", one_line(said, 300), width)]
+        lines += [[(line, "dim")] for said in comparison.remarks for line in wrap("", one_line(said, 600), width)]
         return lines
