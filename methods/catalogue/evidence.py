@@ -175,7 +175,9 @@ def _fact(condition: Condition, evidence: Mapping[str, object]) -> object:
 
 def _why_missing(fact: str, evidence: Mapping[str, object]) -> str:
     missing = evidence.get("missing")
-    reason = (missing.get(fact) or missing.get("evidence")) if isinstance(missing, Mapping) else None
+    reasons = missing if isinstance(missing, Mapping) else {}
+    named = (fact, "evidence") if fact in evidence else (fact, "evidence", "profile")
+    reason = next((reasons[name] for name in named if reasons.get(name)), None)
     if reason:
         return str(reason).rstrip(".")
     return f"the engine did not report {fact}" if evidence.get(fact) is None else f"the engine gave an invalid {fact}"

@@ -9,7 +9,7 @@ the runner can say which of them is missing. The calls come in this order, all o
     timed_begins()
     prepare(request), generate(request, emit)   phase timed, for each timed request
     timed_ends()
-    evidence(), memory()                     phase evidence
+    evidence(), profile(), memory()          phase evidence; profile where no earlier block's stands for this one
     greedy(prompt_ids)                       phase greedy, where the job asks for it
     close()                                  phase close
 
@@ -92,6 +92,13 @@ class Engine:
 
     def evidence(self) -> dict:
         """The evidence that the method was in effect. May generate again: timing is over."""
+        return {}
+
+    def profile(self) -> dict:
+        """More evidence, which takes a profiler or much time: left out in a block whose `evidence` is an earlier one's.
+
+        Its facts then stand for both blocks.
+        """
         return {}
 
     def greedy(self, prompt_ids: list) -> dict:  # noqa: ARG002

@@ -45,6 +45,12 @@ def run(job: dict, wire: object) -> None:
 
     wire.phase("evidence")
     evidence = {"device": job.get("device"), **(after.read("evidence", lambda: dict(engine.evidence())) or {})}
+    profile: dict = {}
+    if not is_as_earlier(evidence, job.get("profiled")):
+        profile = after.read("profile", lambda: dict(engine.profile())) or {}
+        reasons = {**(evidence.get("missing") or {}), **(profile.pop("missing", None) or {})}
+        evidence.update(profile)
+        evidence.update({"missing": reasons} if reasons else {})
     memory = after.read("memory", lambda: dict(engine.memory()))
     if memory is None:
         memory = kasoku_engine.unread_memory(after.missing.get("peaks") or after.missing["memory"])
@@ -55,10 +61,18 @@ def run(job: dict, wire: object) -> None:
         evidence.update({} if greedy is None else {"greedy": greedy})
     if after.missing:
         evidence["missing"] = {**(evidence.get("missing") or {}), **after.missing}
-    wire.send("evidence", t=wire.clock(), evidence=evidence)
+    wire.send("evidence", t=wire.clock(), evidence=evidence, profiled=sorted(profile))
 
     wire.phase("close")
     after.read("close", engine.close)
+
+
+def is_as_earlier(evidence: dict, earlier: dict | None) -> bool:
+    """Whether this block shows what an earlier one of the method did, whose profile then stands for both."""
+    if earlier is None:
+        return False
+    shown = json.loads(json.dumps(evidence, default=str))
+    return all(name in shown and shown[name] == fact for name, fact in earlier.items())
 
 
 class Afterwards:

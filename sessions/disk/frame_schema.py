@@ -85,6 +85,7 @@ RUNS: Final[Columns] = {
     "close_s": pl.Float64,
     "timed_share": pl.Float64,
     "stretch": pl.Int64,
+    "profiled_block": pl.Int64,
 }
 
 # Derived from the tokens frame: first_token_ns, end_ns, output_tokens, ttft_s, e2e_s, decode_tok_s, e2e_tok_s,

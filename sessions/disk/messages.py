@@ -94,9 +94,13 @@ class MemoryMessage(TimedLine, tag="memory", frozen=True, kw_only=True):
 
 
 class EvidenceMessage(TimedLine, tag="evidence", frozen=True, kw_only=True):
-    """What shows that the method was in effect: fact -> value or None."""
+    """What shows that the method was in effect: fact -> value or None.
+
+    `profiled` names the facts of a profile; it is empty where that was left out, failed, or is not the engine's way.
+    """
 
     evidence: dict[str, object]
+    profiled: list[str] = []
 
 
 class ErrorMessage(TimedLine, tag="error", frozen=True, kw_only=True):

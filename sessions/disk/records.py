@@ -155,12 +155,16 @@ class Memory(MemoryMessage, frozen=True, kw_only=True):
 
 
 class EvidenceTaken(EvidenceMessage, frozen=True, kw_only=True):
-    """The evidence, with what it shows about the method: in effect or not (None: unknown), and why."""
+    """The evidence, with what it shows about the method: in effect or not (None: unknown), and why.
+
+    `profiled_block` is the block that the facts of the profile are from, where it is an earlier one.
+    """
 
     method: str
     block: Int64
     in_effect: bool | None = None
     reason: str = ""
+    profiled_block: Int64 | None = None
 
 
 class Energy(BlockLine, tag="energy", frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ RunKey = tuple[str, int, int]  # method, block, attempt
 Latencies = tuple[dict[tuple[object, ...], FrameRow], dict[str, FrameRow]]  # by RUN_KEY, and by method
 NO_BANDWIDTH = "the bandwidth of this device was not measured"
 NO_PASS = "the engine made no greedy pass"  # noqa: S105 - no password
+PASS_ELSEWHERE = "the method's greedy pass was made in another block"  # noqa: S105 - no password
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,8 @@ def _differences(rows: list[FrameRow]) -> None:
     for row in rows:
         own, reference = passes[(row["method"], row["block"], row["attempt"])], first.get(row["reference"] or "")
         if own is None or not own.ids:
-            row["missing"]["first_difference"] = own.reason if own and own.reason else NO_PASS
+            elsewhere = PASS_ELSEWHERE if row["method"] in first else NO_PASS
+            row["missing"]["first_difference"] = own.reason if own and own.reason else elsewhere
             continue
         if row["reference"] is None:
             row["missing"]["first_difference"] = "it is the reference"

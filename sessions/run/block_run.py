@@ -29,8 +29,9 @@ from sessions.disk.option_table import table
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
 from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared
 from sessions.disk.session_folder import SessionFolder
+from sessions.run.known_evidence import ELSEWHERE, Known
 from sessions.run.short_folder import short_folder
-from sessions.run.wire import LINE_LIMIT_BYTES, WireLieError, WireTranslator
+from sessions.run.wire import LINE_LIMIT_BYTES, WireLieError, WireTranslator, too_much
 
 RUNNER: Final = Path(methods.__file__).parent / "runner"
 TICK_S: Final = 0.1
@@ -43,6 +44,7 @@ CUT_SHORT: Final = "evidence cut short"
 SPARED: Final = ("failed", "oom", "stalled")  # what does not take away a block that was measured before it happened
 LIE: Final = "lie: "
 REFUSED: Final = "refused: "  # and the sentence of the block
+UNKNOWN: Final = Known()
 NOT_INHERITED: Final = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "KASOKU_", "TEXTUAL", "UV_", "PIP_")
 
 
@@ -94,7 +96,9 @@ def runner_variables(
     return kept | dict(interpreter.variables)
 
 
-def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Prepared) -> dict[str, Any]:
+def job_of(
+    plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Prepared, known: Known = UNKNOWN
+) -> dict[str, Any]:
     """The runner's job: what it needs to know, nothing more."""
     interpreter = prepared.interpreters[method.name]
     warmups = warmup_numbers(plan.warmup)
@@ -117,7 +121,7 @@ def job_of(plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Pre
         ],
         **{option.name: option.of(plan) for option in table(type(plan)) if option.job},
         "sampling": msgspec.to_builtins(plan.sampling) | {"stop_token_ids": prepared.stop_token_ids},
-        "greedy": block.block == 0,  # once a method: what it says does not change from block to block
+        **known.of_job(),
     }
 
 
@@ -125,7 +129,7 @@ class BlockRun:
     """Runs one block. `append` takes records; `every_tick`, called ten times a second, says why to stop (stop, skip,
     REFUSED and why), or "".
 
-    `changes` are put into the runner's job.
+    `changes` are put into the runner's job; `known` is what the method's earlier blocks have shown.
     """
 
     def __init__(
@@ -139,11 +143,12 @@ class BlockRun:
         cache: Path,
         clock: Callable[[], int] = time.perf_counter_ns,
         changes: Mapping[str, object] | None = None,
+        known: Known = UNKNOWN,
     ) -> None:
         self._folder, self._plan, self._block, self._prepared = folder, plan, block, prepared
         self._method = plan.method(block.method)
         self._append, self._every_tick, self._clock = append, every_tick, clock
-        self._cache, self._changes = cache, dict(changes or {})
+        self._cache, self._changes, self._known = cache, dict(changes or {}), known
         self._last_word_ns = 0
         self._log = folder.log(block.method, block.block)
 
@@ -155,7 +160,7 @@ class BlockRun:
     def _carried_out(self, started: Callable[[int | None], None], sockets: Path | None) -> BlockEnd:
         interpreter = self._prepared.interpreters[self._method.name]
         job = self._log.with_suffix(".json")
-        told = job_of(self._plan, self._method, self._block, self._prepared) | self._changes
+        told = job_of(self._plan, self._method, self._block, self._prepared, self._known) | self._changes
         write_atomically(job, msgspec.json.encode(told))
         self._last_word_ns = begun_ns = self._clock()
         with starting_on(shared_out().runner):
@@ -281,13 +286,22 @@ class BlockRun:
             if translator.rejected == rejected:
                 self._last_word_ns = self._clock()
             if isinstance(record, EvidenceTaken):
-                judged = judge(self._method.must_show, record.evidence)
-                record = msgspec.structs.replace(record, in_effect=judged.in_effect, reason=judged.reason)
+                record = self._judged(record)
             if record is not None:
                 self._append(record)
         if translator.rejected + process.oversized_lines > REJECTED_LIMIT:
             return f"{LIE}it sends invalid lines"
         return ""
+
+    def _judged(self, taken: EvidenceTaken) -> EvidenceTaken:
+        whole = self._known.complete(taken)
+        if too_much(whole.evidence):
+            whole = taken
+        judged = judge(self._method.must_show, whole.evidence)
+        reason = judged.reason
+        if whole.profiled_block is not None:
+            reason = f"{reason.rstrip('.')} ({ELSEWHERE})."
+        return msgspec.structs.replace(whole, in_effect=judged.in_effect, reason=reason)
 
     def _judge(self, why: str, translator: WireTranslator, end: ProcessEnd, process: WardedProcess) -> tuple[str, str]:
         """The block's status and the sentence that goes with it."""

@@ -54,6 +54,7 @@ from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.run.begun import DATED, Begun
 from sessions.run.block_run import REFUSED, BlockEnd, BlockRun, inherited_variables, pinned_variables
 from sessions.run.energy_reading import energy_at
+from sessions.run.known_evidence import KnownEvidence
 from sessions.run.limits_met import limits_met
 from sessions.run.preparation_run import PreparationRun
 from sessions.run.rounds import Rounds
@@ -85,6 +86,7 @@ class Conductor:
         self._steering = Steering(folder)
         self._feed = TelemetryFeed(Nvml())
         self._begun = Begun()
+        self._evidence = KnownEvidence()
         self._rounds = Rounds(self._plan, folder.read().goals)
         self._refused = ""
         self._not_loadable: dict[str, str] = {}
@@ -127,6 +129,7 @@ class Conductor:
         for record in read_journal(self._folder.journal):
             resumed = resumed or isinstance(record, Header)
             self._begun.feed(record)
+            self._evidence.feed(record)
             self._rounds.feed(record)
         self._append(
             Header(
@@ -147,6 +150,7 @@ class Conductor:
         self._journal.append(record)
         self._rounds.feed(record)
         self._begun.feed(record)
+        self._evidence.feed(record)
 
     def _attend(self) -> None:
         """Work done continuously: journal telemetry, read viewers' requests."""
@@ -275,6 +279,7 @@ class Conductor:
             lambda record: self._append_of(block, record),
             lambda: self._every_block_tick(block),
             self._cache(),
+            known=self._evidence.of(name),
         )
         missed = self._feed.missed_ticks
         try:

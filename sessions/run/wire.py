@@ -141,7 +141,7 @@ class WireTranslator:
         self._once(said)
         fields = msgspec.structs.asdict(said)
         _refuse_negative(fields)
-        if _too_much(fields):
+        if too_much(fields):
             self.rejected += 1
             return None
         load_s = said.load_s if isinstance(said, LoadedMessage) else None
@@ -152,7 +152,7 @@ class WireTranslator:
         return self._record(said, self._time(said.t, now_ns))
 
     def _evidence(self, said: EvidenceMessage, now_ns: int) -> AnyRecord | None:
-        if _too_much(said.evidence):
+        if too_much(said.evidence):
             self.rejected += 1
             return None
         self._once(said)
@@ -245,7 +245,7 @@ def _not_after(t: int, now_ns: int) -> None:
         raise WireLieError(f"it reported a time {(t - now_ns) / 1e9:.3f} s in the future")
 
 
-def _too_much(value: object) -> bool:
+def too_much(value: object) -> bool:
     """Whether what a runner says freely is nested too deeply, or longer than a line of the journal when it is written
     again: a float may take more characters than it came in."""
     return _too_deep(value) or len(msgspec.json.encode(value)) > LINE_LIMIT_BYTES

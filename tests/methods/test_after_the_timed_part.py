@@ -100,3 +100,43 @@ def test_a_static_cache_is_counted_where_layers_have_no_keys(torch_interpreter: 
         assert outcome.status == 0, outcome.log
         memory: Any = outcome.one("memory")
         assert memory["kv_reserved_bytes"] == size, (name, memory)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "profiled"),
+    [
+        (None, True),
+        ({"cache": "static"}, True),
+        ({"cache": "dynamic", "frames": [1]}, True),
+        ({"cache": "dynamic"}, False),
+    ],
+)
+def test_a_profile_is_left_out_where_the_block_shows_what_an_earlier_one_did(
+    tmp_path: Path, earlier: dict[str, object] | None, profiled: bool
+) -> None:
+    engine = tmp_path / "engine.py"
+    engine.write_text(
+        "from kasoku_engine import Engine\n"
+        "class Profiled(Engine):\n"
+        "    def load(self, job):\n"
+        "        return {}\n"
+        "    def generate(self, request, emit):\n"
+        "        emit([1, 2, 3, 4])\n"
+        "    def evidence(self):\n"
+        "        return {'cache': 'dynamic', 'missing': {'a': 'no a'}}\n"
+        "    def profile(self):\n"
+        "        return {'ops': ['flash'], 'missing': {'b': 'no b'}}\n"
+        "ENGINE = Profiled\n"
+    )
+    outcome = run(Path(sys.executable), measure_job(str(engine), profiled=earlier), tmp_path)
+
+    said = outcome.one("evidence")
+    both = {"ops": ["flash"], "missing": {"a": "no a", "b": "no b"}} if profiled else {"missing": {"a": "no a"}}
+    assert said["evidence"] == {"device": "cpu", "cache": "dynamic", **both}
+    assert said["profiled"] == (["ops"] if profiled else [])
+
+
+def test_a_fact_of_a_profile_that_failed_is_missing_for_that_reason() -> None:
+    evidence = {"device": "cpu", "cache": None, "missing": {"profile": "OSError: it is gone"}}
+    assert judge({"attention_op_any": ["flash"]}, evidence).reason == "Could not be checked: OSError: it is gone."
+    assert judge({"cache": "static"}, evidence).reason == "Could not be checked: the engine did not report cache."

@@ -5,7 +5,8 @@
 rate       tokens/s (default 500); each token is emitted at its own due time
 step       the next id is the last one plus this, within the prompt's vocabulary of 64 (default 1)
 fault      what goes wrong, a name in FAULTS (default: nothing does)
-at         where: load | request (default) | evidence | close
+at         where: load | request (default) | evidence | profile | greedy | close
+profile    true: it has a profile, which says which process made it, and a greedy pass
 request    in which request (default 0, the first timed one)
 after      after how many tokens of it (default 2)
 once       a file: the fault happens only while it is not there, and makes it
@@ -247,6 +248,16 @@ class Scripted(Engine):
     def evidence(self) -> dict:
         self.break_at("evidence")
         return {"cache": "dynamic", "attention_ops": None, "missing": {"attention_ops": "It has no attention."}}
+
+    def profile(self) -> dict:
+        self.break_at("profile")
+        return {"profiled_by": os.getpid()} if self.options.get("profile") else {}
+
+    def greedy(self, prompt_ids: list) -> dict:
+        if not self.options.get("profile"):
+            return super().greedy(prompt_ids)
+        self.break_at("greedy")
+        return {"ids": [1, 2], "margins": [0.5, 0.5]}
 
     def close(self) -> None:
         self.break_at("close")

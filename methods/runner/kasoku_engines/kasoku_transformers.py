@@ -144,31 +144,33 @@ class TransformersEngine(Engine):
             "compile_s": {"warmup": self.warmup_compile_s},
             **torch_facts.compile_facts(self.counts_before_timed, self.counts_after_timed),
         }
-        missing = {}
-        outcome = {}
+        try:
+            self.cache = getattr(self._generate_a_few(), "past_key_values", None)
+        except Exception as error:  # the measurement is over and sound: what cannot be shown is said, and no more
+            return {**facts, "cache": None, "missing": {"cache": sentence_of(error)}}
+        facts["cache"] = cache_kind(self.cache)
+        if facts["cache"] is None and not knows_cache_classes():
+            facts["cache"] = "dynamic"
+        if facts["cache"] is None:
+            reason = "transformers %s does not expose the cache it used." % self.transformers.__version__
+            return {**facts, "missing": {"cache": reason}}
+        return facts
+
+    def profile(self) -> dict:
+        facts: dict = {}
+        missing: dict = {}
         try:
             facts["token_reads"] = token_reads(self.bare_model, self._generate_two)
         except Exception as error:
             facts["token_reads"], missing["token_reads"] = None, sentence_of(error)
-        try:
-            with observed_processors() as processors:
-                calls = torch_facts.profiled(lambda: outcome.update(output=self._generate_a_few()))
-        except Exception as error:  # the measurement is over and sound: what cannot be shown is said, and no more
-            reason = "The profiled step failed: %s: %s" % (type(error).__name__, str(error).split("\n")[0])
-            names = ("attention_ops", "attention_op_calls", "compiled_regions_run", "cuda_graphs", "cache", "sampling")
-            return {**facts, **dict.fromkeys(names), "missing": {**missing, **dict.fromkeys(names, reason)}}
+        with observed_processors() as processors:
+            calls = torch_facts.profiled(self._generate_a_few)
         profile = torch_facts.profile_facts(calls, on_cuda=self.device == "cuda")
         if profile["cuda_graphs"] is None:
             missing["cuda_graphs"] = "This device has no CUDA graphs."
         if torch_facts.version_tuple(self.torch.__version__) < (2, 4):
             profile["compiled_regions_run"] = None
             missing["compiled_regions_run"] = "torch %s does not name compiled regions." % self.torch.__version__
-        self.cache = getattr(outcome["output"], "past_key_values", None)
-        facts["cache"] = cache_kind(self.cache)
-        if facts["cache"] is None and not knows_cache_classes():
-            facts["cache"] = "dynamic"
-        if facts["cache"] is None:
-            missing["cache"] = "transformers %s does not expose the cache it used." % self.transformers.__version__
         facts["sampling"] = {
             "choice": profile.pop("token_choice"),
             "processors": processors,

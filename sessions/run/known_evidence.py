@@ -1,0 +1,82 @@
+"""What a method's earlier blocks have shown, so that a later one need not do again what takes time and says the same.
+
+A profile is taken again unless everything that a block can tell without one, such as its attention, cache, wrapper and
+what it compiled, is as it was in the block of the profile, and that told whether the method was in effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+
+from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Header
+from sessions.frames.counting import block_counts
+
+OTHERWISE: Final = ("compile_s", "greedy", "missing")  # of the evidence, what need not be the same from block to block
+ELSEWHERE: Final = "profiled in an earlier block"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Of one method: the evidence with a profile that stands for others, and whether there is a greedy pass."""
+
+    profile: EvidenceTaken | None = None
+    greedy: bool = False
+
+    def of_job(self) -> dict[str, Any]:
+        """What a block's runner is told: `profiled`, the facts with which it needs no profile, and `greedy`."""
+        profiled = None
+        if self.profile is not None:
+            apart = {*OTHERWISE, *self.profile.profiled}
+            profiled = {name: fact for name, fact in self.profile.evidence.items() if name not in apart}
+        return {"profiled": profiled, "greedy": not self.greedy}
+
+    def complete(self, taken: EvidenceTaken) -> EvidenceTaken:
+        """Evidence whose runner has left its profile out, with that of the earlier block; any other as it is."""
+        known, missing = self.profile, _missing(taken)
+        if known is None or taken.profiled or "profile" in missing:
+            return taken
+        lent = {name: known.evidence[name] for name in known.profiled if name in known.evidence}
+        reasons = {name: reason for name, reason in _missing(known).items() if name in known.profiled}
+        evidence = {**lent, **taken.evidence, "missing": {**reasons, **missing}}
+        return msgspec.structs.replace(taken, evidence=evidence, profiled_block=known.block)
+
+
+class KnownEvidence:
+    """Feeds on the journal's records. Only blocks that count lend what they have shown."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Known] = {}
+        self._latest: dict[str, EvidenceTaken] = {}
+
+    def of(self, method: str) -> Known:
+        return self._known.get(method, Known())
+
+    def feed(self, record: AnyRecord) -> None:
+        """Take one record in."""
+        match record:
+            case Header():  # another conductor, perhaps after a restart of the machine: each method shows itself again
+                self._known = {name: replace(known, profile=None) for name, known in self._known.items()}
+                self._latest = {}
+            case EvidenceTaken():
+                self._latest[record.method] = record
+            case BlockEnded() if (taken := self._latest.pop(record.method, None)) and block_counts(record.status):
+                self._learn(taken)
+            case _:
+                pass
+
+    def _learn(self, taken: EvidenceTaken) -> None:
+        known = self.of(taken.method)
+        if taken.profiled:
+            known = replace(known, profile=taken if taken.in_effect is not None else None)
+        if "greedy" in taken.evidence:
+            known = replace(known, greedy=True)
+        self._known[taken.method] = known
+
+
+def _missing(taken: EvidenceTaken) -> dict[str, object]:
+    """The reasons in the evidence, which a runner of the user's may have written as anything."""
+    missing = taken.evidence.get("missing")
+    return missing if isinstance(missing, dict) else {}
