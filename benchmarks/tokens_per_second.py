@@ -114,7 +114,8 @@ def runner_process(
     with os.fdopen(reading, "rb") as wire:
         messages = [json.loads(line) for line in wire]
     if process.wait(PROCESS_LIMIT_S):
-        raise SystemExit(f"The runner failed:\n{log.read_text(errors='replace')}")
+        said = [message["message"] for message in messages if message["k"] == "error"]
+        raise SystemExit(f"The runner failed: {' '.join(said)}\n{log.read_text(errors='replace')}")
     begun = {message["request"]: message["t"] for message in messages if message["k"] == "request"}
     times: dict[int, list[int]] = {number: [] for number in begun}
     ids: dict[int, list[int]] = {number: [] for number in begun}
