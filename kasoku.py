@@ -58,14 +58,14 @@ def bind_rooms(folder: Path) -> None:
 def main() -> int:
     """The command line."""
     settle_inheritance()
-    bind_rooms(Path(__file__).resolve().parent)
+    bind_rooms(Path(os.path.realpath(__file__)).parent)
     return int(importlib.import_module("tui.command_line").main())
 
 
 def run_module(arguments: list[str]) -> int:
     """Run `main(arguments)` of one of our modules; the first argument is its name, the others are what it is told."""
     settle_inheritance()
-    bind_rooms(Path(__file__).resolve().parent)
+    bind_rooms(Path(os.path.realpath(__file__)).parent)
     sys.argv = arguments
     return int(importlib.import_module(arguments[0]).main(arguments[1:]))
 

@@ -71,9 +71,11 @@ def offences(file: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", [*ROOMS, "kasoku.py"])
 def test_paths_are_looked_at_read_and_written_by_the_modules_for_that(room: str) -> None:
-    found = [offence for file in sorted((ROOT / room).rglob("*.py")) for offence in offences(file)]
+    place = ROOT / room
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    found = [offence for file in files for offence in offences(file)]
     assert not found, "\n".join(found)
 
 
