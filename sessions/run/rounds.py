@@ -21,6 +21,7 @@ from sessions.disk.records import (
     Tokens,
 )
 from sessions.frames.counting import block_counts
+from sessions.run.block_sizes import BlockSizes
 from sessions.verdict.block_sums import MethodFigures
 from sessions.verdict.statistics import LEAST_BLOCKS, LogRatio, paired_ratio
 from sessions.verdict.stopping import done, width
@@ -43,6 +44,7 @@ class Rounds:
         self._failed: dict[str, int] = {}  # blocks on end, by method
         self._done: set[str] = set()
         self._request = CurrentRequest()
+        self._sizes = BlockSizes()
 
     @property
     def of(self) -> int:
@@ -84,7 +86,8 @@ class Rounds:
                 append(Note(t=time.perf_counter_ns(), text=TIME_IS_UP.format(rounds=number)))
                 return
             for row in missing:
-                yield number * len(self._reference) + blocks.index(row) + 1, row
+                sized = self._sizes.sized(row, enough=self._goal.until is not None)
+                yield number * len(self._reference) + blocks.index(row) + 1, sized
             last = time.monotonic() - started
 
     def _taking(self, number: int, append: Callable[[AnyRecord], None]) -> Collection[str]:
@@ -96,6 +99,7 @@ class Rounds:
         return taking
 
     def feed(self, record: AnyRecord) -> None:
+        self._sizes.feed(record)
         match record:
             case Header():
                 for progress in self._methods.values():

@@ -35,6 +35,11 @@ class LiveColumn:
     on: str = ""  # "gpu" or "cpu": only in sessions there
 
 
+def requests_done(row: MethodLive) -> str:
+    """Of how many, unless there are as many as it takes."""
+    return str(row.requests_done) if row.blocks is None else f"{row.requests_done}/{row.requests}"
+
+
 COLUMNS = (
     LiveColumn("tok/s now", 9, 76, lambda row: figures.rate(row.tok_s_now)),
     LiveColumn("mean ±95 %", 14, 0, lambda row: figures.rate_with_interval(row.tok_s_mean, row.tok_s_interval)),
@@ -45,7 +50,7 @@ COLUMNS = (
     LiveColumn("RSS", 8, 90, lambda row: figures.size(row.peak_rss_bytes), on="cpu"),
     LiveColumn("J/tok", 6, 90, lambda row: figures.joules_per_token(row.energy_j_per_token), on="gpu"),
     LiveColumn("load", 6, 132, lambda row: figures.duration(row.load_s)),
-    LiveColumn("requests", 9, 112, lambda row: f"{row.requests_done}/{row.requests}"),
+    LiveColumn("requests", 9, 112, requests_done),
 )
 
 
