@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import scipy.special  # noqa: F401 - loaded here, so that the first comparison need not wait for it
@@ -17,7 +17,7 @@ import scipy.special  # noqa: F401 - loaded here, so that the first comparison n
 from sessions.device.device_key import device_key
 from sessions.disk.frame_schema import FrameRow
 from sessions.disk.journal import prepared
-from sessions.disk.session_folder import SessionError, SessionFile
+from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFile
 from sessions.disk.store import Store
 from sessions.frames.bandwidth_limit import mbu
 from sessions.frames.flags import merged
@@ -30,7 +30,7 @@ from sessions.verdict.result_columns import ResultColumns, Stored, columns_of
 from sessions.verdict.statistics import LogRatio, unpaired_ratio
 from sessions.verdict.stopping import looked_at, noise_sentence
 from sessions.verdict.stretches import stretches_told
-from sessions.verdict.verdicts import SMALL, judge, percent
+from sessions.verdict.verdicts import SMALL, Verdict, judge, percent
 
 DATED: Final = "its chat template writes the date or the time into it"
 OVER_BLOCKS: Final[Mapping[str, Callable[[list[float]], float]]] = {
@@ -52,7 +52,8 @@ class Comparison:
     `refused` names those settings for which the comparison is refused unless asked for anyway. `noise_floors` has a
     line for each device whose floor is known, `observer_effects` one for each of its calibrated methods, `noise` one
     for each method whose ratio could not be told apart from 1, and `stretches` one for each session whose rounds are of
-    several days or states of its machine.
+    several days or states of its machine. `offers` are the rounds more, by session, that would probably settle what is
+    open in it.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -63,6 +64,7 @@ class Comparison:
     observer_effects: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
     stretches: tuple[str, ...] = ()
+    offers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -147,7 +149,7 @@ def compare(
         if verdict.kind == "not apart":
             goal = files[rows[place].session].goal if rows[place].session in files else None
             noise.append(noise_sentence(rows[place].method, ratio, (goal.until if goal else None) or SMALL))
-        rows[place] = _judged(rows[place], ratio, verdict.sentence, verdict.kind in ("faster", "slower"), across)
+        rows[place] = _judged(rows[place], ratio, verdict, across)
     return Comparison(
         tuple(rows),
         tuple(refused + said),
@@ -157,7 +159,17 @@ def compare(
         _observer_effects(store, files, {row.method for row in rows}),
         tuple(filter(None, noise)),
         tuple(f"{session}: {told}" for session, file in files.items() if (told := stretches_told(file))),
+        _offers(rows, files),
     )
+
+
+def _offers(rows: Sequence[ComparisonRow], files: Mapping[str, SessionFile]) -> dict[str, int]:
+    """The rounds more by session, of those that have ended."""
+    offers: dict[str, int] = {}
+    for row in rows:
+        if row.more_blocks is not None and files[row.session].status not in UNFINISHED:
+            offers[row.session] = max(row.more_blocks, offers.get(row.session, 0))
+    return offers
 
 
 def _baseline(store: Store, baseline: str | None) -> tuple[str | None, str | None]:
@@ -243,9 +255,8 @@ def _without_ratio(row: ComparisonRow, against: _Against | None) -> str:
     return f"no block to compare with {against.method}" if row.blocks else ""
 
 
-def _judged(row: ComparisonRow, ratio: LogRatio, sentence: str, decided: bool, across: bool) -> ComparisonRow:
-    if across:
-        sentence += " (of another session: blocks not paired)"
+def _judged(row: ComparisonRow, ratio: LogRatio, verdict: Verdict, across: bool) -> ComparisonRow:
+    decided = verdict.kind in ("faster", "slower")
     interval = ratio.interval()
     flags = list(row.flags)
     if decided and row.noise_floor is not None and abs(ratio.ratio - 1) <= row.noise_floor:
@@ -255,8 +266,9 @@ def _judged(row: ComparisonRow, ratio: LogRatio, sentence: str, decided: bool, a
         ratio=ratio.ratio,
         ratio_low=interval.low if interval else None,
         ratio_high=interval.high if interval else None,
-        verdict=sentence,
+        verdict=verdict.sentence + (" (of another session: blocks not paired)" if across else ""),
         flags=tuple(flags),
+        more_blocks=None if across else verdict.add,
     )
 
 

@@ -98,6 +98,7 @@ class ComparisonRow:
             "timed share", "share", on=SCREEN, after="warmup_s_median", stored=Stored("runs", "timed_share", "median")
         ),
     )
+    more_blocks: int | None = field(default=None, metadata=kept("count"))
 
     DERIVED: ClassVar[tuple[ResultColumn, ...]] = (
         ResultColumn("tok_s_half_width", "±95 %", "half_width", optional=False, after="tok_s_mean"),

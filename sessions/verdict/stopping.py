@@ -19,9 +19,8 @@ from dataclasses import replace
 from typing import Final
 
 from sessions.verdict.statistics import CONFIDENCE, LEAST_BLOCKS, LogRatio, holm
-from sessions.verdict.verdicts import ALPHA, THRESHOLD, percent
+from sessions.verdict.verdicts import ALPHA, LOOK, THRESHOLD, percent
 
-LOOK: Final = 0.4  # of the error, for every interval of a session whose number of blocks followed from its blocks
 EARLY: Final = 0.05  # of the error, for stopping because a ratio is far from 1
 MOST_BLOCKS: Final = 100_000  # where a search for the blocks needed ends
 

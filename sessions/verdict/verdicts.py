@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from sessions.verdict.statistics import LEAST_BLOCKS, Interval, LogRatio, holm, t_quantile
@@ -18,6 +18,7 @@ THRESHOLD: Final = 0.01  # differences below this do not matter
 SMALL: Final = 0.05  # a bound on the difference that is worth stating
 MOST_MORE: Final = 100
 ALPHA: Final = 0.05
+LOOK: Final = 0.4  # of the error, for every interval of a session whose number of blocks followed from its blocks
 
 Kind = Literal["faster", "slower", "alike", "not apart", "undecided"]
 
@@ -26,13 +27,15 @@ Kind = Literal["faster", "slower", "alike", "not apart", "undecided"]
 class Verdict:
     """`interval` is at the level that Holm's procedure gave it (95 % for one ratio alone); None under three blocks.
 
-    `more` is how many more blocks would do, None if the verdict needs none or the number is unknown.
+    `more` is how many more blocks would do, None if the verdict needs none or the number is unknown; `add` how many
+    would do if they are added to this session.
     """
 
     kind: Kind
     sentence: str
     interval: Interval | None = None
     more: int | None = None
+    add: int | None = None
 
 
 def judge(ratios: Sequence[LogRatio]) -> list[Verdict]:
@@ -54,7 +57,9 @@ def _verdict(ratio: LogRatio, clears: bool, level: float) -> Verdict:
     if largest <= SMALL:
         return Verdict("alike", f"no difference larger than {percent(largest)}", interval)
     if ratio.share < 1:  # it was measured until its interval was as narrow as asked for, or its time was up
-        return Verdict("not apart", _not_apart(ratio, plain), interval, blocks_to_decide(ratio, level))
+        return Verdict(
+            "not apart", _not_apart(ratio, plain), interval, blocks_to_decide(ratio, level), to_add(ratio, level)
+        )
     return _too_few(ratio, level, interval)
 
 
@@ -89,12 +94,18 @@ def _too_few(ratio: LogRatio, level: float, interval: Interval | None) -> Verdic
         said = f"too few blocks to say: more than {MOST_MORE} more would be needed"
     else:
         said = f"too few blocks to say: about {more} more would do"
-    return Verdict("undecided", said, interval, more)
+    return Verdict("undecided", said, interval, more, to_add(ratio, level))
+
+
+def to_add(ratio: LogRatio, level: float) -> int | None:
+    """How many blocks to add to a session, whose intervals then have to allow for the look at those that there are."""
+    if ratio.error is None:
+        return LEAST_BLOCKS - ratio.blocks
+    return blocks_to_decide(replace(ratio, share=min(ratio.share, LOOK)), level)
 
 
 def blocks_to_decide(ratio: LogRatio, level: float) -> int | None:
     """How many more blocks would decide if mean and spread stay as they are; None over MOST_MORE, or unknown.
-
     Decided means: the interval clears 1 ± 1 %, or lies within 1 ± 5 %.
     """
     if ratio.error is None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,3 +182,46 @@ def test_a_running_a_foreign_and_a_half_deleted_session_are_refused(work: Workpl
     refused(work.command("resume", own.id, "--blocks", "+1"), f"{own.id} was not started here")
     (own.path / "session.json").unlink()
     refused(work.command("resume", own.id, "--blocks", "+1"), f"{own.id} has no session.json")
+
+
+def as_of_another_boot(folder: SessionFolder, later_ns: int) -> None:
+    """Rewrite the journal as if it came from a machine that had been up for longer, on the day before."""
+
+    def moved(line: dict[str, Any]) -> dict[str, Any]:
+        line["t"] += later_ns
+        if line["k"] == "header":
+            line |= {"boot_id": "another", "realtime_ns": line["realtime_ns"] - 86_400 * 10**9}
+        if line["k"] == "tokens":
+            line["times"] = [t + later_ns for t in line["times"]]
+        if line["k"] == "telemetry":
+            line["rows"] = [[*row[:4], row[4] + later_ns, *row[5:]] for row in line["rows"]]
+        return line
+
+    lines = [json.dumps(moved(json.loads(line))) for line in folder.journal.read_text().splitlines()]
+    folder.journal.write_text("\n".join(lines) + "\n")
+
+
+def test_it_is_extended_after_a_restart_and_again_and_compared_and_reported(work: Workplace, tmp_path: Path) -> None:
+    folder = work.run(*methods(work), **FAST)
+    as_of_another_boot(folder, 10**18)
+    for blocks in ("+1", "4"):
+        said = work.command("resume", folder.id, "--blocks", blocks)
+        assert said.code == 0, said.err
+    session = folder.read()
+    assert [stretch.rounds for stretch in session.stretches] == [(0, 1), (2, 2), (3, 3)]
+    assert session.took_s is not None
+    assert session.took_s < 120.0, "not the day between, nor the years of its clock"
+    rows = runs_of(folder)
+    assert [(row["stretch"], row["block"]) for row in rows] == [
+        (0, 0), (0, 0), (0, 1), (0, 1), (1, 2), (1, 2), (2, 3), (2, 3),
+    ]  # fmt: skip
+    assert rows[0]["started_ns"] > rows[-1]["started_ns"], "the clock did restart"
+    assert_completed(folder)
+    assert_sound(folder)
+    for command in (("compare", folder.id), ("show", folder.id)):
+        said = work.command(*command)
+        assert said.code == 0, said.err
+        assert "the machine was restarted before round 3" in " ".join(said.out.split())
+    page = tmp_path / "page.md"
+    assert work.command("report", folder.id, "--out", str(page)).code == 0
+    assert "rounds 1–2 on" in page.read_text()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sessions.verdict.statistics import LogRatio, t_quantile
-from sessions.verdict.stopping import EARLY, LOOK, done, looked_at, noise_sentence, rounds_to_go, width
-from sessions.verdict.verdicts import judge
+from sessions.verdict.stopping import EARLY, done, looked_at, noise_sentence, rounds_to_go, width
+from sessions.verdict.verdicts import LOOK, judge
 
 
 def ratio(mean: float, spread: float, blocks: int) -> LogRatio:

@@ -19,6 +19,7 @@ from sessions.disk.session_folder import SessionError, SessionFile, SessionFolde
 from sessions.frames.block_phases import Segment, method_segments
 from sessions.frames.counting import counted_requests, in_their_order, with_stretch
 from sessions.frames.timeline import spans
+from sessions.verdict.comparison import compare
 from sessions.verdict.stretches import stretches_told
 from tui.read.comparison_series import Curve, metric_curve
 from tui.read.plan_facts import plan_facts
@@ -49,6 +50,7 @@ class SessionFacts:
     curves: Mapping[str, Curve]
     times: Mapping[str, Sequence[tuple[Segment, float]]]  # of a block of each method
     problem: str
+    more: int  # rounds that would probably settle what is open, 0 where nothing is
 
 
 def read_session(store: Store, name: str) -> SessionFacts:
@@ -77,6 +79,7 @@ def read_session(store: Store, name: str) -> SessionFacts:
         curves,
         method_segments(runs),
         problem,
+        0 if live else compare(store, [(folder.id, None)]).offers.get(folder.id, 0),
     )
 
 

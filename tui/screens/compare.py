@@ -20,6 +20,7 @@ from textual.worker import get_current_worker
 
 from sessions.disk.listing import SessionRow
 from sessions.disk.session_folder import SessionError
+from tui.screens.more_rounds import add_rounds, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.comparison_table import ComparisonTable, Differences
 from tui.widgets.distribution import Distribution, NamedValues
@@ -63,6 +64,7 @@ class CompareScreen(WorkbenchScreen):
         Binding("p", "choose", "pick", id="compare.pick", tooltip="Show or hide the list of methods"),
         Binding("b", "baseline", "baseline", id="compare.baseline", tooltip="Use the next method as the baseline"),
         Binding("a", "anyway", "anyway", id="compare.anyway", tooltip="Compare even if settings differ"),
+        more_binding("compare"),
         Binding("e", "export", "export", id="compare.export", tooltip="Write the comparison as CSV"),
         Binding("slash", "filter", "filter", id="compare.filter", tooltip="Filter the list", key_display="/"),
         Binding("escape", "leave", "Back", show=False, id="compare.leave", tooltip="Leave the filter or the list"),
@@ -326,7 +328,15 @@ class CompareScreen(WorkbenchScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         del parameters
+        if action == "more":
+            return self.comparison is not None and bool(self.comparison.offers)
         return self.anyway or self.refused if action == "anyway" else True
+
+    @work(exit_on_error=False, name="Adding rounds")
+    async def action_more(self) -> None:
+        """To the first session that needs some."""
+        if self.comparison is not None and self.comparison.offers:
+            await add_rounds(self.workbench, *next(iter(self.comparison.offers.items())))
 
     def action_baseline(self) -> None:
         """The next selected method becomes the baseline; after the last, each method's own reference again."""

@@ -12,6 +12,7 @@ from textual.getters import query_one
 from textual.message import Message
 from textual.widgets import ContentSwitcher
 
+from tui.screens.more_rounds import add_rounds, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.run_form import RunForm
@@ -37,6 +38,7 @@ class RunScreen(WorkbenchScreen):
         Binding("k", "skip", "skip", id="run.skip", tooltip="Skip the running block"),
         Binding("d", "detach", "detach", id="run.detach", tooltip="Quit the app; the session continues"),
         Binding("enter", "open", "open", id="run.open", tooltip="Open the session in full"),
+        more_binding("run"),
         Binding("n", "new", "new run", id="run.new", tooltip="Plan another run"),
         Binding("space", "pause", "pause", id="replay.pause", tooltip="Pause or continue the replay"),
         Binding("plus,equals_sign", "speed(1)", "faster", id="replay.faster", tooltip="Replay faster"),
@@ -65,6 +67,7 @@ class RunScreen(WorkbenchScreen):
         self.watched: SessionWatch | None = None
         self.live: LiveView | None = None
         self._over = False
+        self._offered = 0  # rounds more that would probably settle what is open
         self._switching = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
@@ -112,7 +115,7 @@ class RunScreen(WorkbenchScreen):
         async with self._switching:
             if self.watched is not None:
                 self.watched.close()
-            self._over = False
+            self._over, self._offered = False, 0
             live = await self._live_view()
             live.show_outcome(None)
             self.watched = SessionWatch(folder, self._deliver, replay)
@@ -173,6 +176,8 @@ class RunScreen(WorkbenchScreen):
     def show_settled(self, event: Settled) -> None:
         if event.watch is self.watched and self.live is not None:
             self.live.show_outcome(event.comparison)
+            self._offered = event.comparison.offers.get(event.watch.folder.id, 0)
+            self.refresh_bindings()
 
     def _shown(self) -> View | None:
         return self.live.shown if self.live is not None else None
@@ -198,6 +203,8 @@ class RunScreen(WorkbenchScreen):
                 return watch is not None and watch.replay and not self._over
             case "new":
                 return watch is not None and (watch.replay or self._over)
+            case "more":
+                return watch is not None and self._over and self._offered > 0
             case "open":
                 return watch is not None and self._over
         return True
@@ -249,6 +256,11 @@ class RunScreen(WorkbenchScreen):
     def action_open(self) -> None:
         if self.watched is not None:
             self.workbench.open_session(self.watched.folder.id)
+
+    @work(exit_on_error=False, name="Adding rounds")
+    async def action_more(self) -> None:
+        if self.watched is not None and self._offered:
+            await add_rounds(self.workbench, self.watched.folder.id, self._offered)
 
     def action_new(self) -> None:
         """Back to the form."""

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widgets import Static, TabbedContent, TabPane
 
 from sessions.disk.session_folder import SessionError
+from tui.screens.more_rounds import add_rounds, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.facts import Facts
 from tui.widgets.key_bar import KeyBar
@@ -45,6 +46,7 @@ class SessionScreen(WorkbenchScreen):
         Binding("right", "tab(1)", "next tab", id="session.next", tooltip="The next tab", key_display="→"),
         Binding("c", "compare", "compare", id="session.compare", tooltip="Compare this session's methods"),
         Binding("e", "export", "export", id="session.export", tooltip="Write this session's frames as CSV"),
+        more_binding("session"),
         Binding("p", "replay", "replay", id="session.replay", tooltip="Replay this session"),
     ]
 
@@ -123,6 +125,7 @@ class SessionScreen(WorkbenchScreen):
             overview.show_facts([Fact("", facts, "bad")])
             return
         self.facts = facts
+        self.refresh_bindings()
         session = facts.session
         name = f" · {one_line(session.name, 60)}" if session.name else ""
         model = one_line(session.plan.model, 60)
@@ -184,6 +187,15 @@ class SessionScreen(WorkbenchScreen):
         self.query_one("#request-facts", Facts).show_facts(facts)
 
     # Keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        del parameters
+        return self.facts is not None and self.facts.more > 0 if action == "more" else True
+
+    @work(exit_on_error=False, name="Adding rounds")
+    async def action_more(self) -> None:
+        if self.facts is not None and self.facts.more:
+            await add_rounds(self.workbench, self.session, self.facts.more)
 
     def action_close(self) -> None:
         self.app.pop_screen()
