@@ -19,13 +19,13 @@ NAME_MOST: Final = 24
 LEAST_BAR: Final = 12
 LOOKS: Final = {  # of each segment: its cells, told apart without colours too, and their style
     "interpreter": ("·", "dim"),
-    "imports": ("▫", "dim"),
-    "loading": ("░", "accent"),
-    "compiling": ("▒", "bad"),
+    "imports": ("░", "dim"),
+    "loading": ("▒", "bar"),
+    "compiling": ("▓", "bad"),
     "warm-up": ("▒", "warning"),
     TIMED: ("█", "good"),
-    "evidence": ("▓", "accent"),
-    "greedy pass": ("░", "warning"),
+    "evidence": ("▓", ""),
+    "greedy pass": ("░", ""),
     "close": ("·", "dim"),
 }
 
