@@ -84,10 +84,10 @@ def _keep_noise_floor(folder: SessionFolder, plan: Plan, frames: dict[str, pl.Da
     from sessions.device.device_key import device_key
     from sessions.verdict.noise_floor import floor_of, keep
 
-    floor = floor_of(plan, folder.id, frames["runs"], frames["requests"])
+    session = folder.read()
+    floor = floor_of(plan, folder.id, frames["runs"], frames["requests"], session.looked_at)
     if floor is None:
         return
-    session = folder.read()
     with contextlib.suppress(HomeError):
         keep(folder.path.parent.parent, device_key(session.plan, session.machine), floor)
 

@@ -19,6 +19,7 @@ from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from sessions.disk.plan import Plan
 from sessions.planning.twice import AGAIN
 from sessions.verdict.statistics import paired_ratio
+from sessions.verdict.stopping import looked_at
 from sessions.verdict.verdicts import largest_difference, percent
 
 if TYPE_CHECKING:
@@ -45,8 +46,13 @@ class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def floor_of(plan: Plan, session: str, runs: pl.DataFrame, requests: pl.DataFrame) -> NoiseFloor | None:
-    """The floor that an A/A session shows; None under three pairs of successful blocks."""
+def floor_of(
+    plan: Plan, session: str, runs: pl.DataFrame, requests: pl.DataFrame, was_looked_at: bool = False
+) -> NoiseFloor | None:
+    """The floor that an A/A session shows; None under three pairs of successful blocks.
+
+    `was_looked_at`: its number of blocks followed from them, which the interval has to allow for.
+    """
     import polars as pl
 
     from sessions.frames.counting import counted_requests
@@ -62,6 +68,7 @@ def floor_of(plan: Plan, session: str, runs: pl.DataFrame, requests: pl.DataFram
     first, again = (by_method[name] for name in twins[0])
     shared = sorted(first.keys() & again.keys())
     ratio = paired_ratio([again[block] for block in shared], [first[block] for block in shared])
+    ratio = looked_at(ratio) if ratio is not None and was_looked_at else ratio
     interval = ratio.interval() if ratio else None
     if interval is None:
         return None

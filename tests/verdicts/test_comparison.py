@@ -167,6 +167,9 @@ def test_the_noise_floor_stands_beside_every_verdict_of_the_device(sessions: Pat
     assert row.ratio_high is not None
     assert row.ratio_low is not None
     assert floor.difference == pytest.approx(max(row.ratio_high - 1, 1 - row.ratio_low))
+    extended = floor_of(aa.plan(), aa.id, runs, requests, was_looked_at=True)
+    assert extended is not None
+    assert extended.difference > floor.difference
     keep(sessions.parent, device_key(aa.read().plan, machine), floor)
 
     small = make_session(sessions, {"base": BASE, "fast": [102.5, 103.6, 101.4]}, machine=machine)
