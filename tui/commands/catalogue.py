@@ -36,7 +36,7 @@ def methods(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(json_document(rows))
         return EXIT_OK
-    width = max(len(str(row["method"])) for row in rows)
+    width = max((len(str(row["method"])) for row in rows), default=0)
     for row in rows:
         against = f" (against {row['reference']})" if row["reference"] else ""
         sys.stdout.write(f"{row['method']:<{width}}  {one_line(str(row['summary']), 300)}\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probes.machine import Machine
-from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.frames.counting import block_counts
 from tui.command_line import EXIT_OK, EXIT_USAGE, UsageError
 from tui.commands.store import find, store
@@ -54,28 +54,26 @@ def sessions(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _opened(session: str) -> SessionFolder:
-    """The session, finalised if needed; UsageError if it cannot be opened."""
+def _opened(session: str) -> tuple[SessionFolder, SessionFile]:
+    """The session, finalised if needed, as it was read then; UsageError if it cannot be opened."""
     from sessions.close.session_end import recover
 
     folder = find(session)
     try:
         if not folder.is_live():
             recover(folder)
-        folder.read()
+        return folder, folder.read()
     except SessionError as error:
         raise UsageError(str(error)) from None
-    return folder
 
 
 def show(options: argparse.Namespace) -> int:
     """One session: its plan, machine, rows with evidence, and failures with the last lines of their logs."""
-    folder = _opened(options.session)
+    folder, session = _opened(options.session)
     if options.tool is not None:
         from tui.commands.other_tools import show_as
 
         return show_as(folder, options.tool, options.json)
-    session = folder.read()
     comparison = _compared([(folder.id, None)], None, anyway=True)
     if options.json:
         from sessions.export.csv_export import comparison_rows
@@ -125,7 +123,7 @@ def compare(options: argparse.Namespace) -> int:
         session, _, method = pick.partition(":")
         folder = find(session)
         try:
-            folder = _opened(session)
+            folder, _ = _opened(session)
             known = [planned.name for planned in _plan_methods(folder)]
         except UsageError as error:  # the others stand
             sys.stderr.write(f"kasoku: {one_line(str(error), 600)}\n")
@@ -163,7 +161,7 @@ def export(options: argparse.Namespace) -> int:
     from sessions.export.csv_export import ExportError, export_session
 
     try:
-        frames = export_session(_opened(options.session), Path(options.out), excel=options.excel)
+        frames = export_session(_opened(options.session)[0], Path(options.out), excel=options.excel)
     except (ExportError, SessionError) as error:
         raise UsageError(str(error)) from None
     sys.stdout.write("".join(f"{plain(str(frame.path))}\n" for frame in frames))
