@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import errno
 import importlib
 import io
 import mmap
@@ -198,7 +199,7 @@ class Surroundings:
                 os.environ[name] = value
             if trial.call is not None:
                 name, nth, error, lasting = trial.call
-                self.library.fail_call(name.encode(), nth, getattr(__import__("errno"), error), lasting)
+                self.library.fail_call(name.encode(), nth, getattr(errno, error), lasting)
             try:
                 code = visit() if trial.command == WORKBENCH else kasoku.main()
             except SystemExit as left:

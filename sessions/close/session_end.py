@@ -16,6 +16,7 @@ from sessions.disk.journal import JournalError, NewerJournalError, read_journal
 from sessions.disk.plan import Plan
 from sessions.disk.records import AnyRecord, GoalSet, SessionEnded
 from sessions.disk.session_folder import (
+    ENDED,
     FRAMES,
     UNFINISHED,
     MethodSummary,
@@ -164,4 +165,6 @@ def _said_end(folder: SessionFolder) -> SessionEnded | None:
             extension = record.extension if isinstance(record, GoalSet) else extension
     except JournalError:
         return None
-    return last if isinstance(last, SessionEnded) and extension == len(folder.read().extensions) else None
+    if not isinstance(last, SessionEnded) or last.status not in ENDED:
+        return None
+    return last if extension == len(folder.read().extensions) else None

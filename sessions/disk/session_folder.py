@@ -34,6 +34,7 @@ ID_PATTERN: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 REQUEST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # the name of a request file
 FRAMES: Final = ("runs", "requests", "tokens", "telemetry")
 UNFINISHED: Final = ("preparing", "running")
+ENDED: Final = ("finished", "stopped", "failed", "interrupted")
 LOCK_TRIES: Final = 10
 LOCK_PAUSE_S: Final = 0.01
 

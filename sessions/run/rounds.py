@@ -82,13 +82,22 @@ class Rounds:
             if not missing:
                 continue
             started = time.monotonic()
-            if self._goal.at_most is not None and last and started - begun + last > self._goal.at_most:
+            if self._is_too_late(number, started - begun, last):
                 append(Note(t=time.perf_counter_ns(), text=TIME_IS_UP.format(rounds=number)))
                 return
             for row in missing:
                 sized = self._sizes.sized(row, enough=self._goal.until is not None)
                 yield number * len(self._reference) + blocks.index(row) + 1, sized
             last = time.monotonic() - started
+
+    def _is_too_late(self, number: int, elapsed_s: float, last_s: float) -> bool:
+        """Whether the time allowed forbids a round that takes as long as the last one did.
+
+        The first rounds, without which nothing can be said, need only begin in time.
+        """
+        if self._goal.at_most is None or not last_s:
+            return False
+        return elapsed_s + (last_s if number >= LEAST_BLOCKS else 0.0) > self._goal.at_most
 
     def _taking(self, number: int, append: Callable[[AnyRecord], None]) -> Collection[str]:
         """The methods that take part in the round of this number."""

@@ -58,7 +58,7 @@ def _verdict(ratio: LogRatio, clears: bool, level: float) -> Verdict:
         return Verdict("alike", f"no difference larger than {percent(largest)}", interval)
     if ratio.share < 1:  # it was measured until its interval was as narrow as asked for, or its time was up
         return Verdict(
-            "not apart", _not_apart(ratio, plain), interval, blocks_to_decide(ratio, level), to_add(ratio, level)
+            "not apart", _not_apart(ratio, interval), interval, blocks_to_decide(ratio, level), to_add(ratio, level)
         )
     return _too_few(ratio, level, interval)
 

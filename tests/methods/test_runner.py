@@ -183,7 +183,7 @@ def test_tokens_whose_ids_cannot_be_fetched_are_not_reported(tmp_path: Path) -> 
     job = measure_job(user_engine(tmp_path, MARKS), options={"fails_after": 2})
     outcome = run(PYTHON, job, tmp_path)
 
-    (end,) = outcome.of("request_end")
+    *_, end = outcome.of("request_end")  # where the machine is slow, the device goes in a later one
     _, ids = outcome.tokens(int(str(end["request"])))
     assert end["finish"] == "error"
     assert end["output_tokens"] == len(ids) > 0

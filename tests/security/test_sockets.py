@@ -187,7 +187,7 @@ def test_there_are_two_looks_a_block_and_a_reason_where_there_was_none(work: Wor
         for record in records_of(folder)
         if isinstance(record, BlockPhase | SocketsSeen) and record.method == "one"
     ]
-    assert kinds == ["import", "load", "warmup", "look", "timed", "evidence", "look", "close"]
+    assert kinds == ["import", "load", "warmup", "look", "timed", "evidence", "look", "greedy", "close"]
     runs = {run["method"]: run for run in runs_of(folder)}
     assert runs["one"]["sockets"] == []
     assert runs["breaks"]["sockets"] is None

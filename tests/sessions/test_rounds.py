@@ -96,14 +96,21 @@ def test_a_method_without_a_reference_is_measured_until_its_own_mean_is_known() 
     assert Session(plan(("alone", None)), {"alone": WILD}).run() == {"alone": 12}
 
 
-def test_rounds_that_would_end_too_late_are_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("at_most", "rounds"),
+    [(90.0, 2), (100.0, 3), (190.0, 4), (200.0, 5)],
+    ids=["not even three begin in time", "the third begins in time", "the fifth would end too late", "it would not"],
+)
+def test_rounds_that_would_end_too_late_are_not_begun(
+    monkeypatch: pytest.MonkeyPatch, at_most: float, rounds: int
+) -> None:
     clock = iter(range(0, 10_000, 20))  # each look at it 20 s later: a round takes that long
     monkeypatch.setattr("sessions.run.rounds.time.monotonic", lambda: float(next(clock)))
     planned = plan(("base", None), ("wild", "base"))
-    session = Session(planned, {"base": STEADY, "wild": WILD}, Goal(blocks=12, until=0.05, at_most=100.0))
-    assert session.run() == {"base": 2, "wild": 2}
+    session = Session(planned, {"base": STEADY, "wild": WILD}, Goal(blocks=12, until=0.05, at_most=at_most))
+    assert session.run() == {"base": rounds, "wild": rounds}
     (note,) = [record for record in session.journal if isinstance(record, Note)]
-    assert note.text == "The time allowed is up: no further round begins after 2."
+    assert note.text == f"The time allowed is up: no further round begins after {rounds}."
 
 
 def test_a_stricter_goal_takes_up_the_methods_that_were_done_before_in_rounds_of_its_own() -> None:

@@ -26,11 +26,13 @@ def environment() -> dict[str, str]:
 
 def plan_two_methods(terminal: Terminal, requests: int, tokens: int) -> None:
     """On the form: untick all but the first two methods, and ask for less than the preset."""
-    terminal.wait_for(lambda text: "[✓] baseline" in text and "each of 48 tokens" in text, 30, "the checked plan")
+    terminal.wait_for(
+        lambda text: "[✓] baseline" in text and "48 tokens a request" in " ".join(text.split()), 30, "the checked plan"
+    )
     terminal.press(DOWN, DOWN, SPACE, DOWN, SPACE, DOWN, SPACE)
     terminal.wait_for(lambda text: text.count("[✓]") == 2, 10, "two ticked methods")
-    terminal.press_each(*[TAB] * 5, str(requests).encode(), *[TAB] * 3, str(tokens).encode(), ESCAPE)
-    said = f"2 methods × 3 blocks, {requests} requests each of {tokens} tokens"
+    terminal.press_each(*[TAB] * 5, str(requests).encode(), *[TAB] * 5, str(tokens).encode(), ESCAPE)
+    said = f"2 methods, {requests} requests a method in 3 blocks, {tokens} tokens a request"
     terminal.wait_for(lambda text: said in " ".join(text.split()), 20, said)
 
 
