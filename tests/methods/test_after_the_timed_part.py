@@ -78,6 +78,7 @@ t.Gemma4ForCausalLM(t.Gemma4TextConfig(
 
 
 @pytest.mark.model
+@pytest.mark.engines
 def test_a_static_cache_is_counted_where_layers_have_no_keys(torch_interpreter: Interpreter, tmp_path: Path) -> None:
     """Two layers of convolutions beside two of attention; four layers of which two read the cache of the others."""
     import subprocess

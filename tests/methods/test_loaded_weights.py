@@ -12,7 +12,7 @@ import pytest
 from methods.base.interpreter import Interpreter
 from tests.methods.runner_process import RUNNER
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.engines]
 
 # Tiny models, each saved and spoilt, then loaded by the engine's own function; {name: [refusal, facts]}.
 LOADING = """

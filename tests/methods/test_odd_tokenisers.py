@@ -179,6 +179,7 @@ def write(folder: Path, make_odd: Callable[[Made], None]) -> Path:
 
 
 @pytest.mark.model
+@pytest.mark.engines
 def test_odd_tokenisers_give_the_ids_of_transformers(tmp_path: Path, torch_interpreter: Interpreter) -> None:
     folders = {odd.__name__: write(tmp_path / odd.__name__, odd) for odd in ODD}
     command = [str(torch_interpreter.python), "-I", "-c", ASK, json.dumps(TEXTS), *map(str, folders.values())]

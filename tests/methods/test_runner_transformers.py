@@ -12,7 +12,7 @@ from methods.base.interpreter import Interpreter
 from methods.models.models import Model
 from tests.methods.runner_process import RUNNER, Outcome, measure_job, run_in
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.engines]
 GREEDY = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
 
 
