@@ -31,7 +31,7 @@ run: setup
 	$(BIN)/kasoku run --preset quick
 
 test: setup
-	$(BIN)/python -m pytest -m "not engines" -n 5 --dist loadfile --no-loadscope-reorder --durations=10
+	$(BIN)/python -m pytest -m "not engines" -n 4 --dist loadfile --no-loadscope-reorder --durations=10
 
 test-engines: setup
 	$(BIN)/python -m pytest -m engines --durations=10 -rs

@@ -32,11 +32,11 @@ from tui.words import figures
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])
 async def test_a_running_session_is_shown_when_the_workbench_opens(running: Path, size: tuple[int, int]) -> None:
     async with workbench(running).run_test(size=size, notifications=True) as pilot:
-        text = await until(pilot, in_mid_run, "the request that runs")
+        said = "それでは、近くの公園まで散歩に行ってみましょう。"
+        text = await until(pilot, lambda text: in_mid_run(text) and said in text, "the request that runs")
         assert "block 3/3 · request 6/6" in text.splitlines()[0]
         assert "NO: 0 comp" in text
         assert "The river runs past the old mill" in text
-        assert "それでは、近くの公園まで散歩に行ってみましょう。" in text
         assert "335/700 W" in text
         await until(
             pilot, lambda text: re.search(r"k +skip", text) and re.search(r"s +stop", text), "the keys of a run"
