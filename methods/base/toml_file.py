@@ -16,7 +16,7 @@ class TomlError(Exception):
 
 
 def toml_files(folder: Path) -> list[Path]:
-    """The TOML files of a folder, in order; none where there is no folder. Raises OSError."""
+    """The TOML files of a folder in order, empty if the folder does not exist. Raises OSError."""
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == ".toml")
     except FileNotFoundError:

@@ -127,7 +127,7 @@ class RunOptions:
         metadata=option(
             Option(
                 metavar="TIME",
-                help="with --until: add no round that would end later than this (30m)",
+                help="with --until: after three rounds, add none that would end later than this (30m)",
                 least=10.0,
                 most=604_800.0,
                 unit="s",

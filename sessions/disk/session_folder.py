@@ -233,7 +233,7 @@ class SessionFolder:
         return None
 
     def is_live(self) -> bool:
-        """Whether a conductor holds the session's lock now; where there are no locks, none can."""
+        """Whether a conductor holds the session's lock now; always false on a file system without locks."""
         path = self.path / "lock"
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -8,7 +8,7 @@ interval excludes 1 ± 1 % though the error is shared among all looks (repeated 
 B. W. Turnbull, Journal of the Royal Statistical Society B 51 (1989), 305-361).
 
 Both shares are constants, chosen by simulation so that the 95 % interval at the stop holds the true ratio in at least
-94 % of sessions whatever ratio and spread: benchmarks/coverage.py, docs/statistics.md.
+94 % of sessions whatever ratio and spread: benchmarks/coverage_until.py, docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sessions.verdict.statistics import CONFIDENCE, LEAST_BLOCKS, LogRatio, holm
 from sessions.verdict.verdicts import ALPHA, LOOK, THRESHOLD, percent
 
 EARLY: Final = 0.05  # of the error, for stopping because a ratio is far from 1
-MOST_BLOCKS: Final = 100_000  # where a search for the blocks needed ends
+SEARCHED_BLOCKS: Final = 100_000  # where a search for the blocks needed ends
 
 
 def looked_at(ratio: LogRatio) -> LogRatio:
@@ -68,10 +68,10 @@ def rounds_to_go(ratio: LogRatio, until: float) -> tuple[int, int] | None:
     """
     from scipy.special import chdtri
 
-    if ratio.blocks < LEAST_BLOCKS or ratio.error is None:
+    varies = spread(ratio)
+    if ratio.blocks < LEAST_BLOCKS or varies is None:
         return None
     degrees = ratio.blocks - 1
-    varies = ratio.error * math.sqrt(ratio.blocks)
     bounds = [varies * math.sqrt(degrees / float(chdtri(degrees, tail))) for tail in (0.05, 0.95)]
     needed = [_blocks_for(each, until, ratio.blocks) - ratio.blocks for each in bounds]
     return needed[0], needed[1]
@@ -80,7 +80,7 @@ def rounds_to_go(ratio: LogRatio, until: float) -> tuple[int, int] | None:
 def _blocks_for(varies: float, until: float, least: int) -> int:
     """The fewest blocks whose interval is within ± `until`, for this sd of the log ratios."""
     low, high = least, least
-    while _width_at(varies, high) > until and high < MOST_BLOCKS:
+    while _width_at(varies, high) > until and high < SEARCHED_BLOCKS:
         low, high = high, high * 2
     while low < high:
         middle = (low + high) // 2

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sessions.disk.plan import Goal, Plan
 from sessions.disk.records import BlockEnded, BlockPhase, BlockStarted
 from sessions.frames.counting import block_counts
+from sessions.verdict.statistics import LEAST_BLOCKS
 
 
 @dataclass(slots=True)
@@ -80,13 +81,16 @@ class TimeLeft:
 
     def range_s(self, now_ns: int, rounds: Mapping[str, tuple[int, int]]) -> tuple[float | None, float | None]:
         """The least and the most estimated time, where each method takes (least, most) further rounds, the present
-        block's included. The time that the goal allows is the most at all events; None where nothing is known."""
+        block's included. Once the first rounds, which only have to begin in time, are over, the time that the goal allows is
+        the most. None where nothing is known.
+        """
         known = [value for values in self._durations.values() for value in values]
-        allowed = None
-        if (at_most := self._goals[-1].at_most) is not None and self._began_ns is not None:
-            allowed = max(0.0, at_most - (now_ns - self._began_ns) / 1e9)
         if not known:
-            return None, allowed
+            return None, None
+        allowed = None
+        rounds_over = max(map(len, self._durations.values()))
+        if (at_most := self._goals[-1].at_most) is not None and self._began_ns and rounds_over >= LEAST_BLOCKS:
+            allowed = max(0.0, at_most - (now_ns - self._began_ns) / 1e9)
         mean = statistics.fmean(known)
         each = {name: statistics.fmean(self._durations.get(name) or [mean]) for name in rounds}
         least, most = (sum(each[name] * rounds[name][end] for name in rounds) for end in (0, 1))

@@ -55,9 +55,9 @@ def time_left(seconds: float | None, most: float | None) -> str:
     return least if least == upper else f"{least} to {upper}"
 
 
-def blocks_done(done: int, of: int | None) -> str:
+def blocks_done(done: int, of: int | None, joint: str = "/") -> str:
     """`of` is None where there are as many as it takes."""
-    return f"{done}/{of} blocks" if of is not None else f"{done} block{'s' if done != 1 else ''}"
+    return f"{done}{joint}{of} blocks" if of is not None else f"{done} block{'s' if done != 1 else ''}"
 
 
 def size(count: float | None) -> str:
