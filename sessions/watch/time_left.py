@@ -81,8 +81,8 @@ class TimeLeft:
 
     def range_s(self, now_ns: int, rounds: Mapping[str, tuple[int, int]]) -> tuple[float | None, float | None]:
         """The least and the most estimated time, where each method takes (least, most) further rounds, the present
-        block's included. Once the first rounds, which only have to begin in time, are over, the time that the goal allows is
-        the most. None where nothing is known.
+        block's included. Once the first rounds are over, which only have to begin in time, the time that the goal
+        allows is the most. None where nothing is known.
         """
         known = [value for values in self._durations.values() for value in values]
         if not known:

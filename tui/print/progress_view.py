@@ -58,7 +58,7 @@ def milestones(live: Live) -> list[str]:
 
 def _blocks_sentence(row: MethodLive) -> str:
     what = f"{rate(row.tok_s_mean)} tok/s" if row.tok_s_mean is not None else row.state
-    return one_line(f"{row.name}: {blocks_done(row.blocks_done, row.blocks).replace('/', ' of ')} done, {what}")
+    return one_line(f"{row.name}: {blocks_done(row.blocks_done, row.blocks, ' of ')} done, {what}")
 
 
 def picture(live: Live, width: int, footer: str) -> RenderableType:
