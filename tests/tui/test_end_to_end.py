@@ -50,6 +50,7 @@ def none_left_running(home: Path) -> Iterator[Store]:
 
 
 @pytest.mark.model
+@pytest.mark.engines
 def test_two_methods_are_run_compared_and_exported_by_keys_alone(
     default_model: object, none_left_running: Store, tmp_path: Path
 ) -> None:
