@@ -194,7 +194,7 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     report.add_argument("sessions", nargs="+", metavar="SESSION")
     report.add_argument("--out", required=True, metavar="FILE", help="a name ending in .html or .md")
     report.set_defaults(command="tui.commands.report:report")
-    export = commands.add_parser("export", help="a session's four frames as CSV")
+    export = commands.add_parser("export", help="a session's frames as CSV")
     export.add_argument("session")
     export.add_argument("--out", required=True, metavar="FOLDER")
     export.add_argument("--excel", action="store_true", help=EXCEL_HELP)

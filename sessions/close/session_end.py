@@ -16,8 +16,8 @@ from sessions.disk.journal import JournalError, NewerJournalError, read_journal
 from sessions.disk.plan import Plan
 from sessions.disk.records import AnyRecord, GoalSet, SessionEnded
 from sessions.disk.session_folder import (
+    ALWAYS,
     ENDED,
-    FRAMES,
     UNFINISHED,
     MethodSummary,
     NewerSessionError,
@@ -122,7 +122,7 @@ def recover(folder: SessionFolder) -> str:
     Raises SessionError if the folder holds no session, or one written by a newer Kasoku.
     """
     status = folder.read().status
-    if status not in UNFINISHED and all(os.path.isfile(folder.frame(name)) for name in FRAMES):
+    if status not in UNFINISHED and all(os.path.isfile(folder.frame(name)) for name in ALWAYS):
         return status
     _refuse_newer(folder)
     try:

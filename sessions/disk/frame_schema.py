@@ -1,4 +1,4 @@
-"""The four frames of a session: their columns, types and order. Names and units are a contract (docs/definitions.md).
+"""The five frames of a session: their columns, types and order. Names and units are a contract (docs/definitions.md).
 
 Times `_ns` are int64 nanoseconds of the host's monotonic clock, `_s` seconds, `_bytes` bytes, `_j` joules. What could
 not be read is null, with its reason in `missing`, a JSON object from column to sentence. `attempt` counts the times a
@@ -9,6 +9,7 @@ compared within a stretch alone. Those of a token are its request's.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,6 +87,7 @@ RUNS: Final[Columns] = {
     "timed_share": pl.Float64,
     "stretch": pl.Int64,
     "profiled_block": pl.Int64,
+    "fidelity_s": pl.Float64,
 }
 
 # Derived from the tokens frame: first_token_ns, end_ns, output_tokens, ttft_s, e2e_s, decode_tok_s, e2e_tok_s,
@@ -146,7 +148,35 @@ TELEMETRY: Final[Columns] = {
     "stretch": pl.Int64,
 }
 
-SCHEMAS: Final = {"runs": RUNS, "requests": REQUESTS, "tokens": TOKENS, "telemetry": TELEMETRY}
+# A row per scored window and path, nats summed over its `tokens`; or one with a null `window` where a path of a block
+# has no scores, with the reason in `missing` under `nll`. Derived from the journal: sums and counts of nll_each and the
+# reference's scores. `clear` are the tokens where the reference's likeliest id is ahead of the next by CLEAR_NATS.
+FIDELITY: Final[Columns] = {
+    "session": pl.String,
+    "method": pl.String,
+    "block": pl.Int64,
+    "attempt": pl.Int64,
+    "path": pl.String,
+    "window": pl.Int64,
+    "stratum": pl.String,
+    "tokens": pl.Int64,
+    "nll": pl.Float64,
+    "nll_reference": pl.Float64,
+    "top1_equal": pl.Int64,
+    "top1_equal_clear": pl.Int64,
+    "clear_tokens": pl.Int64,
+    "kl": pl.Float64,
+    "kl_bound": pl.Float64,
+    "worst": pl.Float64,
+    "non_finite": pl.Int64,
+    "nll_each": pl.List(pl.Float32),
+    "nll_reference_each": pl.List(pl.Float32),
+    "missing": pl.String,
+}
+CLEAR_NATS: Final = 0.1
+
+SCHEMAS: Final = {"runs": RUNS, "requests": REQUESTS, "tokens": TOKENS, "telemetry": TELEMETRY, "fidelity": FIDELITY}
+YOUNGER: Final = ("fidelity",)  # frames that sessions of an older Kasoku lack: they are empty there
 
 
 NEVER_NULL: Final = {
@@ -154,6 +184,7 @@ NEVER_NULL: Final = {
     "requests": ("method", "block", "attempt", "request", "warmup"),
     "tokens": ("method", "block", "attempt", "request", "index", "t_ns", "token_id"),
     "telemetry": ("t_ns", "source", "metric"),
+    "fidelity": ("method", "block", "attempt", "path"),
 }
 
 
@@ -166,6 +197,8 @@ def read_frame(path: Path, name: str) -> pl.DataFrame:
 
     Raises FrameError, whatever the file holds: polars' decoder panics at some damaged ones, which is not an Exception.
     """
+    if name in YOUNGER and not os.path.lexists(path):
+        return pl.DataFrame(schema=SCHEMAS[name])
     try:
         frame = pl.scan_parquet(
             path, schema=SCHEMAS[name], missing_columns="insert", extra_columns="ignore", glob=False

@@ -14,8 +14,12 @@ import msgspec
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a frame's column can hold
 
-PHASES: Final = ("import", "load", "warmup", "timed", "evidence", "greedy", "close")  # of a block, in their order
+Nats = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+
+# of a block, in their order
+PHASES: Final = ("import", "load", "warmup", "timed", "evidence", "greedy", "fidelity", "close")
 FINISHES: Final = ("length", "eos", "stopped", "error")  # the ways a request ends
+SCORED_PATHS: Final = ("prefill", "decode")  # all positions of a window at once, or one id forced at a time
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="k", omit_defaults=True, gc=False):
@@ -103,6 +107,30 @@ class EvidenceMessage(TimedLine, tag="evidence", frozen=True, kw_only=True):
     profiled: list[str] = []
 
 
+class ScoresMessage(TimedLine, tag="scores", frozen=True, kw_only=True):
+    """A window of fidelity, scored: for each of its scored ids the negative log-likelihood in nats, and the id with the
+    highest logit; None where that is not finite.
+
+    `kl` is the sum over the window of the divergence from the reference's distributions, in nats, None without full
+    logits on both sides; `kl_bound` is no more than that, from the reference's likeliest ids and one bin for the rest.
+    """
+
+    path: str  # one of SCORED_PATHS
+    window: Int64
+    nll: list[Nats | None]
+    top1: list[Int64 | None]
+    kl: Nats | None = None
+    kl_bound: Nats | None = None
+    missing: dict[str, str] = {}
+
+
+class UnscoredMessage(TimedLine, tag="unscored", frozen=True, kw_only=True):
+    """Why a path has no scores, or none from here on."""
+
+    path: str  # one of SCORED_PATHS
+    reason: str
+
+
 class ErrorMessage(TimedLine, tag="error", frozen=True, kw_only=True):
     """The job has failed."""
 
@@ -124,6 +152,8 @@ AnyMessage = (
     | RequestEndMessage
     | MemoryMessage
     | EvidenceMessage
+    | ScoresMessage
+    | UnscoredMessage
     | ErrorMessage
     | Done
 )

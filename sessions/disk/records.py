@@ -7,6 +7,8 @@ the message (sessions/disk/messages.py) plus that.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path, PurePath
 
 import msgspec
@@ -21,11 +23,14 @@ from sessions.disk.messages import (
     Int64,
     LoadedMessage,
     MemoryMessage,
+    Nats,
     PhaseMessage,
     RequestEndMessage,
     RequestMessage,
+    ScoresMessage,
     TimedLine,
     TokensMessage,
+    UnscoredMessage,
 )
 
 SCHEMA_VERSION = 2  # 2: goals and looks of sessions that measure until they are decided
@@ -99,6 +104,58 @@ class Prepared(TimedLine, tag="prepared", frozen=True, kw_only=True):
     bandwidth: MemoryBandwidth = MemoryBandwidth()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Ids whose last `scored` are scored, each given all before it. `stratum`: `text`, or `greedy` where they are the
+    reference's own greedy continuation."""
+
+    ids: list[Int64]
+    scored: Int64
+    stratum: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferencePath:
+    """The reference's scores on one path, a list per window, a number per scored id: nats, the likeliest id, and by how
+    many nats it is ahead of the next."""
+
+    nll: list[list[Nats]]
+    top1: list[list[Int64]]
+    margin: list[list[Nats]]
+
+    @property
+    def sizes(self) -> list[set[int]]:
+        """How many numbers each list has, by window."""
+        none: list[float] = []
+        return [{*map(len, lists)} for lists in zip_longest(self.nll, self.top1, self.margin, fillvalue=none)]
+
+
+class ReferenceScored(TimedLine, tag="reference", frozen=True, kw_only=True):
+    """The windows of fidelity and the reference's scores of them; without, where they are missing: `reason` says why.
+
+    `key` names them in the cache, where the runner finds the reference's distributions. `environment` and `model` are
+    the reference's, `quantised` how its weights are, where they are not plain.
+    """
+
+    key: str = ""
+    model: str = ""
+    environment: str = ""
+    quantised: str | None = None
+    windows: list[Window] = msgspec.field(default_factory=list)
+    prefill: ReferencePath | None = None
+    decode: ReferencePath | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        sizes = [{window.scored} for window in self.windows]
+        if any(path is not None and path.sizes != sizes for path in (self.prefill, self.decode)):
+            raise ValueError("its scores are not those of its windows")
+
+    def of(self, path: str) -> ReferencePath | None:
+        """Its scores on one of SCORED_PATHS."""
+        return self.prefill if path == "prefill" else self.decode
+
+
 class MachineSeen(TimedLine, tag="machine", frozen=True, kw_only=True):
     """The static capture of the machine, and the idle power of the GPUs in use before the first block."""
 
@@ -167,6 +224,16 @@ class EvidenceTaken(EvidenceMessage, frozen=True, kw_only=True):
     profiled_block: Int64 | None = None
 
 
+class Scores(ScoresMessage, frozen=True, kw_only=True):
+    method: str
+    block: Int64
+
+
+class Unscored(UnscoredMessage, frozen=True, kw_only=True):
+    method: str
+    block: Int64
+
+
 class Energy(BlockLine, tag="energy", frozen=True, kw_only=True):
     """Reading of the GPUs' energy counters (summed, joules) at an edge of a block, or of its timed part."""
 
@@ -226,6 +293,7 @@ AnyRecord = (
     | Look
     | Phase
     | Prepared
+    | ReferenceScored
     | MachineSeen
     | BlockStarted
     | BlockPhase
@@ -235,6 +303,8 @@ AnyRecord = (
     | RequestEnded
     | Memory
     | EvidenceTaken
+    | Scores
+    | Unscored
     | Energy
     | BlockEnded
     | Telemetry

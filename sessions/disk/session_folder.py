@@ -32,7 +32,8 @@ from sessions.disk.records import SCHEMA_VERSION
 
 ID_PATTERN: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 REQUEST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # the name of a request file
-FRAMES: Final = ("runs", "requests", "tokens", "telemetry")
+FRAMES: Final = ("runs", "requests", "tokens", "telemetry", "fidelity")
+ALWAYS: Final = FRAMES[:4]  # those of every Kasoku
 UNFINISHED: Final = ("preparing", "running")
 ENDED: Final = ("finished", "stopped", "failed", "interrupted")
 LOCK_TRIES: Final = 10
@@ -153,7 +154,7 @@ class SessionFolder:
         return self.path / "journal.ndjson"
 
     def frame(self, name: str) -> Path:
-        """The parquet file of one of the four frames."""
+        """The parquet file of one of the frames."""
         return self.path / f"{name}.parquet"
 
     def log(self, method: str, block: int) -> Path:

@@ -87,7 +87,7 @@ class Store:
         return [name for name in self.ids() if SessionFolder(self.path / name).is_live()]
 
     def scan(self, frame: str, sessions: Iterable[str] | None = None) -> pl.LazyFrame | None:
-        """One of the four frames over the given sessions, else all, as one lazy frame; None where no session has it.
+        """One of the frames over the given sessions, else all, as one lazy frame; None where no session has it.
 
         Sessions of an older Kasoku lack newer columns: those are null for them. A frame of a newer one raises
         SessionError where its session was named, and is left out where it was not.

@@ -76,7 +76,7 @@ def keep_comparison_csv(comparison: Comparison, path: Path) -> Path:
 
 
 def export_session(folder: SessionFolder, out: Path, *, excel: bool = False) -> list[ExportedFrame]:
-    """runs.csv, requests.csv, tokens.csv and telemetry.csv of a session below `out`. Raises ExportError, SessionError.
+    """A CSV file for each frame of a session, below `out`. Raises ExportError, SessionError.
 
     `excel` as in `write_comparison_csv`.
     """
@@ -94,11 +94,16 @@ def export_session(folder: SessionFolder, out: Path, *, excel: bool = False) -> 
             frame = read_frame(folder.frame(name), name)
         except FrameError:
             raise SessionError(f"{folder.id} has no readable {name} frame: see `kasoku show {folder.id}`.") from None
-        lists = [column for column, kind in frame.schema.items() if kind == pl.List(pl.String)]
-        frame = frame.with_columns(pl.col(column).list.join("; ") for column in lists)
+        lists = [column for column, kind in frame.schema.items() if isinstance(kind, pl.List)]
+        frame = frame.with_columns(_joined(column) for column in lists)
         path = _write(target / f"{name}.csv", _csv(frame), excel)
         written.append(ExportedFrame(path, _beyond_a_sheet(path.name, frame)))
     return written
+
+
+def _joined(column: str) -> pl.Expr:
+    """A column of lists as text; null in a list is an empty place."""
+    return pl.col(column).cast(pl.List(pl.String)).list.eval(pl.element().fill_null("")).list.join("; ")
 
 
 def _beyond_a_sheet(name: str, frame: pl.DataFrame) -> str:

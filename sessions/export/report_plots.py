@@ -16,7 +16,8 @@ WIDTH: Final = 560
 ROW_HEIGHT: Final = 26
 SEGMENT_COLOURS: Final = {
     "interpreter": "#bbbbbb", "imports": "#999999", "loading": "#6b9ac4", "compiling": "#c44e52",
-    "warm-up": "#e0a458", TIMED: "#3a7d44", "evidence": "#8172b2", "greedy pass": "#b5a8d5", "close": "#666666",
+    "warm-up": "#e0a458", TIMED: "#3a7d44", "evidence": "#8172b2", "greedy pass": "#b5a8d5", "fidelity": "#4f9da6",
+    "close": "#666666",
 }  # fmt: skip
 MOST_POINTS: Final = 1500  # of a curve, so that a long session's page stays small
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 START: Final = "start_s"
 PHASE_COLUMNS: Final = {  # of sessions/disk/messages.py; loading is timed by the runner itself
     "import": "import_s", "warmup": "warmup_s", "timed": "timed_s", "evidence": "evidence_s", "greedy": "greedy_s",
-    "close": "close_s",
+    "fidelity": "fidelity_s", "close": "close_s",
 }  # fmt: skip
 
 
@@ -41,6 +41,7 @@ SEGMENTS: Final = (
     Segment("timed", ("timed_s",)),
     Segment("evidence", ("evidence_s",)),
     Segment("greedy pass", ("greedy_s",)),
+    Segment("fidelity", ("fidelity_s",)),
     Segment("close", ("close_s",)),
 )
 TIMED: Final = "timed"

@@ -1,4 +1,4 @@
-"""Builds the four frames from the journal.
+"""Builds the frames from the journal.
 
 Done by the conductor at the end, or by whoever opens an interrupted session next; doing it again gives the same frames.
 """
@@ -31,15 +31,20 @@ from sessions.disk.records import (
     Memory,
     Note,
     Prepared,
+    ReferenceScored,
     RequestEnded,
     RequestStarted,
+    Scores,
     SocketsSeen,
     Telemetry,
     Tokens,
+    Unscored,
 )
 from sessions.frames.block_phases import compile_columns, phase_columns
 from sessions.frames.column_builders import TelemetryBuilder, TokensBuilder
+from sessions.frames.counting import block_counts
 from sessions.frames.derived import Context, RunKey, complete
+from sessions.frames.fidelity import FidelityRows
 from sessions.frames.metrics import REQUEST_KEY, per_request, rates
 from sessions.frames.record_columns import column_names, columns_of
 from sessions.frames.vram import peak_vram
@@ -80,6 +85,7 @@ class JournalFrames:
         self._requests: dict[tuple[str, int, int, int], FrameRow] = {}
         self._tokens, self._telemetry = TokensBuilder(), TelemetryBuilder()
         self._now_ns, self._headers = 0, 0
+        self._fidelity = FidelityRows()
         self.machine: MachineSeen | None = None
         self.prepared: Prepared | None = None
         self.prepared_of: dict[RunKey, Prepared] = {}
@@ -129,6 +135,10 @@ class JournalFrames:
             case Note() if record.flag and record.method is not None and record.block is not None:
                 cause = record.text.removeprefix(f"{record.method}, block {record.block}: ")
                 self._run(record).flags.append(f"{record.flag}: {cause}")
+            case Scores() | Unscored():
+                self._fidelity.add(record, self._key(record))
+            case ReferenceScored():
+                self._fidelity.reference = record
             case Prepared():
                 self.prepared = record
             case MachineSeen():
@@ -184,6 +194,11 @@ class JournalFrames:
         run.columns["sockets"] = sorted({*run.columns.get("sockets", ()), *said})
         if record.reason:
             run.missing["sockets"] = record.reason
+
+    def fidelity(self) -> pl.DataFrame:
+        """The fidelity frame: the scored windows of each block that has some, and what has none."""
+        counting = [key for key, run in self._runs.items() if block_counts(run.columns.get("status", "stopped"))]
+        return self._fidelity.frame(self._session, counting)
 
     def tokens(self) -> pl.DataFrame:
         """The tokens frame, in the journal's order."""
@@ -296,7 +311,7 @@ def _difference(readings: dict[str, float | None], first: str, then: str) -> flo
 
 
 def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRecord]) -> dict[str, pl.DataFrame]:
-    """Build the four frames of a journal and write each atomically; returns the frames as written."""
+    """Build the frames of a journal and write each atomically; returns the frames as written."""
     frames = JournalFrames(session, plan)
     for record in records:
         frames.feed(record)
@@ -306,6 +321,7 @@ def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRe
         "telemetry": telemetry,
         "requests": frames.requests(tokens, _decoder(frames.prepared)),
         "runs": frames.runs(telemetry),
+        "fidelity": frames.fidelity(),
     }
     built = complete(built, Context(plan, frames.prepared_of, frames.machine))
     for name in SCHEMAS:

@@ -14,6 +14,7 @@ import msgspec
 from sessions.disk.messages import (
     FINISHES,
     PHASES,
+    SCORED_PATHS,
     AnyMessage,
     Done,
     ErrorMessage,
@@ -24,7 +25,9 @@ from sessions.disk.messages import (
     PhaseMessage,
     RequestEndMessage,
     RequestMessage,
+    ScoresMessage,
     TokensMessage,
+    UnscoredMessage,
 )
 from sessions.disk.records import AnyRecord
 
@@ -54,8 +57,10 @@ class WireTranslator:
         started_ns: int,
         max_new_tokens: int,
         prompt_lengths: Sequence[int] | None = None,
+        windows: Sequence[int] = (),
     ) -> None:
-        """`planned` and `warmups` are numbers of requests; `prompt_lengths` tokens of each prompt, None: not known."""
+        """`planned` and `warmups` are numbers of requests; `prompt_lengths` tokens of each prompt, None: not known;
+        `windows` how many ids of each window of fidelity are scored."""
         self._method, self._block = method, block
         self._decoder = msgspec.json.Decoder(AnyMessage)
         self._expected = [*warmups, *planned]
@@ -63,6 +68,8 @@ class WireTranslator:
         self._max_new_tokens = max_new_tokens
         self._started_ns = self._last_ns = started_ns
         self._prompt_lengths = prompt_lengths
+        self._windows = windows
+        self._scored: set[tuple[str, int | None]] = set()
         self._request: RequestMessage | None = None
         self._counts: dict[int, int] = {}
         self._newest: dict[int, int] = {}
@@ -104,6 +111,8 @@ class WireTranslator:
                 return self._facts(message, now_ns)
             case EvidenceMessage():
                 return self._evidence(message, now_ns)
+            case ScoresMessage() | UnscoredMessage():
+                return self._scores(message, now_ns)
             case ErrorMessage():
                 self._once(message)
                 self.error = message
@@ -157,6 +166,29 @@ class WireTranslator:
             return None
         self._once(said)
         return self._record(said, self._time(said.t, now_ns))
+
+    def _scores(self, said: ScoresMessage | UnscoredMessage, now_ns: int) -> AnyRecord | None:
+        if said.path not in SCORED_PATHS:
+            self.rejected += 1
+            return None
+        place = (said.path, said.window if isinstance(said, ScoresMessage) else None)
+        if self.phase != "fidelity" or place in self._scored:
+            raise WireLieError(f"it scored a window on the path {said.path!r} out of turn")
+        if isinstance(said, ScoresMessage):
+            self._check_scores(said)
+        self._scored.add(place)
+        return self._record(said, self._time(said.t, now_ns))
+
+    def _check_scores(self, said: ScoresMessage) -> None:
+        """What it scored is a window of the session, and each negative log-likelihood could be one."""
+        if not 0 <= said.window < len(self._windows):
+            raise WireLieError(f"it scored window {said.window} of {len(self._windows)}")
+        if {len(said.nll), len(said.top1)} != {self._windows[said.window]}:
+            raise WireLieError(
+                f"it scored {len(said.nll)} ids of window {said.window}, which has {self._windows[said.window]}"
+            )
+        if any(nll is not None and nll < 0 for nll in said.nll):
+            raise WireLieError(f"it says that an id of window {said.window} has a probability above 1")
 
     def _begin(self, said: RequestMessage, now_ns: int) -> AnyRecord:
         if self._request is not None:

@@ -27,7 +27,8 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
     """Any value of a field's type."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return of_type(arguments[0])
+        meta = arguments[1]
+        return st.floats(meta.ge, meta.le) if arguments[0] is float else of_type(arguments[0])
     if origin in (Union, types.UnionType):
         return st.one_of(*map(of_type, arguments))
     if origin is list:

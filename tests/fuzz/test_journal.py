@@ -34,6 +34,8 @@ CHOSEN: dict[str, st.SearchStrategy[Any]] = {
     "phase": st.sampled_from(("import", "load", "warmup", "timed", "evidence", "close")) | st.text(max_size=4),
     "status": st.sampled_from(("ok", "ok", "failed", "stopped")) | st.text(max_size=4),
     "finish": st.sampled_from(("length", "eos", "error", "stopped")),
+    "path": st.sampled_from(("prefill", "decode")) | st.text(max_size=4),
+    "window": st.integers(0, 2) | st.just(-1),
     "edge": st.sampled_from(("start", "timed_start", "timed_end", "end")),
     "schema_version": st.sampled_from((1, 0, -1)),
     "gpus": st.sampled_from(([], ["gpu0"], ["gpu0", "gpu1"])),
@@ -59,7 +61,20 @@ def record(kind: type[msgspec.Struct]) -> st.SearchStrategy[dict[str, Any]]:
             .map(lambda row: {**row, "ids": (row["ids"] * 9)[: len(row["times"])]})
             .filter(lambda row: len(row["ids"]) == len(row["times"]))
         )
+    if kind is records.ReferenceScored:
+        return st.lists(st.integers(0, 2), max_size=3).flatmap(reference)
     return fields_of(kind, **CHOSEN)
+
+
+def reference(scored: list[int]) -> st.SearchStrategy[dict[str, Any]]:
+    """A reference whose windows have so many scored ids, with scores of that shape on both paths or on none."""
+    windows = [{"ids": [1, 2, 3], "scored": count, "stratum": "text"} for count in scored]
+    nats = [st.lists(st.floats(-1e9, 1e9), min_size=count, max_size=count) for count in scored]
+    path = st.fixed_dictionaries(
+        {name: st.tuples(*nats) for name in ("nll", "margin")} | {"top1": st.just([[1] * count for count in scored])}
+    )
+    chosen = {"windows": st.just(windows), "prefill": st.none() | path, "decode": st.none() | path}
+    return fields_of(records.ReferenceScored, **CHOSEN, **chosen)
 
 
 RECORDS = st.lists(st.one_of(*map(record, get_args(AnyRecord))), max_size=30)

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from sessions.disk.frame_schema import SCHEMAS
+from sessions.disk.frame_schema import FIDELITY, SCHEMAS, YOUNGER
 from sessions.disk.journal import read_journal
 from sessions.disk.session_folder import SessionFolder
 from sessions.frames.build import write_frames
@@ -89,6 +89,7 @@ def test_they_are_exported_as_they_were(old_home: Path) -> None:
     for name in ("runs.csv", "requests.csv"):
         old = rows_of(KEPT / "said" / name)
         assert with_old_columns(rows_of(old_home / "out" / name), old) == old
+    assert (old_home / "out" / "fidelity.csv").read_text(encoding="utf-8") == ",".join(FIDELITY) + "\n"
 
 
 def test_they_are_replayed(old_home: Path) -> None:
@@ -122,6 +123,7 @@ def test_their_journals_give_the_frames_that_they_gave(session: str, tmp_path: P
     folder = SessionFolder(KEPT / "sessions" / session)
     built = write_frames(tmp_path, session, folder.plan(), read_journal(folder.journal))
     assert built.keys() == SCHEMAS.keys()
+    assert all(built.pop(name).is_empty() for name in YOUNGER)
     for name, frame in built.items():
         # prose may be reworded, and decoding a text needs the model's folder as it was
         old = pl.read_parquet(folder.frame(name)).drop("text", "missing", "flags", "difference", strict=False)

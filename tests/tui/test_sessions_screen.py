@@ -98,6 +98,7 @@ async def test_export_says_where_the_files_went(tmp_path: Path, monkeypatch: pyt
         await until(pilot, lambda text: "Wrote runs.csv, requests.csv" in text, "the message")
     written = tmp_path / f"kasoku-{FIRST}"
     assert sorted(path.name for path in written.iterdir()) == [
+        "fidelity.csv",
         "requests.csv",
         "runs.csv",
         "telemetry.csv",

@@ -26,6 +26,7 @@ LOOKS: Final = {  # of each segment: its cells, told apart without colours too, 
     TIMED: ("█", "good"),
     "evidence": ("▓", ""),
     "greedy pass": ("░", ""),
+    "fidelity": ("▫", ""),
     "close": ("·", "dim"),
 }
 
