@@ -160,7 +160,8 @@ def test_what_makes_no_sense_is_refused_in_a_line_and_changes_nothing(work: Work
 
 
 def test_what_is_known_well_enough_already_is_refused(work: Workplace) -> None:
-    folder = work.run(*methods(work), blocks=3, requests=3, max_new_tokens=8)
+    slow = work.method("one", rate=25.0), work.method("two", reference="one", rate=45.0)  # a busy machine adds little
+    folder = work.run(*slow, blocks=3, requests=3, max_new_tokens=8)
     refused(work.command("resume", folder.id, "--until", "50%"), "--until 50% asks for nothing new of")
 
 
