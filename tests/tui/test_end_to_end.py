@@ -16,6 +16,7 @@ from sessions.disk.store import Store
 from tests.tui.terminal import Terminal
 from tui.words import figures
 
+pytestmark = [pytest.mark.model, pytest.mark.engines]
 SPACE, TAB, ESCAPE, DOWN = b" ", b"\t", b"\x1b", b"\x1b[B"
 KASOKU = [sys.executable, "-c", "from tui.command_line import main; raise SystemExit(main())"]
 
@@ -49,8 +50,6 @@ def none_left_running(home: Path) -> Iterator[Store]:
         time.sleep(0.1)
 
 
-@pytest.mark.model
-@pytest.mark.engines
 def test_two_methods_are_run_compared_and_exported_by_keys_alone(
     default_model: object, none_left_running: Store, tmp_path: Path
 ) -> None:
@@ -97,7 +96,6 @@ def tokens_shown(terminal: Terminal) -> str:
     return found[0] if found else ""
 
 
-@pytest.mark.model
 def test_closing_the_terminal_leaves_the_session_and_the_next_workbench_shows_it(
     default_model: object, none_left_running: Store
 ) -> None:
