@@ -23,6 +23,7 @@ from methods.catalogue.toml_keys import (
     text_or_none,
     texts,
 )
+from methods.models.conversions import CONVERSIONS
 
 ENGINES = Path(methods.__file__).parent / "runner" / "kasoku_engines"
 DEVICES = ("cuda", "cpu")
@@ -111,6 +112,13 @@ def _environments(table: Mapping[str, object], name: str) -> dict[str, str]:
     return {device: text(environments, device) for device in environments}
 
 
+def _conversion(table: Mapping[str, object], name: str) -> str | None:
+    conversion = text_or_none(table, name)
+    if conversion is not None and conversion not in CONVERSIONS:
+        raise KeyProblemError(f"unknown conversion {conversion!r}; choose from {', '.join(CONVERSIONS)}")
+    return conversion
+
+
 def _must_show(table: Mapping[str, object], name: str) -> dict[str, object]:
     conditions = inner_table(table, name)
     _check_conditions(conditions, "must_show: ", evidence.DEVICES)
@@ -141,6 +149,9 @@ class Method:
     engine: str = field(metadata=key(text))
     options: Mapping[str, object] = field(default_factory=dict, metadata=key(inner_table))
     environments: Mapping[str, str] = field(default_factory=dict, metadata=key(_environments))  # by device
+    conversion: str | None = field(
+        default=None, metadata=key(_conversion)
+    )  # what its engine reads in place of the model
     needs: Needs = field(default=Needs(), metadata=key(_needs))
     must_show: Mapping[str, object] = field(default_factory=dict, metadata=key(_must_show))
     reference: str | None = field(default=None, metadata=key(text_or_none))

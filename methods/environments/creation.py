@@ -111,7 +111,7 @@ def site_packages(python: Path) -> list[str]:
 
 def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: PackageInstaller) -> Manifest:
     """Create the virtual environment `making`, install into it and verify it."""
-    uv.say("creating a Python environment")
+    uv.say(f"creating a Python environment ({spec.takes})" if spec.takes else "creating a Python environment")
     # relocatable, because it moves to its place when it is done
     status, said = uv("venv", "--allow-existing", "--relocatable", "--python", python, str(making))
     if status != 0:
@@ -156,6 +156,9 @@ def _install(
 ) -> tuple[str, ...]:
     """Install the requirements with torch's build for `backend`; returns the decisions made."""
     arguments = ["pip", "install", "--python", str(making / "bin" / "python"), *spec.requirements]
+    for package, settings in spec.build.items():
+        for name, value in settings.items():
+            arguments += ["--config-settings-package", f"{package}:{name}={value}"]
     if spec.overrides:
         overrides = making / "kasoku-overrides.txt"
         write_atomically(overrides, ("\n".join(spec.overrides) + "\n").encode())

@@ -64,6 +64,7 @@ class EnvironmentRow:
     size_bytes: int | None
     created: str | None
     versions: Mapping[str, str]
+    takes: str = ""  # what making it costs, where that is known
 
 
 def resolve(name: str, home: Path, config_folder: Path) -> Interpreter | Unavailable:
@@ -228,7 +229,18 @@ def listed(home: Path, config_folder: Path) -> list[EnvironmentRow]:
             state = "absent" if spec.interpreter is None else "broken"
             rows.append(
                 EnvironmentRow(
-                    name, spec.purpose, state, found.reason, spec.interpreter, None, None, None, None, None, {}
+                    name,
+                    spec.purpose,
+                    state,
+                    found.reason,
+                    spec.interpreter,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    {},
+                    spec.takes if state == "absent" else "",
                 )
             )
     for leftover in whole_folder.leftovers(home / ENVIRONMENTS):

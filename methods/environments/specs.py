@@ -18,7 +18,7 @@ LONGEST_NAME = 100
 PYTHON_VERSIONS = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)\s*\d+(\.\d+)*(\.\*)?\s*")
 # What looks like a specifier and is none: "about 3", "at least 3.*".
 NO_VERSION = re.compile(r"\s*(~=\s*\d+(\.\*)?|(~=|<=|>=|<|>)\s*[\d.]+\.\*)\s*")
-KEYS = {"purpose", "python", "backend", "variables", *LISTS}
+KEYS = {"purpose", "python", "backend", "variables", "build", "takes", *LISTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,18 @@ class EnvironmentSpec:
     imports: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
+    build: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """For a package that is compiled: what its build is told, as pip's --config-settings."""
+    takes: str = ""
+    """What it costs in space and time, half a sentence that is said before it is made."""
     interpreter: Path | None = None
     """The Python named in the user's config, used as it is."""
 
     @property
     def digest(self) -> str:
         """A digest of what would be installed: an environment created from an older description does not match."""
-        content = json.dumps([self.python, self.requirements, self.overrides, self.imports])
+        what: list[object] = [self.python, self.requirements, self.overrides, self.imports]
+        content = json.dumps([*what, self.build] if self.build else what)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -101,6 +106,8 @@ def described(name: str, table: object, base: EnvironmentSpec | None) -> Environ
             if not all(name and "=" not in name for name in value):
                 raise ValueError("needs variable names without '='")
             given[key] = {**(base.variables if base else {}), **value}
+        elif key == "build":
+            given[key] = _settings(value)
         elif not isinstance(value, str):
             raise ValueError(f"needs a string as {key}")
         else:
@@ -115,6 +122,16 @@ def described(name: str, table: object, base: EnvironmentSpec | None) -> Environ
     if base is None and "requirements" not in given and "interpreter" not in given:
         raise ValueError('names neither a Python of yours (python = "/path/to/python") nor requirements to install')
     return replace(base or EnvironmentSpec(name), **given)  # type: ignore[arg-type]
+
+
+def _settings(value: object) -> dict[str, dict[str, str]]:
+    """What builds are told, by package. Raises ValueError with half a sentence."""
+    told: dict[str, dict[str, str]] = {}
+    for package, table in value.items() if isinstance(value, dict) else (("", value),):
+        if not isinstance(table, dict) or not all(isinstance(setting, str) for setting in table.values()):
+            raise ValueError("needs a table of strings for each package under build")
+        told[package] = dict(table)
+    return told
 
 
 def _texts(value: object) -> Iterator[str]:

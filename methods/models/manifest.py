@@ -46,7 +46,7 @@ def remember(
     code = {path.name: sha256_of(path, report, phase) for path in code_files(folder)} if has_code(folder) else {}
     if elsewhere is None:
         for path in _read_by_runners(folder):
-            _settle(path)
+            settle(path)
     watched = _identities(folder)
     tokeniser = kind(folder / TOKENISER_FILE) != "absent"
     if tokeniser:
@@ -125,7 +125,7 @@ def manifest_of(folder: Path) -> dict[str, object]:
     return content if isinstance(content, dict) and content.get("schema") == MANIFEST_SCHEMA else {}
 
 
-def _settle(path: Path) -> None:
+def settle(path: Path) -> None:
     """Make a file of ours durable and the user's alone; a link's target is not ours."""
     if os.path.islink(path):
         return

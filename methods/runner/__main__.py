@@ -56,6 +56,14 @@ def carry_out(job: dict, wire: object) -> None:
         import kasoku_conversion
 
         kasoku_conversion.run(job, wire)
+    elif name in ("to-gguf", "quantise-gguf"):
+        import kasoku_gguf
+
+        kasoku_gguf.run(job, wire)
+    elif name == "forced":
+        import kasoku_forced
+
+        kasoku_forced.run(job, wire)
     else:
         import kasoku_failure
 

@@ -88,7 +88,8 @@ class Phase(TimedLine, tag="phase", frozen=True, kw_only=True):
 class Prepared(TimedLine, tag="prepared", frozen=True, kw_only=True):
     """What the preparation found: the model's folder and facts, the prompts' ids, an interpreter for each method.
 
-    `settings_digest` is over the model's config.json and generation_config.json; `prompt_dated` says that its chat
+    `converted` is the folder of the model's other form for each method that reads one. `settings_digest` is over the
+    model's config.json and generation_config.json; `prompt_dated` says that its chat
     template asked for the date or the time.
     """
 
@@ -101,6 +102,7 @@ class Prepared(TimedLine, tag="prepared", frozen=True, kw_only=True):
     stop_token_ids: list[Int64]
     interpreters: dict[str, Interpreter]
     unavailable: dict[str, Unavailable]
+    converted: dict[str, str] = msgspec.field(default_factory=dict)
     bandwidth: MemoryBandwidth = MemoryBandwidth()
 
 

@@ -65,17 +65,23 @@ def inherited_variables(environ: Mapping[str, str]) -> dict[str, str]:
 def pinned_variables(plan: Plan, environment: str, cache: Path) -> dict[str, str]:
     """Those that pin a run, whatever the user has set."""
     compiled = private_folder(compiled_folder(cache, environment))
-    cpu = plan.device == "cpu"
     return {
         "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(plan.threads),
-        "MKL_NUM_THREADS": str(plan.threads),
+        **device_variables(plan),
         "TORCHINDUCTOR_CACHE_DIR": str(private_folder(compiled / "inductor")),
         "TRITON_CACHE_DIR": str(private_folder(compiled / "triton")),
         "VLLM_CACHE_ROOT": str(private_folder(compiled / "vllm")),
         "CUDA_CACHE_PATH": str(private_folder(compiled / "cuda")),
+    }
+
+
+def device_variables(plan: Plan) -> dict[str, str]:
+    """Those that give a runner the session's device and number of threads."""
+    return {
+        "OMP_NUM_THREADS": str(plan.threads),
+        "MKL_NUM_THREADS": str(plan.threads),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": "" if cpu else ",".join(plan.gpu_visible) or plan.device,
+        "CUDA_VISIBLE_DEVICES": "" if plan.device == "cpu" else ",".join(plan.gpu_visible) or plan.device,
     }
 
 
@@ -110,6 +116,7 @@ def job_of(
         "paths": list(interpreter.paths),
         "repair": interpreter.repair(),
         "model_folder": str(prepared.model.folder),
+        "converted_folder": prepared.converted.get(method.name),
         "quantisation": prepared.model.quantisation,
         "context_length": prepared.model.context_length,
         "device": "cpu" if plan.device == "cpu" else "cuda",

@@ -28,6 +28,7 @@ from methods.environments import environments
 from methods.jobs.bandwidth import bandwidth
 from methods.models import models, prompts
 from methods.models.config import ConfigError, settings_digest
+from methods.models.converted import ConversionError, Converting, Reader
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from sessions.device.device_key import device_key
@@ -37,6 +38,7 @@ from sessions.disk.records import Phase, Prepared, encode
 from sessions.disk.session_folder import SessionFolder
 from sessions.planning.prompt_ids import prompt_of
 from sessions.run.begun import Begun
+from sessions.run.block_run import device_variables
 
 CONVERTER = "torch"  # the environment that turns models into what every engine reads
 
@@ -66,6 +68,7 @@ class Preparation:
             if method.name in ready and (lack := self._lacking_for(model, method, ready[method.name])) is not None:
                 unavailable[method.name] = lack
                 del ready[method.name]
+        converted = self._converted(model, ready, unavailable)
         order = self._plan.order(self._goals)
         missing = {block.method for block in order if (block.method, block.block) not in self._begun.done}
         for name in sorted(missing & ready.keys()):
@@ -77,6 +80,7 @@ class Preparation:
             settings_digest=digest,
             interpreters={name: _kept(found) for name, found in ready.items()},
             unavailable=unavailable,
+            converted=converted,
             bandwidth=self._bandwidth(ready),
         )
 
@@ -119,7 +123,7 @@ class Preparation:
         for method in self._plan.methods:
             found = self._interpreter(method)
             if isinstance(found, Unavailable) and found.remedy and self._plan.create_environments:
-                found = self._created(method)
+                found = self._created(method.environment)
             if isinstance(found, Interpreter) and method.needs.compiler:
                 found = tried(self._kind, found, self._home / CACHE) or found
             if isinstance(found, Interpreter):
@@ -140,14 +144,18 @@ class Preparation:
     def _kind(self) -> str:
         return "cpu" if self._plan.device == "cpu" else "cuda"
 
-    def _created(self, method: PlannedMethod) -> Interpreter | Unavailable:
+    def _created(self, environment: str) -> Interpreter | Unavailable:
         backend = "cpu" if self._plan.device == "cpu" else "auto"
         try:
-            return environments.create(
-                method.environment, self._home, self._config, backend=backend, report=self._report
-            )
+            return environments.create(environment, self._home, self._config, backend=backend, report=self._report)
         except (environments.CreationError, environments.EnvironmentProblemError) as error:
-            return Unavailable(str(error), f"kasoku env create {method.environment}")
+            return Unavailable(str(error), f"kasoku env create {environment}")
+
+    def _for_conversion(self, environment: str) -> Interpreter | Unavailable:
+        found = environments.resolve(environment, self._home, self._config)
+        if isinstance(found, Unavailable) and found.remedy and self._plan.create_environments:
+            return self._created(environment)
+        return found
 
     def _model(self) -> models.Model:
         self._phase = f"model {self._plan.model}"
@@ -170,6 +178,37 @@ class Preparation:
         if model.quantisation is None:
             return None
         return lacking_for(model.quantisation, method.engine, found, on_gpu=self._plan.device != "cpu")
+
+    def _converted(
+        self, model: models.Model, ready: dict[str, Interpreter], unavailable: dict[str, Unavailable]
+    ) -> dict[str, str]:
+        """The model in the forms that methods read, their folders by method; those that cannot have one are moved to
+        `unavailable`."""
+        wanted = {each.name: each for each in self._plan.methods if each.name in ready and each.conversion is not None}
+        if not wanted:
+            return {}
+        self._phase = "conversions"
+        self._say_phase("started")
+        converting = Converting(
+            home=self._home,
+            dtype=self._plan.dtype,
+            device=self._kind,
+            gpu_uuids=tuple(self._plan.gpu_uuids),
+            threads=self._plan.threads,
+            variables=device_variables(self._plan),
+            interpreter_of=self._for_conversion,
+            report=self._report,
+        )
+        folders: dict[str, str] = {}
+        for name, method in wanted.items():
+            reader = Reader(engine=method.engine, options=method.options, interpreter=ready[name])
+            try:
+                folders[name] = str(converting.converted(model, str(method.conversion), reader))
+            except ConversionError as error:
+                unavailable[name] = Unavailable(str(error), "")
+                del ready[name]
+        self._say_phase("ended", f"{len(folders)} of {len(wanted)} methods have the model in their form")
+        return folders
 
     def _bandwidth(self, ready: Mapping[str, Interpreter]) -> MemoryBandwidth:
         """The device's memory bandwidth, measured now or earlier: the limit that methods are compared with."""

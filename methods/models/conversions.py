@@ -1,0 +1,66 @@
+"""The forms that engines read in place of a model's safetensors, and how each is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+TORCH: Final = "torch"  # the environment that reads every model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """A form of a model: made once by a runner's job, checked, and kept.
+
+    The job `job` with `options` runs in the Python of the environment `environment` (None: the engine's own), and can
+    import the top-level `packages` of the engine's environment. `source` is the conversion that it starts from (None:
+    the model's folder). `made_by` are the distributions of the engine's environment whose version decides what is made.
+    `size` is how many bytes it takes at most for each byte of a model of two bytes per weight.
+
+    `most_unexplained` is the bound of the check (methods/runner/kasoku_forced.py): the share of the variance of the
+    logits, over the vocabulary, that the converted model may not share with the model it was made from. Rounding to
+    bfloat16 leaves some 0.0001, to 8 bits 0.001 and to 4 bits 0.01 to 0.1 unexplained; a tensor in the wrong place or
+    the wrong order, about 2, which is what two unrelated models have.
+    """
+
+    title: str
+    job: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    environment: str | None = None
+    packages: tuple[str, ...] = ()
+    source: str | None = None
+    made_by: tuple[str, ...]
+    size: float
+    most_unexplained: float
+
+
+CONVERSIONS: Final[Mapping[str, Conversion]] = {
+    "gguf": Conversion(
+        title="GGUF",
+        job="to-gguf",
+        environment=TORCH,
+        packages=("conversion", "gguf"),
+        made_by=("llama-cpp-python",),
+        size=1.05,
+        most_unexplained=0.01,
+    ),
+    "gguf-q8": Conversion(
+        title="GGUF of 8 bits",
+        job="quantise-gguf",
+        options={"types": ["Q8_0"]},
+        source="gguf",
+        made_by=("llama-cpp-python",),
+        size=0.6,
+        most_unexplained=0.05,
+    ),
+    "gguf-q4": Conversion(
+        title="GGUF of 4 bits",
+        job="quantise-gguf",
+        options={"types": ["Q4_K_M", "Q4_0"]},  # Q4_K has blocks of 256 weights, which do not fit every width
+        source="gguf",
+        made_by=("llama-cpp-python",),
+        size=0.45,
+        most_unexplained=0.5,
+    ),
+}
