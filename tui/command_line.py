@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_METHOD_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXCEL_HELP = "with a byte order mark (BOM), so that Excel reads the CSV as UTF-8"
 CALIBRATED_PARTS = ("runner", "telemetry", "viewer", "app", "slow-link")  # as `calibrate --only` calls them
+MOST_LOSS = 100  # nats a token
 CALIBRATE_TAKES = ("model", "max_new_tokens", "device", "threads")  # of the options of a run, as they are
 
 
@@ -186,6 +187,9 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     compare.add_argument("picks", nargs="+", metavar="SESSION[:METHOD]")
     compare.add_argument("--baseline", metavar="METHOD", help="the reference for all rows")
     compare.add_argument("--anyway", action="store_true", help="even if model, prompt or settings differ")
+    compare.add_argument(
+        "--at-most-loss", type=_loss, metavar="NATS", help="name the fastest method that loses at most so much a token"
+    )
     compare.add_argument("--csv", metavar="FILE", help="also write the table to FILE")
     compare.add_argument("--excel", action="store_true", help=EXCEL_HELP)
     compare.add_argument("--json", action="store_true")
@@ -199,6 +203,19 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     export.add_argument("--out", required=True, metavar="FOLDER")
     export.add_argument("--excel", action="store_true", help=EXCEL_HELP)
     export.set_defaults(command="tui.commands.sessions:export")
+
+
+def _loss(text: str) -> float:
+    """A loss in nats a token. Raises argparse.ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of nats a token, such as 0.01") from None
+    if not 0 <= value <= MOST_LOSS:
+        raise argparse.ArgumentTypeError(
+            f"{text} is out of range: use nats a token from 0 to {MOST_LOSS}, such as 0.01"
+        )
+    return value
 
 
 def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:

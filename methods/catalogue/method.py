@@ -54,11 +54,15 @@ def _capability(table: Mapping[str, object], name: str) -> str | None:
     return capability
 
 
-def _yes_or_no(table: Mapping[str, object], name: str) -> bool:
+def _yes_or_no(table: Mapping[str, object], name: str, within: str = "") -> bool:
     value = table.get(name, False)
     if not isinstance(value, bool):
-        raise KeyProblemError(f"needs: {name!r} must be true or false")
+        raise KeyProblemError(f"{within}{name!r} must be true or false")
     return value
+
+
+def _needed(table: Mapping[str, object], name: str) -> bool:
+    return _yes_or_no(table, name, "needs: ")
 
 
 def _bytes(table: Mapping[str, object], name: str) -> int | None:
@@ -76,7 +80,7 @@ class Needs:
     min_driver: str | None = field(default=None, metadata=key(_driver))
     min_compute_capability: str | None = field(default=None, metadata=key(_capability))
     max_compute_capability: str | None = field(default=None, metadata=key(_capability))
-    compiler: bool = field(default=False, metadata=key(_yes_or_no))
+    compiler: bool = field(default=False, metadata=key(_needed))
     free_bytes: int | None = field(default=None, metadata=key(_bytes))
 
 
@@ -142,7 +146,10 @@ def _check_conditions(table: Mapping[str, object], within: str, devices: tuple[s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One way to generate. `engine` is the name of a built-in engine or the absolute path of a user's file."""
+    """One way to generate. `engine` is the name of a built-in engine or the absolute path of a user's file.
+
+    `fidelity_floor` marks those with the reference's weights and precision, whose loss is none but that of rounding.
+    """
 
     name: str
     summary: str = field(default="", metadata=key(text))
@@ -159,6 +166,7 @@ class Method:
     good_for: str = field(default="", metadata=key(text_or_empty))
     origin: str = field(default="", metadata=key(text_or_empty))
     presets: tuple[str, ...] = field(default=(), metadata=key(texts))
+    fidelity_floor: bool = field(default=False, metadata=key(_yes_or_no))
 
 
 def read_method(name: str, row: object, folder: Path) -> Method:

@@ -15,15 +15,17 @@ from sessions.disk.plan import Plan
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.disk.store import Store
 from sessions.export.command import command_of
-from sessions.export.report_plots import curve_plot, order_plot, rates_plot, ratio_plot, time_plot
+from sessions.export.report_plots import curve_plot, loss_plot, order_plot, rates_plot, ratio_plot, time_plot
 from sessions.frames.block_phases import method_segments
 from sessions.frames.counting import block_counts, counted_requests, in_their_order, with_stretch
 from sessions.frames.timeline import spans
 from sessions.verdict.comparison import Comparison, compare
+from sessions.verdict.speed_and_loss import trade_offs
 from sessions.verdict.splits import Split, splits
 
 CURVES = (("GPU power, W", "gpu", "power_w"), ("SM clock, MHz", "gpu", "sm_clock_mhz"),
           ("host CPU, %", "host", "cpu_percent"))  # fmt: skip
+LOSS = "Speed against loss, the fidelity floor as a band.{remark}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,10 @@ def make_report(store: Store, sessions: Sequence[str]) -> Report:
         rates |= {label[(session, method)]: points for method, points in own.items() if (session, method) in label}
         reported.append(_session(folder, file, plan, frames))
     rates = {name: rates[name] for name in label.values() if name in rates}  # in the order of the table
+    found = trade_offs(comparison.rows)
     plots = [
         ("Ratio to the reference", ratio_plot(comparison.rows, label)),
+        (LOSS.format(remark=f" {found.remark}" if found and found.remark else ""), found and loss_plot(found, label)),
         ("Tokens/s of each request", rates_plot(rates)),
         ("Tokens/s in the order of the requests", order_plot(rates)),
     ]

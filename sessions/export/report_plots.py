@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sessions.frames.block_phases import SEGMENTS, TIMED, Segment
 from sessions.verdict.comparison_row import ComparisonRow
+from sessions.verdict.speed_and_loss import TICKS, USUAL_FLOOR, TradeOffs
 from sessions.verdict.verdicts import THRESHOLD
 
 if TYPE_CHECKING:
@@ -50,6 +51,48 @@ def ratio_plot(rows: Sequence[ComparisonRow], label: dict[tuple[str, str], str])
         points.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("ratio:Q", scale=axis), y=along),
     ).properties(width=WIDTH, height=ROW_HEIGHT * len(values))
     return _svg(chart)
+
+
+def loss_plot(found: TradeOffs, label: Mapping[tuple[str, str], str]) -> str:
+    """The ratio of each method against its loss, both with their 95 % intervals, and the floor as a band.
+
+    The scale of the loss is linear about 0 and logarithmic beyond the floor.
+    """
+    import altair as alt
+
+    names = [label[(one.row.session, one.row.method)] for one in found.drawn]
+    values = [
+        {
+            "method": name,
+            "ratio": one.speed.estimate,
+            "low": one.speed.low,
+            "high": one.speed.high,
+            "loss": one.loss.estimate,
+            "least": one.loss.low,
+            "most": one.loss.high,
+        }
+        for name, one in zip(names, found.drawn, strict=True)
+    ]
+    constant = found.floor or USUAL_FLOOR
+    low, high = min(found.losses), max(found.losses)
+    domain = [low - 0.3 * max(-low, constant), high + 0.3 * max(high, constant)]
+    scale = alt.Scale(type="symlog", constant=constant, domain=domain, nice=False)
+    ticks = alt.Axis(values=[0, *TICKS], format="~g", labelOverlap="greedy")
+    across = alt.X("loss:Q", scale=scale, axis=ticks, title=f"ΔNLL in {found.where}, nats a token")
+    up = alt.Y("ratio:Q", scale=alt.Scale(zero=False, padding=12), title="× reference")
+    colour = alt.Color("method:N", sort=names, title=None)
+    points = _chart(values)
+    layers: list[alt.Chart] = [
+        points.mark_rule(strokeWidth=2).encode(
+            x=alt.X("least:Q", scale=scale, axis=ticks), x2="most:Q", y=up, color=colour
+        ),
+        points.mark_rule(strokeWidth=2).encode(x=across, y=alt.Y("low:Q"), y2="high:Q", color=colour),
+        points.mark_point(filled=True, size=70, opacity=1).encode(x=across, y=up, color=colour),
+    ]
+    if found.floor is not None:
+        band = _chart([{"from": -found.floor, "to": found.floor}]).mark_rect(color="#999", opacity=0.25)
+        layers.insert(0, band.encode(x=alt.X("from:Q", scale=scale, axis=ticks), x2="to:Q"))
+    return _svg(alt.layer(*layers).properties(width=WIDTH, height=240))
 
 
 def rates_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:

@@ -20,11 +20,16 @@ from sessions.disk.session_folder import newer
 from sessions.disk.store import Store
 from sessions.frames.counting import counted_requests, in_their_order, last_attempts, with_attempt
 from sessions.frames.metrics import inter_token_latencies, percentiles
+from sessions.verdict import fidelity_windows
 from sessions.verdict.block_sums import BlockSums, MethodFigures, method_figures
+from sessions.verdict.fidelity_figures import PATHS
+from sessions.verdict.fidelity_figures import Path as ScoredPath
+from sessions.verdict.fidelity_windows import Scored
 from sessions.verdict.result_columns import ResultColumns, Stored
 
 Key = tuple[str, str]  # session, method
 NOT_TOLD: Final = "not reported"
+FILE: Final = "its file"  # a column that no frame has
 
 # What a comparison works with; the figures that a result column only sums up (`Stored`) are read besides.
 RUN_COLUMNS: Final = (
@@ -43,12 +48,13 @@ NEEDED: Final = {"runs": ("method", "block", "status"), "requests": ("method", "
 @dataclass(slots=True)
 class ComparisonFrames:
     """Everything by (session, method). `runs` are last attempts; `figures` follow from blocks' sums, `spreads` are
-    quantiles and the like over all requests that count, by the result column's key; `problems` by session, a sentence
-    each."""
+    quantiles and the like over all requests that count, by the result column's key; `fidelity` has the methods that
+    were scored, or could not be; `problems` by session, a sentence each."""
 
     runs: dict[Key, list[FrameRow]] = field(default_factory=dict)
     figures: dict[Key, MethodFigures] = field(default_factory=dict)
     spreads: dict[Key, FrameRow] = field(default_factory=dict)
+    fidelity: dict[Key, dict[ScoredPath, Scored]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     _by_session: dict[str, list[str]] = field(default_factory=dict)
 
@@ -81,7 +87,22 @@ def load(store: Store, sessions: Sequence[str], columns: ResultColumns) -> Compa
     for row in spreads.iter_rows(named=True):
         found.spreads[(row["session"], row["method"])] = row
     _latencies(store, found, timed)
+    _fidelity(store, found, last)
     return found
+
+
+def _fidelity(store: Store, found: ComparisonFrames, last: pl.DataFrame) -> None:
+    """What was scored in the last attempts; of a session whose frame cannot be read, why nothing is known."""
+    there = [name for name in last["session"].unique() if os.path.isfile(store.path / name / "fidelity.parquet")]
+    problems: dict[str, str] = {}
+    rows = _read(store, "fidelity", fidelity_windows.COLUMNS, there, problems).join(last, on=KEY, how="semi")
+    by_method: dict[Key, list[FrameRow]] = {}
+    for row in rows.iter_rows(named=True):
+        by_method.setdefault((row["session"], row["method"]), []).append(row)
+    found.fidelity = {key: fidelity_windows.by_path(own) for key, own in by_method.items()}
+    for key in found.runs:
+        if (problem := problems.get(key[0])) is not None:
+            found.fidelity[key] = dict.fromkeys(PATHS, Scored(reason=problem))
 
 
 def _add_up(found: ComparisonFrames, timed: pl.DataFrame) -> None:
@@ -188,11 +209,11 @@ def _collected(frame: str, columns: Sequence[str], files: Mapping[str, str]) -> 
             missing_columns="insert",
             extra_columns="ignore",
             cast_options=pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
-            include_file_paths="path",
+            include_file_paths=FILE,
             glob=False,
         )
-        rows = frames.select("path", *wanted).collect()
-        sessions = rows["path"].replace_strict(files, return_dtype=pl.String)
+        rows = frames.select(FILE, *wanted).collect()
+        sessions = rows[FILE].replace_strict(files, return_dtype=pl.String)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError) as error:
         return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
     return rows.select(sessions.alias("session"), *wanted)

@@ -25,6 +25,7 @@ from sessions.verdict import compared_sessions, noise_floor, observer_effect
 from sessions.verdict.comparability import differences
 from sessions.verdict.compared_sessions import NOT_TOLD, ComparisonFrames
 from sessions.verdict.comparison_row import ComparisonRow
+from sessions.verdict.fidelity_columns import with_fidelity
 from sessions.verdict.noise_floor import NoiseFloor
 from sessions.verdict.result_columns import ResultColumns, Stored, columns_of
 from sessions.verdict.statistics import LogRatio, unpaired_ratio
@@ -52,8 +53,8 @@ class Comparison:
     `refused` names those settings for which the comparison is refused unless asked for anyway. `noise_floors` has a
     line for each device whose floor is known, `observer_effects` one for each of its calibrated methods, `noise` one
     for each method whose ratio could not be told apart from 1, and `stretches` one for each session whose rounds are of
-    several days or states of its machine. `offers` are the rounds more, by session, that would probably settle what is
-    open in it.
+    several days or states of its machine; `fidelity_floors` has one for each session that has a floor. `offers`
+    are the rounds more, by session, that would probably settle what is open in it.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -64,12 +65,13 @@ class Comparison:
     observer_effects: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
     stretches: tuple[str, ...] = ()
+    fidelity_floors: tuple[str, ...] = ()
     offers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What holds for the whole comparison: when it was measured, noise and noise floors, what measuring costs."""
-        return (*self.stretches, *self.noise, *self.noise_floors, *self.observer_effects)
+        return (*self.stretches, *self.noise, *self.noise_floors, *self.fidelity_floors, *self.observer_effects)
 
     @property
     def columns(self) -> ResultColumns:
@@ -150,8 +152,9 @@ def compare(
             goal = files[rows[place].session].goal if rows[place].session in files else None
             noise.append(noise_sentence(rows[place].method, ratio, (goal.until if goal else None) or SMALL))
         rows[place] = _judged(rows[place], ratio, verdict, across)
+    shown, fidelity_floors = with_fidelity(rows, frames, files, store.path.parent)
     return Comparison(
-        tuple(rows),
+        shown,
         tuple(refused + said),
         tuple(problems.values()),
         tuple(name for name, _ in refused),
@@ -159,6 +162,7 @@ def compare(
         _observer_effects(store, files, {row.method for row in rows}),
         tuple(filter(None, noise)),
         tuple(f"{session}: {told}" for session, file in files.items() if (told := stretches_told(file))),
+        fidelity_floors,
         _offers(rows, files),
     )
 

@@ -11,6 +11,7 @@ from sessions.verdict.result_columns import NONE, Face, ResultColumn, Stored, ke
 SCREEN: Final[frozenset[Face]] = frozenset({"screen"})
 TABLES: Final[frozenset[Face]] = frozenset({"table", "report"})
 DETAIL: Final[frozenset[Face]] = frozenset({"report", "screen"})
+TABLE: Final[frozenset[Face]] = frozenset({"table"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class ComparisonRow:
 
     `tok_s_low` to `tok_s_high` is the 95 % t interval over blocks, `ratio_low` to `ratio_high` that of the ratio. What
     could not be known is None, for the reason in `missing`. `noise_floor` is the difference that the reference shows
-    against itself on this device, as a share; `difference` says where the greedy text leaves the reference's.
+    against itself on this device, as a share; `difference` says where the greedy text leaves the reference's. `dnll`
+    and what follows are of the prefill path, those in `_decode` of the decode path, in nats a token.
     """
 
     session: str = field(metadata=kept("text"))
@@ -99,6 +101,28 @@ class ComparisonRow:
         ),
     )
     more_blocks: int | None = field(default=None, metadata=kept("count"))
+    dnll: float | None = field(default=None, metadata=shown("ΔNLL", "nats", on=TABLE, after="in_effect"))
+    dnll_low: float | None = field(default=None, metadata=kept("nats"))
+    dnll_high: float | None = field(default=None, metadata=kept("nats"))
+    perplexity_ratio: float | None = field(
+        default=None, metadata=shown("perplexity ×", "fine_ratio", on=SCREEN, after="loss_decode")
+    )
+    top1_agreement: float | None = field(
+        default=None, metadata=shown("top-1 equal", "fine_share", on=DETAIL, after="perplexity_ratio_decode")
+    )
+    fidelity: str = field(default="", metadata=shown("fidelity", "sentence"))
+    dnll_decode: float | None = field(default=None, metadata=shown("ΔNLL dec.", "nats", on=TABLE, after="dnll"))
+    dnll_low_decode: float | None = field(default=None, metadata=kept("nats"))
+    dnll_high_decode: float | None = field(default=None, metadata=kept("nats"))
+    perplexity_ratio_decode: float | None = field(
+        default=None, metadata=shown("… decoding", "fine_ratio", on=SCREEN, after="perplexity_ratio")
+    )
+    top1_agreement_decode: float | None = field(
+        default=None, metadata=shown("top-1 decoding", "fine_share", on=DETAIL, after="top1_agreement")
+    )
+    fidelity_decode: str = field(default="", metadata=shown("in decoding", "sentence"))
+    fidelity_floor: float | None = field(default=None, metadata=kept("nats"))
+    fidelity_floor_decode: float | None = field(default=None, metadata=kept("nats"))
 
     DERIVED: ClassVar[tuple[ResultColumn, ...]] = (
         ResultColumn("tok_s_half_width", "±95 %", "half_width", optional=False, after="tok_s_mean"),
@@ -108,6 +132,8 @@ class ComparisonRow:
         ResultColumn("peak_memory_bytes", "memory", "bytes", TABLES, optional=False, after="peak_vram_bytes"),
         ResultColumn("requests_in_blocks", "requests", "text", SCREEN, after="warmup_s_median"),
         ResultColumn("difference_at", "1st diff.", "position", after="requests_in_blocks"),
+        ResultColumn("loss", "ΔNLL", "nats_range", DETAIL, after="in_effect"),
+        ResultColumn("loss_decode", "ΔNLL decoding", "nats_range", DETAIL, after="loss"),
     )
 
     @property
@@ -138,6 +164,23 @@ class ComparisonRow:
     def difference_at(self) -> int | str | None:
         """The token at which the greedy text leaves the reference's, "none" where it does not."""
         return NONE if self.first_difference is None and self.equal_tokens_share == 1 else self.first_difference
+
+    @property
+    def loss(self) -> tuple[float, float | None, float | None] | None:
+        """ΔNLL in prefill and both ends of its 95 % interval, in nats a token."""
+        return None if self.dnll is None else (self.dnll, self.dnll_low, self.dnll_high)
+
+    @property
+    def loss_decode(self) -> tuple[float, float | None, float | None] | None:
+        """The same in decoding."""
+        return None if self.dnll_decode is None else (self.dnll_decode, self.dnll_low_decode, self.dnll_high_decode)
+
+    @property
+    def loss_at_most(self) -> float | None:
+        """The larger upper end of both; None unless both are known."""
+        if self.dnll_high is None or self.dnll_high_decode is None:
+            return None
+        return max(self.dnll_high, self.dnll_high_decode)
 
     @property
     def trouble(self) -> str:

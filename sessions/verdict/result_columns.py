@@ -13,14 +13,16 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 Face = Literal["table", "report", "screen"]  # the terminal table, the report's table, the Compare screen
 Kind = Literal[
     "rate", "half_width", "ratio", "range", "duration", "bytes", "share", "bound", "percent", "energy", "power",
-    "count", "position", "flag", "text", "sentence", "sentences", "reasons",
+    "count", "position", "flag", "text", "sentence", "sentences", "reasons", "nats", "nats_range", "fine_ratio",
+    "fine_share",
 ]  # fmt: skip
 Tone = Literal["", "strong", "accent", "warning", "bad", "dim"]
 EVERYWHERE: Final[frozenset[Face]] = frozenset({"table", "report", "screen"})
 SENTENCES: Final = ("sentence", "sentences")
 UNITS: Final[Mapping[Kind, str]] = {
     "rate": "tokens/s", "half_width": "tokens/s", "duration": "s", "bytes": "bytes", "share": "share", "bound": "share",
-    "percent": "%", "energy": "J/token", "power": "W",
+    "percent": "%", "energy": "J/token", "power": "W", "nats": "nats/token", "nats_range": "nats/token",
+    "fine_share": "share",
 }  # fmt: skip
 NONE: Final = "none"  # known not to be there, where None is not known
 _DECLARED: Final = "result column"

@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 
 from probes.machine import Machine
-from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY, TOKENS
+from sessions.disk.frame_schema import FIDELITY, REQUESTS, RUNS, TELEMETRY, TOKENS
 from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.records import Prepared
 from sessions.disk.sampling import Sampling
@@ -96,6 +96,7 @@ def make_session(
         "requests": asked.with_columns(absent).select(list(REQUESTS)).cast(pl.Schema(REQUESTS)),
         "tokens": said,
         "telemetry": pl.DataFrame(schema=TELEMETRY),
+        "fidelity": pl.DataFrame(schema=FIDELITY),
     }
     prepared = Prepared(
         t=0,

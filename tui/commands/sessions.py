@@ -153,6 +153,11 @@ def compare(options: argparse.Namespace) -> int:
         from tui.print.result_table import print_comparison
 
         print_comparison(console(), comparison)
+    if options.at_most_loss is not None:
+        from sessions.verdict.at_most_loss import sentence
+
+        said = one_line(sentence(comparison.rows, options.at_most_loss), 600)
+        (sys.stderr if options.json else sys.stdout).write(f"{said}\n")  # stdout then is one document
     return EXIT_OK
 
 

@@ -28,6 +28,7 @@ from tui.widgets.greedy_splits import GreedySplits, SplitShown
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot, Series, series_style
 from tui.widgets.row_list import Cell, ListColumn, RowList
+from tui.widgets.speed_and_loss import SpeedAndLoss
 from tui.words import figures
 from tui.words.terminal_text import one_line
 
@@ -120,6 +121,7 @@ class CompareScreen(WorkbenchScreen):
             with VerticalScroll(id="shown"):
                 yield ComparisonTable(id="table")
                 yield GreedySplits(id="splits")
+                yield SpeedAndLoss(id="speed-and-loss")
                 with Container(id="plots"):
                     yield Distribution("tokens/s of each request", "tok/s", id="distribution")
                     yield Plot("tokens/s, request by request", "request", figures.rate, from_zero=False, id="over-time")
@@ -130,6 +132,7 @@ class CompareScreen(WorkbenchScreen):
     def on_mount(self) -> None:
         self.query_one("#shown").focus()
         self.query_one("#plots").display = False
+        self.query_one("#speed-and-loss").display = False
         self.table.show_comparison(None, NOTHING)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -258,6 +261,7 @@ class CompareScreen(WorkbenchScreen):
         self.refused = bool(event.differences)
         self.table.show_comparison(comparison, event.problem, event.differences)
         self._show_splits(comparison, event.splits)
+        self._show_loss(comparison)
         self.query_one("#plots").display = comparison is not None and bool(event.series)
         said = "compare"
         if comparison is not None:
@@ -284,6 +288,19 @@ class CompareScreen(WorkbenchScreen):
                 for place, row in enumerate(rows)
                 if row.first_difference is not None
             ]
+        )
+
+    def _show_loss(self, comparison: Comparison | None) -> None:
+        from sessions.verdict.speed_and_loss import trade_offs
+
+        rows = comparison.rows if comparison is not None else ()
+        several = len({row.session for row in rows}) > 1
+        found = trade_offs(rows)
+        drawn = [one.row for one in found.drawn] if found else []
+        self.query_one("#speed-and-loss", SpeedAndLoss).show_trade_offs(
+            found,
+            [one_line(f"{row.method} {row.session[-6:]}" if several else row.method, 40) for row in drawn],
+            [series_style(rows.index(row)) for row in drawn],
         )
 
     def _plot(self, comparison: Comparison, series: Sequence[PickSeries]) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from textual.geometry import Size
 
+from tui.widgets.braille_canvas import Canvas
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.words.cells import cut, fit
 
 SERIES_STYLES = ("accent", "good", "bar", "strong", "bad", "dim")  # told apart in every theme
-DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row and column within a cell
 LABEL_WIDTH = 9
 
 
@@ -85,9 +85,9 @@ class Plot(DrawnLines):
         rows, columns = max(3, height - len(lines) - 1), max(4, width - LABEL_WIDTH - 1)
         low_x, high_x = self._x_range or _range([one.x for one in self._series], False)
         low_y, high_y = _range([one.y for one in self._series], self._from_zero)
-        canvas = _Canvas(columns, rows, (low_x, high_x), (low_y, high_y))
+        canvas = Canvas(columns, rows, (low_x, high_x), (low_y, high_y))
         for one in self._series:
-            canvas.draw(one)
+            canvas.draw(one.x, one.y, one.style, joined=one.joined)
         for row in range(rows):
             label = ""
             if row == 0:
@@ -116,58 +116,6 @@ class Plot(DrawnLines):
             lines[-1].append((name, one.style))
             used += cell_len(name)
         return lines
-
-
-class _Canvas:
-    """Braille cells, each in the style of the series that drew in it last."""
-
-    def __init__(self, columns: int, rows: int, x_range: tuple[float, float], y_range: tuple[float, float]) -> None:
-        self._columns, self._rows = columns, rows
-        self._x_range, self._y_range = x_range, y_range
-        self._bits = [[0] * columns for _ in range(rows)]
-        self._styles = [[""] * columns for _ in range(rows)]
-
-    def draw(self, series: Series) -> None:
-        before: tuple[int, int] | None = None
-        for x, y in zip(series.x, series.y, strict=True):
-            point = self._point(x, y)
-            if series.joined and before is not None:
-                self._line(before, point, series.style)
-            else:
-                self._set(*point, series.style)
-            before = point
-
-    def _point(self, x: float, y: float) -> tuple[int, int]:
-        (low_x, high_x), (low_y, high_y) = self._x_range, self._y_range
-        across = (x - low_x) / (high_x - low_x) if high_x > low_x else 0.5
-        up = (y - low_y) / (high_y - low_y) if high_y > low_y else 0.5
-        return round(across * (self._columns * 2 - 1)), round((1 - up) * (self._rows * 4 - 1))
-
-    def _line(self, start: tuple[int, int], end: tuple[int, int], style: str) -> None:
-        steps = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
-        for step in range(steps + 1):
-            self._set(
-                round(start[0] + (end[0] - start[0]) * step / steps),
-                round(start[1] + (end[1] - start[1]) * step / steps),
-                style,
-            )
-
-    def _set(self, x: int, y: int, style: str) -> None:
-        column, row = x // 2, y // 4
-        if 0 <= column < self._columns and 0 <= row < self._rows:
-            self._bits[row][column] |= DOTS[y % 4][x % 2]
-            self._styles[row][column] = style
-
-    def line(self, row: int) -> list[Piece]:
-        """A row as pieces of one style each."""
-        pieces: list[Piece] = []
-        for bits, style in zip(self._bits[row], self._styles[row], strict=True):
-            character = chr(0x2800 + bits) if bits else " "
-            if pieces and pieces[-1][1] == style:
-                pieces[-1] = (pieces[-1][0] + character, style)
-            else:
-                pieces.append((character, style))
-        return pieces
 
 
 def _range(values: Sequence[Sequence[float]], from_zero: bool) -> tuple[float, float]:

@@ -102,6 +102,18 @@ def share(value: float | None) -> str:
     return UNKNOWN if value is None else percent(value * 100)
 
 
+def fine_ratio(value: float | None) -> str:
+    """A ratio that is close to 1."""
+    return UNKNOWN if value is None else f"{value:.4f}" if value < 10 else f"{value:.4g}"
+
+
+def fine_share(value: float | None) -> str:
+    """A share that is close to all: never 100 % where it is not."""
+    if value is None or value == 1:
+        return UNKNOWN if value is None else "100 %"
+    return f"{min(100 * value, 99.99):.2f} %"
+
+
 def bound(value: float | None) -> str:
     """A share that is a limit: as a percentage, rounded up."""
     from sessions.verdict.verdicts import percent as rounded_up

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
+from sessions.verdict.fidelity_words import nats, nats_range
 from sessions.verdict.result_columns import Kind, ResultColumn, ResultColumns, Tone
 from tui.words import figures
 from tui.words.terminal_text import one_line
@@ -61,6 +62,11 @@ def _range(value: tuple[float, float]) -> str:
     return f"{figures.ratio(value[0])}–{figures.ratio(value[1])}"
 
 
+def _nats_range(value: tuple[float, float | None, float | None]) -> str:
+    estimate, low, high = value
+    return nats(estimate) if low is None or high is None else f"{nats(estimate)} ({nats_range(low, high)})"
+
+
 def _reasons(value: Mapping[str, str]) -> str:
     return _lines(f"{name}: {reason}" for name, reason in value.items())
 
@@ -84,4 +90,8 @@ TEXTS: Final[Mapping[Kind, Callable[[Any], str]]] = {
     "sentence": _line,
     "sentences": _lines,
     "reasons": _reasons,
+    "nats": nats,
+    "nats_range": _nats_range,
+    "fine_ratio": figures.fine_ratio,
+    "fine_share": figures.fine_share,
 }

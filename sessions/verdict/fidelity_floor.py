@@ -1,0 +1,98 @@
+"""The fidelity floor: how large a loss appears where there is none, from other arithmetic and rounding alone.
+
+Methods with the reference's weights and precision show it (`fidelity_floor = true` in the catalogue): the reference's
+own arithmetic in another process, another attention kernel, float32. It is measured in the session on half of the
+windows, the methods being judged on the other half; or by `kasoku calibrate --fidelity`, which keeps it per model,
+environment and device in the home's cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Final
+
+import msgspec
+
+from methods.base.bounded_read import read_regular
+from methods.base.home import CACHE, HomeError, private_folder, write_atomically
+from sessions.verdict.fidelity_figures import Figures, Path, wilson
+from sessions.verdict.statistics import CONFIDENCE, t_quantile
+
+FILE: Final = "fidelity-floors.json"
+BETWEEN: Final = " · "
+
+
+class Floor(msgspec.Struct, frozen=True, kw_only=True):
+    """`nats` a token, which the upper end of an interval stays below where nothing is lost; `flips` likewise, the share
+    of tokens outside near ties at which the likeliest token is not the reference's."""
+
+    nats: float
+    flips: float
+    methods: list[str]
+    session: str
+    windows: int
+
+
+Floors = dict[Path, Floor]  # by path
+
+
+def floor_of(figures: Mapping[str, Figures], session: str, judged: int) -> Floor | None:
+    """The floor that these methods show, for intervals from `judged` windows; None where it cannot be known.
+
+    It is the largest of the methods'. A method's mean m and error s/√W over W windows say where the mean of V windows
+    of another such measurement lies, and how far above it the upper end of its interval: below
+    |m| + t s (√(1/W + 1/V) + 1/√V) in 97.5 of 100 cases. A method whose scores are the reference's to the last bit
+    shows nothing of rounding: without another there is no floor.
+    """
+    reaches = {name: reach for name, own in figures.items() if (reach := _reach(own, judged)) is not None}
+    nats = max(reaches.values(), default=0.0)
+    if nats <= 0:
+        return None
+    flips = [_flips(figures[name]) for name in reaches]
+    windows = min(len(figures[name].windows) for name in reaches)
+    return Floor(nats=nats, flips=max(flips), methods=list(reaches), session=session, windows=windows)
+
+
+def _reach(figures: Figures, judged: int) -> float | None:
+    loss = figures.loss
+    if loss is None or loss.error is None or judged < 1:
+        return None
+    spread = loss.error * math.sqrt(loss.windows)
+    further = math.sqrt(1 / loss.windows + 1 / judged) + 1 / math.sqrt(judged)
+    return abs(loss.estimate) + t_quantile(CONFIDENCE, min(loss.windows, max(judged, 2)) - 1) * spread * further
+
+
+def _flips(figures: Figures) -> float:
+    """The upper end of the share of clear tokens that flip; 1 where there is no such token."""
+    clear = sum(window.clear for window in figures.windows)
+    return wilson(clear - sum(window.equal_clear for window in figures.windows), clear)[1] if clear else 1.0
+
+
+def floor_key(device: str, environment: str, model: str) -> str:
+    """What a kept floor holds for; `device` as of `device_key`, `model` a digest of the weights."""
+    return BETWEEN.join((device, environment, model))
+
+
+def kept_for(kept: Mapping[str, Floors], device: str, environment: str | None, model: str) -> Floors | None:
+    """The kept floor for these; of any environment where that of the reference is not told."""
+    if environment is not None:
+        return kept.get(floor_key(device, environment, model))
+    start, end = f"{device}{BETWEEN}", f"{BETWEEN}{model}"
+    return next((floors for key, floors in kept.items() if key.startswith(start) and key.endswith(end)), None)
+
+
+def keep(home: FilePath, key: str, floors: Floors) -> None:
+    """Store the floors, replacing older ones. Raises HomeError if the home cannot be written."""
+    kept = known(home)
+    kept[key] = floors
+    write_atomically(private_folder(home / CACHE) / FILE, msgspec.json.format(msgspec.json.encode(kept), indent=1))
+
+
+def known(home: FilePath) -> dict[str, Floors]:
+    """The kept floors by key; empty if there are none, or the file is damaged."""
+    try:
+        return msgspec.json.decode(read_regular(home / CACHE / FILE), type=dict[str, Floors])
+    except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
