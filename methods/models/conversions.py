@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 TORCH: Final = "torch"  # the environment that reads every model
+OPENVINO_EXPORT: Final = "openvino-export"
+ONNX_BUILDER: Final = ("onnxruntime_genai", "onnxruntime", "onnx", "onnx_ir", "ml_dtypes", "flatbuffers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,54 @@ CONVERSIONS: Final[Mapping[str, Conversion]] = {
         source="gguf",
         made_by=("llama-cpp-python",),
         size=0.45,
+        most_unexplained=0.5,
+    ),
+    "openvino": Conversion(
+        title="OpenVINO's form",
+        job="to-openvino",
+        environment=OPENVINO_EXPORT,
+        made_by=("openvino",),
+        size=2.1,  # of float32, where the session's dtype is that
+        most_unexplained=0.01,
+    ),
+    "openvino-int8": Conversion(
+        title="OpenVINO's form of 8 bits",
+        job="compress-openvino",
+        options={"bits": 8},
+        environment=OPENVINO_EXPORT,
+        source="openvino",
+        made_by=("openvino",),
+        size=0.6,
+        most_unexplained=0.05,
+    ),
+    "openvino-int4": Conversion(
+        title="OpenVINO's form of 4 bits",
+        job="compress-openvino",
+        options={"bits": 4},
+        environment=OPENVINO_EXPORT,
+        source="openvino",
+        made_by=("openvino",),
+        size=0.6,
+        most_unexplained=0.5,
+    ),
+    "onnx": Conversion(
+        title="ONNX",
+        job="to-onnxruntime",
+        options={"precision": "fp32"},
+        environment=TORCH,
+        packages=ONNX_BUILDER,
+        made_by=("onnxruntime-genai",),
+        size=2.1,
+        most_unexplained=0.01,
+    ),
+    "onnx-int4": Conversion(
+        title="ONNX of 4 bits",
+        job="to-onnxruntime",
+        options={"precision": "int4"},
+        environment=TORCH,
+        packages=ONNX_BUILDER,
+        made_by=("onnxruntime-genai",),
+        size=0.6,
         most_unexplained=0.5,
     ),
 }

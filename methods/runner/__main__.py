@@ -64,6 +64,14 @@ def carry_out(job: dict, wire: object) -> None:
         import kasoku_forced
 
         kasoku_forced.run(job, wire)
+    elif name in ("to-openvino", "compress-openvino"):
+        import kasoku_to_openvino
+
+        kasoku_to_openvino.run(job, wire)
+    elif name == "to-onnxruntime":
+        import kasoku_to_onnxruntime
+
+        kasoku_to_onnxruntime.run(job, wire)
     else:
         import kasoku_failure
 
