@@ -2,8 +2,8 @@
 
 {"source": a model's folder, "folder": made here, "precision": "fp32" | "int4"}
 
-The packages onnxruntime_genai, onnxruntime, onnx and onnx_ir must be importable, besides torch and transformers. What is
-made has no tokeniser: ids go in, ids come out.
+The packages onnxruntime_genai, onnxruntime, onnx and onnx_ir must be importable, besides torch and transformers.
+What is made has no tokeniser: ids go in, ids come out.
 
 Result: {"precision": …, "ops": {op: how many}, "versions": {distribution: version}}.
 """
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import kasoku_describe
 from kasoku_failure import UnsupportedError
@@ -42,7 +43,7 @@ def run(job: dict, wire: object) -> None:
             raise UnsupportedError(
                 "onnxruntime-genai's model builder does not know the architecture of %s." % Path(source).name
             ) from error
-    names = ("onnxruntime-genai", "onnx", "torch", "transformers")
+    names = ("torch", "transformers")
     wire.result(
         {
             "precision": precision,
@@ -56,16 +57,9 @@ def without_tokeniser() -> None:
     """The builder reads a tokeniser for special ids and copies it; a model may have none, and ids need none."""
     import transformers
 
-    class NoTokeniser:
-        model_max_length = eos_token_id = bos_token_id = pad_token_id = None
-
-        def get_vocab(self) -> dict:
-            return {}
-
-        def save_pretrained(self, *_: object, **__: object) -> tuple:
-            return ()
-
-    transformers.AutoTokenizer.from_pretrained = classmethod(lambda cls, *_, **__: NoTokeniser())
+    no_ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    nothing = SimpleNamespace(get_vocab=dict, save_pretrained=lambda *_, **__: (), **no_ids)
+    transformers.AutoTokenizer.from_pretrained = staticmethod(lambda *_, **__: nothing)
 
 
 def ops_of(file: Path) -> dict:

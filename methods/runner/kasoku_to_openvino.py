@@ -1,12 +1,12 @@
-"""The jobs that make OpenVINO's form of a model: `to-openvino` exports it by optimum-intel, `compress-openvino` has NNCF
-round the weights of what was exported.
+"""The jobs that make OpenVINO's form of a model: optimum-intel exports it, and NNCF rounds what was exported.
 
 to-openvino        {"source": a model's folder, "folder": made here, "dtype": "bfloat16"}
 compress-openvino  {"source": a folder with openvino_model.xml, "folder": made here, "bits": 8 | 4}
 
-The export has a cache as its state and no tokeniser. Its weights are float32 where the session's are, and else float16:
-optimum-intel writes no bfloat16. Weights of 8 bits have a scale and a zero point for each row, those of 4 bits for each
-group of 128 (of fewer, where a row is no multiple of that); with 4 bits, embeddings and head have 8. No data is used.
+The export holds its cache as a state and has no tokeniser. Its weights are float32 where the session's are, otherwise
+float16: optimum-intel writes no bfloat16. Weights of 8 bits have a scale and a zero point for each row, those of 4 bits
+for each group of 128, or of fewer where 128 does not divide the row; with 4 bits, embeddings and head have 8. It takes
+no text to calibrate with.
 
 Result: {"weights": {element type: bytes}, "versions": {distribution: version}}.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import kasoku_describe
 from kasoku_failure import UnsupportedError
+from kasoku_openvino_telemetry import without_telemetry
 
 FILE = "openvino_model.xml"
 GROUP = 128
@@ -24,6 +25,7 @@ UNKNOWN = ("custom or unsupported architecture", "not officially supported", "on
 
 
 def run(job: dict, wire: object) -> None:
+    without_telemetry()
     if job["job"] == "to-openvino":
         export(job, wire)
     else:
@@ -59,6 +61,9 @@ def export(job: dict, wire: object) -> None:
         if any(words in str(error) for words in UNKNOWN):
             raise UnsupportedError("optimum-intel does not export models of this architecture to OpenVINO.") from error
         raise
+    for path in Path(job["folder"]).iterdir():
+        if path.is_file() and path.suffix not in (".xml", ".bin"):
+            path.unlink()  # the tokeniser and settings that the model has already
 
 
 def compress(job: dict, wire: object) -> None:
