@@ -96,10 +96,7 @@ def _fidelity(store: Store, found: ComparisonFrames, last: pl.DataFrame) -> None
     there = [name for name in last["session"].unique() if os.path.isfile(store.path / name / "fidelity.parquet")]
     problems: dict[str, str] = {}
     rows = _read(store, "fidelity", fidelity_windows.COLUMNS, there, problems).join(last, on=KEY, how="semi")
-    by_method: dict[Key, list[FrameRow]] = {}
-    for row in rows.iter_rows(named=True):
-        by_method.setdefault((row["session"], row["method"]), []).append(row)
-    found.fidelity = {key: fidelity_windows.by_path(own) for key, own in by_method.items()}
+    found.fidelity = fidelity_windows.by_method(rows)
     for key in found.runs:
         if (problem := problems.get(key[0])) is not None:
             found.fidelity[key] = dict.fromkeys(PATHS, Scored(reason=problem))

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import polars as pl
+
 from sessions.disk.frame_schema import FrameRow
 from sessions.verdict.fidelity_figures import PATHS, Figures, Path, Window
 
@@ -25,6 +27,14 @@ class Scored:
 
     figures: Figures | None = None
     reason: str = ""
+
+
+def by_method(rows: pl.DataFrame) -> dict[tuple[str, str], dict[Path, Scored]]:
+    """By session and method, in the order of their first rows."""
+    found: dict[tuple[str, str], list[FrameRow]] = {}
+    for row in rows.iter_rows(named=True):
+        found.setdefault((row["session"], row["method"]), []).append(row)
+    return {key: by_path(own) for key, own in found.items()}
 
 
 def by_path(rows: Iterable[FrameRow]) -> dict[Path, Scored]:

@@ -13,13 +13,15 @@ import polars as pl
 
 from methods.base.log_tail import log_tail
 from sessions.close.session_end import recover
-from sessions.disk.frame_schema import SCHEMAS
+from sessions.disk.frame_schema import SCHEMAS, FrameError, read_frame
 from sessions.disk.journal import prepared
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.frames.block_phases import Segment, method_segments
-from sessions.frames.counting import counted_requests, in_their_order, with_stretch
+from sessions.frames.counting import counted_requests, in_their_order, last_attempts, with_stretch
 from sessions.frames.timeline import spans
-from sessions.verdict.comparison import compare
+from sessions.verdict.comparison import Comparison, compare
+from sessions.verdict.fidelity_figures import Path
+from sessions.verdict.fidelity_windows import Scored, by_method
 from sessions.verdict.stretches import stretches_told
 from tui.read.comparison_series import Curve, metric_curve
 from tui.read.plan_facts import plan_facts
@@ -49,6 +51,7 @@ class SessionFacts:
     rates: Mapping[str, Curve]
     curves: Mapping[str, Curve]
     times: Mapping[str, Sequence[tuple[Segment, float]]]  # of a block of each method
+    fidelity: Sequence[tuple[str, Mapping[Path, Scored], Mapping[Path, str]]]  # method, scores, verdicts by path
     problem: str
     more: int  # rounds that would probably settle what is open, 0 where nothing is
 
@@ -69,6 +72,7 @@ def read_session(store: Store, name: str) -> SessionFacts:
         )
     rates, curves = _timeline(store, folder.id, runs, requests)
     overview = tuple(_overview(folder, session, live))
+    comparison = None if live else compare(store, [(folder.id, None)])
     return SessionFacts(
         session,
         live,
@@ -78,9 +82,27 @@ def read_session(store: Store, name: str) -> SessionFacts:
         rates,
         curves,
         method_segments(runs),
+        _fidelity(folder, runs, comparison),
         problem,
-        0 if live else compare(store, [(folder.id, None)]).offers.get(folder.id, 0),
+        comparison.offers.get(folder.id, 0) if comparison else 0,
     )
+
+
+def _fidelity(
+    folder: SessionFolder, runs: pl.DataFrame, comparison: Comparison | None
+) -> tuple[tuple[str, Mapping[Path, Scored], Mapping[Path, str]], ...]:
+    try:
+        rows = read_frame(folder.frame("fidelity"), "fidelity")
+    except FrameError:  # the verdicts of a comparison say so
+        return ()
+    if rows.is_empty() or runs.is_empty():
+        return ()
+    scored = by_method(rows.join(last_attempts(runs), on=["method", "block", "attempt"], how="semi"))
+    verdicts: dict[str, dict[Path, str]] = {
+        row.method: {"prefill": row.fidelity, "decode": row.fidelity_decode}
+        for row in (comparison.rows if comparison else ())
+    }
+    return tuple((method, own, verdicts.get(method, {})) for (_, method), own in scored.items())
 
 
 def _frame(store: Store, folder: SessionFolder, frame: str, order: str) -> pl.DataFrame:

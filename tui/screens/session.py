@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +18,7 @@ from sessions.disk.session_folder import SessionError
 from tui.screens.more_rounds import add_rounds, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.facts import Facts
+from tui.widgets.fidelity_table import FidelityTable, MethodFidelity
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot, Series, series_style
 from tui.widgets.row_list import Cell, ListColumn, RowList
@@ -30,12 +32,13 @@ if TYPE_CHECKING:
     from tui.read.session_facts import SessionFacts
 
 WIDE = 120
-TABS = ("overview", "runs", "requests", "timeline")
+TABS = ("overview", "runs", "requests", "timeline", "fidelity")
 STATUS_STYLES = {"ok": "good", "stopped": "warning", "unavailable": "dim"}
 
 
 class SessionScreen(WorkbenchScreen):
-    """Tabs: the session and its machine, the runs with evidence and log, the requests with text, the timeline."""
+    """Tabs: the session and its machine, the runs with evidence and log, the requests with text, the timeline, and the
+    fidelity where it was measured."""
 
     CSS_PATH = "session.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -118,7 +121,7 @@ class SessionScreen(WorkbenchScreen):
             self.post_message(self.Read(str(error)))
 
     @on(Read)
-    def show_read(self, event: Read) -> None:
+    async def show_read(self, event: Read) -> None:
         facts = event.facts
         overview = self.query_one("#overview-facts", Facts)
         if isinstance(facts, str):
@@ -136,6 +139,14 @@ class SessionScreen(WorkbenchScreen):
         self.query_one("#run-list", RowList).show_rows(facts.runs)
         self.query_one("#request-list", RowList).show_rows(facts.requests)
         self._plot(facts)
+        if facts.fidelity:
+            await self._show_fidelity([MethodFidelity(*one) for one in facts.fidelity])
+
+    async def _show_fidelity(self, methods: Sequence[MethodFidelity]) -> None:
+        if not self.query(FidelityTable):
+            pane = TabPane("fidelity", VerticalScroll(FidelityTable()), id="fidelity")
+            await self.query_one(TabbedContent).add_pane(pane)
+        self.query_one(FidelityTable).show_methods(methods)
 
     def _plot(self, facts: SessionFacts) -> None:
         self.query_one("#time-bars", TimeBars).show_bars(facts.times)
@@ -202,12 +213,13 @@ class SessionScreen(WorkbenchScreen):
 
     def action_tab(self, step: int) -> None:
         tabs = self.query_one(TabbedContent)
-        tabs.active = TABS[(TABS.index(tabs.active) + step) % len(TABS)]
+        shown = [tab for tab in TABS if self.query(f"TabPane#{tab}")]
+        tabs.active = shown[(shown.index(tabs.active) + step) % len(shown)]
 
     @on(TabbedContent.TabActivated)
     def focus_tab(self, event: TabbedContent.TabActivated) -> None:
         target = {"overview": "#overview-scroll", "runs": "#run-list", "requests": "#request-list"}
-        wanted = target.get(event.pane.id or "", "#timeline VerticalScroll")
+        wanted = target.get(event.pane.id or "", f"#{event.pane.id} VerticalScroll")
         self.query_one(wanted).focus()
 
     async def action_compare(self) -> None:
