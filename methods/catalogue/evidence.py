@@ -30,7 +30,7 @@ def _ran_any(ops: Sequence[str], parts: Sequence[str]) -> CheckResult:
     seen = [op for op in ops if any(part in op for part in parts)]
     if seen:
         return True, f"{', '.join(seen)} ran in the profiled step"
-    return False, f"no {' or '.join(parts)} ran in the profiled step, but {', '.join(ops) or 'no attention op at all'}"
+    return False, f"no {' or '.join(parts)} ran in the profiled step, but {', '.join(ops) or 'no such op at all'}"
 
 
 def _ran_none(ops: Sequence[str], parts: Sequence[str]) -> CheckResult:
@@ -38,6 +38,31 @@ def _ran_none(ops: Sequence[str], parts: Sequence[str]) -> CheckResult:
     if seen:
         return False, f"{', '.join(seen)} ran in the profiled step"
     return True, f"no {' or '.join(parts)} ran"
+
+
+def _held_as(classes: Sequence[str], wanted: Sequence[str]) -> CheckResult:
+    others = [each for each in classes if not any(part in each for part in wanted)]
+    if classes and not others:
+        return True, f"quantised layers hold their weights as {', '.join(classes)}"
+    return False, f"quantised layers hold their weights as {', '.join(classes) or 'nothing'}, not {' or '.join(wanted)}"
+
+
+def _kept_as_any(types: Sequence[str], wanted: Sequence[str]) -> CheckResult:
+    kept = ", ".join(types) or "nothing"
+    holds = bool(types) and all(any(part in each for part in wanted) for each in types)
+    return holds, f"the KV cache holds {kept}" + ("" if holds else f", not {' or '.join(wanted)}")
+
+
+def _multiplied_any(types: Sequence[str], parts: Sequence[str]) -> CheckResult:
+    holds = any(part in each for each in types for part in parts)
+    return holds, f"quantised weights were multiplied with {', '.join(types) or 'nothing'}" + (
+        "" if holds else f", not {' or '.join(parts)}"
+    )
+
+
+def _multiplied_none(types: Sequence[str], parts: Sequence[str]) -> CheckResult:
+    holds = bool(types) and not any(part in each for each in types for part in parts)
+    return holds, f"quantised weights were multiplied with {', '.join(types) or 'nothing'}"
 
 
 def _attention_is(actual: str, wanted: str) -> CheckResult:
@@ -93,6 +118,16 @@ CONDITIONS: Mapping[str, Condition] = {
     ),
     "converted_modules_min": Condition("converted_modules", "count", _at_least("module", "modules", "converted")),
     "converted_modules_max": Condition("converted_modules", "count", _at_most("module", "modules", "converted")),
+    "quantised_as": Condition("quantised_as", "names", _held_as),
+    "quantised_layers_min": Condition(
+        "quantised_layers", "count", _at_least("linear layer", "linear layers", "quantised")
+    ),
+    "plain_layers_max": Condition("plain_layers", "count", _at_most("linear layer", "linear layers", "left as stored")),
+    "matmul_op_any": Condition("matmul_ops", "names", _ran_any),
+    "matmul_op_none": Condition("matmul_ops", "names", _ran_none),
+    "activations_any": Condition("activations", "names", _multiplied_any),
+    "activations_none": Condition("activations", "names", _multiplied_none),
+    "kv_dtypes": Condition("kv_dtypes", "names", _kept_as_any),
     "cached_prompt_tokens_max": Condition(
         "cached_prompt_tokens",
         "count",

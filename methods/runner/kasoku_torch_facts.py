@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sys
 
+from kasoku_tensor_parts import dtype_name, parts_of
+
 FUSED_ATTENTION = re.compile(r"scaled_dot_product|flash|fmha|flex_attention|paged_attention|attention", re.IGNORECASE)
 PLAIN_ATTENTION = re.compile(r"^aten::(bmm|baddbmm|_?softmax)$|softmax_warp_forward|SoftMaxForward", re.IGNORECASE)
 COMPILED_REGION = "Torch-Compiled Region"
@@ -15,7 +17,7 @@ GRAPH_LAUNCH = re.compile(r"^(cuda|hip)GraphLaunch$")
 
 def still_packed(tensors: object) -> bool:
     """Whether any of a model's tensors are held in the form in which they were quantised."""
-    return any(str(tensor.dtype).replace("torch.", "").startswith(PACKED) for tensor in tensors)
+    return any(dtype_name(part).startswith(PACKED) for tensor in tensors for part in parts_of(tensor))
 
 
 def version_tuple(text: str) -> tuple:

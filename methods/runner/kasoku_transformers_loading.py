@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kasoku_engine import UnsupportedError
 from kasoku_failure import code_refused
+from kasoku_tensor_parts import bytes_of, tensors_of
 from kasoku_torch_facts import still_packed
 
 UNKNOWN_MODEL = ("does not recognize this architecture", "Unrecognized configuration class", "Unrecognized model in")
@@ -88,12 +89,9 @@ def made_up(model: object, missing: set) -> list:
     return sorted(name for name in missing if held.get(name) not in read)
 
 
-def weights_bytes(model: object, quantisation: str | None) -> int:
-    """What the weights hold in memory; where they are quantised, packed ones and their scales are buffers."""
-    tensors = {id(tensor): tensor for tensor in model.parameters()}
-    if quantisation is not None:
-        tensors.update((id(tensor), tensor) for tensor in model.state_dict(keep_vars=True).values())
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values() if hasattr(tensor, "numel"))
+def weights_bytes(model: object, quantised: bool) -> int:
+    """What the weights hold in memory; where they are quantised, with the scales beside them."""
+    return sum(bytes_of(tensor) for tensor in (tensors_of(model) if quantised else model.parameters()))
 
 
 def counted(names: list, where: str) -> str:

@@ -20,19 +20,27 @@ class WorkerFacts:
 
     def kasoku_loaded(self) -> dict:
         """What was loaded and how it was configured."""
+        import kasoku_tensor_parts
         import kasoku_torch_facts
+        import kasoku_vllm_quantised
         import torch
 
         model = self.model_runner.get_model()
+        kv_caches = getattr(self.model_runner, "kv_caches", None)
+        quantised = kasoku_vllm_quantised.layers_held(model)
+        held = kasoku_tensor_parts.tensors_of(model) if quantised["quantised_layers"] else model.parameters()
         parameters = list(model.parameters())
         first = parameters[0]
         return {
-            "weights_bytes": sum(each.numel() * each.element_size() for each in parameters),
+            "weights_bytes": sum(kasoku_tensor_parts.bytes_of(each) for each in held),
             # vLLM's CPU build moves weights into the memory of its matrix library and leaves nothing behind
             "repacked": any(each.numel() == 0 for each in parameters),
             "unread": getattr(model, UNREAD, None),
             "packed": kasoku_torch_facts.still_packed(parameters),
-            "kv_reserved_bytes": bytes_of(getattr(self.model_runner, "kv_caches", None)),
+            "kv_reserved_bytes": bytes_of(kv_caches),
+            "kv_dtypes": kasoku_vllm_quantised.kv_dtypes(kv_caches),
+            "quantised": quantised,
+            "token_reads": kasoku_vllm_quantised.token_reads(model, self.vllm_config, kv_caches),
             "dtype": str(first.dtype).replace("torch.", ""),
             "device": str(first.device),
             "gpu_uuid": gpu_uuid(first.device),

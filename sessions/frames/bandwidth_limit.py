@@ -18,6 +18,7 @@ from typing import Final
 from methods.models.model import Model
 
 ITEM_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+KEPT_BYTES: Final = {**ITEM_BYTES, "float8_e4m3fn": 1, "float8_e5m2": 1, "uint8": 1, "int8": 1}  # of a KV cache
 SPARSE_KEYS: Final = (
     *("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts"),
     *("ffn_num_experts", "n_experts", "experts_per_token"),
@@ -50,12 +51,13 @@ def bytes_per_token(
     weights_bytes: int | None,
     length: float,
     resolved: Mapping[str, object] | None = None,
-    seen: Mapping[str, object] | None = None,
+    evidence: Mapping[str, object] | None = None,
 ) -> TokenBytes:
     """Bytes for one token at batch 1, with `length` positions in the KV cache.
 
     `config` is the model's config.json where it could be read, `weights_bytes` what the engine says it loaded,
-    `resolved` the facts of the config as it read them, and `seen` its `token_reads`.
+    `resolved` the facts of the config as it read them, and `evidence` what it saw: `token_reads`, how many
+    `quantised_layers` there are, and the `kv_dtypes`.
     """
     item = ITEM_BYTES.get(dtype)
     if item is None:
@@ -66,10 +68,18 @@ def bytes_per_token(
     config |= inner if isinstance(inner, dict) else {}
     if reason := _not_modelled(config):
         return TokenBytes(None, reason=reason)
-    if seen:
+    shown = dict(evidence or {})
+    seen = shown.get("token_reads")
+    if isinstance(seen, Mapping) and seen:
         return _as_seen(seen, length)
+    if config.get("quantization_config") or _number(shown.get("quantised_layers")):
+        return TokenBytes(None, reason="its weights are quantised, and the engine does not tell what a token reads")
     if reason := _not_modelled_unseen(config, towers, length):
         return TokenBytes(None, reason=reason)
+    kept = shown.get("kv_dtypes")
+    kept_item = KEPT_BYTES.get(str(kept[0])) if isinstance(kept, list) and len(kept) == 1 else item
+    if kept_item is None:
+        return TokenBytes(None, reason=f"its KV cache holds {kept}, which has no known size")
     known = dict(resolved or {})
     layers, width = (_number(known.get(name)) or _number(getattr(model, name)) for name in ("layers", "head_dim"))
     heads = _number(known.get("kv_heads")) or _number(model.kv_heads)
@@ -87,7 +97,7 @@ def bytes_per_token(
     beyond = LEARNED_POSITIONS.get(str(config.get("model_type")))
     if beyond is not None:
         weights -= ((_number(model.context_length) or 0) + beyond) * (_number(model.hidden_size) or 0) * item
-    kv = 2 * layers * heads * width * item * length
+    kv = 2 * layers * heads * width * kept_item * length
     return TokenBytes(weights + kv, weights, kv)
 
 
@@ -97,8 +107,6 @@ def _not_modelled(config: Mapping[str, object]) -> str:
         return "a mixture of experts reads a different part of its weights for each token"
     if _number(config.get("num_kv_shared_layers")):
         return "its layers share their KV cache, which is not modelled"
-    if config.get("quantization_config"):
-        return "its weights are quantised, and what a token reads of them is not modelled"
     return ""
 
 

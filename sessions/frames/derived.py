@@ -185,7 +185,7 @@ def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
             row["weights_bytes"],
             length,
             config_differences.resolved_config(row),
-            _object(block.evidence().get("token_reads")),
+            block.evidence(),
         )
         row["bytes_per_token"] = found.total
         if found.total is None:

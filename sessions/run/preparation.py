@@ -177,7 +177,7 @@ class Preparation:
     def _lacking_for(self, model: models.Model, method: PlannedMethod, found: Interpreter) -> Unavailable | None:
         if model.quantisation is None:
             return None
-        return lacking_for(model.quantisation, method.engine, found, on_gpu=self._plan.device != "cpu")
+        return lacking_for(model.quantisation, method.engine, method.options, found, on_gpu=self._plan.device != "cpu")
 
     def _converted(
         self, model: models.Model, ready: dict[str, Interpreter], unavailable: dict[str, Unavailable]

@@ -14,6 +14,17 @@ from methods.catalogue.evidence import CONDITIONS
 from methods.catalogue.toml_keys import nearest
 from methods.environments.specs import load_specs
 
+QUANTISED = [
+    "torchao-int8",
+    "torchao-int4",
+    "torchao-fp8",
+    "bitsandbytes-int8",
+    "bitsandbytes-nf4",
+    "kv-fp8",
+    "vllm-fp8",
+    "vllm-bitsandbytes",
+    "vllm-kv-fp8",
+]
 OURS = [
     "baseline",
     "library-default",
@@ -21,6 +32,7 @@ OURS = [
     "torch-compile",
     "torch-compile-wrapper",
     "vllm",
+    *QUANTISED,
     "article-none",
     "article-torch-compile",
     "article-flash-attention-1",
@@ -70,6 +82,17 @@ def test_the_wrapper_differs_from_the_baseline_in_the_wrapper_alone(tmp_path: Pa
 
 def test_the_library_default_sets_nothing(tmp_path: Path) -> None:
     assert load_catalogue(tmp_path).methods["library-default"].options == {}
+
+
+def test_what_is_quantised_differs_from_its_reference_in_that_alone(tmp_path: Path) -> None:
+    methods = load_catalogue(tmp_path).methods
+    for name in QUANTISED:
+        method = methods[name]
+        reference = methods[method.reference or ""]
+        more = {key: value for key, value in method.options.items() if reference.options.get(key) != value}
+        assert set(more) <= {"quantise", "quantised_cache", "engine_arguments"}, name
+        assert method.presets == ("quantised",)
+        assert "quantised" in reference.presets
 
 
 def test_a_users_method_is_added(tmp_path: Path) -> None:

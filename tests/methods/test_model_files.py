@@ -260,17 +260,37 @@ def test_what_an_environment_lacks_for_a_quantised_model_is_said(
     method: str, versions: Mapping[str, str], on_gpu: bool, said: str | None
 ) -> None:
     found = Interpreter("torch", Path("/python"), (), {}, "configured", versions)
-    lack = lacking_for(method, "transformers", found, on_gpu)
+    lack = lacking_for(method, "transformers", {}, found, on_gpu)
     assert (lack is None) if said is None else (lack is not None and said in lack.reason)
-    assert lacking_for(method, "/an/engine.py", found, on_gpu) is None
+    assert lacking_for(method, "/an/engine.py", {}, found, on_gpu) is None
 
 
 def test_vllm_brings_its_own_kernels_but_those_of_bitsandbytes() -> None:
     found = Interpreter("vllm", Path("/python"), (), {}, "configured", {"vllm": "0.25.0"})
-    lack = lacking_for("bitsandbytes", "vllm", found, on_gpu=True)
+    lack = lacking_for("bitsandbytes", "vllm", {}, found, on_gpu=True)
     assert lack is not None
     assert "lacks bitsandbytes" in lack.reason
-    assert lacking_for("gptq", "vllm", found, on_gpu=True) is None
+    assert lacking_for("gptq", "vllm", {}, found, on_gpu=True) is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "stored", "said"),
+    [
+        ("transformers", {"quantise": "torchao-int8"}, "fp8", "quantised already (FP8), and this method quantises"),
+        ("transformers", {"quantise": "bitsandbytes-nf4"}, "bitsandbytes", None),
+        ("vllm", {"engine_arguments": {"quantization": "fp8"}}, "gptq", "quantised already (GPTQ)"),
+        ("vllm", {"engine_arguments": {"quantization": "fp8"}}, "fp8", None),
+        ("vllm", {"engine_arguments": {"enforce_eager": True}}, "gptq", None),
+        ("vllm", {}, "bitsandbytes", "lacks vllm-bnb-plugin"),
+    ],
+)
+def test_a_method_that_quantises_takes_no_weights_that_another_has_quantised(
+    engine: str, options: Mapping[str, object], stored: str, said: str | None
+) -> None:
+    versions = {"vllm": "0.32.0", "transformers": "5.24.0", "accelerate": "1", "bitsandbytes": "0.50.2"}
+    found = Interpreter("any", Path("/python"), (), {}, "configured", versions)
+    lack = lacking_for(stored, engine, options, found, on_gpu=True)
+    assert (lack is None) if said is None else (lack is not None and said in lack.reason)
 
 
 OWN_CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.XForCausalLM"}

@@ -80,12 +80,35 @@ def test_what_the_engine_resolved_of_the_config_goes_before_what_its_file_says()
 def test_what_a_decoding_step_was_seen_to_read_goes_before_the_config() -> None:
     """Two layers that grow, one that holds no more than 100 positions, one with a state whatever the length."""
     seen = {"weights_bytes": 1_000, "cache": [[2, 8, 0, None], [1, 8, 0, 100], [1, 0, 50, None]]}
-    found = bytes_per_token(LLAMA, {"vision_config": {}, "sliding_window": 100}, "bfloat16", 9_000, 300.0, {}, seen)
+    found = bytes_per_token(
+        LLAMA, {"vision_config": {}, "sliding_window": 100}, "bfloat16", 9_000, 300.0, {}, {"token_reads": seen}
+    )
     assert (found.weights, found.kv, found.total) == (1_000, 2 * 8 * 300 + 8 * 100 + 50, 6_650)
-    assert bytes_per_token(LLAMA, {"num_experts": 4}, "bfloat16", 9_000, 300.0, {}, seen).total is None
+    assert bytes_per_token(LLAMA, {"num_experts": 4}, "bfloat16", 9_000, 300.0, {}, {"token_reads": seen}).total is None
     for wrong in ({"weights_bytes": "x"}, {"weights_bytes": 1, "cache": 3}, {"weights_bytes": 1, "cache": [[1]]}):
-        nothing = bytes_per_token(LLAMA, {}, "bfloat16", 9_000, 300.0, {}, wrong)
+        nothing = bytes_per_token(LLAMA, {}, "bfloat16", 9_000, 300.0, {}, {"token_reads": wrong})
         assert (nothing.total, bool(nothing.reason)) == (None, True)
+
+
+def test_quantised_weights_give_a_figure_only_as_seen() -> None:
+    """The file's weights times their declared type would be several times too many bytes."""
+    unseen = bytes_per_token(LLAMA, {}, "bfloat16", None, 300.0, {}, {"quantised_layers": 154})
+    assert (unseen.total, "quantised" in unseen.reason) == (None, True)
+    stored = {"quantization_config": {"quant_method": "gptq"}}
+    seen = {"quantised_layers": 154, "token_reads": {"weights_bytes": 600_000_000, "cache": [[22, 1024, 0, None]]}}
+    found = bytes_per_token(LLAMA, stored, "bfloat16", None, 300.0, {}, seen)
+    assert (found.weights, found.kv) == (600_000_000, 22 * 1024 * 300)
+
+
+@pytest.mark.parametrize(("kept", "item"), [("bfloat16", 2), ("float8_e4m3fn", 1), ("uint8", 1)])
+def test_a_kv_cache_counts_by_the_type_that_it_holds(kept: str, item: int) -> None:
+    found = bytes_per_token(LLAMA, {}, "bfloat16", 2_200_000_000, 300.0, {}, {"kv_dtypes": [kept]})
+    assert found.kv == 2 * 22 * 4 * 64 * item * 300
+
+
+def test_a_kv_cache_of_a_type_of_unknown_size_gives_no_figure_but_a_reason() -> None:
+    found = bytes_per_token(LLAMA, {}, "bfloat16", 2_200_000_000, 300.0, {}, {"kv_dtypes": ["int3"]})
+    assert (found.total, "int3" in found.reason) == (None, True)
 
 
 def test_mbu_is_the_share_of_the_bandwidth() -> None:

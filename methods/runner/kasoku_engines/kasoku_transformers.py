@@ -7,6 +7,8 @@ Options:
   compile              "none" | "wrapper": model = torch.compile(model), then model.generate
                        | "decode": a static cache and the decode step that transformers compiles for it
   compile_options      arguments of transformers' CompileConfig for "decode", such as {"mode": "max-autotune"}
+  quantise             quantise the weights while loading: "torchao-int8", … (kasoku_quantised_loading)
+  quantised_cache      a KV cache in 8 bits: "fp8"
   bettertransformer    true: model.to_bettertransformer(), of optimum
   load_arguments       more arguments for from_pretrained: {"use_cache": false}; a device_map is the job's device
 """
@@ -16,6 +18,9 @@ from __future__ import annotations
 import copy
 
 import kasoku_children
+import kasoku_quantised_cache as quantised_cache
+import kasoku_quantised_facts as quantised_facts
+import kasoku_quantised_loading as quantising
 import kasoku_torch_facts as torch_facts
 import kasoku_transformers_loading as loading
 from kasoku_cache import cache_kind, knows_cache_classes, static_cache_bytes
@@ -31,6 +36,8 @@ OPTIONS = (
     "cache",
     "compile",
     "compile_options",
+    "quantise",
+    "quantised_cache",
     "bettertransformer",
     "load_arguments",
 )
@@ -73,6 +80,9 @@ class TransformersEngine(Engine):
         arguments.update(self._load_arguments(options))
         torch_facts.check_dtype(job["dtype"], self.device)
         quantisation = job.get("quantisation")
+        self.quantised = bool(quantisation or options.get("quantise"))
+        quantised_cache.check(options.get("quantised_cache"))
+        arguments.update(quantising.arguments(job, options.get("quantise"), on_cuda=self.device == "cuda"))
         model, of_weights = loading.loaded(transformers, job["model_folder"], arguments, quantisation)
         model.eval()
         model.to("cuda:0" if self.device == "cuda" else "cpu")
@@ -88,7 +98,7 @@ class TransformersEngine(Engine):
         first = next(model.parameters())
         self.dtype = str(first.dtype).replace("torch.", "")
         return {
-            "weights_bytes": loading.weights_bytes(model, quantisation),
+            "weights_bytes": loading.weights_bytes(model, self.quantised),
             "dtype": self.dtype,
             "device": str(first.device),
             "threads": torch.get_num_threads(),
@@ -143,12 +153,14 @@ class TransformersEngine(Engine):
             "cached_prompt_tokens": 0,
             "compile_s": {"warmup": self.warmup_compile_s},
             **torch_facts.compile_facts(self.counts_before_timed, self.counts_after_timed),
+            **(quantised_facts.weights_held(self.bare_model) if self.quantised else {}),
         }
         try:
             self.cache = getattr(self._generate_a_few(), "past_key_values", None)
         except Exception as error:  # the measurement is over and sound: what cannot be shown is said, and no more
             return {**facts, "cache": None, "missing": {"cache": sentence_of(error)}}
         facts["cache"] = cache_kind(self.cache)
+        facts["kv_dtypes"] = quantised_cache.kv_dtypes(self.cache)
         if facts["cache"] is None and not knows_cache_classes():
             facts["cache"] = "dynamic"
         if facts["cache"] is None:
@@ -163,11 +175,15 @@ class TransformersEngine(Engine):
             facts["token_reads"] = token_reads(self.bare_model, self._generate_two)
         except Exception as error:
             facts["token_reads"], missing["token_reads"] = None, sentence_of(error)
+        if self.quantised:
+            facts["activations"] = quantised_facts.activations(self.bare_model, self._generate_two)
         with observed_processors() as processors:
             calls = torch_facts.profiled(self._generate_a_few)
         profile = torch_facts.profile_facts(calls, on_cuda=self.device == "cuda")
         if profile["cuda_graphs"] is None:
             missing["cuda_graphs"] = "This device has no CUDA graphs."
+        if self.quantised:
+            facts["matmul_ops"] = quantised_facts.matmul_ops(calls)
         if torch_facts.version_tuple(self.torch.__version__) < (2, 4):
             profile["compiled_regions_run"] = None
             missing["compiled_regions_run"] = "torch %s does not name compiled regions." % self.torch.__version__
@@ -271,6 +287,8 @@ class TransformersEngine(Engine):
         return True
 
     def _cache_settings(self, job: dict, model: object) -> dict:
+        if self.options.get("quantised_cache"):
+            return quantised_cache.settings(self.options["quantised_cache"])
         wanted = self.options.get("cache")
         if self.compile == "decode":
             wanted = "static"
@@ -328,8 +346,11 @@ class TransformersEngine(Engine):
 
     def _generate_two(self) -> None:
         """Two tokens by the bare model with a cache that grows, whatever the method compiles and reserves."""
+        kept = quantised_cache.settings(self.options.get("quantised_cache"))
         prompt = self.sample_prompt[:PROMPT_TOKENS]
-        config = self.transformers.GenerationConfig(max_new_tokens=2, do_sample=False, pad_token_id=0, use_cache=True)
+        config = self.transformers.GenerationConfig(
+            max_new_tokens=2, do_sample=False, pad_token_id=0, use_cache=True, **kept
+        )
         ids = self.torch.tensor([prompt], dtype=self.torch.long, device=self.bare_model.device)
         own, self.bare_model.generation_config = self.bare_model.generation_config, config
         try:

@@ -20,7 +20,9 @@ import os
 from pathlib import Path
 
 import kasoku_children
+import kasoku_quantised_facts as quantised_facts
 import kasoku_torch_facts as torch_facts
+import kasoku_vllm_quantised
 import kasoku_vllm_worker
 from kasoku_config_facts import resolved_config
 from kasoku_engine import Engine, Request, UnsupportedError
@@ -142,8 +144,11 @@ class VllmEngine(Engine):
             "sampling": self.sampling.as_resolved(),
             "incomparable": self._incomparable(),
             "configuration": self._configuration(),
+            "kv_dtypes": self.workers[0]["kv_dtypes"],
             **self._compile_facts(),
         }
+        if self.config.model_config.quantization is not None:
+            facts.update(self.workers[0]["quantised"], token_reads=kasoku_vllm_quantised.reads_of_all(self.workers))
         if facts["cached_prompt_tokens"] is None:
             facts["missing"] = {"cached_prompt_tokens": "vLLM %s does not report it." % self.vllm.__version__}
         return facts
@@ -158,6 +163,8 @@ class VllmEngine(Engine):
         if profile["cuda_graphs"] is None:
             missing["cuda_graphs"] = "This device has no CUDA graphs."
         profile.pop("token_choice")
+        if self.config.model_config.quantization is not None:
+            profile["matmul_ops"] = quantised_facts.matmul_ops(calls)
         return {**profile, "missing": missing}
 
     def greedy(self, prompt_ids: list) -> dict:
@@ -255,7 +262,7 @@ class VllmEngine(Engine):
 
     def _weights_bytes(self, job: dict) -> int | None:
         if any(worker["repacked"] for worker in self.workers):
-            if job.get("quantisation") is not None:
+            if self.config.model_config.quantization is not None:
                 return None  # what became of packed weights is not to be seen
             return weights_in(Path(job["model_folder"])) * getattr(self.torch, self.workers[0]["dtype"]).itemsize
         return sum(worker["weights_bytes"] for worker in self.workers)
