@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from kasoku_tensor_parts import bytes_of, dtype_name, own_tensors, parts_of
+from kasoku_token_reads import tensors_in
 from kasoku_torch_facts import PACKED
 
 PLAIN_CLASSES = ("Parameter", "Tensor")
@@ -58,6 +59,10 @@ def packed(module: object) -> bool:
     return any(dtype_name(part).startswith(PACKED) for tensor in weights_of(module) for part in parts_of(tensor))
 
 
+def packed_in(types: list) -> list:
+    return [name for name in types if name.startswith(PACKED)]
+
+
 def weights_of(module: object) -> list:
     """A layer's weights proper: what is the largest of its tensors, whatever it is called."""
     tensors = own_tensors(module)
@@ -91,15 +96,16 @@ def activations(model: object, generate: object) -> list:
     """The types of what quantised layers multiply their weights with, seen op by op as `generate()` runs uncompiled."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
+    layers = [module for module in linear_layers(model) if packed(module)]
+    weights = {part.data_ptr() for module in layers for part in tensors_in(own_tensors(module))}
     inside = [0]
     seen: set = set()
 
     class Operands(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), named=None):
             if inside[0] and OPERANDS.search(str(function).rpartition(".")[0]):
-                first = next((each for each in arguments if hasattr(each, "data_ptr")), None)
-                if first is not None:
-                    seen.add(dtype_name(first))
+                others = [dtype_name(each) for each in tensors_in(arguments) if each.data_ptr() not in weights]
+                seen.update(others[:1] if not packed_in(others) else packed_in(others)[:1])
             return function(*arguments, **(named or {}))
 
     def enter(*_: object) -> None:
@@ -109,9 +115,8 @@ def activations(model: object, generate: object) -> list:
         inside[0] -= 1
 
     hooks = []
-    for module in linear_layers(model):
-        if packed(module):
-            hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    for module in layers:
+        hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
         with Operands():
             generate()

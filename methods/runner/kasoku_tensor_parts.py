@@ -32,6 +32,7 @@ def own_tensors(module: object) -> list:
 
     passing = getattr(module, "_non_persistent_buffers_set", ())
     buffers = [tensor for name, tensor in module.named_buffers(recurse=False) if name not in passing]
+    take(getattr(getattr(module, "state", None), "SCB", None))  # where LLM.int8() moves its scales when it first runs
     for tensor in (*module.parameters(recurse=False), *buffers):
         take(tensor)
         several = getattr(tensor, "bnb_quant_state", None) or {}  # vLLM's, one for each part of a merged layer
