@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ BESIDE_WEIGHTS = re.compile(
     r"output_scale|[kqv]_scale|zero_point|weight_shape|global_scale)$|\.quant_state\."
 )
 EIGHT_BITS = ("I8", "U8", "F8_E5M2", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
+# torchao's names for what packs nothing: its 4 bits are padded and interleaved, in a way that depends on the device.
+EIGHT_BIT_CONFIG = re.compile(r"\b(?:Int8|Float8)(?:WeightOnly|DynamicActivation(?:Int8|Float8)Weight)Config\b")
 PLAIN = ("F16", "BF16", "F32", "F64")
 
 
@@ -96,6 +99,10 @@ def _read(said: Mapping[str, object]) -> Quantisation:
             method = "mlx" if "group_size" in said and "bits" in said else "unknown"
     if method == "bitsandbytes":
         return Quantisation(method, 4 if said.get("load_in_4bit") else 8)
+    if method == "torchao":
+        return Quantisation(
+            method, 8 if EIGHT_BIT_CONFIG.search(json.dumps(said.get("quant_type"), default=str)) else None
+        )
     return Quantisation(method, _bits(said) or BITS.get(method))
 
 

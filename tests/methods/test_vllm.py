@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -225,3 +226,67 @@ def test_a_head_that_the_files_lack_is_told(runs: Runs, default_model: Model, tm
         resolved = runs(EAGER, **changes).one("loaded")["resolved"]
         assert isinstance(resolved, dict)
         assert resolved["unread_weights"] == unread
+
+
+# The default model with its linear layers in 8 bits, a scale for each row, as compressed-tensors stores them.
+IN_EIGHT_BITS = """
+import json, shutil, sys
+from pathlib import Path
+import torch
+from safetensors.torch import load_file, save_file
+source, folder = Path(sys.argv[1]), Path(sys.argv[2])
+held = {}
+for name, weight in load_file(source / "model.safetensors").items():
+    if "_proj.weight" not in name:
+        held[name] = weight
+        continue
+    scale = (weight.float().abs().amax(1, keepdim=True) / 127).clamp_min(1e-8)
+    held[name] = (weight.float() / scale).round().clamp(-127, 127).to(torch.int8)
+    held[name + "_scale"] = scale.to(torch.bfloat16)
+save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+rows = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": False, "strategy": "channel"}
+tokens = {**rows, "dynamic": True, "strategy": "token"}
+group = {"targets": ["Linear"], "weights": rows, "input_activations": tokens, "format": "int-quantized"}
+config = json.loads((source / "config.json").read_text())
+config["quantization_config"] = {
+    "quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed",
+    "ignore": ["lm_head"], "config_groups": {"group_0": group},
+}
+(folder / "config.json").write_text(json.dumps(config))
+"""
+
+
+def test_a_checkpoint_in_eight_bits_is_run_as_it_is_stored(
+    runs: Runs, torch_interpreter: Interpreter, default_model: Model, tmp_path: Path
+) -> None:
+    command = [str(torch_interpreter.python), "-I", "-c", IN_EIGHT_BITS, str(default_model.folder), str(tmp_path)]
+    subprocess.run(command, check=True, timeout=120)
+    model = prepare(str(tmp_path), tmp_path / "home", torch_interpreter)
+    assert (model.quantisation, model.parameters) == ("compressed-tensors", default_model.parameters)
+
+    outcome = runs(EAGER, model_folder=str(model.folder), quantisation=model.quantisation)
+
+    facts = facts_of(outcome)
+    assert (facts["quantised_layers"], facts["plain_layers"]) == (4 * 30, 0), "vLLM merges two of seven layers"
+    assert "W8A8Int8" in str(facts["quantised_as"])
+    assert (outcome.one("loaded")["weights_bytes"], facts["token_reads"]) == (None, None), "moved out of torch's sight"
+
+
+def test_a_name_that_vllm_accepts_and_does_nothing_for_is_seen(runs: Runs, catalogue: Catalogue) -> None:
+    arguments = {"enforce_eager": True, "quantization": "int8_per_channel_weight_only"}
+    facts = facts_of(runs({"engine_arguments": arguments}))
+
+    assert (facts["quantised_layers"], facts["plain_layers"]) == (0, 4 * 30)
+    judgement = evidence.judge(catalogue.methods["vllm-fp8"].must_show, facts)
+    assert judgement.in_effect is False
+    assert "120 linear layers were left as stored: those are read in full" in judgement.reason
+
+
+def test_a_kv_cache_in_eight_bits_is_in_effect_and_a_plain_one_is_not(runs: Runs, catalogue: Catalogue) -> None:
+    method = catalogue.methods["vllm-kv-fp8"]
+    judgement = evidence.judge(method.must_show, facts_of(runs(method.options)))
+    assert judgement.in_effect is True, judgement.reason
+
+    plain = evidence.judge(method.must_show, facts_of(runs({})))
+    assert plain.in_effect is False
+    assert "KV cache holds bfloat16, not float8 or uint8" in plain.reason
