@@ -40,7 +40,8 @@ def kernel_of(method: object, scheme: object) -> object:
 
 def unpacked(module: object) -> bool:
     """Whether what can be seen of a layer's weights is plain numbers; what was moved out of torch cannot."""
-    matrices = [part for tensor in own_tensors(module) for part in parts_of(tensor) if part.dim() > 1]
+    matrices = [part for tensor in own_tensors(module) for part in parts_of(tensor)]
+    matrices = [part for part in matrices if part.dim() > 1 and min(part.shape) > 1]  # and no scales, one for each row
     most = max((bytes_of(part) for part in matrices), default=0)
     return any(bytes_of(part) == most and not dtype_name(part).startswith(PACKED) for part in matrices)
 
