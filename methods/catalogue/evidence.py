@@ -85,6 +85,15 @@ def _wrapper_is(actual: str, wanted: str) -> CheckResult:
     return False, f"the model was not wrapped in {wanted}" + (f", but in {actual}" if actual else "")
 
 
+def _mostly(types: Sequence[str], wanted: Sequence[str]) -> CheckResult:
+    """`types` begins with the one that most bytes of the weights have."""
+    if not types:
+        return False, f"no weights were multiplied, and they were to be {' or '.join(wanted)}"
+    if types[0] in wanted:
+        return True, f"most weights were {types[0]}"
+    return False, f"most weights were {types[0]}, not {' or '.join(wanted)}"
+
+
 def _at_least(one: str, many: str, verb: str) -> Callable[[int, int], CheckResult]:
     return lambda actual, bound: (actual >= bound, _counted(actual, one, many, verb))
 
@@ -104,6 +113,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "attention_implementation_not": Condition("attention_implementation", "name", _attention_is_not),
     "cache": Condition("cache", "name", _cache_is),
     "wrapper": Condition("wrapper", "name", _wrapper_is),
+    "weights_mostly": Condition("weight_types", "names", _mostly),
     "compiled_frames_min": Condition("compiled_frames", "count", _at_least("frame", "frames", "compiled")),
     "compiled_frames_max": Condition("compiled_frames", "count", _at_most("frame", "frames", "compiled")),
     "compiled_regions_run_min": Condition(

@@ -11,6 +11,7 @@ the runner can say which of them is missing. The calls come in this order, all o
     timed_ends()
     evidence(), profile(), memory()          phase evidence; profile where no earlier block's stands for this one
     greedy(prompt_ids)                       phase greedy, where the job asks for it
+    score_prefill(ids, scored), score_decode(ids, scored)   phase fidelity, for each window, where the job asks for it
     close()                                  phase close
 
 Whatever fails after the last timed request is missing with its reason, and the block stands.
@@ -26,7 +27,7 @@ from pathlib import Path
 
 from kasoku_failure import UnsupportedError
 
-__all__ = ["Engine", "Request", "UnsupportedError", "peak_rss_bytes", "take_engine"]
+__all__ = ["Engine", "Request", "Scores", "UnsupportedError", "peak_rss_bytes", "take_engine"]
 
 
 class Request:
@@ -45,6 +46,20 @@ class Request:
         self.seed = entry.get("seed", job.get("seed", 0))
         self.max_new_tokens = sampling["max_new_tokens"]
         self.stop_token_ids = list(sampling.get("stop_token_ids") or ())
+
+
+class Scores:
+    """What a model says of ids that it was given, each from all before it: `nll`, a list of float, the negative natural
+    logarithm of its probability; `top1`, a list of int, the id with the highest logit in its place; `log_probs`, numpy
+    float32 [ids, vocabulary] of natural-log probabilities, or None where the engine hands out no full logits.
+
+    All are the model's own, before any temperature, penalty or choice among the likeliest.
+    """
+
+    __slots__ = ("log_probs", "nll", "top1")
+
+    def __init__(self, nll: list, top1: list, log_probs: object = None) -> None:
+        self.nll, self.top1, self.log_probs = nll, top1, log_probs
 
 
 class Engine:
@@ -107,6 +122,17 @@ class Engine:
         Returns `ids`, and `margins`: for each of them the best logit minus the second best (or None). Not timed.
         """
         raise UnsupportedError("this engine makes no greedy pass")
+
+    def score_prefill(self, ids: list, scored: int) -> Scores:  # noqa: ARG002
+        """The scores of the last `scored` of `ids`, with all positions at once, as a prompt is read. Not timed."""
+        raise UnsupportedError("this engine scores no prompt")
+
+    def score_decode(self, ids: list, scored: int) -> Scores:  # noqa: ARG002
+        """The same, one id at a time: what comes before them is the prompt, and each is forced as the next token
+        through the very step that was timed. No `ids` are longer than a timed request, nor is `scored` more than its
+        new tokens. Not timed.
+        """
+        raise UnsupportedError("this engine forces no ids through its decode step")
 
     def memory(self) -> dict:
         """The fields of `memory`, less `t`. This one knows how much was resident, and no more."""

@@ -13,6 +13,7 @@ from methods.catalogue.catalogue import Catalogue, load_catalogue
 from methods.catalogue.evidence import CONDITIONS
 from methods.catalogue.toml_keys import nearest
 from methods.environments.specs import load_specs
+from methods.models.conversions import CONVERSIONS
 
 QUANTISED = [
     "torchao-int8",
@@ -33,6 +34,11 @@ OURS = [
     "torch-compile-wrapper",
     "vllm",
     *QUANTISED,
+    "openvino",
+    "openvino-int8",
+    "openvino-int4",
+    "onnxruntime",
+    "onnxruntime-int4",
     "article-none",
     "article-torch-compile",
     "article-flash-attention-1",
@@ -41,6 +47,7 @@ OURS = [
     "article-flash-attention-2",
     "article-vllm",
 ]
+ON_THE_CPU = ("onnxruntime", "openvino")
 GOOD = """
 [methods.mine]
 summary = "Mine."
@@ -67,7 +74,7 @@ def test_our_methods_are_listed_and_sound(tmp_path: Path) -> None:
         assert method.summary
         assert method.must_show
         assert method.differs
-        assert set(method.environments) == {"cuda", "cpu"}
+        assert set(method.environments) == ({"cpu"} if method.engine in ON_THE_CPU else {"cuda", "cpu"})
 
 
 def test_the_wrapper_differs_from_the_baseline_in_the_wrapper_alone(tmp_path: Path) -> None:
@@ -132,8 +139,9 @@ def test_the_articles_recipes_differ_in_what_they_say_alone(tmp_path: Path) -> N
 
 def test_every_environment_that_a_method_names_is_described(tmp_path: Path) -> None:
     named = {name for method in load_catalogue(tmp_path).methods.values() for name in method.environments.values()}
+    converting = {each.environment for each in CONVERSIONS.values() if each.environment is not None}
 
-    assert named == set(load_specs(tmp_path).by_name)
+    assert named | converting == set(load_specs(tmp_path).by_name)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +158,10 @@ def test_every_environment_that_a_method_names_is_described(tmp_path: Path) -> N
         (GOOD.replace('"Mine."', '" "'), "'summary' must be a string"),
         (GOOD.replace("[methods.mine]", "[methods.'Mine one']"), "a name is up to 64 of"),
         (GOOD.replace("[methods.mine]", "[methods.baseline]"), "the name is already taken by"),
-        (GOOD.replace('"transformers"', '"transformer"'), "unknown engine 'transformer'; choose transformers"),
+        (
+            GOOD.replace('"transformers"', '"transformer"'),
+            "unknown engine 'transformer'; choose onnxruntime, openvino, transformers, vllm",
+        ),
         (GOOD.replace('"transformers"', '"mine.py"'), "must be an absolute path"),
         (GOOD.replace('"transformers"', '"/no/such.py"'), "no such engine file: /no/such.py"),
         (GOOD.replace('"baseline"', '"basline"'), "did you mean 'baseline'"),
