@@ -114,6 +114,12 @@ CONDITIONS: Mapping[str, Condition] = {
     "cache": Condition("cache", "name", _cache_is),
     "wrapper": Condition("wrapper", "name", _wrapper_is),
     "weights_mostly": Condition("weight_types", "names", _mostly),
+    "unexpected_weights_max": Condition(
+        "unexpected_weights", "count", _at_most("tensor", "tensors", "multiplied in a type that was not asked for")
+    ),
+    "layers_not_offloaded_max": Condition(
+        "layers_not_offloaded", "count", _at_most("layer", "layers", "left off the GPU")
+    ),
     "compiled_frames_min": Condition("compiled_frames", "count", _at_least("frame", "frames", "compiled")),
     "compiled_frames_max": Condition("compiled_frames", "count", _at_most("frame", "frames", "compiled")),
     "compiled_regions_run_min": Condition(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from packaging.version import InvalidVersion, Version
 
 from methods.base.interpreter import Interpreter, Unavailable
+from methods.models.gguf_files import METHOD as GGUF
 from methods.models.quantisation import name_of
 
 
@@ -22,6 +23,7 @@ class Support:
     gpu_only: bool = False
 
 
+NOT_GGUF = "The model is a GGUF, which this method does not read: choose llamacpp, or name the model's safetensors."
 ACCELERATE = ("accelerate",)
 TRANSFORMERS = {
     "gptq": Support("4.32", (("optimum",), ("gptqmodel",)), (("optimum",), ("gptqmodel", "auto-gptq"))),
@@ -65,6 +67,8 @@ def lacking_for(
 
     A user's own engine is not judged, and neither is an environment whose packages are not known.
     """
+    if method == GGUF and not engine.startswith("/"):
+        return None if engine == "llamacpp" else Unavailable(NOT_GGUF, "")
     versions = interpreter.versions
     name, where = name_of(method), f"the environment {interpreter.environment}"
     if quantises(engine, options) not in (None, method):

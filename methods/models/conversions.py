@@ -9,6 +9,7 @@ from typing import Final
 TORCH: Final = "torch"  # the environment that reads every model
 OPENVINO_EXPORT: Final = "openvino-export"
 ONNX_BUILDER: Final = ("onnxruntime_genai", "onnxruntime", "onnx", "onnx_ir", "ml_dtypes", "flatbuffers")
+AS_GIVEN: Final = "gguf"  # the form that a user's own GGUF has already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class Conversion:
 
     `most_unexplained` is the bound of the check (methods/runner/kasoku_forced.py): the share of the variance of the
     logits, over the vocabulary, that the converted model may not share with the model it was made from. Rounding to
-    bfloat16 leaves some 0.0001, to 8 bits 0.001 and to 4 bits 0.01 to 0.1 unexplained; a tensor in the wrong place or
+    bfloat16 leaves some 0.001, to 8 bits 0.005 and to 4 bits up to 0.3 unexplained; a tensor in the wrong place or
     the wrong order, about 2, which is what two unrelated models have.
     """
 
@@ -112,5 +113,24 @@ CONVERSIONS: Final[Mapping[str, Conversion]] = {
         made_by=("onnxruntime-genai",),
         size=0.6,
         most_unexplained=0.5,
+    ),
+    "ct2": Conversion(
+        title="CTranslate2's format",
+        job="to-ct2",
+        environment=TORCH,
+        packages=("ctranslate2", "ctranslate2.libs"),
+        made_by=("ctranslate2",),
+        size=1.05,
+        most_unexplained=0.01,
+    ),
+    "ct2-int8": Conversion(
+        title="CTranslate2's format in 8 bits",
+        job="to-ct2",
+        options={"quantisation": "int8"},
+        environment=TORCH,
+        packages=("ctranslate2", "ctranslate2.libs"),
+        made_by=("ctranslate2",),
+        size=0.6,
+        most_unexplained=0.25,
     ),
 }

@@ -26,7 +26,8 @@ from methods.base.progress import Progress, Report
 from methods.base.user_path import reason
 from methods.jobs.runner_job import JobError, run_job
 from methods.models.config import settings_digest
-from methods.models.conversions import CONVERSIONS, TORCH, Conversion
+from methods.models.conversions import AS_GIVEN, CONVERSIONS, TORCH, Conversion
+from methods.models.gguf_files import METHOD as GGUF
 from methods.models.manifest import settle
 from methods.models.model import Model
 from methods.models.quantisation import name_of
@@ -76,6 +77,8 @@ class Converting:
 
         Two at once: the second waits for the first. An exception out of `report` stops the work.
         """
+        if model.quantisation == GGUF and name == AS_GIVEN:
+            return model.folder
         if model.quantisation is not None:
             raise ConversionError(
                 f"The model is quantised ({name_of(model.quantisation)}), and only plain weights are converted to"

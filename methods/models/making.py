@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from methods.base.home import CACHE, subfolder, write_atomically
@@ -93,7 +93,28 @@ def make_readable(
     return versions
 
 
+def make_of_gguf(
+    name: str, files: Sequence[Path], making: Path, python: Interpreter, report: Report
+) -> Mapping[str, object]:
+    """Links to a GGUF's files, the facts of its header as config.json, and its tokeniser where transformers can read
+    it. Returns what the runner's job `read-gguf` says of it."""
+    result = _result(
+        {"job": "read-gguf", "files": list(map(str, files)), "folder": str(making)}, making, python, report, name
+    )
+    _write_config(making, config if isinstance(config := result.get("config"), dict) else {})
+    for file in files:
+        (making / file.name).symlink_to(file)
+    return result
+
+
 def _run(job: Mapping[str, object], making: Path, python: Interpreter, report: Report, name: str) -> Mapping[str, str]:
+    versions = _result(job, making, python, report, name).get("versions")
+    return versions if isinstance(versions, dict) else {}
+
+
+def _result(
+    job: Mapping[str, object], making: Path, python: Interpreter, report: Report, name: str
+) -> Mapping[str, object]:
     log = subfolder(making.parent.parent, CACHE) / f"{job['job']}-{making.name.lstrip('.')}.log"
     try:
         result = run_job(python, job, log, report)
@@ -101,8 +122,7 @@ def _run(job: Mapping[str, object], making: Path, python: Interpreter, report: R
         raise ModelError(f"{name} could not be prepared ({job['job']}): {error} The log is {log}.") from error
     log.unlink(missing_ok=True)
     log.with_suffix(".job.json").unlink(missing_ok=True)
-    versions = result.get("versions")
-    return versions if isinstance(versions, dict) else {}
+    return result
 
 
 def _write_config(folder: Path, config: Mapping[str, object]) -> None:

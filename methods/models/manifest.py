@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from methods.base.home import MODELS, write_atomically
 from methods.base.progress import Report
 from methods.base.user_path import PathError, kind
 from methods.models.config import ConfigError, facts_in
+from methods.models.gguf_files import METHOD as GGUF
 from methods.models.model import Model
 from methods.models.own_code import code_files, has_code
 from methods.models.quantisation import parameters, quantisation_in
@@ -73,6 +74,44 @@ def remember(
         "watched": watched,
         "origin": None if origin is None else {"folder": str(origin), "watched": _identities(origin)},
         "made_with": dict(versions),
+    }
+    write_atomically(making / MANIFEST, json.dumps(content, indent=1).encode())
+
+
+def remember_gguf(making: Path, given: Path, files: Sequence[Path], said: Mapping[str, object], report: Report) -> None:
+    """Write the manifest of a user's GGUF, whose facts the job `read-gguf` said. `given` is what the user named."""
+    phase = f"model {given.name}"
+    digests = {file.name: sha256_of(file, report, phase) for file in files}
+    own = _read_by_runners(making)
+    for path in own:
+        settle(path)
+    tokeniser = kind(making / TOKENISER_FILE) != "absent"
+    if tokeniser:
+        Tokeniser(making)
+    model = {
+        "name": given.name,
+        "source": str(given),
+        "weights_digest": digest_of(digests),
+        "parameters": said.get("parameters"),
+        "weights_bytes": said.get("weights_bytes") or 0,
+        "dtype": said.get("dtype") or "",
+        **asdict(facts_in(making)),
+        "has_tokeniser": tokeniser,
+        "has_chat_template": tokeniser and has_chat_template(making),
+        "quantisation": GGUF,
+        "code_digest": None,
+    }
+    content = {
+        "schema": MANIFEST_SCHEMA,
+        "spec": str(given),
+        "folder": None,
+        "model": model,
+        "files": digests,
+        "watched": {path.name: identity(path) for path in (*own, *(making / file.name for file in files))},
+        "origin": None,
+        "made_with": said.get("versions"),
+        "types": said.get("types"),
+        "tokeniser": said.get("tokeniser"),
     }
     write_atomically(making / MANIFEST, json.dumps(content, indent=1).encode())
 

@@ -22,8 +22,9 @@ from methods.base.progress import Progress, Report, silent
 from methods.base.user_path import PathError, kind, reason
 from methods.models import hub
 from methods.models.config import ConfigError, ConfigFacts, facts, facts_in, misread_by_old, read_json
-from methods.models.making import make_packaged, make_readable, make_synthetic
-from methods.models.manifest import WATCHED, manifest_of, remember, remembered
+from methods.models.gguf_files import GgufError, gguf_files
+from methods.models.making import make_of_gguf, make_packaged, make_readable, make_synthetic
+from methods.models.manifest import WATCHED, manifest_of, remember, remember_gguf, remembered
 from methods.models.model import Model
 from methods.models.own_code import check_code, code_files
 from methods.models.quantisation import quantisation_in
@@ -32,6 +33,7 @@ from methods.models.sources import (
     DEFAULT,
     PACKAGED,
     SYNTHETIC,
+    AsGguf,
     InFolder,
     ModelError,
     OnHub,
@@ -91,9 +93,14 @@ def check(spec: str, home: Path, *, trust_remote_code: bool = False) -> Prospect
                 return Prospect(spec, spec, ready, known.context_length, known.vocab_size, ready is None, 0)
             case InFolder():
                 return _folder_prospect(source.path, home, trust_remote_code)
+            case AsGguf():
+                gguf_files(source.path)
+                ready = remembered(home, _gguf_key(source.path))
+                context, vocabulary = (None, None) if ready is None else (ready.context_length, ready.vocab_size)
+                return Prospect(str(source.path), source.path.name, ready, context, vocabulary, ready is None, 0)
             case OnHub():
                 return _hub_prospect(spec, source, home, trust_remote_code)
-    except (PathError, WeightsError, ConfigError, TokeniserError) as error:
+    except (PathError, GgufError, WeightsError, ConfigError, TokeniserError) as error:
         raise ModelError(str(error)) from error
     except OSError as error:
         raise ModelError(f"The model {spec} cannot be read: {reason(error)}.") from error
@@ -126,6 +133,8 @@ def prepare(
                 _folder_prospect(source.path, home, trust_remote_code)
                 taken = _Taken(_folder_key(source.path), name, exact, source.path, trust_remote_code)
                 return taken.prepared(root, interpreter, report)
+            case AsGguf():
+                return _given(root, source.path, interpreter, report)
             case OnHub():
                 report(Progress("fetch", f"asking the Hub for {source.repository}"))
                 listing = hub.look_up(source)
@@ -136,7 +145,7 @@ def prepare(
                 return _Taken(key, source.repository, exact, folder, trust_remote_code).prepared(
                     root, interpreter, report
                 )
-    except (PathError, WeightsError, ConfigError, TokeniserError) as error:
+    except (PathError, GgufError, WeightsError, ConfigError, TokeniserError) as error:
         raise ModelError(str(error)) from error
     except OSError as error:
         raise ModelError(f"The model {spec} cannot be prepared in {root}: {reason(error)}.") from error
@@ -261,6 +270,19 @@ def _made(
     return _again(root, key)
 
 
+def _given(root: Path, path: Path, interpreter: Interpreter | Unavailable, report: Report) -> Model:
+    """A user's GGUF, which stays where it is: its facts and its tokeniser beside links to its parts."""
+    key = _gguf_key(path)
+    with file_lock.held(whole_folder.lock_of(root, key), f"model {path.name}", report):
+        if (model := remembered(root.parent, key)) is not None:
+            return model
+        python = _needed(interpreter, path.name)
+        with whole_folder.made(root, key) as making:
+            files = gguf_files(path)
+            remember_gguf(making, path, files, make_of_gguf(path.name, files, making, python, report), report)
+    return _again(root, key)
+
+
 @dataclass(frozen=True, slots=True)
 class _Taken:
     """A model whose weights stay where they are, as does its folder if every engine loads the right files from it."""
@@ -303,6 +325,10 @@ def _again(root: Path, key: str) -> Model:
 def _synthetic_key(shape: Synthetic) -> str:
     content = json.dumps([shape.seed, shape.config], sort_keys=True)
     return f"synthetic-{shape.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def _gguf_key(path: Path) -> str:
+    return _folder_key(path).replace("folder-", "gguf-", 1)
 
 
 def _folder_key(folder: Path) -> str:

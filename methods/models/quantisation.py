@@ -22,6 +22,7 @@ NAMES = {
     "fbgemm_fp8": "FBGEMM's FP8",
     "mxfp4": "MXFP4",
     "modelopt": "ModelOpt",
+    "gguf": "GGUF",
 }
 BESIDE_WEIGHTS = re.compile(
     r"[._](?:scales|qzeros|g_idx|absmax|quant_map|SCB|weight_format|weight_scale(?:_inv|_2)?|scale_inv|input_scale|"

@@ -1,4 +1,4 @@
-"""What `--model` names: the default model, a shape, a Hub repository, or a folder."""
+"""What `--model` names: the default model, a shape, a Hub repository, a folder, or a GGUF."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from methods.base.user_path import PathError, absolute, named_path, storable
+from methods.models.gguf_files import is_named
 
 SHAPES = Path(__file__).parent / "shapes.toml"
 SYNTHETIC = "synthetic:"
@@ -61,7 +62,14 @@ class InFolder:
     path: Path
 
 
-Source = Packaged | Synthetic | OnHub | InFolder
+@dataclass(frozen=True, slots=True)
+class AsGguf:
+    """A GGUF of the user's, or the folder that holds one, absolute."""
+
+    path: Path
+
+
+Source = Packaged | Synthetic | OnHub | InFolder | AsGguf
 
 DEFAULT = "smollm2-135m"
 PACKAGED: Mapping[str, Packaged] = {
@@ -97,11 +105,10 @@ def source_of(spec: str) -> Source:
     if spec in PACKAGED:
         return PACKAGED[spec]
     path = named_path(spec)
+    if is_named(path):
+        return AsGguf(_absolute(spec))
     if spec.startswith(("/", "./", "../", "~")) or spec in (".", "..") or os.path.isdir(path):
-        try:
-            return InFolder(storable(absolute(spec)))
-        except PathError as error:
-            raise ModelError(str(error)) from None
+        return InFolder(_absolute(spec))
     if (match := REPOSITORY.fullmatch(spec)) is not None:
         return OnHub(match["repository"], match["revision"] or "main")
     names = [*PACKAGED, *(SYNTHETIC + name for name in shapes())]
@@ -114,7 +121,14 @@ def source_of(spec: str) -> Source:
 def lasting(spec: str) -> str:
     """The same model by a name that means it from any folder. Raises ModelError."""
     source = source_of(spec)
-    return str(source.path) if isinstance(source, InFolder) else spec
+    return str(source.path) if isinstance(source, InFolder | AsGguf) else spec
+
+
+def _absolute(spec: str) -> Path:
+    try:
+        return storable(absolute(spec))
+    except PathError as error:
+        raise ModelError(str(error)) from None
 
 
 def ambiguity(spec: str) -> str:

@@ -56,10 +56,18 @@ def carry_out(job: dict, wire: object) -> None:
         import kasoku_conversion
 
         kasoku_conversion.run(job, wire)
+    elif name == "read-gguf":
+        import kasoku_gguf_model
+
+        kasoku_gguf_model.run(job, wire)
     elif name in ("to-gguf", "quantise-gguf"):
         import kasoku_gguf
 
         kasoku_gguf.run(job, wire)
+    elif name == "to-ct2":
+        import kasoku_to_ct2
+
+        kasoku_to_ct2.run(job, wire)
     elif name == "forced":
         import kasoku_forced
 

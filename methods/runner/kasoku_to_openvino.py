@@ -13,6 +13,7 @@ Result: {"weights": {element type: bytes}, "versions": {distribution: version}}.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import kasoku_describe
@@ -62,7 +63,7 @@ def export(job: dict, wire: object) -> None:
             raise UnsupportedError("optimum-intel does not export models of this architecture to OpenVINO.") from error
         raise
     for path in Path(job["folder"]).iterdir():
-        if path.is_file() and path.suffix not in (".xml", ".bin"):
+        if os.path.isfile(path) and path.suffix not in (".xml", ".bin"):
             path.unlink()  # the tokeniser and settings that the model has already
 
 

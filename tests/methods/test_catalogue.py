@@ -39,6 +39,7 @@ OURS = [
     "openvino-int4",
     "onnxruntime",
     "onnxruntime-int4",
+    *("llamacpp", "llamacpp-q8", "llamacpp-q4", "ctranslate2", "ctranslate2-int8"),
     "article-none",
     "article-torch-compile",
     "article-flash-attention-1",
@@ -160,7 +161,7 @@ def test_every_environment_that_a_method_names_is_described(tmp_path: Path) -> N
         (GOOD.replace("[methods.mine]", "[methods.baseline]"), "the name is already taken by"),
         (
             GOOD.replace('"transformers"', '"transformer"'),
-            "unknown engine 'transformer'; choose onnxruntime, openvino, transformers, vllm",
+            "unknown engine 'transformer'; choose ctranslate2, llamacpp, onnxruntime, openvino, transformers, vllm",
         ),
         (GOOD.replace('"transformers"', '"mine.py"'), "must be an absolute path"),
         (GOOD.replace('"transformers"', '"/no/such.py"'), "no such engine file: /no/such.py"),

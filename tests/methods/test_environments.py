@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from methods.base.package_installer import PackageInstaller
 from methods.base.progress import Progress
 from methods.environments import environments, managed, torch_builds
 from methods.environments.environments import CreationError, EnvironmentProblemError, Interpreter, Unavailable
-from methods.environments.specs import load_specs
+from methods.environments.specs import described, load_specs
 
 DEADLINE = 60
 OWN = {"here": ">=3", "old": "<2"}
@@ -310,6 +311,44 @@ def test_an_unknown_environment_names_the_nearest(tmp_path: Path, config: Path) 
     assert "did you mean small" in found.reason
     with pytest.raises(EnvironmentProblemError, match="did you mean small"):
         environments.create("smal", tmp_path, config)
+
+
+def test_a_build_is_told_what_the_description_says(
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (config / "environments.toml").write_text(
+        '[mine]\nrequirements = ["some-package"]\ntakes = "an hour"\n'
+        '[mine.build.some-package]\n"cmake.define.FAST" = "ON"\n"wheel.packages" = "a;b"\n'
+    )
+    asked: list[tuple[str, ...]] = []
+
+    def told(self: PackageInstaller, *arguments: str) -> tuple[int, str]:
+        asked.append(arguments)
+        if arguments[0] == "venv":
+            (Path(arguments[-1]) / "pyvenv.cfg").write_text("version_info = 3.11.7\n")
+            return 0, ""
+        return 1, "error: it cannot be compiled"
+
+    monkeypatch.setattr(PackageInstaller, "__call__", told)
+    said: list[str] = []
+    with pytest.raises(CreationError, match="it cannot be compiled"):
+        environments.create("mine", tmp_path, config, report=lambda progress: said.append(progress.detail))
+
+    settings = [after for word, after in pairwise(asked[1]) if word == "--config-settings-package"]
+    assert settings == ["some-package:cmake.define.FAST=ON", "some-package:wheel.packages=a;b"]
+    assert "an hour" in said[0]
+    assert [row.takes for row in environments.listed(tmp_path, config) if row.name == "mine"] == ["an hour"]
+
+
+def test_another_build_is_another_environment(config: Path) -> None:
+    table = {"requirements": ["some-package"], "build": {"some-package": {"a": "1"}}}
+    spec = described("mine", table, None)
+
+    assert described("mine", {**table, "takes": "a minute"}, None).digest == spec.digest
+    assert described("mine", {**table, "build": {"some-package": {"a": "2"}}}, None).digest != spec.digest
+    for wrong in ("ON", {"some-package": "ON"}, {"some-package": {"a": 1}}):
+        with pytest.raises(ValueError, match="needs a table of strings for each package under build"):
+            described("mine", {**table, "build": wrong}, None)
 
 
 def test_a_python_version_can_be_said_shortly(tmp_path: Path, config: Path) -> None:
