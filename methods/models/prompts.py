@@ -7,6 +7,7 @@ import hashlib
 import random
 from dataclasses import dataclass
 from itertools import cycle, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from methods.base.bounded_read import ReadError, read_bytes, read_stream
@@ -63,8 +64,7 @@ def read_prompt(argument: str, stdin: TextIO) -> str:
         elif argument.startswith("@"):
             path = named_path(argument[1:])
             where = f"the file {path}"
-            what = f"The prompt file {path}"
-            text = _decoded(read_bytes(path, LARGEST_FILE, what, streams=True), what)
+            text = read_text(path, f"The prompt file {path}")
         else:
             where, text = "--prompt", argument
     except ReadError as error:
@@ -72,6 +72,14 @@ def read_prompt(argument: str, stdin: TextIO) -> str:
     if not normalised(text).strip():
         raise PromptError(f"The prompt is empty: {where} contains no text.")
     return normalised(text)
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file, `what` in a sentence, as a prompt's is read. Raises PromptError."""
+    try:
+        return normalised(_decoded(read_bytes(path, LARGEST_FILE, what, streams=True), what))
+    except ReadError as error:
+        raise PromptError(str(error)) from error
 
 
 def normalised(text: str) -> str:

@@ -48,6 +48,10 @@ def carry_out(job: dict, wire: object) -> None:
         import kasoku_bandwidth
 
         kasoku_bandwidth.run(job, wire)
+    elif name == "reference":
+        import kasoku_reference
+
+        kasoku_reference.run(job, wire)
     elif name == "compile":
         import kasoku_compile
 

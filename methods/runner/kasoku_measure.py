@@ -8,6 +8,7 @@ import traceback
 
 import kasoku_engine
 import kasoku_failure
+import kasoku_fidelity
 from kasoku_failure import BrokenEnvironmentError
 from kasoku_wire import TokenStream
 
@@ -62,6 +63,11 @@ def run(job: dict, wire: object) -> None:
     if after.missing:
         evidence["missing"] = {**(evidence.get("missing") or {}), **after.missing}
     wire.send("evidence", t=wire.clock(), evidence=evidence, profiled=sorted(profile))
+
+    fidelity = job.get("fidelity")
+    if fidelity and not is_as_earlier(evidence, fidelity.get("scored")):
+        wire.phase("fidelity")
+        kasoku_fidelity.run(engine, fidelity, wire)
 
     wire.phase("close")
     after.read("close", engine.close)

@@ -1,8 +1,9 @@
-"""Hooks into transformers' `generate`: IDs as they arrive, an early end, the logits, the processors applied."""
+"""Hooks into transformers' `generate`: IDs as they arrive or are forced, an early end, the logits, the processors."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 
 from kasoku_engine import UnsupportedError
 
@@ -88,6 +89,36 @@ def noting_margins(margins: list) -> object:
             return scores
 
     return LogitsProcessorList([NotingMargins()])
+
+
+def logits_before(model: object, ids: list, scored: int) -> object:
+    """The logits in whose places the last `scored` of `ids` follow, [scored, vocabulary], all positions at once."""
+    import torch
+
+    taken = torch.tensor([ids], dtype=torch.long, device=model.device)
+    accepted = inspect.signature(model.forward).parameters
+    # only what is scored goes through the head: of a long prompt the whole would take gigabytes
+    name = next((each for each in ("logits_to_keep", "num_logits_to_keep") if each in accepted), None)
+    with torch.no_grad():
+        said = model(
+            taken, attention_mask=torch.ones_like(taken), use_cache=False, **({name: scored + 1} if name else {})
+        )
+    return said.logits[0, -scored - 1 : -1]
+
+
+def forcing(ids: list, rows: list) -> object:
+    """Processors that leave one id to each step, those of `ids` in their order; the logits go to `rows` before."""
+    import torch
+    from transformers import LogitsProcessor, LogitsProcessorList
+
+    class Forcing(LogitsProcessor):
+        def __call__(self, input_ids: object, scores: object) -> object:  # noqa: ARG002
+            rows.append(scores[0].to(dtype=torch.float32, copy=True))  # a graph may use the place again
+            left = torch.full_like(scores, float("-inf"))
+            left[0, ids[len(rows) - 1]] = 0.0
+            return left
+
+    return LogitsProcessorList([Forcing()])
 
 
 class observed_processors:  # noqa: N801

@@ -10,12 +10,13 @@ import os
 from pathlib import Path
 
 import kasoku_children
+from kasoku_vllm_forcing import ForcedIds
 
 STARTED_PROFILE = "_kasoku_profile"
 UNREAD = "_kasoku_unread"
 
 
-class WorkerFacts:
+class WorkerFacts(ForcedIds):
     """Mixed into a worker: `self.vllm_config` and `self.model_runner` are its own."""
 
     def kasoku_loaded(self) -> dict:

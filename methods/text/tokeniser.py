@@ -70,6 +70,12 @@ class Tokeniser:
         """The IDs of `text` and nothing else: no BOS, no EOS; special tokens written out in it become their IDs."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def beginning(self) -> list[int]:
+        """The IDs, such as a BOS, that the tokeniser puts before a text by itself; often none."""
+        whole, bare = list(self._tokenizer.encode("a").ids), self.encode("a")
+        places = (place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
+        return whole[: next(places, 0)]
+
     def token(self, index: int) -> str:
         """The token of an id, as the vocabulary has it."""
         return self._tokenizer.id_to_token(index) or ""

@@ -251,5 +251,45 @@ class RunOptions:
         ),
     )
 
+    fidelity: bool = field(
+        default=False,
+        metadata=option(
+            Option(
+                negative="--no-fidelity",
+                help="score each method's fidelity to the unquantised model after its timed part (not in quick)",
+                negative_help="leave that out",
+                label="fidelity",
+                words=("not measured", "measured"),
+                say=lambda *_: "measured, in prefill and in decoding",
+            )
+        ),
+    )
+    fidelity_text: str | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="FILE",
+                help="with a text of yours, instead of Kasoku's passage; implies --fidelity",
+                label="fidelity text",
+                unsaid="Kasoku's passage",
+                heading="fidelity",
+                say=lambda shown, _: f"text {shown}",
+            )
+        ),
+    )
+    reference_model: str | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="M",
+                help="the unquantised model that fidelity is to, where MODEL is not it; implies --fidelity",
+                label="reference model",
+                unsaid="the model itself",
+                heading="fidelity",
+                say=lambda shown, _: f"to {shown}",
+            )
+        ),
+    )
+
     def __post_init__(self) -> None:
         check(self)

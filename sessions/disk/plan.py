@@ -40,18 +40,32 @@ class PlannedBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FidelityRule:
+    """What fidelity is measured on: `windows`, `scored` ids of each, half of them text and half the reference's greedy
+    continuation of text. `text_digest` is SHA-256 over the text's UTF-8. `bos` says what comes before
+    a window's text: `tokeniser` is whatever the model's tokeniser puts before a text by itself.
+    """
+
+    text_digest: str
+    windows: int
+    scored: int
+    bos: str = "tokeniser"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
     """How much is measured: so many blocks of each method, or with `until` at most so many.
 
     `until`: rounds are added until each ratio is decided, or known to within that share of it; `at_most`: and as long
     as they end within that many seconds. A plan has one, and a session that was extended its later ones, which go on
-    after the first `since` rounds.
+    after the first `since` rounds. `fidelity`: and each method's fidelity, where the plan did not ask for it.
     """
 
     blocks: Annotated[int, Meta(ge=1, le=MOST_BLOCKS)]
     until: float | None = None
     at_most: float | None = None
     since: Annotated[int, Meta(ge=0, le=MOST_BLOCKS)] = 0
+    fidelity: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +75,7 @@ class Plan(RunOptions):
     schema_version: int = SCHEMA_VERSION
     methods: Annotated[list[PlannedMethod], Meta(max_length=1000)] = field(default_factory=list)
     prompt_given: bool = False  # by the user, rather than by the preset
+    fidelity_rule: FidelityRule | None = None
     device_name: str = ""
     gpu_uuids: list[str] = field(default_factory=list)
     gpu_visible: list[str] = field(default_factory=list)  # what CUDA_VISIBLE_DEVICES says: UUIDs, or MIG devices
@@ -71,7 +86,7 @@ class Plan(RunOptions):
     @property
     def goal(self) -> Goal:
         """How much is measured, unless the session is extended."""
-        return Goal(blocks=self.blocks, until=self.until, at_most=self.at_most)
+        return Goal(blocks=self.blocks, until=self.until, at_most=self.at_most, fidelity=self.fidelity)
 
     def order(self, goals: Sequence[Goal] = ()) -> list[PlannedBlock]:
         """The blocks of all rounds, one after another; of all that `goals` ask for instead of the plan's own."""

@@ -61,6 +61,7 @@ class GoalSet(TimedLine, tag="goal", frozen=True, kw_only=True):
     at_most: float | None = None
     since: Int64 = 0
     extension: Int64 = 0
+    fidelity: bool = False
 
 
 class Look(TimedLine, tag="look", frozen=True, kw_only=True):

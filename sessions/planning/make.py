@@ -18,6 +18,7 @@ from sessions.device.devices import DeviceError, choose, default_threads
 from sessions.disk.option_table import OptionError, Value
 from sessions.disk.options import UNTIL_AT_MOST_S, UNTIL_BLOCKS, RunOptions
 from sessions.disk.plan import Plan, PlannedMethod
+from sessions.planning.fidelity_rule import FidelityTextError, rule_of
 from sessions.planning.offer import Offer, offer_on
 from sessions.planning.twice import twice
 from sessions.planning.wanted import PlanError, Wanted
@@ -47,8 +48,13 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
     _check_home(home)
     chosen = _methods(wanted, options, offer)
     options, remarks = _with_lasting_model(options)
+    try:
+        options, rule = rule_of(options)
+    except FidelityTextError as error:
+        raise PlanError(str(error)) from None
     plan = Plan(
         **_fields(RunOptions, options),
+        fidelity_rule=rule,
         methods=twice(chosen) if options.aa else chosen,
         prompt_given="prompt" in wanted.said,
         device_name=offer.device.name,
@@ -81,7 +87,7 @@ def _options(wanted: Wanted, offer: Offer) -> RunOptions:
         "seed": random.SystemRandom().randrange(2**31),
         "threads": default_threads(),
     }
-    drawn |= _amount(preset, said)
+    drawn |= _amount(preset, said) | _fidelity(said)
     try:
         options = wanted.options(drawn)
     except OptionError as error:
@@ -106,6 +112,16 @@ def _amount(preset: RunOptions, said: Mapping[str, Value]) -> dict[str, Value]:
     blocks = int(said.get("blocks", min(UNTIL_BLOCKS, int(said.get("requests", UNTIL_BLOCKS)))))
     drawn: dict[str, Value] = {"blocks": blocks, "requests": blocks * each}
     return drawn | {"at_most": UNTIL_AT_MOST_S} if "until" in said else drawn
+
+
+def _fidelity(said: Mapping[str, Value]) -> dict[str, Value]:
+    """Fidelity where what it takes was named. Raises PlanError where it was also refused."""
+    named = [name for name in ("fidelity_text", "reference_model") if name in said]
+    if named and said.get("fidelity") is False:
+        raise PlanError(f"--{named[0].replace('_', '-')} and --no-fidelity exclude each other.")
+    if not str(said.get("reference_model", "the model itself")).strip():
+        raise PlanError("--reference-model is empty: name the unquantised model, or leave it out.")
+    return {"fidelity": True} if named else {}
 
 
 def _check_texts(said: Mapping[str, Value]) -> None:
@@ -164,14 +180,19 @@ def _fields(kind: type, whole: object) -> dict[str, Any]:
 def _check_model(plan: Plan, home: Path) -> None:
     from methods.models import models
     from methods.models.prompts import PromptError
+    from sessions.planning.fidelity_windows import windows_of
     from sessions.planning.prompt_ids import prompt_of
 
     try:
         prospect = models.check(plan.model, home, trust_remote_code=plan.trust_remote_code)
         model = prospect.ready or _in_folder(plan.model, prospect)
         if model is not None:
-            prompt_of(plan, model)
-    except (models.ModelError, PromptError) as error:
+            prompt = prompt_of(plan, model)
+            if plan.fidelity_text is not None:
+                windows_of(plan, model, len(prompt.ids))
+        if plan.reference_model is not None:
+            models.check(plan.reference_model, home, trust_remote_code=plan.trust_remote_code)
+    except (models.ModelError, PromptError, FidelityTextError) as error:
         raise PlanError(str(error)) from None
     least = (plan.prompt_tokens or 1) + plan.sampling.max_new_tokens
     if prospect.context_length is not None and least > prospect.context_length:

@@ -28,6 +28,7 @@ PRESETS: Final = {
             blocks=3,
             until=0.05,
             at_most=1800.0,
+            fidelity=True,
             sampling=Sampling(max_new_tokens=128),
         ),
         RunOptions(  # the article's measurement: its prompt, its sampling
@@ -38,6 +39,7 @@ PRESETS: Final = {
             blocks=5,
             prompt=ARTICLE_PROMPT,
             template=False,
+            fidelity=True,
             sampling=Sampling(
                 max_new_tokens=256,
                 stop_at_eos=True,

@@ -12,7 +12,7 @@ from typing import Final
 from methods.base.interpreter import Interpreter
 from methods.environments.creation import normalised
 from methods.models.model import Model
-from sessions.disk.records import AnyRecord, BlockEnded, Loaded, MachineSeen, Prepared
+from sessions.disk.records import AnyRecord, BlockEnded, Loaded, MachineSeen, Prepared, ReferenceScored
 from sessions.frames.counting import block_counts
 
 DATED: Final = (
@@ -28,12 +28,14 @@ Versions = Mapping[str, str]
 class Begun:
     """Taken from a journal's records, in their order.
 
-    `prepared` is the first of the preparations and `machine` what was first seen of it, None before that.
+    `prepared` is the first of the preparations, `machine` what was first seen of it and `reference` the latest scores
+    of the reference, None before that.
     `environments` are the interpreters of the first block that counts in each, `versions` by method what the runner of
     its first block that counts reported.
     """
 
     prepared: Prepared | None = None
+    reference: ReferenceScored | None = None
     machine: MachineSeen | None = None
     environments: dict[str, Interpreter] = field(default_factory=dict)
     versions: dict[str, Versions] = field(default_factory=dict)
@@ -55,6 +57,8 @@ class Begun:
             case Prepared():
                 self._latest = record
                 self.prepared = self.prepared or record
+            case ReferenceScored():
+                self.reference = record
             case MachineSeen():
                 self.machine = self.machine or record
             case Loaded():

@@ -27,9 +27,10 @@ from methods.catalogue.native_code import compiler_variables
 from sessions.device.affinity import shared_out, starting_on
 from sessions.disk.option_table import table
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
-from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared
+from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared, ReferenceScored
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.known_evidence import ELSEWHERE, Known
+from sessions.run.reference_cache import fidelity_job
 from sessions.run.short_folder import short_folder
 from sessions.run.wire import LINE_LIMIT_BYTES, WireLieError, WireTranslator, too_much
 
@@ -103,7 +104,12 @@ def runner_variables(
 
 
 def job_of(
-    plan: Plan, method: PlannedMethod, block: PlannedBlock, prepared: Prepared, known: Known = UNKNOWN
+    plan: Plan,
+    method: PlannedMethod,
+    block: PlannedBlock,
+    prepared: Prepared,
+    known: Known = UNKNOWN,
+    fidelity: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """The runner's job: what it needs to know, nothing more."""
     interpreter = prepared.interpreters[method.name]
@@ -129,6 +135,7 @@ def job_of(
         **{option.name: option.of(plan) for option in table(type(plan)) if option.job},
         "sampling": msgspec.to_builtins(plan.sampling) | {"stop_token_ids": prepared.stop_token_ids},
         **known.of_job(),
+        "fidelity": fidelity and {**fidelity, "scored": known.scored},
     }
 
 
@@ -136,7 +143,8 @@ class BlockRun:
     """Runs one block. `append` takes records; `every_tick`, called ten times a second, says why to stop (stop, skip,
     REFUSED and why), or "".
 
-    `changes` are put into the runner's job; `known` is what the method's earlier blocks have shown.
+    `changes` are put into the runner's job; `known` is what the method's earlier blocks have shown; with a `reference`
+    the block's fidelity is scored.
     """
 
     def __init__(
@@ -151,11 +159,13 @@ class BlockRun:
         clock: Callable[[], int] = time.perf_counter_ns,
         changes: Mapping[str, object] | None = None,
         known: Known = UNKNOWN,
+        reference: ReferenceScored | None = None,
     ) -> None:
         self._folder, self._plan, self._block, self._prepared = folder, plan, block, prepared
         self._method = plan.method(block.method)
         self._append, self._every_tick, self._clock = append, every_tick, clock
         self._cache, self._changes, self._known = cache, dict(changes or {}), known
+        self._reference = reference if reference is not None and reference.windows else None
         self._last_word_ns = 0
         self._log = folder.log(block.method, block.block)
 
@@ -167,7 +177,8 @@ class BlockRun:
     def _carried_out(self, started: Callable[[int | None], None], sockets: Path | None) -> BlockEnd:
         interpreter = self._prepared.interpreters[self._method.name]
         job = self._log.with_suffix(".json")
-        told = job_of(self._plan, self._method, self._block, self._prepared, self._known) | self._changes
+        fidelity = fidelity_job(self._reference, self._cache) if self._reference is not None else None
+        told = job_of(self._plan, self._method, self._block, self._prepared, self._known, fidelity) | self._changes
         write_atomically(job, msgspec.json.encode(told))
         self._last_word_ns = begun_ns = self._clock()
         with starting_on(shared_out().runner):
@@ -187,6 +198,7 @@ class BlockRun:
             begun_ns,
             self._plan.sampling.max_new_tokens,
             [len(prompt) for prompt in self._prepared.prompts],
+            [window.scored for window in self._reference.windows] if self._reference is not None else [],
         )
         why = ""
         try:

@@ -280,6 +280,7 @@ class Conductor:
             lambda: self._every_block_tick(block),
             self._cache(),
             known=self._evidence.of(name),
+            reference=self._begun.reference,
         )
         missed = self._feed.missed_ticks
         try:

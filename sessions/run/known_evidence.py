@@ -1,7 +1,8 @@
 """What a method's earlier blocks have shown, so that a later one need not do again what takes time and says the same.
 
 A profile is taken again unless everything that a block can tell without one, such as its attention, cache, wrapper and
-what it compiled, is as it was in the block of the profile, and that told whether the method was in effect.
+what it compiled, is as it was in the block of the profile, and that told whether the method was in effect. So is
+fidelity scored again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,17 @@ from typing import Any, Final
 
 import msgspec
 
-from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Header
+from sessions.disk.messages import SCORED_PATHS
+from sessions.disk.records import (
+    AnyRecord,
+    BlockEnded,
+    BlockPhase,
+    EvidenceTaken,
+    Header,
+    ReferenceScored,
+    Scores,
+    Unscored,
+)
 from sessions.frames.counting import block_counts
 
 OTHERWISE: Final = ("compile_s", "greedy", "missing")  # of the evidence, what need not be the same from block to block
@@ -20,18 +31,22 @@ ELSEWHERE: Final = "profiled in an earlier block"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Of one method: the evidence with a profile that stands for others, and whether there is a greedy pass."""
+    """Of one method: the evidence with a profile that stands for others, whether there is a greedy pass, and what was
+    shown by the block whose fidelity was scored."""
 
     profile: EvidenceTaken | None = None
     greedy: bool = False
+    scored: dict[str, object] | None = None
 
     def of_job(self) -> dict[str, Any]:
         """What a block's runner is told: `profiled`, the facts with which it needs no profile, and `greedy`."""
-        profiled = None
-        if self.profile is not None:
-            apart = {*OTHERWISE, *self.profile.profiled}
-            profiled = {name: fact for name, fact in self.profile.evidence.items() if name not in apart}
+        profiled = None if self.profile is None else self.shown(self.profile)
         return {"profiled": profiled, "greedy": not self.greedy}
+
+    def shown(self, taken: EvidenceTaken) -> dict[str, object]:
+        """What a block can show again without a profile."""
+        apart = {*OTHERWISE, *taken.profiled, *(self.profile.profiled if self.profile is not None else ())}
+        return {name: fact for name, fact in taken.evidence.items() if name not in apart}
 
     def complete(self, taken: EvidenceTaken) -> EvidenceTaken:
         """Evidence whose runner has left its profile out, with that of the earlier block; any other as it is."""
@@ -50,6 +65,11 @@ class KnownEvidence:
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
         self._latest: dict[str, EvidenceTaken] = {}
+        self._scoring: dict[str, int] = {}  # how many blocks have begun to, the one at work among them
+        self._scores: dict[
+            str, set[tuple[str, int | None]]
+        ] = {}  # of the block at work: its windows, and paths without
+        self._windows = 0
 
     def of(self, method: str) -> Known:
         return self._known.get(method, Known())
@@ -60,6 +80,14 @@ class KnownEvidence:
             case Header():  # another conductor, perhaps after a restart of the machine: each method shows itself again
                 self._known = {name: replace(known, profile=None) for name, known in self._known.items()}
                 self._latest = {}
+            case ReferenceScored():
+                self._windows = len(record.windows)
+            case BlockPhase() if record.phase == "fidelity":
+                self._scoring[record.method] = self._scoring.get(record.method, 0) + 1
+                self._scores[record.method] = set()
+            case Scores() | Unscored():
+                window = record.window if isinstance(record, Scores) else None
+                self._scores.setdefault(record.method, set()).add((record.path, window))
             case EvidenceTaken():
                 self._latest[record.method] = record
             case BlockEnded() if (taken := self._latest.pop(record.method, None)) and block_counts(record.status):
@@ -73,7 +101,17 @@ class KnownEvidence:
             known = replace(known, profile=taken if taken.in_effect is not None else None)
         if "greedy" in taken.evidence:
             known = replace(known, greedy=True)
+        if self._is_scored(taken.method):
+            known = replace(known, scored=known.shown(taken))
         self._known[taken.method] = known
+
+    def _is_scored(self, method: str) -> bool:
+        """Whether the block that has ended scored all that it could; one that broke off twice will not go further."""
+        if (scores := self._scores.pop(method, None)) is None:
+            return False
+        done = [(path, None) in scores or sum(each == path for each, _ in scores) >= self._windows
+                for path in SCORED_PATHS]  # fmt: skip
+        return all(done) or self._scoring[method] > 1
 
 
 def _missing(taken: EvidenceTaken) -> dict[str, object]:

@@ -18,9 +18,10 @@ from sessions.disk.extension import Extension
 from sessions.disk.journal import JournalError, read_journal
 from sessions.disk.option_table import OptionError
 from sessions.disk.plan import Goal, Plan
-from sessions.disk.records import BlockEnded, BlockStarted, GoalSet
+from sessions.disk.records import BlockEnded, BlockStarted, GoalSet, Prepared
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder, create
 from sessions.run.begun import Begun
+from sessions.run.known_evidence import KnownEvidence
 from sessions.run.own_process import own_process
 from sessions.run.rounds import Rounds
 
@@ -97,6 +98,8 @@ def _new_goal(folder: SessionFolder, session: SessionFile, asked: Extension) -> 
         if isinstance(record, BlockStarted | BlockEnded):
             since = max(since, record.block + 1)
     goal = asked.goal(since if session.goal.until is not None else max(since, session.goal.blocks))
+    if asked.is_fidelity_alone:
+        _check_unscored(folder, session)
     if goal.until is None:
         return goal
     rounds = Rounds(plan, [*session.goals, goal])
@@ -108,6 +111,18 @@ def _new_goal(folder: SessionFolder, session: SessionFile, asked: Extension) -> 
             " as well as that; `--blocks +10` adds ten rounds whatever they say."
         )
     return goal
+
+
+def _check_unscored(folder: SessionFolder, session: SessionFile) -> None:
+    """Raise SessionError where fidelity adds nothing to a session, or cannot be scored."""
+    evidence, prepared = KnownEvidence(), None
+    for record in read_journal(folder.journal):
+        evidence.feed(record)
+        prepared = record if isinstance(record, Prepared) else prepared
+    if prepared is not None and not prepared.model.has_tokeniser:
+        raise SessionError(f"{prepared.model.name} has no tokeniser, so there is no text to score its fidelity on.")
+    if all(evidence.of(method.name).scored is not None for method in session.plan.methods):
+        raise SessionError(f"{folder.id} has the fidelity of all its methods already: `kasoku compare {folder.id}`.")
 
 
 def _is_own(folder: SessionFolder, home: Path) -> bool:

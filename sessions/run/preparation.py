@@ -34,11 +34,13 @@ from probes.gpu.nvml import Nvml
 from sessions.device.device_key import device_key
 from sessions.disk.journal import read_journal
 from sessions.disk.plan import Goal, Plan, PlannedMethod
-from sessions.disk.records import Phase, Prepared, encode
+from sessions.disk.records import Phase, Prepared, ReferenceScored, encode
 from sessions.disk.session_folder import SessionFolder
+from sessions.planning.fidelity_rule import FidelityTextError
 from sessions.planning.prompt_ids import prompt_of
 from sessions.run.begun import Begun
 from sessions.run.block_run import device_variables
+from sessions.run.reference import OtherTokeniserError, ReferenceJob
 
 CONVERTER = "torch"  # the environment that turns models into what every engine reads
 
@@ -61,7 +63,7 @@ class Preparation:
     def carry_out(self) -> Prepared:
         """Everything the blocks need. Raises PreparationFailedError."""
         ready, unavailable = self._environments()
-        model = self._model()
+        model = self._model(self._plan.model)
         digest = self._settings_digest(model)
         _refuse(self._begun.other_model(model, digest))
         for method in self._plan.methods:
@@ -73,8 +75,10 @@ class Preparation:
         missing = {block.method for block in order if (block.method, block.block) not in self._begun.done}
         for name in sorted(missing & ready.keys()):
             _refuse(self._begun.other_environment(ready[name]))
+        prepared = self._begun.prepared or self._prompted(model)
+        self._reference(model, len(prepared.prompts[0]))
         return msgspec.structs.replace(
-            self._begun.prepared or self._prompted(model),
+            prepared,
             t=time.perf_counter_ns(),
             model=model,
             settings_digest=digest,
@@ -84,7 +88,7 @@ class Preparation:
             bandwidth=self._bandwidth(ready),
         )
 
-    def say(self, record: Phase | Prepared) -> None:
+    def say(self, record: Phase | Prepared | ReferenceScored) -> None:
         """One record as one line on the wire."""
         view = memoryview(encode(record) + b"\n")
         while view:
@@ -157,13 +161,13 @@ class Preparation:
             return self._created(environment)
         return found
 
-    def _model(self) -> models.Model:
-        self._phase = f"model {self._plan.model}"
+    def _model(self, name: str) -> models.Model:
+        self._phase = f"model {name}"
         self._say_phase("started")
         converter = environments.resolve(CONVERTER, self._home, self._config)
         try:
             model = models.prepare(
-                self._plan.model,
+                name,
                 self._home,
                 converter,
                 self._report,
@@ -228,6 +232,24 @@ class Preparation:
         read = found.read_bytes_s
         self._say_phase("ended", f"{read / 1e9:.0f} GB/s read" if read is not None else found.reason)
         return found
+
+    def _reference(self, model: models.Model, prompt_tokens: int) -> None:
+        """The scores of the reference, which the methods' fidelity is to, where it is asked for and not known yet."""
+        if not any(goal.fidelity for goal in self._goals):
+            return
+        if self._begun.reference is not None and not self._begun.reference.reason:
+            return
+        named = self._plan.reference_model
+        of = self._model(named) if named is not None else model
+        self._phase = "fidelity"
+        self._say_phase("started")
+        job = ReferenceJob(self._plan, self._home, self._config, self._report)
+        try:
+            scored = job.scored(model, of, prompt_tokens)
+        except (OtherTokeniserError, FidelityTextError) as error:
+            raise PreparationFailedError(str(error)) from None
+        self._say_phase("ended", scored.reason or f"{len(scored.windows)} windows")
+        self.say(scored)
 
     def _settings_digest(self, model: models.Model) -> str:
         try:

@@ -15,7 +15,7 @@ from methods.base.warded_process import WardedProcess
 from methods.base.warden import kill_descendants
 from sessions.device.affinity import ALLOWED, starting_on
 from sessions.disk.journal import LINE_LIMIT_BYTES
-from sessions.disk.records import AnyRecord, Phase, Prepared, decoder
+from sessions.disk.records import AnyRecord, Phase, Prepared, ReferenceScored, decoder
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.block_run import TICK_S
 from sessions.run.own_process import own_process
@@ -81,7 +81,7 @@ class PreparationRun:
                     self._prepared = record
                 case Phase(state="failed"):
                     self.error = record.detail
-                case Phase():
+                case Phase() | ReferenceScored():
                     pass
                 case _:
                     continue

@@ -60,6 +60,7 @@ class Rounds:
             until=goal.until,
             at_most=goal.at_most,
             since=goal.since,
+            fidelity=goal.fidelity,
             extension=self._extension,
         )
         if self._extension and goal.until is None:  # else it looks before each round

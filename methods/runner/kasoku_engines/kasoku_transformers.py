@@ -25,10 +25,11 @@ import kasoku_torch_facts as torch_facts
 import kasoku_transformers_loading as loading
 from kasoku_cache import cache_kind, knows_cache_classes, static_cache_bytes
 from kasoku_config_facts import resolved_config
-from kasoku_engine import Engine, Request, UnsupportedError, peak_rss_bytes
+from kasoku_engine import Engine, Request, Scores, UnsupportedError, peak_rss_bytes
 from kasoku_failure import sentence_of
+from kasoku_scores import scores_of_logits
 from kasoku_token_reads import PROMPT_TOKENS, token_reads
-from kasoku_transformers_hooks import Arrivals, noting_margins, observed_processors, stopping_at
+from kasoku_transformers_hooks import Arrivals, forcing, logits_before, noting_margins, observed_processors, stopping_at
 
 OPTIONS = (
     "attn_implementation",
@@ -196,14 +197,37 @@ class TransformersEngine(Engine):
         return {**facts, **profile, "missing": missing}
 
     def greedy(self, prompt_ids: list) -> dict:
+        margins: list = []
+        output = self._generate(prompt_ids, self._greedy_config(), logits_processor=noting_margins(margins))
+        sequence = getattr(output, "sequences", output)
+        return {"ids": sequence[0, len(prompt_ids) :].tolist(), "margins": margins}
+
+    def score_prefill(self, ids: list, scored: int) -> Scores:
+        with self._kernels():
+            logits = logits_before(self.bare_model, ids, scored)
+        return scores_of_logits(logits, ids[-scored:])
+
+    def score_decode(self, ids: list, scored: int) -> Scores:
+        rows: list = []
+        prompt, forced = ids[:-scored], ids[-scored:]
+        config = self._greedy_config()
+        config.eos_token_id = None
+        self.bare_model.generation_config = config  # or transformers fills the gap
+        try:
+            until = stopping_at(len(ids))  # asking for fewer new tokens would resize a static cache
+            output = self._generate(prompt, config, logits_processor=forcing(forced, rows), stopping_criteria=until)
+        finally:
+            self.bare_model.generation_config = self.generation_config
+        if getattr(output, "sequences", output)[0].tolist() != list(ids):
+            raise UnsupportedError("This model's `generate` does not take the ids that are forced upon it.")
+        return scores_of_logits(self.torch.stack(rows), forced)
+
+    def _greedy_config(self) -> object:
         config = copy.deepcopy(self.generation_config)
         config.do_sample = False
         config.repetition_penalty = config.temperature = config.top_p = 1.0
         config.top_k = 50  # transformers' default: it warns of any other without sampling
-        margins: list = []
-        output = self._generate(prompt_ids, config, logits_processor=noting_margins(margins))
-        sequence = getattr(output, "sequences", output)
-        return {"ids": sequence[0, len(prompt_ids) :].tolist(), "margins": margins}
+        return config
 
     def memory(self) -> dict:
         missing = {}
@@ -334,8 +358,11 @@ class TransformersEngine(Engine):
 
     def _generate(self, prompt_ids: list, config: object, **more: object) -> object:
         ids = self.torch.tensor([prompt_ids], dtype=self.torch.long, device=self.bare_model.device)
-        with torch_facts.sdpa_restricted_to(self.options.get("sdpa_backends")):
+        with self._kernels():
             return self.model.generate(ids, attention_mask=self.torch.ones_like(ids), generation_config=config, **more)
+
+    def _kernels(self) -> object:
+        return torch_facts.sdpa_restricted_to(self.options.get("sdpa_backends"))
 
     def _generate_a_few(self) -> object:
         """Three tokens by the code that was timed. Stopped early: asking for fewer would resize a static cache."""

@@ -29,6 +29,7 @@ from kasoku_engine import Engine, Request, UnsupportedError
 from kasoku_failure import code_refused
 from kasoku_vllm_failure import explained, own_log_size
 from kasoku_vllm_sampling import VllmSampling
+from kasoku_vllm_scoring import VllmScoring
 
 OPTIONS = ("dtype", "engine_arguments", "leave_out")
 PROFILED_TOKENS = 3
@@ -47,7 +48,7 @@ VARIABLES = {
 }
 
 
-class VllmEngine(Engine):
+class VllmEngine(VllmScoring, Engine):
     """One AsyncLLM and the event loop that it lives in."""
 
     def import_packages(self, job: dict) -> None:
@@ -229,7 +230,7 @@ class VllmEngine(Engine):
 
         most_new = self.sampling.parameters(job["sampling"]["max_new_tokens"], ()).max_tokens
         longest = max(len(prompt) for prompt in job["prompts"]) + max(most_new, PROFILED_TOKENS)
-        length = -(-longest // LENGTH_STEP) * LENGTH_STEP
+        length = -(-(longest + 1) // LENGTH_STEP) * LENGTH_STEP  # one more: a whole window is scored as a prompt
         wanted = {
             "model": job["model_folder"],
             "skip_tokenizer_init": True,
