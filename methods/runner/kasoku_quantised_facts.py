@@ -17,7 +17,7 @@ PLAIN_CLASSES = ("Parameter", "Tensor")
 MULTIPLIES = re.compile(
     r"gemm|gemv|nvjet|cutlass|tinygemm|dequant|quantize_affine|(?:[:._]|\b)\w*(?:mm|matmul)(?:_\w+)?$"
 )
-OPERANDS = re.compile(r"(?:^|[._])(?:\w*mm|linear|\w*matmul\w*|gemv\w*|gemm\w*|\w*pack_mm\w*)$")
+OPERANDS = re.compile(r"(?:^|[._])(?:\w*mm|linear|\w*matmul\w*|gemv\w*|gemm\w*|f8f8bf16\w*)$")
 
 
 def weights_held(model: object) -> dict:
@@ -52,7 +52,7 @@ def is_linear(module: object) -> bool:
     if "linear" in name.lower() or name == "Conv1D":  # GPT-2's linear layers are called so
         return bool(own_tensors(module))
     parameters = list(module.parameters(recurse=False))
-    return not name.startswith("Conv") and any(parameter.dim() == 3 for parameter in parameters)
+    return not name.startswith("Conv") and any(parameter.dim() >= 3 for parameter in parameters)
 
 
 def packed(module: object) -> bool:

@@ -105,8 +105,8 @@ def weights_facts(workers: list, quantisation: str | None) -> dict:
     """What became of the weights, from what the workers say of theirs."""
     unread = sorted({name for worker in workers for name in worker["unread"] or ()})
     facts = {"unread_weights": {"tensors": len(unread), "such_as": unread[0]} if unread else None}
-    if quantisation is not None and not any(worker["repacked"] for worker in workers):
-        packed = any(worker["packed"] for worker in workers)
+    if quantisation is not None:
+        packed = any(worker["packed"] or worker["quantised"]["quantised_layers"] for worker in workers)
         facts["quantisation"] = {"method": quantisation, "dequantised": not packed}
     return facts
 

@@ -18,6 +18,12 @@ SEEN: dict[str, object] = {
     "cuda_graphs": None,
     "converted_modules": 0,
     "cached_prompt_tokens": 12,
+    "quantised_as": ["Int8Tensor (float32, int8)"],
+    "quantised_layers": 13,
+    "plain_layers": 1,
+    "activations": ["bfloat16"],
+    "matmul_ops": ["aten::_weight_int8pack_mm", "aten::mm"],
+    "kv_dtypes": ["float8_e4m3fn"],
     "missing": {"cuda_graphs": "This device has no CUDA graphs."},
 }
 
@@ -37,6 +43,14 @@ SEEN: dict[str, object] = {
         ("recompiles_timed_max", 1, 0),
         ("converted_modules_min", 0, 1),
         ("cached_prompt_tokens_max", 12, 11),
+        ("quantised_as", ["Int8Tensor"], ["Float8Tensor", "Params4bit"]),
+        ("quantised_layers_min", 13, 14),
+        ("plain_layers_max", 1, 0),
+        ("activations_any", ["float16"], ["int8"]),
+        ("activations_none", ["int8", "float8"], ["bfloat"]),
+        ("matmul_op_any", ["int8pack"], ["gemv_4bit"]),
+        ("matmul_op_none", ["gemv_4bit"], ["::mm"]),
+        ("kv_dtypes", ["float8", "uint8"], ["bfloat16"]),
     ],
 )
 def test_a_condition_tells_what_holds_from_what_does_not(condition: str, holding: object, failing: object) -> None:
@@ -67,6 +81,18 @@ def test_a_missing_fact_is_neither_yes_nor_no_and_says_why() -> None:
 
 def test_one_failure_outweighs_what_could_not_be_checked() -> None:
     assert judge({"cache": "dynamic", "cuda_graphs_min": 1}, SEEN).in_effect is False
+
+
+@pytest.mark.parametrize("condition", ["quantised_as", "activations_any", "activations_none", "kv_dtypes"])
+def test_where_nothing_was_seen_of_what_is_asked_for_it_does_not_hold(condition: str) -> None:
+    fact = CONDITIONS[condition].fact
+    assert judge({condition: ["x"]}, {fact: []}).in_effect is False
+    assert judge({condition: ["x"]}, {fact: None}).in_effect is None
+
+
+def test_one_layer_held_otherwise_is_enough_to_fail() -> None:
+    mixed = {"quantised_as": ["Int8Tensor (int8)", "Int4TilePackedTo4dTensor (int32)"]}
+    assert judge({"quantised_as": ["Int8Tensor"]}, mixed).in_effect is False
 
 
 def test_a_fact_of_the_wrong_kind_could_not_be_checked() -> None:

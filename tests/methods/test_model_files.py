@@ -137,6 +137,12 @@ def test_a_file_that_is_added_or_a_config_that_changes_is_noticed(folder: Path, 
     assert models.prepare(str(folder), tmp_path, MISSING).context_length == 77
 
 
+def of_torchao(kind: str) -> Mapping[str, object]:
+    """As torchao writes its config, by the name of its class."""
+    config = {"_data": {"granularity": {"_type": "PerRow"}}, "_type": kind, "_version": 2}
+    return {"quantization_config": {"quant_method": "torchao", "quant_type": {"default": config}}}
+
+
 @pytest.mark.parametrize(
     ("config", "quantised"),
     [
@@ -151,6 +157,10 @@ def test_a_file_that_is_added_or_a_config_that_changes_is_noticed(folder: Path, 
         ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, Quantisation("fp8", 8)),
         ({"text_config": {"quantization_config": {"quant_method": "mxfp4"}}}, Quantisation("mxfp4", 4)),
         ({"quantization": {"group_size": 64, "bits": 4}}, Quantisation("mlx", 4)),
+        (of_torchao("Int8WeightOnlyConfig"), Quantisation("torchao", 8)),
+        (of_torchao("Float8DynamicActivationFloat8WeightConfig"), Quantisation("torchao", 8)),
+        (of_torchao("Int8DynamicActivationInt4WeightConfig"), Quantisation("torchao", None)),
+        (of_torchao("Int4WeightOnlyConfig"), Quantisation("torchao", None)),
         (
             {
                 "quantization_config": {
@@ -211,6 +221,15 @@ def test_modelopt_says_it_in_a_file_of_its_own(folder: Path) -> None:
             64,
         ),
         (Quantisation("mxfp4", 4), [("a_blocks", "U8", (2, 16)), ("a_scales", "U8", (2, 1))], 64),
+        (
+            Quantisation("torchao", 8),
+            [
+                ("a._weight_qdata", "I8", (8, 8)),
+                ("a._weight_scale", "F32", (8, 1)),
+                ("a._weight_zero_point", "I8", (8, 1)),
+            ],
+            64,
+        ),
         (Quantisation("aqlm", None), [("a.codes", "I16", (8, 8))], None),
         (Quantisation("gptq", None), [("a.qweight", "I32", (8, 8))], None),
     ],

@@ -271,6 +271,9 @@ def test_a_checkpoint_in_eight_bits_is_run_as_it_is_stored(
     assert (facts["quantised_layers"], facts["plain_layers"]) == (4 * 30, 0), "vLLM merges two of seven layers"
     assert "W8A8Int8" in str(facts["quantised_as"])
     assert (outcome.one("loaded")["weights_bytes"], facts["token_reads"]) == (None, None), "moved out of torch's sight"
+    resolved = outcome.one("loaded")["resolved"]
+    assert isinstance(resolved, dict)
+    assert resolved["quantisation"] == {"method": "compressed-tensors", "dequantised": False}
 
 
 def test_a_name_that_vllm_accepts_and_does_nothing_for_is_seen(runs: Runs, catalogue: Catalogue) -> None:

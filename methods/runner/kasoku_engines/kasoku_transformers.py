@@ -177,7 +177,10 @@ class TransformersEngine(Engine):
         except Exception as error:
             facts["token_reads"], missing["token_reads"] = None, sentence_of(error)
         if self.quantised:
-            facts["activations"] = quantised_facts.activations(self.bare_model, self._generate_two)
+            try:
+                facts["activations"] = quantised_facts.activations(self.bare_model, self._generate_two)
+            except Exception as error:
+                facts["activations"], missing["activations"] = None, sentence_of(error)
         with observed_processors() as processors:
             calls = torch_facts.profiled(self._generate_a_few)
         profile = torch_facts.profile_facts(calls, on_cuda=self.device == "cuda")
