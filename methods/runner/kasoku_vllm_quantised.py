@@ -10,10 +10,13 @@ PLAIN_ATTENTION = "Attention"  # the layer that keeps keys and values for each p
 
 
 def layers_held(model: object) -> dict:
-    """The facts of `kasoku_quantised_facts.weights_held`, by vLLM's method, scheme and kernel for each layer."""
+    """The facts of `kasoku_quantised_facts.weights_held`, by vLLM's method, scheme and kernel for each layer; and how
+    many layers' weights are no longer with torch, as on a CPU, where their bytes are not known.
+    """
     from vllm.model_executor.layers.linear import LinearBase
 
     held: dict = {}
+    out_of_sight = 0
     for module in model.modules():
         method = getattr(module, "quant_method", None)
         if method is None or not (isinstance(module, LinearBase) or "MoE" in type(module).__name__):
@@ -23,12 +26,14 @@ def layers_held(model: object) -> dict:
         plain = UNQUANTISED in named[0] or unpacked(module)
         entry = held.setdefault(" ".join(named), {"layers": 0, "bytes": 0, "plain": plain})
         entry["layers"] += 1
+        out_of_sight += not matrices(module)
         entry["bytes"] += sum(bytes_of(tensor) for tensor in own_tensors(module))
     return {
         "quantised_layers": sum(entry["layers"] for entry in held.values() if not entry["plain"]),
         "plain_layers": sum(entry["layers"] for entry in held.values() if entry["plain"]),
         "quantised_as": sorted(name for name, entry in held.items() if not entry["plain"]),
         "weights_held": dict(sorted(held.items())),
+        "layers_out_of_sight": out_of_sight,
     }
 
 
@@ -40,10 +45,15 @@ def kernel_of(method: object, scheme: object) -> object:
 
 def unpacked(module: object) -> bool:
     """Whether what can be seen of a layer's weights is plain numbers; what was moved out of torch cannot."""
-    matrices = [part for tensor in own_tensors(module) for part in parts_of(tensor)]
-    matrices = [part for part in matrices if part.dim() > 1 and min(part.shape) > 1]  # and no scales, one for each row
-    most = max((bytes_of(part) for part in matrices), default=0)
-    return any(bytes_of(part) == most and not dtype_name(part).startswith(PACKED) for part in matrices)
+    seen = matrices(module)
+    most = max((bytes_of(part) for part in seen), default=0)
+    return any(bytes_of(part) == most and not dtype_name(part).startswith(PACKED) for part in seen)
+
+
+def matrices(module: object) -> list:
+    """The tensors that may hold a layer's weights: no scales, one for each row."""
+    parts = [part for tensor in own_tensors(module) for part in parts_of(tensor)]
+    return [part for part in parts if part.dim() > 1 and min(part.shape) > 1]
 
 
 def kv_dtypes(kv_caches: object) -> list:

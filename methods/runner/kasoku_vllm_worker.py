@@ -35,7 +35,7 @@ class WorkerFacts(ForcedIds):
         return {
             "weights_bytes": sum(kasoku_tensor_parts.bytes_of(each) for each in held),
             # vLLM's CPU build moves weights into the memory of its matrix library and leaves nothing behind
-            "repacked": any(each.numel() == 0 for each in parameters),
+            "repacked": bool(quantised["layers_out_of_sight"]) or any(each.numel() == 0 for each in parameters),
             "unread": getattr(model, UNREAD, None),
             "packed": kasoku_torch_facts.still_packed(parameters),
             "kv_reserved_bytes": bytes_of(kv_caches),
