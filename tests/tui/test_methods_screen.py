@@ -55,10 +55,12 @@ async def test_creating_an_environment_shows_what_is_said_and_how_it_failed(
     monkeypatch.setenv("UV_OFFLINE", "1")
     async with workbench(bare).run_test(size=(120, 40), notifications=True) as pilot:
         await pilot.press("4", "right")
-        await until(pilot, lambda text: "mine" in text, "the environment")
+        await until(pilot, lambda text: "article-2024" in text, "the environments")
+        await pilot.press("end")
+        await until(pilot, lambda text: "mine" in text, "the last environment")
         screen = pilot.app.screen
         assert isinstance(screen, MethodsScreen)
-        await pilot.press("end", "c")
+        await pilot.press("c")
         await until(pilot, lambda _: screen.creating is None and len(screen._output) > 1, "the end of it", 60)
         assert "ready" not in screen._output[-1]
         assert not [path for path in (bare / "environments").iterdir() if path.is_dir() and path.name[0] != "."]
