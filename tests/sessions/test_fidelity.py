@@ -162,6 +162,7 @@ def small(home: Path, config: Path, model: Model, *methods: str, fidelity: bool)
 
 
 @pytest.mark.model
+@pytest.mark.engines
 def test_a_session_scores_each_method_once_and_the_baseline_is_its_own_reference(
     home: Path, tmp_path: Path, default_model: Model, torch_interpreter: Interpreter
 ) -> None:
