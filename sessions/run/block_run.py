@@ -25,6 +25,7 @@ from methods.catalogue.compiler_paths import compiled_folder
 from methods.catalogue.evidence import judge
 from methods.catalogue.native_code import compiler_variables
 from sessions.device.affinity import shared_out, starting_on
+from sessions.disk.messages import PHASES
 from sessions.disk.option_table import table
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
 from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared, ReferenceScored
@@ -43,6 +44,7 @@ NOT_MESSAGES: Final = "invalid lines"
 LINGERED: Final = "did not exit on its own"
 CUT_SHORT: Final = "evidence cut short"
 SPARED: Final = ("failed", "oom", "stalled")  # what does not take away a block that was measured before it happened
+AFTER_EVIDENCE: Final = PHASES[PHASES.index("fidelity") :]
 LIE: Final = "lie: "
 REFUSED: Final = "refused: "  # and the sentence of the block
 UNKNOWN: Final = Known()
@@ -210,7 +212,7 @@ class BlockRun:
             end = process.close()
             kill_descendants()  # a warden that was killed leaves its orphans to this process, a subreaper too
         status, error = self._judge(why, translator, end, process)
-        if status in SPARED and translator.measured and not why.startswith((LIE, REFUSED)):
+        if self._spares(status, translator) and not why.startswith((LIE, REFUSED)):
             self._note(CUT_SHORT, f"all its requests had ended before this: {error}")
             status, error = "ok", ""
         if translator.error is not None:
@@ -231,6 +233,12 @@ class BlockRun:
             )
         )
         return BlockEnd(status, error, translator.finished_requests)
+
+    @staticmethod
+    def _spares(status: str, translator: WireTranslator) -> bool:
+        """Whether what ended the block takes nothing away from what it measured: a stop, none of what it showed."""
+        spared = status in SPARED or (status == "stopped" and translator.phase in AFTER_EVIDENCE)
+        return spared and translator.measured
 
     def _keep(self, detail: str) -> None:
         """Append a failure's traceback to the end of the log."""

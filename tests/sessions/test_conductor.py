@@ -21,6 +21,7 @@ from sessions.disk.records import (
     AnyRecord,
     Asked,
     BlockEnded,
+    BlockPhase,
     BlockStarted,
     Header,
     Phase,
@@ -92,6 +93,23 @@ def test_one_that_waits_can_be_stopped_and_prepares_nothing(work: Workplace) -> 
     assert first.is_live()
     first.ask("stop")
     work.finished(first)
+
+
+def test_a_stop_once_the_evidence_is_there_keeps_the_block(work: Workplace) -> None:
+    folder = work.launch(work.method("lingers", fault="hang", at="close"), work.method("next"))
+    first = folder.plan().order()[0].method
+
+    def closing(record: AnyRecord) -> bool:
+        return isinstance(record, BlockPhase) and (record.method, record.phase) == ("lingers", "close")
+
+    until(lambda: any(map(closing, records_of(folder))), "lingers closes")
+    folder.ask("stop")
+    assert work.finished(folder) == "stopped"
+    assert_nothing_left(folder)
+    row = next(row for row in runs_of(folder) if row["method"] == "lingers")
+    assert (row["status"], row["error"]) == ("ok", "")
+    assert "evidence cut short: all its requests had ended before this: Stopped by request." in row["flags"]
+    assert [method for method, _ in missing(folder)] == (["next"] if first == "lingers" else [])
 
 
 def test_a_stop_saves_what_was_measured_and_a_resume_runs_the_rest(work: Workplace) -> None:
