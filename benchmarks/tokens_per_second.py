@@ -91,6 +91,7 @@ def runner_process(
         "engine": method.engine,
         "options": dict(method.options),
         **{name: settings[name] for name in ("model_folder", "dtype", "device", "threads")},
+        "converted_folder": settings.get("converted_folder"),
         "seed": 1,
         "prompts": [settings["prompt_ids"]],
         "requests": [
