@@ -251,7 +251,10 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     fetch.add_argument("model")
     fetch.set_defaults(command="tui.commands.models:fetch")
     calibrate = commands.add_parser("calibrate", help="measure what the workbench costs a method's tokens/s")
-    calibrate.add_argument("method")
+    calibrate.add_argument("method", nargs="?")
+    calibrate.add_argument(
+        "--fidelity", action="store_true", help="instead: the loss that rounding alone makes, for `compare`"
+    )
     calibrate.add_argument("--blocks", type=int, default=3, metavar="B", help="fresh processes (3)")
     calibrate.add_argument(
         "--rounds", type=int, default=10, metavar="R", help="rounds of all conditions per process (10)"

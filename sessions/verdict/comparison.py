@@ -14,6 +14,7 @@ from typing import Final
 
 import scipy.special  # noqa: F401 - loaded here, so that the first comparison need not wait for it
 
+from methods.models.sources import SYNTHETIC
 from sessions.device.device_key import device_key
 from sessions.disk.frame_schema import FrameRow
 from sessions.disk.journal import prepared
@@ -53,7 +54,8 @@ class Comparison:
     `refused` names those settings for which the comparison is refused unless asked for anyway. `noise_floors` has a
     line for each device whose floor is known, `observer_effects` one for each of its calibrated methods, `noise` one
     for each method whose ratio could not be told apart from 1, and `stretches` one for each session whose rounds are of
-    several days or states of its machine; `fidelity_floors` has one for each session that has a floor. `offers`
+    several days or states of its machine; `fidelity_floors` has one for each session that has a floor,
+    `unscored` are those to which fidelity can be added. `offers`
     are the rounds more, by session, that would probably settle what is open in it.
     """
 
@@ -66,6 +68,7 @@ class Comparison:
     noise: tuple[str, ...] = ()
     stretches: tuple[str, ...] = ()
     fidelity_floors: tuple[str, ...] = ()
+    unscored: tuple[str, ...] = ()
     offers: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -163,8 +166,17 @@ def compare(
         tuple(filter(None, noise)),
         tuple(f"{session}: {told}" for session, file in files.items() if (told := stretches_told(file))),
         fidelity_floors,
+        tuple(session for session, file in files.items() if _is_unscored(frames, session, file)),
         _offers(rows, files),
     )
+
+
+def _is_unscored(frames: ComparisonFrames, session: str, file: SessionFile) -> bool:
+    """Whether fidelity could be added to it: it has ended, was never to have it, and its model has a text."""
+    measured = any(frames.figures[(session, method)].requests for method in frames.methods(session))
+    asked = any(goal.fidelity for goal in file.goals) or any(key[0] == session for key in frames.fidelity)
+    made_up = file.plan.model.startswith(SYNTHETIC)
+    return measured and not asked and not made_up and file.plan.preset == "quick" and file.status not in UNFINISHED
 
 
 def _offers(rows: Sequence[ComparisonRow], files: Mapping[str, SessionFile]) -> dict[str, int]:

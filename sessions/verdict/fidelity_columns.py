@@ -68,6 +68,8 @@ def floors_of(session: str, file: SessionFile, frames: ComparisonFrames, kept: M
     )
     if calibrated is not None:
         return SessionFloors(calibrated, own=False)
+    if file.plan.reference_model is not None:  # then no method has the reference's weights
+        return SessionFloors({}, own=True)
     names = [method.name for method in marked if _as_the_reference(frames, session, method.name)]
     floors: Floors = {}
     for path in PATHS:

@@ -13,7 +13,7 @@ from sessions.verdict.fidelity_floor import Floor
 from sessions.verdict.fidelity_words import flipped, nats, nats_range
 from sessions.verdict.statistics import Interval
 
-UNKNOWN_FLOOR: Final = "no floor is known here"
+UNKNOWN_FLOOR: Final = "no floor is known here: `kasoku calibrate --fidelity`"
 
 Kind = Literal["identical", "no loss found", "differs", "open", "no floor", "not measured"]
 

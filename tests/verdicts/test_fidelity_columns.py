@@ -112,6 +112,14 @@ def test_a_method_that_is_not_as_the_reference_makes_no_floor(tmp_path: Path, ru
     assert "no floor is known here" in rows["int8"].fidelity
 
 
+def test_against_another_reference_model_no_method_is_the_reference(tmp_path: Path) -> None:
+    plan = {"methods": methods(RATES), "reference_model": "the/unquantised"}
+    made = make_session(tmp_path / "sessions", RATES, plan=plan)
+    add_fidelity(made, BOTH)
+    _, rows = compared(tmp_path, made)
+    assert rows["int8"].fidelity_floor is None
+
+
 def test_a_calibrated_floor_goes_before_the_sessions_own(tmp_path: Path) -> None:
     made = scored(tmp_path, BOTH)
     file = made.read()
@@ -217,6 +225,24 @@ def test_a_loss_that_is_none_is_refused_in_one_line(value: str, why: str, capsys
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert why in said.err
+
+
+def test_fidelity_is_offered_of_a_quick_session_that_has_ended_without(tmp_path: Path) -> None:
+    rates = {"base": [100.0] * 3, "fast": [300.0, 301.0, 299.0]}
+    quick = make_session(tmp_path / "sessions", rates, plan={"preset": "quick"})
+    comparison = compare(Store(tmp_path / "sessions"), [(quick.id, None)])
+    assert comparison.unscored == (quick.id,)
+    assert f"one more round adds it: kasoku resume {quick.id} --fidelity\n" in printed(comparison)
+    add_fidelity(quick, {"base": {"prefill": NOTHING}})
+    for other in (
+        quick,
+        make_session(tmp_path / "sessions", rates, plan={"preset": "article"}),
+        make_session(tmp_path / "sessions", rates, plan={"preset": "quick", "fidelity": True}),
+        make_session(tmp_path / "sessions", rates, plan={"preset": "quick", "model": "synthetic:tiny-llama"}),
+    ):
+        comparison = compare(Store(tmp_path / "sessions"), [(other.id, None)])
+        assert comparison.unscored == ()
+        assert "--fidelity" not in printed(comparison)
 
 
 def printed(comparison: Comparison) -> str:

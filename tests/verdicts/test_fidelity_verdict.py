@@ -57,7 +57,7 @@ def test_without_a_floor_there_is_the_figure_and_how_to_get_one() -> None:
     kind, sentence = said(figures([0.002 + each for each in AROUND]), None)
     assert kind == "no floor"
     assert "0.0020 nats a token (0.0014–0.0026)" in sentence
-    assert sentence.endswith("no floor is known here")
+    assert sentence.endswith("no floor is known here: `kasoku calibrate --fidelity`")
 
 
 def test_the_reference_against_itself_needs_no_floor() -> None:

@@ -34,6 +34,12 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {  # as --only calls it: its con
 
 def calibrate(options: argparse.Namespace) -> int:
     """Measure, keep, and print the effect of each part."""
+    if options.fidelity:
+        from tui.commands.calibrate_fidelity import calibrate_fidelity
+
+        return calibrate_fidelity(options)
+    if options.method is None:
+        raise UsageError("Name the method to calibrate, or say --fidelity: `kasoku calibrate baseline`.")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored below nohup and in a script's background
     if options.rounds < 1:
         raise UsageError(f"--rounds {options.rounds} is too few: an interval takes at least 3.")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sessions.verdict.comparison import Comparison
 from sessions.verdict.comparison_row import ComparisonRow
-from tui.words.offer_text import offer
+from tui.words.offer_text import fidelity_offer, offer
 from tui.words.result_text import WORDS, text_of, tone_of
 from tui.words.terminal_text import one_line
 from tui.words.verdict_text import said_of
@@ -42,6 +42,8 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(Text(f"{label} in {name}: {shown}", style="yellow"))
     for session, more in comparison.offers.items():
         console.print(Text(offer(session, more)), soft_wrap=True)
+    for session in comparison.unscored:
+        console.print(Text(fidelity_offer(session), style="dim"), soft_wrap=True)
     for floor in comparison.remarks:
         console.print(Text(one_line(floor, 600), style="dim"))
 

@@ -54,6 +54,7 @@ class SessionFacts:
     fidelity: Sequence[tuple[str, Mapping[Path, Scored], Mapping[Path, str]]]  # method, scores, verdicts by path
     problem: str
     more: int  # rounds that would probably settle what is open, 0 where nothing is
+    unscored: bool  # its fidelity could be added
 
 
 def read_session(store: Store, name: str) -> SessionFacts:
@@ -85,6 +86,7 @@ def read_session(store: Store, name: str) -> SessionFacts:
         _fidelity(folder, runs, comparison),
         problem,
         comparison.offers.get(folder.id, 0) if comparison else 0,
+        comparison is not None and folder.id in comparison.unscored,
     )
 
 

@@ -20,7 +20,7 @@ from textual.worker import get_current_worker
 
 from sessions.disk.listing import SessionRow
 from sessions.disk.session_folder import SessionError
-from tui.screens.more_rounds import add_rounds, more_binding
+from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.comparison_table import ComparisonTable, Differences
 from tui.widgets.distribution import Distribution, NamedValues
@@ -66,6 +66,7 @@ class CompareScreen(WorkbenchScreen):
         Binding("b", "baseline", "baseline", id="compare.baseline", tooltip="Use the next method as the baseline"),
         Binding("a", "anyway", "anyway", id="compare.anyway", tooltip="Compare even if settings differ"),
         more_binding("compare"),
+        fidelity_binding("compare"),
         Binding("e", "export", "export", id="compare.export", tooltip="Write the comparison as CSV"),
         Binding("slash", "filter", "filter", id="compare.filter", tooltip="Filter the list", key_display="/"),
         Binding("escape", "leave", "Back", show=False, id="compare.leave", tooltip="Leave the filter or the list"),
@@ -347,6 +348,8 @@ class CompareScreen(WorkbenchScreen):
         del parameters
         if action == "more":
             return self.comparison is not None and bool(self.comparison.offers)
+        if action == "fidelity":
+            return self.comparison is not None and bool(self.comparison.unscored)
         return self.anyway or self.refused if action == "anyway" else True
 
     @work(exit_on_error=False, name="Adding rounds")
@@ -354,6 +357,12 @@ class CompareScreen(WorkbenchScreen):
         """To the first session that needs some."""
         if self.comparison is not None and self.comparison.offers:
             await add_rounds(self.workbench, *next(iter(self.comparison.offers.items())))
+
+    @work(exit_on_error=False, name="Adding fidelity")
+    async def action_fidelity(self) -> None:
+        """To the first session that lacks it."""
+        if self.comparison is not None and self.comparison.unscored:
+            await add_fidelity(self.workbench, self.comparison.unscored[0])
 
     def action_baseline(self) -> None:
         """The next selected method becomes the baseline; after the last, each method's own reference again."""

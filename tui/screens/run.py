@@ -12,7 +12,7 @@ from textual.getters import query_one
 from textual.message import Message
 from textual.widgets import ContentSwitcher
 
-from tui.screens.more_rounds import add_rounds, more_binding
+from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.run_form import RunForm
@@ -39,6 +39,7 @@ class RunScreen(WorkbenchScreen):
         Binding("d", "detach", "detach", id="run.detach", tooltip="Quit the app; the session continues"),
         Binding("enter", "open", "open", id="run.open", tooltip="Open the session in full"),
         more_binding("run"),
+        fidelity_binding("run"),
         Binding("n", "new", "new run", id="run.new", tooltip="Plan another run"),
         Binding("space", "pause", "pause", id="replay.pause", tooltip="Pause or continue the replay"),
         Binding("plus,equals_sign", "speed(1)", "faster", id="replay.faster", tooltip="Replay faster"),
@@ -67,6 +68,7 @@ class RunScreen(WorkbenchScreen):
         self.watched: SessionWatch | None = None
         self.live: LiveView | None = None
         self._over = False
+        self._unscored = False  # its fidelity could be added
         self._offered = 0  # rounds more that would probably settle what is open
         self._switching = asyncio.Lock()
 
@@ -115,7 +117,7 @@ class RunScreen(WorkbenchScreen):
         async with self._switching:
             if self.watched is not None:
                 self.watched.close()
-            self._over, self._offered = False, 0
+            self._over, self._offered, self._unscored = False, 0, False
             live = await self._live_view()
             live.show_outcome(None)
             self.watched = SessionWatch(folder, self._deliver, replay)
@@ -177,6 +179,7 @@ class RunScreen(WorkbenchScreen):
         if event.watch is self.watched and self.live is not None:
             self.live.show_outcome(event.comparison)
             self._offered = event.comparison.offers.get(event.watch.folder.id, 0)
+            self._unscored = event.watch.folder.id in event.comparison.unscored
             self.refresh_bindings()
 
     def _shown(self) -> View | None:
@@ -205,6 +208,8 @@ class RunScreen(WorkbenchScreen):
                 return watch is not None and (watch.replay or self._over)
             case "more":
                 return watch is not None and self._over and self._offered > 0
+            case "fidelity":
+                return watch is not None and self._over and self._unscored
             case "open":
                 return watch is not None and self._over
         return True
@@ -261,6 +266,11 @@ class RunScreen(WorkbenchScreen):
     async def action_more(self) -> None:
         if self.watched is not None and self._offered:
             await add_rounds(self.workbench, self.watched.folder.id, self._offered)
+
+    @work(exit_on_error=False, name="Adding fidelity")
+    async def action_fidelity(self) -> None:
+        if self.watched is not None and self._unscored:
+            await add_fidelity(self.workbench, self.watched.folder.id)
 
     def action_new(self) -> None:
         """Back to the form."""

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.widgets import Static, TabbedContent, TabPane
 
 from sessions.disk.session_folder import SessionError
-from tui.screens.more_rounds import add_rounds, more_binding
+from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.facts import Facts
 from tui.widgets.fidelity_table import FidelityTable, MethodFidelity
@@ -50,6 +50,7 @@ class SessionScreen(WorkbenchScreen):
         Binding("c", "compare", "compare", id="session.compare", tooltip="Compare this session's methods"),
         Binding("e", "export", "export", id="session.export", tooltip="Write this session's frames as CSV"),
         more_binding("session"),
+        fidelity_binding("session"),
         Binding("p", "replay", "replay", id="session.replay", tooltip="Replay this session"),
     ]
 
@@ -201,12 +202,19 @@ class SessionScreen(WorkbenchScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         del parameters
+        if action == "fidelity":
+            return self.facts is not None and self.facts.unscored
         return self.facts is not None and self.facts.more > 0 if action == "more" else True
 
     @work(exit_on_error=False, name="Adding rounds")
     async def action_more(self) -> None:
         if self.facts is not None and self.facts.more:
             await add_rounds(self.workbench, self.session, self.facts.more)
+
+    @work(exit_on_error=False, name="Adding fidelity")
+    async def action_fidelity(self) -> None:
+        if self.facts is not None and self.facts.unscored:
+            await add_fidelity(self.workbench, self.session)
 
     def action_close(self) -> None:
         self.app.pop_screen()

@@ -18,5 +18,15 @@ def question(session: str, more: int) -> str:
     return f"Measure {_rounds(more)} of {session}? They go on with its plan, prompt and weights."
 
 
+def fidelity_offer(session: str) -> str:
+    """For a terminal, of a session whose fidelity was not measured."""
+    return f"What the methods lose was not measured; one more round adds it: kasoku resume {session} --fidelity"
+
+
+def fidelity_question(session: str) -> str:
+    """For a screen, before it is done."""
+    return f"Measure the fidelity of the methods of {session}, in one more round of each?"
+
+
 def _rounds(more: int) -> str:
     return f"about {more} more round{'s' if more != 1 else ''}"
