@@ -73,8 +73,11 @@ class Choice:
 
 
 def choices(catalogue: Catalogue, device: DeviceFacts, home: Path, config_folder: Path) -> list[Choice]:
-    """Every method with its availability on a device, in milliseconds."""
-    return [choice(method, device, home, config_folder) for method in catalogue.methods.values()]
+    """Every method with its availability on a device, group by group in the catalogue's order, in milliseconds."""
+    methods = list(catalogue.methods.values())
+    groups = list(dict.fromkeys(method.group for method in methods))
+    methods.sort(key=lambda method: groups.index(method.group))
+    return [choice(method, device, home, config_folder) for method in methods]
 
 
 def choice(method: Method, device: DeviceFacts, home: Path, config_folder: Path) -> Choice:

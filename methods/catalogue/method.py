@@ -27,6 +27,7 @@ from methods.models.conversions import CONVERSIONS
 
 ENGINES = Path(methods.__file__).parent / "runner" / "kasoku_engines"
 DEVICES = ("cuda", "cpu")
+OTHERS = "others"  # the group of a method that names none
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 COMPUTE_CAPABILITY = re.compile(r"\d+\.\d+")
 DRIVER = re.compile(r"\d+(\.\d+)*")
@@ -116,6 +117,10 @@ def _environments(table: Mapping[str, object], name: str) -> dict[str, str]:
     return {device: text(environments, device) for device in environments}
 
 
+def _group(table: Mapping[str, object], name: str) -> str:
+    return text_or_none(table, name) or OTHERS
+
+
 def _conversion(table: Mapping[str, object], name: str) -> str | None:
     conversion = text_or_none(table, name)
     if conversion is not None and conversion not in CONVERSIONS:
@@ -165,6 +170,7 @@ class Method:
     differs: str = field(default="", metadata=key(text_or_empty))
     good_for: str = field(default="", metadata=key(text_or_empty))
     origin: str = field(default="", metadata=key(text_or_empty))
+    group: str = field(default=OTHERS, metadata=key(_group))  # under which it is listed
     presets: tuple[str, ...] = field(default=(), metadata=key(texts))
     fidelity_floor: bool = field(default=False, metadata=key(_yes_or_no))
 

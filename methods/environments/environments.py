@@ -64,7 +64,7 @@ class EnvironmentRow:
     size_bytes: int | None
     created: str | None
     versions: Mapping[str, str]
-    takes: str = ""  # what making it costs, where that is known
+    takes: str = ""  # what making it costs, where that is known; the reason says it too
 
 
 def resolve(name: str, home: Path, config_folder: Path) -> Interpreter | Unavailable:
@@ -87,6 +87,8 @@ def resolve(name: str, home: Path, config_folder: Path) -> Interpreter | Unavail
     own = own_python(spec, remedy)
     if isinstance(own, Unavailable) and all_of_name:
         return Unavailable(f"The environment {name} was created from an older description.", remedy)
+    if isinstance(own, Unavailable) and spec.takes:
+        return Unavailable(f"{own.reason} Making it takes {spec.takes}.", own.remedy)
     return own
 
 

@@ -49,7 +49,9 @@ class RunOptions:
 
     preset: str = field(
         default="quick",
-        metadata=option(Option(metavar="quick|article", help="source of the defaults (quick)", label="preset")),
+        metadata=option(
+            Option(metavar="quick|quantised|engines|article", help="source of the defaults (quick)", label="preset")
+        ),
     )
     device: str = field(  # "cpu", or GPU indices as in "0,1"
         default="cpu",

@@ -31,6 +31,15 @@ PRESETS: Final = {
             fidelity=True,
             sampling=Sampling(max_new_tokens=128),
         ),
+        RunOptions(  # one method an engine
+            preset="engines",
+            requests=6,
+            warmup=2,
+            blocks=3,
+            until=0.05,
+            at_most=1800.0,
+            sampling=Sampling(max_new_tokens=128),
+        ),
         RunOptions(  # the article's measurement: its prompt, its sampling
             preset="article",
             model="llm-jp/llm-jp-1.3b-v1.0",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
+from methods.catalogue.availability import DeviceFacts, choices
 from methods.catalogue.catalogue import Catalogue, load_catalogue
 from methods.catalogue.evidence import CONDITIONS
 from methods.catalogue.toml_keys import nearest
@@ -136,6 +138,24 @@ def test_the_articles_recipes_differ_in_what_they_say_alone(tmp_path: Path) -> N
     assert methods["article-flash-attention-1-compile"].options == {**flash.options, "compile": "wrapper"}
     assert methods["article-none-torch-2.2"].options == none.options
     assert methods["article-flash-attention-2"].options == flash.options
+
+
+def test_the_preset_of_engines_takes_one_method_an_engine_beside_the_reference(tmp_path: Path) -> None:
+    methods = load_catalogue(tmp_path).methods
+    engines = [method.engine for method in methods.values() if "engines" in method.presets]
+
+    assert methods["baseline"].presets.count("engines") == 1
+    assert {engine for engine in engines if engines.count(engine) > 1} == {"transformers"}
+    assert set(engines) == {method.engine for method in methods.values()}
+
+
+def test_methods_are_listed_group_by_group_in_the_catalogues_order(tmp_path: Path) -> None:
+    catalogue = with_file(tmp_path, GOOD)
+    listed = [each.method for each in choices(catalogue, DeviceFacts("cpu"), tmp_path, tmp_path)]
+    groups = [name for name, _ in groupby(method.group for method in listed)]
+
+    assert groups == ["transformers", "engines", "quantised", "article", "others"]
+    assert [each.name for each in listed if each.group == "article"] == [name for name in OURS if "article" in name]
 
 
 def test_every_environment_that_a_method_names_is_described(tmp_path: Path) -> None:

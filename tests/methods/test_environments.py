@@ -338,6 +338,9 @@ def test_a_build_is_told_what_the_description_says(
     assert settings == ["some-package:cmake.define.FAST=ON", "some-package:wheel.packages=a;b"]
     assert "an hour" in said[0]
     assert [row.takes for row in environments.listed(tmp_path, config) if row.name == "mine"] == ["an hour"]
+    missing = environments.resolve("mine", tmp_path, config)
+    assert isinstance(missing, Unavailable)
+    assert missing.reason.endswith("Making it takes an hour.")
 
 
 def test_another_build_is_another_environment(config: Path) -> None:

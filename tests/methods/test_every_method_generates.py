@@ -11,6 +11,7 @@ import pytest
 
 from methods.base.home import CACHE, ENVIRONMENTS, MODELS, private_folder
 from methods.catalogue.catalogue import load_catalogue
+from methods.models.conversions import CONVERSIONS
 from sessions.disk.records import BlockEnded
 from sessions.disk.session_folder import SessionFolder
 from tests.conftest import MakeEnvironment
@@ -30,7 +31,8 @@ def session(made_environment: MakeEnvironment, assets: Path, tmp_path_factory: p
     """`kasoku run` with every method of the catalogue that a CPU can run, 8 greedy tokens each."""
     config = tmp_path_factory.mktemp("config")
     names = on_a_cpu(config)
-    for name in sorted({load_catalogue(config).methods[name].environments["cpu"] for name in names}):
+    converting = {each.environment for each in CONVERSIONS.values() if each.environment is not None}
+    for name in sorted({load_catalogue(config).methods[name].environments["cpu"] for name in names} | converting):
         made_environment(name)
     home = private_folder(tmp_path_factory.mktemp("home") / "home")
     for shared in (ENVIRONMENTS, MODELS, CACHE):

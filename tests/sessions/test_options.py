@@ -41,7 +41,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     for work in opened(tmp_path_factory.mktemp("options")):
-        work.method("one", presets=["quick", "article", "quantised"])
+        work.method("one", presets=["quick", "article", "quantised", "engines"])
         work.method("two", reference="one", presets=["quick"])
         make_model(work.model.with_name("talks"), ["hello", "world"])
         yield work

@@ -13,7 +13,7 @@ from tui.words.terminal_text import json_document, one_line
 
 
 def methods(options: argparse.Namespace) -> int:
-    """A row per method: what it is, its reference, how it differs, and whether it can run on this machine."""
+    """Group by group, a row per method: what it is, its reference, how it differs, and whether it can run here."""
     catalogue = load_catalogue(config_folder())
     device = _device()
     rows = []
@@ -22,6 +22,7 @@ def methods(options: argparse.Namespace) -> int:
         rows.append(
             {
                 "method": method.name,
+                "group": method.group,
                 "summary": method.summary,
                 "reference": method.reference,
                 "differs": method.differs,
@@ -37,7 +38,11 @@ def methods(options: argparse.Namespace) -> int:
         sys.stdout.write(json_document(rows))
         return EXIT_OK
     width = max((len(str(row["method"])) for row in rows), default=0)
+    group = None
     for row in rows:
+        if row["group"] != group:
+            sys.stdout.write(f"{'' if group is None else chr(10)}{one_line(str(row['group']), 80)}:\n")
+            group = row["group"]
         against = f" (against {row['reference']})" if row["reference"] else ""
         sys.stdout.write(f"{row['method']:<{width}}  {one_line(str(row['summary']), 300)}\n")
         sys.stdout.write(f"{'':<{width}}  {one_line(str(row['differs']), 300)}{against}\n")

@@ -27,7 +27,7 @@ def list_environments(options: argparse.Namespace) -> int:
         python = f"Python {row.python_version}" if row.python_version else str(row.python or "")
         facts = [fact for fact in (row.state, python, size(row.size_bytes) if row.size_bytes else "", versions) if fact]
         sys.stdout.write(f"{one_line(row.name, 80)}: {one_line(', '.join(facts), 400)}\n")
-        for text in (row.purpose, row.reason, f"Making it takes {row.takes}." if row.takes else ""):
+        for text in (row.purpose, row.reason):
             if text:
                 sys.stdout.write(f"    {one_line(text, 400)}\n")
     return EXIT_OK

@@ -95,6 +95,9 @@ class MethodsScreen(WorkbenchScreen):
                     ListColumn(
                         "method", 22, lambda choice: choice.method.name, grow=1, sort=lambda choice: choice.method.name
                     ),
+                    ListColumn(
+                        "group", 12, lambda choice: (plain(choice.method.group), "dim"), need=70, sort=_group_of
+                    ),
                     ListColumn("here", 12, _here_cell),
                     ListColumn("difference, or why unavailable", 16, _differs_cell, grow=4),
                 ]
@@ -329,6 +332,10 @@ def _environment_key(row: EnvironmentRow) -> str:
     return f"{row.name}:{row.folder}"
 
 
+def _group_of(choice: Choice) -> str:
+    return choice.method.group
+
+
 def _here_cell(choice: Choice) -> Cell:
     return ("unavailable", "warning") if choice.unavailable is not None else ("available", "good")
 
@@ -363,7 +370,7 @@ def _method_facts(choice: Choice) -> list[Fact]:
     facts.append(
         Fact("must show", "; ".join(f"{name} {_told(value)}" for name, value in method.must_show.items()) or "nothing")
     )
-    facts.append(Fact("engine", method.engine))
+    facts += [Fact("engine", method.engine), Fact("group", method.group)]
     if method.presets:
         facts.append(Fact("presets", ", ".join(method.presets)))
     if method.origin:

@@ -111,6 +111,7 @@ class RunForm(Widget):
             with Vertical(id="choose"):
                 columns: list[ListColumn[Choice]] = [
                     ListColumn("method", 28, _name_cell, grow=1),
+                    ListColumn("group", 12, lambda choice: (plain(choice.method.group), "dim"), need=70),
                     ListColumn("what it is, or why it is unavailable", 20, _summary_cell, grow=9),
                 ]
                 yield RowList(
