@@ -3,8 +3,10 @@
     python -m benchmarks.planted_faults [--model M] [--seeds N] [--scored S]
 
 In the environment `torch` of this machine's home: the reference in another process, with scaled dot-product attention,
-which gives the floor, and with each fault and seed. A fault is found on a path where the 95 % interval of its mean ΔNLL
-over windows lies outside of the floor's, or its divergence is ten times the floor's. Prints a table in markdown.
+which gives the floor, and with each fault. A seed draws the half of the windows that the floor is taken from, a fault
+being judged on the other half, and for `head` which head it is. A fault is found on a path where the 95 % interval of
+its mean ΔNLL over windows lies outside of the floor's, or its divergence is ten times the floor's. SDPA itself, judged
+likewise, should not be found. Prints a table in markdown.
 """
 
 from __future__ import annotations
@@ -34,21 +36,34 @@ from sessions.planning.fidelity_rule import rule_of
 from sessions.planning.fidelity_windows import windows_of
 
 BASELINE: Final = {"attn_implementation": "eager", "cache": "dynamic"}
-FAULTS: Final = ("head", "rope", "dropped")
+FAULTS: Final = {
+    "RoPE base 10,000": "rope",
+    "the last layer dropped": "dropped",
+    "position wrong from 64 on, in decoding": "late",
+}
 FACTORS: Final = (1.02, 1.05, 1.1, 1.5)
 FAULTY: Final = Path(__file__).parents[1] / "tests" / "methods" / "faulty_engine.py"
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 PATHS: Final = ("prefill", "decode")
 PROMPT_TOKENS: Final = 80  # so that a decode step gets beyond position 64
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """ΔNLL in nats per token over windows, its 95 % interval, and KL in nats per token."""
+    """ΔNLL and KL of windows on one path, in nats per token, each an array of a number per window."""
 
-    mean: float
-    low: float
-    high: float
-    kl: float
+    apart: Floats
+    kl: Floats
+
+    def of(self, windows: np.ndarray[Any, Any]) -> Loss:
+        """Of these windows alone."""
+        return Loss(self.apart[windows], self.kl[windows])
+
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the mean ΔNLL."""
+        count = len(self.apart)
+        reach = float(stats.t.ppf(0.975, count - 1) * self.apart.std(ddof=1) / np.sqrt(count))
+        return float(self.apart.mean()) - reach, float(self.apart.mean()) + reach
 
 
 class Campaign:
@@ -114,21 +129,33 @@ class Campaign:
 
     def _loss(self, rows: Sequence[Mapping[str, Any]], path: str) -> Loss:
         own = np.array([row["nll"] for row in rows])
-        apart = (own - np.array(self._reference[path]["nll"])).mean(axis=1)
-        reach = float(stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart)))
-        mean = float(apart.mean())
-        return Loss(mean, mean - reach, mean + reach, sum(row["kl"] for row in rows) / own.size)
+        kl = np.array([row["kl"] for row in rows]) / own.shape[1]
+        return Loss((own - np.array(self._reference[path]["nll"])).mean(axis=1), kl)
 
 
 def is_found(loss: Loss, floor: Loss) -> bool:
     """Whether it lies outside of the floor."""
-    return loss.low > floor.high or loss.high < floor.low or loss.kl > 10 * floor.kl
+    low, high = loss.interval()
+    floor_low, floor_high = floor.interval()
+    return bool(low > floor_high or high < floor_low or loss.kl.mean() > 10 * floor.kl.mean())
 
 
-def told(name: str, losses: Mapping[str, Loss], found: str = "") -> str:
-    """A line of the table."""
-    cells = [f"{loss.mean:+.5f} ({loss.low:+.5f} to {loss.high:+.5f}) | {loss.kl:.2e}" for loss in losses.values()]
-    return f"| {name} | {' | '.join(cells)} | {found} |"
+def found_by(losses: Mapping[str, Loss], floor: Mapping[str, Loss], seed: int) -> list[str]:
+    """The paths on which half of the windows show what the floor of the other half does not."""
+    drawn = np.random.default_rng(seed).permutation(len(floor[PATHS[0]].apart))
+    half = len(drawn) // 2
+    return [path for path in PATHS if is_found(losses[path].of(drawn[half:]), floor[path].of(drawn[:half]))]
+
+
+def told(name: str, losses: Mapping[str, Loss], found: Sequence[Sequence[str]] = ()) -> str:
+    """A line of the table; `found` are the paths on which each seed found it."""
+    cells = []
+    for loss in losses.values():
+        low, high = loss.interval()
+        cells.append(f"{loss.apart.mean():+.5f} ({low:+.5f} to {high:+.5f}) | {loss.kl.mean():.2e}")
+    counts = [sum(path in paths for paths in found) for path in PATHS]
+    of = f"{sum(map(bool, found))} of {len(found)} ({', '.join(map(str, counts))})" if found else ""
+    return f"| {name} | {' | '.join(cells)} | {of} |"
 
 
 def main() -> None:
@@ -144,24 +171,20 @@ def main() -> None:
     model = models.prepare(asked.model, home(), interpreter, silent)
     with tempfile.TemporaryDirectory() as folder:
         campaign = Campaign(model, interpreter, Path(folder), asked.scored, asked.threads)
-        print("| | ΔNLL prefill | KL | ΔNLL decode | KL | found |\n|---|---|---|---|---|---|", flush=True)
+        print("| | ΔNLL prefill | KL | ΔNLL decode | KL | found by (prefill, decode) |\n|---|---|---|---|---|---|")
         print(told("itself, another process", campaign.losses("transformers", BASELINE)), flush=True)
         floor = campaign.losses("transformers", {"attn_implementation": "sdpa"})
-        print(told("floor: SDPA", floor), flush=True)
+        seeds = range(asked.seeds)
+        print(told("SDPA", floor, [found_by(floor, floor, seed) for seed in seeds]), flush=True)
         for factor in FACTORS:
             scaled = campaign.losses(str(FAULTY), {**BASELINE, "fault": "scaled", "layer": 3, "factor": factor})
-            print(told(f"layer 3 × {factor:g}", scaled, _paths(scaled, floor)), flush=True)
-        late = campaign.losses(str(FAULTY), {**BASELINE, "fault": "late"})
-        print(told("position wrong from 64 on, in decoding", late, _paths(late, floor)), flush=True)
-        for fault in FAULTS:
-            seeds = range(asked.seeds if fault == "head" else 1)  # the others draw nothing
-            runs = [campaign.losses(str(FAULTY), {**BASELINE, "fault": fault, "seed": seed}) for seed in seeds]
-            found = sum(any(is_found(run[path], floor[path]) for path in PATHS) for run in runs)
-            print(told(f"{fault}, seed 0", runs[0], f"{found} of {len(runs)}"), flush=True)
-
-
-def _paths(losses: Mapping[str, Loss], floor: Mapping[str, Loss]) -> str:
-    return ", ".join(path for path in PATHS if is_found(losses[path], floor[path])) or "none"
+            print(told(f"layer 3 × {factor:g}", scaled, [found_by(scaled, floor, seed) for seed in seeds]), flush=True)
+        for name, fault in FAULTS.items():
+            planted = campaign.losses(str(FAULTY), {**BASELINE, "fault": fault})
+            print(told(name, planted, [found_by(planted, floor, seed) for seed in seeds]), flush=True)
+        heads = [campaign.losses(str(FAULTY), {**BASELINE, "fault": "head", "seed": seed}) for seed in seeds]
+        found = [found_by(head, floor, seed) for seed, head in enumerate(heads)]
+        print(told("a head transposed, the first of them", heads[0], found), flush=True)
 
 
 if __name__ == "__main__":
