@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import methods
 from methods.base import whole_folder
 from methods.base.home import CACHE
 from methods.base.interpreter import Interpreter, Unavailable
@@ -23,6 +21,7 @@ from methods.models import converted
 from methods.models.conversions import CONVERSIONS
 from methods.models.converted import ConversionError, Converting, Reader
 from methods.models.model import Model
+from tests.methods.runner_module import runner_module
 
 
 def interpreter(environment: str, prefix: Path, versions: Mapping[str, str] | None = None) -> Interpreter:
@@ -266,24 +265,10 @@ def test_progress_says_how_much_is_written(tmp_path: Path, runners: Runners, mod
 def test_the_share_unexplained_tells_rounding_from_another_model() -> None:
     drawn = np.random.default_rng(1)
     theirs = drawn.normal(size=(16, 1000)) * 7 - 20  # log probabilities are logits less a number for each position
-    forced = _forced()
+    forced = runner_module("kasoku_forced").unexplained
 
     assert forced(theirs, theirs + 3) == pytest.approx(0, abs=1e-12)
     assert forced(theirs, theirs + drawn.normal(size=theirs.shape) * 0.07) == pytest.approx(0.0001, rel=0.1)
     assert forced(theirs, drawn.permuted(theirs, axis=1)) == pytest.approx(2, rel=0.1)
     assert forced(theirs, np.full_like(theirs, np.nan)) is None
     assert forced(theirs, theirs[:, :-1]) is None
-
-
-def _forced() -> Callable[[object, object], float | None]:
-    """The function of the runner's module, which is imported from its folder alone."""
-    folder = Path(methods.__file__).parent / "runner"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.syspath_prepend(folder)
-        specification = importlib.util.spec_from_file_location("kasoku_forced", folder / "kasoku_forced.py")
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
-    found: Callable[[object, object], float | None] = module.unexplained
-    return found

@@ -18,6 +18,7 @@ from methods.environments import environments
 from methods.models.converted import ConversionError, Converting, Reader
 from methods.models.models import Model
 from tests.conftest import MakeEnvironment, told
+from tests.methods.engine_in_process import in_the_engine
 from tests.methods.runner_process import Outcome, measure_job, run_in
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
@@ -49,14 +50,10 @@ def converting(made_environment: MakeEnvironment, assets: Path) -> Converting:
 
 
 @pytest.fixture(scope="module")
-def runs(
-    catalogue: Catalogue,
-    converting: Converting,
-    made_environment: MakeEnvironment,
-    default_model: Model,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Runs:
-    """`runs(method)` is a block of it; `of` takes the conversion of another method, the rest changes the job."""
+def folder_of(
+    catalogue: Catalogue, converting: Converting, made_environment: MakeEnvironment, default_model: Model
+) -> Callable[[str], Path]:
+    """The default model in the form that a method reads."""
 
     @cache
     def folder(name: str) -> Path:
@@ -65,10 +62,23 @@ def runs(
         reader = Reader(engine=method.engine, options=method.options, interpreter=interpreter)
         return converting.converted(default_model, str(method.conversion), reader)
 
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(
+    catalogue: Catalogue,
+    folder_of: Callable[[str], Path],
+    made_environment: MakeEnvironment,
+    default_model: Model,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Runs:
+    """`runs(method)` is a block of it; `of` takes the conversion of another method, the rest changes the job."""
+
     @cache
     def outcome(name: str, of: str, changes: str) -> Outcome:
         method = catalogue.methods[name]
-        job = measure_job(method.engine, model_folder=str(default_model.folder), converted_folder=str(folder(of)))
+        job = measure_job(method.engine, model_folder=str(default_model.folder), converted_folder=str(folder_of(of)))
         job |= {"threads": 1, "greedy": True, "options": dict(method.options), **json.loads(changes)}
         return run_in(made_environment(method.environments["cpu"]), job, tmp_path_factory.mktemp("run"))
 
@@ -166,6 +176,27 @@ def test_a_seed_decides_what_is_drawn(runs: Runs, name: str) -> None:
     first, again, other = (outcome.tokens(number)[1] for number in range(3))
 
     assert first == again != other
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_forced_ids_score_alike_as_a_prompt_and_one_by_one(
+    folder_of: Callable[[str], Path], catalogue: Catalogue, made_environment: MakeEnvironment, name: str
+) -> None:
+    """In float32, in which both engines compute here, so that nothing but the path differs."""
+    job = measure_job(name, converted_folder=str(folder_of(name)), dtype="float32", threads=1)
+    ids = [504, 3575, 282, 4649, 314, 7042, 30, 198, 198, 504, 2988, 314]
+    code = f"""
+scores = [engine.score_prefill({ids}, 7), engine.score_decode({ids}, 7)]
+print(json.dumps([[each.nll, each.top1, list(each.log_probs.shape), str(each.log_probs.dtype)] for each in scores]))
+"""
+    said = in_the_engine(made_environment(catalogue.methods[name].environments["cpu"]), job, code)
+    assert isinstance(said, list)
+    prefill, decode = said
+
+    assert prefill[0] == pytest.approx(decode[0], abs=0.01)
+    assert prefill[1:] == decode[1:]
+    assert prefill[2:] == [[7, 49152], "float32"]
+    assert sum(prefill[1][place] == ids[5 + place] for place in range(7)) >= 6  # most are what it would say itself
 
 
 @pytest.mark.parametrize("name", ENGINES)
