@@ -25,3 +25,9 @@ def conversion_facts(folder: Path) -> dict | None:
     except (OSError, ValueError):
         return None
     return {name: content.get(name) for name in ("conversion", "model", "dtype", "made", "checked")}
+
+
+def architecture_of(folder: str) -> str:
+    """The class that a model's config names."""
+    named = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else "of this model"

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import kasoku_describe
+from kasoku_converted import architecture_of
 from kasoku_failure import UnsupportedError
 
 MODEL = "model.onnx"
@@ -41,7 +42,7 @@ def run(job: dict, wire: object) -> None:
             builder.create_model(*arguments, **options)
         except NotImplementedError as error:
             raise UnsupportedError(
-                "onnxruntime-genai's model builder does not know the architecture of %s." % Path(source).name
+                "onnxruntime-genai's model builder does not know the architecture %s." % architecture_of(source)
             ) from error
     names = ("torch", "transformers")
     wire.result(

@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 
 import kasoku_describe
+from kasoku_converted import architecture_of
 from kasoku_failure import UnsupportedError
 from kasoku_openvino_telemetry import without_telemetry
 
@@ -60,7 +61,9 @@ def export(job: dict, wire: object) -> None:
         )
     except ValueError as error:
         if any(words in str(error) for words in UNKNOWN):
-            raise UnsupportedError("optimum-intel does not export models of this architecture to OpenVINO.") from error
+            raise UnsupportedError(
+                "optimum-intel does not export the architecture %s to OpenVINO." % architecture_of(job["source"])
+            ) from error
         raise
     for path in Path(job["folder"]).iterdir():
         if os.path.isfile(path) and path.suffix not in (".xml", ".bin"):
