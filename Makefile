@@ -34,7 +34,7 @@ test: setup
 	$(BIN)/python -m pytest -m "not engines" -n 4 --dist loadfile --no-loadscope-reorder --durations=10
 
 test-engines: setup
-	$(BIN)/python -m pytest -m engines --durations=10 -rs
+	$(BIN)/python -m pytest -m engines -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -rs
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -1,7 +1,8 @@
 """What tests of the real thing share: one home with environments and the default model, kept between runs.
 
 A test that uses an environment other than `torch` asks for `made_environment`, which marks it `engines`; those that
-have an engine at work for long say so themselves. `make test` leaves them out and `make test-engines` runs them.
+have an engine at work for long say so themselves. `make test` leaves them out and `make test-engines` runs them, but
+for those whose environments $KASOKU_TEST_WITHOUT names, separated by blanks, and which are not there already.
 """
 
 from __future__ import annotations
@@ -58,11 +59,21 @@ def assets() -> Path:
     return folder
 
 
+def left_out(name: str, assets: Path) -> str:
+    """Why the environment `name` is not made for a test, or ""."""
+    found = environments.resolve(name, assets, assets / "no-config")
+    if name not in os.environ.get("KASOKU_TEST_WITHOUT", "").split() or isinstance(found, Interpreter):
+        return ""
+    return f"the environment {name} is left out by KASOKU_TEST_WITHOUT: {found.reason}"
+
+
 @pytest.fixture(scope="session")
 def made_environment(assets: Path) -> MakeEnvironment:
     """Makes an environment of Kasoku's for real among the assets, by its name; skips the test where it cannot."""
 
     def made(name: str) -> Interpreter:
+        if reason := left_out(name, assets):
+            pytest.skip(reason)
         with file_lock.held(assets / ".lock", "tests", told):
             try:
                 return environments.create(name, assets, assets / "no-config", report=told)

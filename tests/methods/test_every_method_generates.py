@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from methods.catalogue.catalogue import load_catalogue
 from methods.models.conversions import CONVERSIONS
 from sessions.disk.records import BlockEnded
 from sessions.disk.session_folder import SessionFolder
-from tests.conftest import MakeEnvironment
+from tests.conftest import MakeEnvironment, left_out
 from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]
@@ -28,12 +29,14 @@ def on_a_cpu(config: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def session(made_environment: MakeEnvironment, assets: Path, tmp_path_factory: pytest.TempPathFactory) -> SessionFolder:
-    """`kasoku run` with every method of the catalogue that a CPU can run, 8 greedy tokens each."""
+    """`kasoku run` with every method of the catalogue that a CPU can run, 8 greedy tokens each; without those whose
+    environment is left out, which `test_it_has_an_environment` tells."""
     config = tmp_path_factory.mktemp("config")
-    names = on_a_cpu(config)
+    used = {name: load_catalogue(config).methods[name].environments["cpu"] for name in on_a_cpu(config)}
+    names = [name for name, environment in used.items() if not left_out(environment, assets)]
     converting = {each.environment for each in CONVERSIONS.values() if each.environment is not None}
-    for name in sorted({load_catalogue(config).methods[name].environments["cpu"] for name in names} | converting):
-        made_environment(name)
+    for environment in sorted({used[name] for name in names} | converting):
+        made_environment(environment)
     home = private_folder(tmp_path_factory.mktemp("home") / "home")
     for shared in (ENVIRONMENTS, MODELS, CACHE):
         (home / shared).symlink_to(private_folder(assets / shared))
@@ -55,6 +58,11 @@ def rows(session: SessionFolder) -> dict[str, dict[str, Any]]:
     return {row["method"]: row for row in runs_of(session)}
 
 
+@pytest.mark.parametrize("method", on_a_cpu(Path(os.devnull)))
+def test_it_has_an_environment(made_environment: MakeEnvironment, method: str) -> None:
+    assert made_environment(load_catalogue(Path(os.devnull)).methods[method].environments["cpu"]).python.exists()
+
+
 def test_every_method_generates_with_the_default_model(rows: dict[str, dict[str, Any]]) -> None:
     assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(rows, "ok")
 
@@ -68,7 +76,7 @@ def test_no_response_lacks_a_token(session: SessionFolder) -> None:
     """Greedy, and nowhere near an end of the text: all have the 8 tokens that were asked for, timed or warming up."""
     requests = pl.read_parquet(session.path / "requests.parquet")
     counts = {(method, tokens) for method, tokens in requests.select("method", "output_tokens").iter_rows()}
-    assert counts == {(name, 8) for name in on_a_cpu(session.path)}
+    assert counts == {(method.name, 8) for method in session.plan().methods}
 
 
 def test_all_had_the_same_number_of_threads(rows: dict[str, dict[str, Any]]) -> None:
