@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from methods.base.interpreter import Interpreter, Unavailable
 from methods.catalogue.catalogue import Catalogue
 from methods.catalogue.method import Method, Needs
 from methods.catalogue.native_code import unbuildable
+from methods.environments.creation import site_packages, versions_in
 from methods.environments.environments import resolve
 
 
@@ -86,9 +89,8 @@ def choice(method: Method, device: DeviceFacts, home: Path, config_folder: Path)
     lack = lacking(method.needs, device)
     if lack is None and not environment:
         lack = Unavailable(f"It names no environment for {'a GPU' if device.kind == 'cuda' else 'a CPU'}.", "")
-    return Choice(
-        method, environment, lack, lack or interpreter_for(method.needs, environment, device.kind, home, config_folder)
-    )
+    found = lack or interpreter_for(method.needs, environment, device.kind, home, config_folder)
+    return Choice(method, environment, lack, with_packages(method.packages, found))
 
 
 def interpreter_for(
@@ -103,6 +105,20 @@ def interpreter_for(
     if isinstance(interpreter, Unavailable):
         return interpreter
     return unbuildable(kind, interpreter, home / CACHE) or interpreter
+
+
+def with_packages(packages: Sequence[str], found: Interpreter | Unavailable) -> Interpreter | Unavailable:
+    """The interpreter if it has these packages, which are not its environment's own, or which is missing."""
+    if isinstance(found, Unavailable) or not packages:
+        return found
+    installed = versions_in([*found.paths, *site_packages(found.python)])
+    for package in packages:
+        if package not in installed:
+            return Unavailable(
+                f"The environment {found.environment} has no {package}, which is not made with it.",
+                f"uv pip install --python {shlex.quote(str(found.python))} --no-build-isolation {package}",
+            )
+    return found
 
 
 def _older(version: str | None, least: str | None) -> bool:

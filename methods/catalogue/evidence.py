@@ -125,6 +125,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "compiled_regions_run_min": Condition(
         "compiled_regions_run", "count", _at_least("compiled region", "compiled regions", "run in the profiled step")
     ),
+    "tuned_kernels_min": Condition("tuned_kernels", "count", _at_least("kernel", "kernels", "chosen by timing them")),
     "graph_breaks_max": Condition("graph_breaks", "count", _at_most("graph break", "graph breaks", "counted")),
     "recompiles_timed_max": Condition(
         "recompiles_timed", "count", _at_most("frame", "frames", "recompiled in the timed part")

@@ -165,6 +165,7 @@ class Method:
         default=None, metadata=key(_conversion)
     )  # what its engine reads in place of the model
     needs: Needs = field(default=Needs(), metadata=key(_needs))
+    packages: tuple[str, ...] = field(default=(), metadata=key(texts))  # which its environment does not bring
     must_show: Mapping[str, object] = field(default_factory=dict, metadata=key(_must_show))
     reference: str | None = field(default=None, metadata=key(text_or_none))
     differs: str = field(default="", metadata=key(text_or_empty))

@@ -11,22 +11,24 @@ def knows_cache_classes() -> bool:
 
 
 def cache_kind(cache: object) -> str | None:
-    """`dynamic` or `static`, the class's name where it is neither, None where there is nothing to see."""
+    """`dynamic`, `static` or `paged`, the class's name where it is neither, None where there is nothing to see."""
     if cache is None:
         return None
     if isinstance(cache, tuple):  # pairs of tensors that grow, as before the cache classes
         return "dynamic"
     name = type(cache).__name__
-    return {"DynamicCache": "dynamic", "StaticCache": "static"}.get(name, name)
+    return {"DynamicCache": "dynamic", "StaticCache": "static", "PagedAttentionCache": "paged"}.get(name, name)
 
 
-def static_cache_bytes(cache: object) -> tuple:
-    """(bytes that a static cache holds from the start, ""), or (None, the reason)."""
+def reserved_bytes(cache: object) -> tuple:
+    """(bytes that a static or a paged cache holds from the start, ""), or (None, the reason)."""
     kind = cache_kind(cache) or (None if knows_cache_classes() else "dynamic")
     if kind is None:
         return None, "The profiled step handed out no cache."
     if kind == "dynamic":
         return None, "Nothing is reserved for the KV cache: it grows with the sequence."
+    if kind == "paged":
+        return cache.cache_tensor.numel() * cache.cache_tensor.element_size(), ""
     if kind != "static":
         return None, "What a %s reserves is not known." % kind
     tensors = [each for layer in layers_of(cache) for each in held(layer)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kasoku_cache import held, layers_of
+from kasoku_cache import cache_kind, held, layers_of
 from kasoku_engine import UnsupportedError
 from kasoku_tensor_parts import dtype_name
 
@@ -31,5 +31,7 @@ def kv_dtypes(cache: object) -> list:
     """The types of what a cache holds, such as ["float8_e4m3fn"]; scales, which are single numbers, aside."""
     if cache is None:
         return []
+    if cache_kind(cache) == "paged":
+        return [dtype_name(cache)]
     tensors = [tensor for layer in layers_of(cache) for tensor in held(layer)]
     return sorted({dtype_name(tensor) for tensor in tensors if tensor.dim() > 1})

@@ -114,14 +114,32 @@ def compile_facts(before_timed: dict, after_timed: dict) -> dict:
     }
 
 
-def profiled(work: object) -> dict:
-    """Do `work()` under torch's profiler; {name of op or kernel: calls}."""
+def tuned_kernels() -> int | None:
+    """How often the compiler has chosen among kernels by timing them, in this process or in the one that filled its
+    cache; None if this torch keeps no such count.
+    """
+    module = sys.modules.get("torch._dynamo.utils")
+    counters = getattr(module, "counters", None)
+    if module is not None and counters is None:
+        return None
+    return counters["inductor"].get("select_algorithm_autotune", 0) if counters else 0
+
+
+def profiled(work: object, all_threads: bool = False) -> dict:
+    """Do `work()` under torch's profiler; {name of op or kernel: calls}. Of the CPU it sees this thread's ops alone,
+    unless told otherwise.
+    """
     import torch
 
     activities = [torch.profiler.ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profile:
+    more = {}
+    if all_threads:
+        from torch._C._profiler import _ExperimentalConfig
+
+        more["experimental_config"] = _ExperimentalConfig(profile_all_threads=True)
+    with torch.profiler.profile(activities=activities, **more) as profile:
         work()
         if torch.cuda.is_available():
             torch.cuda.synchronize()

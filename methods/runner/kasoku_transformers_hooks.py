@@ -121,6 +121,13 @@ def forcing(ids: list, rows: list) -> object:
     return LogitsProcessorList([Forcing()])
 
 
+def described(processor: object) -> dict:
+    """A processor of logits by its name and its settings."""
+    settings = {setting: getattr(processor, setting, None) for setting in PROCESSOR_SETTINGS}
+    known = {setting: value for setting, value in settings.items() if isinstance(value, (int, float))}
+    return {"name": type(processor).__name__, **known}
+
+
 class observed_processors:  # noqa: N801
     """While entered: records what transformers applies to the logits, as [{name, setting: value}], each kind once."""
 
@@ -134,11 +141,7 @@ class observed_processors:  # noqa: N801
 
         def noted(processors: object, *arguments: object, **more: object) -> object:
             for processor in processors:
-                entry = {"name": type(processor).__name__}
-                for setting in PROCESSOR_SETTINGS:
-                    value = getattr(processor, setting, None)
-                    if isinstance(value, (int, float)):
-                        entry[setting] = value
+                entry = described(processor)
                 if entry not in seen:
                     seen.append(entry)
             return original(processors, *arguments, **more)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from methods.base.interpreter import Unavailable
-from methods.catalogue.availability import DeviceFacts, interpreter_for, lacking
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.catalogue.availability import DeviceFacts, interpreter_for, lacking, with_packages
 from methods.catalogue.method import Needs
 
 HOPPER = DeviceFacts("cuda", "NVIDIA H200", "580.126.20", "9.0", 140_000_000_000)
@@ -50,6 +50,25 @@ def test_what_is_met_or_not_known_is_no_lack(device: DeviceFacts) -> None:
     needs = Needs(min_driver="525.60", min_compute_capability="7.5", max_compute_capability="9.0", free_bytes=1)
 
     assert lacking(needs, device) is None
+
+
+def test_a_package_beside_the_environment_is_looked_for_before_anything_is_loaded(tmp_path: Path) -> None:
+    python = tmp_path / "my env" / "bin" / "python"
+    metadata = tmp_path / "my env" / "lib" / "python3.12" / "site-packages" / "Flash_Attn-2.8.3.dist-info"
+    found = Interpreter("torch", python, (), {}, "configured", {})
+    packages = ("flash-attn",)
+
+    lack = with_packages(packages, found)
+    assert lack == Unavailable(
+        "The environment torch has no flash-attn, which is not made with it.",
+        f"uv pip install --python '{python}' --no-build-isolation flash-attn",
+    )
+    assert with_packages((), found) is found
+    assert with_packages(packages, lack) is lack
+
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: flash_attn\nVersion: 2.8.3\n")
+    assert with_packages(packages, found) is found
 
 
 @pytest.mark.parametrize(("kind", "compiler"), [("cuda", "C"), ("cpu", "C++")])

@@ -33,6 +33,7 @@ OURS = [
     "library-default",
     "flash-attention-2",
     "torch-compile",
+    *("torch-compile-max-autotune", "static-cache", "cudnn-attention", "flash-attn", "continuous-batching"),
     "torch-compile-wrapper",
     "vllm",
     *QUANTISED,
@@ -149,6 +150,28 @@ def test_the_preset_of_engines_takes_one_method_an_engine_beside_the_reference(t
     assert set(engines) == {method.engine for method in methods.values()}
 
 
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("static-cache", {"cache"}),
+        ("torch-compile-max-autotune", {"compile_options"}),
+        ("cudnn-attention", {"attn_implementation", "sdpa_backends"}),
+        ("flash-attn", {"attn_implementation"}),
+        ("continuous-batching", {"batching"}),
+    ],
+)
+def test_a_row_of_todays_stack_differs_in_what_it_says_alone_and_is_in_no_preset(
+    tmp_path: Path, name: str, more: set[str]
+) -> None:
+    methods = load_catalogue(tmp_path).methods
+    method = methods[name]
+    reference = methods[method.reference or ""]
+
+    assert {key for key, value in method.options.items() if reference.options.get(key) != value} == more
+    assert method.environments == reference.environments
+    assert method.presets == ()
+
+
 def test_methods_are_listed_group_by_group_in_the_catalogues_order(tmp_path: Path) -> None:
     catalogue = with_file(tmp_path, GOOD)
     listed = [each.method for each in choices(catalogue, DeviceFacts("cpu"), tmp_path, tmp_path)]
@@ -235,7 +258,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_nearest_names_what_may_have_been_meant() -> None:
-    assert nearest("flash", OURS)[0] == "flash-attention-2"
+    assert nearest("flash", OURS)[:2] == ["flash-attn", "flash-attention-2"]
     assert nearest("Base-line", OURS)[0] == "baseline"
     assert nearest("torch-compil", OURS)[:2] == ["torch-compile", "torch-compile-wrapper"]
     assert nearest("qqqq", OURS) == []
@@ -248,7 +271,7 @@ def test_the_page_on_adding_a_method_is_true(tmp_path: Path) -> None:
     catalogue = with_file(tmp_path, example)
 
     assert catalogue.problems == ()
-    assert "static-cache" in catalogue.methods
+    assert "static-cache-sdpa" in catalogue.methods
     assert [condition for condition in CONDITIONS if f"`{condition}" not in page] == []
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from methods.base.interpreter import Interpreter
 from methods.models.models import Model
+from tests.methods.engine_in_process import in_the_engine
 from tests.methods.runner_process import RUNNER, Outcome, measure_job, run_in
 
 pytestmark = [pytest.mark.model, pytest.mark.engines]
@@ -196,6 +198,55 @@ def test_a_stop_token_ends_the_response(
 
     assert outcome.tokens(1)[1] == plain.tokens(1)[1][:3]
     assert {end["finish"] for end in outcome.of("request_end")} == {"eos"}
+
+
+def test_continuous_batching_gives_the_ids_of_generate_and_is_forced_through_its_own_steps(
+    torch_interpreter: Interpreter, default_model: Model, tmp_path: Path
+) -> None:
+    job = measure_job(
+        "transformers",
+        model_folder=str(default_model.folder),
+        options={"batching": "continuous"},
+        dtype="float32",
+        sampling={"max_new_tokens": 6, "stop_token_ids": [], **GREEDY},
+    )
+    code = """
+from kasoku_engine import Request
+request, came = Request(job, {"request": 0}), []
+engine.generate(request, lambda ids: came.append(ids))
+ids = sum(came, [])
+prompt = request.prompt_ids
+greedy = engine.greedy(prompt)
+prefill, decode = engine.score_prefill(prompt + ids, 5), engine.score_decode(prompt + ids, 5)
+strange = engine.score_decode(prompt + [7] * 6, 5)
+alone = engine.bare_model.generate(engine.torch.tensor([prompt]), max_new_tokens=6, do_sample=False, eos_token_id=None)
+bare = engine.generate_bare(request)
+engine.close()
+print(json.dumps([
+    came, bare, alone[0, 5:].tolist(), greedy, prefill.nll, decode.nll, decode.top1, strange.nll
+]))
+"""
+    said: Any = in_the_engine(torch_interpreter, job, code)
+    came, bare, alone, greedy, prefill, decode, top1, strange = said
+
+    assert [len(ids) for ids in came] == [1] * 6
+    assert [each for ids in came for each in ids] == bare == alone == greedy["ids"]
+    assert len(greedy["margins"]) == 6
+    assert min(greedy["margins"]) > 0
+    assert decode == pytest.approx(prefill, abs=1e-4)
+    assert top1 == alone[1:]
+    assert sum(strange) > sum(decode) + 5
+
+
+def test_continuous_batching_refuses_what_it_would_leave_out(
+    torch_interpreter: Interpreter, default_model: Model, tmp_path: Path
+) -> None:
+    penalised = {"max_new_tokens": 4, "stop_token_ids": [], **GREEDY, "repetition_penalty": 1.1}
+    changes = {"model_folder": str(default_model.folder), "options": {"batching": "continuous"}}
+    outcome = run_in(torch_interpreter, measure_job("transformers", **changes, sampling=penalised), tmp_path)
+
+    assert outcome.one("error")["kind"] == "unsupported"
+    assert "cannot apply RepetitionPenaltyLogitsProcessor" in str(outcome.one("error")["message"])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -44,9 +45,8 @@ def judge(
     compiled = private_folder(private_folder(assets / CACHE) / "inductor")  # kept: it takes a minute to fill
 
     @cache
-    def facts(options: tuple[tuple[str, object], ...], environ: tuple[tuple[str, str], ...]) -> Mapping[str, object]:
-        thawed = {name: list(value) if isinstance(value, tuple) else value for name, value in options}
-        job = measure_job("transformers", options=thawed, model_folder=str(default_model.folder))
+    def facts(options: str, environ: tuple[tuple[str, str], ...]) -> Mapping[str, object]:
+        job = measure_job("transformers", options=json.loads(options), model_folder=str(default_model.folder))
         variables = {"TORCHINDUCTOR_CACHE_DIR": str(compiled), **dict(environ)}
         outcome = run_in(torch_interpreter, job, tmp_path_factory.mktemp("run"), variables)
         assert outcome.status == 0, outcome.log
@@ -59,8 +59,8 @@ def judge(
     ) -> evidence.Judgement:
         row = catalogue.methods[method]
         changed = {**row.options, **(options or {})}
-        frozen = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in changed.items())
-        return evidence.judge(row.must_show, facts(frozen, tuple((environ or {}).items())))
+        given = {name: value for name, value in changed.items() if value is not None}
+        return evidence.judge(row.must_show, facts(json.dumps(given, sort_keys=True), tuple((environ or {}).items())))
 
     return judged
 
@@ -72,6 +72,8 @@ def judge(
         ("library-default", "Attention resolved to sdpa"),
         ("flash-attention-2", "aten::_scaled_dot_product_flash_attention_for_cpu ran"),
         ("torch-compile", "1 frame was compiled"),
+        ("static-cache", "the cache was static; 0 frames were compiled"),
+        ("continuous-batching", "the cache was paged; 0 prompt tokens were reused"),
     ],
 )
 def test_a_method_at_work_is_in_effect(judge: Judge, method: str, shows: str) -> None:
@@ -102,6 +104,17 @@ def test_the_wrapper_alone_is_never_in_effect(judge: Judge) -> None:
         ("flash-attention-2", {"sdpa_backends": ["math"]}, {}, "no scaled_dot_product_flash_attention ran"),
         ("torch-compile", {}, DYNAMO_OFF, "0 frames were compiled"),
         ("torch-compile", {"compile": "none", "cache": "static"}, {}, "0 frames were compiled"),
+        ("torch-compile-max-autotune", {"compile_options": None}, {}, "0 kernels were chosen by timing them: this is"),
+        ("static-cache", {"cache": "dynamic"}, {}, "the cache was dynamic, not static"),
+        ("static-cache", {"attn_implementation": "sdpa", "compile": "decode"}, {}, "1 frame was compiled"),
+        ("cudnn-attention", {"sdpa_backends": ["flash"]}, {}, "no cudnn_attention ran"),
+        (
+            "flash-attn",
+            {"attn_implementation": "sdpa", "sdpa_backends": ["flash"]},
+            {},
+            "Attention resolved to sdpa, not flash_attention_2",
+        ),
+        ("continuous-batching", {"batching": None}, {}, "the cache was dynamic, not paged"),
         ("torch-compile-wrapper", {"compile": "none"}, {}, "not wrapped in OptimizedModule"),
     ],
 )

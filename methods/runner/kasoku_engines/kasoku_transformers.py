@@ -10,26 +10,28 @@ Options:
   quantise             quantise the weights while loading: "torchao-int8", … (kasoku_quantised_loading)
   quantised_cache      a KV cache in 8 bits: "fp8"
   bettertransformer    true: model.to_bettertransformer(), of optimum
+  batching             "continuous": transformers' continuous batching, with one request
   load_arguments       more arguments for from_pretrained: {"use_cache": false}; a device_map is the job's device
 """
 
 from __future__ import annotations
 
-import copy
-
 import kasoku_children
+import kasoku_generation_config as generation_configs
 import kasoku_quantised_cache as quantised_cache
 import kasoku_quantised_facts as quantised_facts
 import kasoku_quantised_loading as quantising
 import kasoku_torch_facts as torch_facts
 import kasoku_transformers_loading as loading
-from kasoku_cache import cache_kind, knows_cache_classes, static_cache_bytes
+from kasoku_cache import cache_kind, knows_cache_classes, reserved_bytes
 from kasoku_config_facts import resolved_config
+from kasoku_continuous_batching import ContinuousBatching
 from kasoku_engine import Engine, Request, Scores, UnsupportedError, peak_rss_bytes
 from kasoku_failure import sentence_of
+from kasoku_generating import Generating
 from kasoku_scores import scores_of_logits
 from kasoku_token_reads import PROMPT_TOKENS, token_reads
-from kasoku_transformers_hooks import Arrivals, forcing, logits_before, noting_margins, observed_processors, stopping_at
+from kasoku_transformers_hooks import logits_before
 
 OPTIONS = (
     "attn_implementation",
@@ -40,13 +42,14 @@ OPTIONS = (
     "quantise",
     "quantised_cache",
     "bettertransformer",
+    "batching",
     "load_arguments",
 )
-PROFILED_TOKENS = 3
+UNBATCHED = ("sdpa_backends", "cache", "compile", "compile_options", "quantised_cache")
 
 
 class TransformersEngine(Engine):
-    """One model and `model.generate`; `Arrivals` timestamps each token as it arrives."""
+    """One model, and a way of generating with it."""
 
     def import_packages(self, job: dict) -> None:
         import torch
@@ -66,7 +69,6 @@ class TransformersEngine(Engine):
                     "The transformers engine has no option %r; it has %s." % (name, ", ".join(OPTIONS))
                 )
         self.options = options
-        self.compile = options.get("compile") or "none"
         self.device = job.get("device", "cpu")
         gpus = self._gpus(job)
 
@@ -91,10 +93,9 @@ class TransformersEngine(Engine):
             self._convert(model)
         self.bare_model = model
         self.cache: object = None
-        self.arrivals = Arrivals(model)
-        self.generation_config = self._generation_config(job, model)
-        model.generation_config = self.generation_config  # or transformers fills our gaps with the model's defaults
-        self.model = torch.compile(model) if self.compile == "wrapper" else model
+        self.generation_config = generation_configs.made(transformers, job, model, options)
+        self.model = torch.compile(model) if options.get("compile") == "wrapper" else model
+        self.generating = self._generating(job)
         self.sample_prompt = list(job["prompts"][0])
         first = next(model.parameters())
         self.dtype = str(first.dtype).replace("torch.", "")
@@ -106,8 +107,8 @@ class TransformersEngine(Engine):
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
             "resolved": {
                 "attention_implementation": self._attention_implementation(),
-                "cache": getattr(self.generation_config, "cache_implementation", None) or "dynamic",
-                "sampling": self._requested_sampling(),
+                "cache": self.generating.cache,
+                "sampling": generation_configs.sampling(self.generation_config),
                 "config": resolved_config(model.config, model),
                 "interop_threads": torch.get_num_interop_threads(),
                 "wrapper": type(self.model).__name__ if self.model is not model else None,
@@ -120,17 +121,14 @@ class TransformersEngine(Engine):
         self.torch.manual_seed(request.seed)
 
     def generate(self, request: Request, emit: object) -> str | None:
-        self.arrivals.begin(emit, len(request.prompt_ids))
-        output = self._generate(request.prompt_ids, self.generation_config)
-        self.arrivals.finish(output[0])
+        self.generating.stream(request.prompt_ids, emit)
         return None
 
     def generate_bare(self, request: Request) -> list:
-        output = self._generate(request.prompt_ids, self.generation_config)
-        return output[0, len(request.prompt_ids) :].tolist()
+        return self.generating.whole(request.prompt_ids)
 
     def cached_prompt_tokens(self) -> int | None:
-        return 0  # every `generate` begins with an empty cache
+        return 0  # every response begins with an empty cache
 
     def timed_begins(self) -> None:
         self.counts_before_timed = torch_facts.compile_counts()
@@ -154,10 +152,11 @@ class TransformersEngine(Engine):
             "cached_prompt_tokens": 0,
             "compile_s": {"warmup": self.warmup_compile_s},
             **torch_facts.compile_facts(self.counts_before_timed, self.counts_after_timed),
+            "tuned_kernels": torch_facts.tuned_kernels(),
             **(quantised_facts.weights_held(self.bare_model) if self.quantised else {}),
         }
         try:
-            self.cache = getattr(self._generate_a_few(), "past_key_values", None)
+            self.cache = self.generating.a_few(self.sample_prompt)
         except Exception as error:  # the measurement is over and sound: what cannot be shown is said, and no more
             return {**facts, "cache": None, "missing": {"cache": sentence_of(error)}}
         facts["cache"] = cache_kind(self.cache)
@@ -181,8 +180,10 @@ class TransformersEngine(Engine):
                 facts["activations"] = quantised_facts.activations(self.bare_model, self._generate_two)
             except Exception as error:
                 facts["activations"], missing["activations"] = None, sentence_of(error)
-        with observed_processors() as processors:
-            calls = torch_facts.profiled(self._generate_a_few)
+        with self.generating.observed() as processors:
+            calls = torch_facts.profiled(
+                lambda: self.generating.a_few(self.sample_prompt), all_threads=self.generating.in_threads
+            )
         profile = torch_facts.profile_facts(calls, on_cuda=self.device == "cuda")
         if profile["cuda_graphs"] is None:
             missing["cuda_graphs"] = "This device has no CUDA graphs."
@@ -200,37 +201,16 @@ class TransformersEngine(Engine):
         return {**facts, **profile, "missing": missing}
 
     def greedy(self, prompt_ids: list) -> dict:
-        margins: list = []
-        output = self._generate(prompt_ids, self._greedy_config(), logits_processor=noting_margins(margins))
-        sequence = getattr(output, "sequences", output)
-        return {"ids": sequence[0, len(prompt_ids) :].tolist(), "margins": margins}
+        return self.generating.greedy(prompt_ids)
 
     def score_prefill(self, ids: list, scored: int) -> Scores:
-        with self._kernels():
+        with torch_facts.sdpa_restricted_to(self.options.get("sdpa_backends")):
             logits = logits_before(self.bare_model, ids, scored)
         return scores_of_logits(logits, ids[-scored:])
 
     def score_decode(self, ids: list, scored: int) -> Scores:
-        rows: list = []
         prompt, forced = ids[:-scored], ids[-scored:]
-        config = self._greedy_config()
-        config.eos_token_id = None
-        self.bare_model.generation_config = config  # or transformers fills the gap
-        try:
-            until = stopping_at(len(ids))  # asking for fewer new tokens would resize a static cache
-            output = self._generate(prompt, config, logits_processor=forcing(forced, rows), stopping_criteria=until)
-        finally:
-            self.bare_model.generation_config = self.generation_config
-        if getattr(output, "sequences", output)[0].tolist() != list(ids):
-            raise UnsupportedError("This model's `generate` does not take the ids that are forced upon it.")
-        return scores_of_logits(self.torch.stack(rows), forced)
-
-    def _greedy_config(self) -> object:
-        config = copy.deepcopy(self.generation_config)
-        config.do_sample = False
-        config.repetition_penalty = config.temperature = config.top_p = 1.0
-        config.top_k = 50  # transformers' default: it warns of any other without sampling
-        return config
+        return scores_of_logits(self.generating.forced(prompt, forced), forced)
 
     def memory(self) -> dict:
         missing = {}
@@ -239,13 +219,14 @@ class TransformersEngine(Engine):
             for name in ("peak_allocated_bytes", "peak_reserved_bytes"):
                 columns[name] = None
                 missing[name] = "torch keeps no peak for memory on the CPU; see peak_rss_bytes."
-        columns["kv_reserved_bytes"], reason = static_cache_bytes(self.cache)
+        columns["kv_reserved_bytes"], reason = reserved_bytes(self.cache)
         if reason:
             missing["kv_reserved_bytes"] = reason
         return {**columns, "missing": missing}
 
     def close(self) -> None:
-        del self.model, self.bare_model, self.arrivals
+        self.generating.close()
+        del self.model, self.bare_model, self.generating
         kasoku_children.end_descendants()  # torch's compiler keeps a pool of processes
 
     def _gpus(self, job: dict) -> dict:
@@ -283,96 +264,17 @@ class TransformersEngine(Engine):
         except (NotImplementedError, ValueError) as error:
             raise UnsupportedError("BetterTransformer cannot convert this model: %s" % error) from error
 
-    def _generation_config(self, job: dict, model: object) -> object:
-        """The job's settings; of the model's own only its kind of cache, if the method names none."""
-        sampling = job["sampling"]
-        stop_token_ids = list(sampling.get("stop_token_ids") or ())
-        settings = {
-            "max_new_tokens": sampling["max_new_tokens"],
-            "do_sample": sampling.get("temperature", 0) > 0,
-            "repetition_penalty": sampling.get("repetition_penalty") or 1.0,
-            "eos_token_id": stop_token_ids or None,
-            "pad_token_id": stop_token_ids[0] if stop_token_ids else 0,
-            "bos_token_id": model.generation_config.bos_token_id,
-            "use_cache": self._use_cache(model),
-        }
-        if settings["do_sample"]:
-            settings.update(
-                temperature=float(sampling["temperature"]),
-                top_p=float(sampling.get("top_p") or 1.0),
-                top_k=int(sampling.get("top_k") or 0),
-            )
-        config = self.transformers.GenerationConfig(**settings)
-        for name, value in self._cache_settings(job, model).items():
-            setattr(config, name, value)  # 4.48's constructor takes no static cache
-        return config
-
-    def _use_cache(self, model: object) -> bool:
-        """True, but where the method set it at load: then what became of that, for a model's own settings may win."""
-        if "use_cache" in (self.options.get("load_arguments") or {}):
-            return bool(model.generation_config.use_cache)
-        return True
-
-    def _cache_settings(self, job: dict, model: object) -> dict:
-        if self.options.get("quantised_cache"):
-            return quantised_cache.settings(self.options["quantised_cache"])
-        wanted = self.options.get("cache")
-        if self.compile == "decode":
-            wanted = "static"
-        elif wanted is None:
-            wanted = getattr(model.generation_config, "cache_implementation", None)
-        if wanted in (None, "dynamic"):
-            return {}
-        if not hasattr(self.transformers.GenerationConfig(), "cache_implementation"):
-            raise UnsupportedError("transformers %s has no %s cache." % (self.transformers.__version__, wanted))
-        settings = {"cache_implementation": wanted}
-        if self.compile == "decode":
-            settings.update(self._compile_settings())
-        elif self.options.get("cache") == "static":
-            settings["disable_compile"] = True
-        lengths = {len(prompt) for prompt in job["prompts"]}
-        if wanted == "static" and len(lengths) > 1:
-            # One size for all prompts, so that a longer one does not compile the decode step again.
-            settings["max_cache_len"] = max(lengths) + job["sampling"]["max_new_tokens"] - 1
-        return settings
-
-    def _compile_settings(self) -> dict:
-        from transformers import PreTrainedModel
-
-        if not hasattr(PreTrainedModel, "get_compiled_call"):
-            raise UnsupportedError(
-                "transformers %s does not compile its decode step; 4.48 and later do." % self.transformers.__version__
-            )
-        from transformers.generation.configuration_utils import CompileConfig
-
-        options = dict(self.options.get("compile_options") or {})
-        if self.device == "cuda" and not options:
-            return {}  # transformers compiles by itself there
-        config = CompileConfig(**options)
-        if self.device != "cuda":
-            config._compile_all_devices = True
-        return {"compile_config": config}
-
-    def _requested_sampling(self) -> dict:
-        config = self.generation_config
-        names = ("do_sample", "temperature", "top_p", "top_k", "repetition_penalty", "max_new_tokens", "eos_token_id")
-        unused = () if config.do_sample else ("temperature", "top_p", "top_k")
-        return {name: getattr(config, name) for name in names if name not in unused}
-
-    def _generate(self, prompt_ids: list, config: object, **more: object) -> object:
-        ids = self.torch.tensor([prompt_ids], dtype=self.torch.long, device=self.bare_model.device)
-        with self._kernels():
-            return self.model.generate(ids, attention_mask=self.torch.ones_like(ids), generation_config=config, **more)
-
-    def _kernels(self) -> object:
-        return torch_facts.sdpa_restricted_to(self.options.get("sdpa_backends"))
-
-    def _generate_a_few(self) -> object:
-        """Three tokens by the code that was timed. Stopped early: asking for fewer would resize a static cache."""
-        stop_at = len(self.sample_prompt) + min(PROFILED_TOKENS, self.generation_config.max_new_tokens)
-        config = copy.deepcopy(self.generation_config)
-        config.return_dict_in_generate = True  # hands out the cache
-        return self._generate(self.sample_prompt, config, stopping_criteria=stopping_at(stop_at))
+    def _generating(self, job: dict) -> Generating:
+        batching = self.options.get("batching")
+        if batching is None:
+            return Generating(self.model, self.bare_model, self.generation_config, self.options.get("sdpa_backends"))
+        if batching != "continuous":
+            raise UnsupportedError('The option batching is "continuous" or left out, not %r.' % batching)
+        for name in UNBATCHED:
+            if self.options.get(name):
+                raise UnsupportedError("Continuous batching takes no option %s: that is its own choice." % name)
+        longest = max(map(len, job["prompts"])) + job["sampling"]["max_new_tokens"]
+        return ContinuousBatching(self.bare_model, self.generation_config, longest)
 
     def _generate_two(self) -> None:
         """Two tokens by the bare model with a cache that grows, whatever the method compiles and reserves."""
