@@ -81,7 +81,7 @@ RUN: dict[str, tuple[list[str], str]] = {
     "a negative top-k": (["--top-k", "-1"], r"--top-k -1 is out of range"),
     "no repetition penalty": (["--repetition-penalty", "0"], r"--repetition-penalty 0 is out of range"),
     "an unknown dtype": (["--dtype", "int3"], r"--dtype int3 is unknown: choose from bfloat16, float16, float32"),
-    "an unknown preset": (["--preset", "slow"], r"[Uu]nknown preset 'slow': choose from quick, article"),
+    "an unknown preset": (["--preset", "slow"], r"[Uu]nknown preset 'slow': choose from quick, quantised, engines"),
     "no threads": (["--threads", "0"], r"--threads 0 is out of range"),
     "no time to load": (["--load-deadline", "0"], r"--load-deadline 0 s is out of range"),
     "a deadline that is none": (["--token-deadline", "nan"], r"--token-deadline nan s is out of range"),

@@ -155,7 +155,7 @@ def test_what_the_user_asked_for_elsewhere_follows_the_umask(
             assert said.code == 0, said.err
     assert stat.S_IMODE(out.stat().st_mode) == folder_mode
     files = [*out.iterdir(), tmp_path / "table.csv", tmp_path / "page.html"]
-    assert len(files) == 6
+    assert len(files) == 7
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {file_mode}
 
 

@@ -59,7 +59,7 @@ def test_every_screen_opens(kasoku: str, home: Path) -> None:
         terminal.press(b"2")
         terminal.wait_for(lambda text: "/ filter" in text, 30, "the sessions")
         terminal.press(b"4")
-        terminal.wait_for(lambda text: "article-flash-attention-2" in text, 30, "the methods")
+        terminal.wait_for(lambda text: "torch-compile-wrapper" in text, 30, "the methods")
         terminal.press(b"3")
         terminal.wait_for(lambda text: "b baseline" in text, 30, "the comparison")
         terminal.press(b"?")
