@@ -18,7 +18,7 @@ PRESETS: Final = {
             warmup=2,
             blocks=3,
             until=0.05,
-            at_most=300.0,
+            at_most=345.0,
             sampling=Sampling(max_new_tokens=48),
         ),
         RunOptions(  # what is quantised beside what is not
@@ -38,6 +38,7 @@ PRESETS: Final = {
             blocks=3,
             until=0.05,
             at_most=1800.0,
+            fidelity=True,
             sampling=Sampling(max_new_tokens=128),
         ),
         RunOptions(  # the article's measurement: its prompt, its sampling

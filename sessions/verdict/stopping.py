@@ -56,8 +56,8 @@ def noise_sentence(method: str, ratio: LogRatio, until: float) -> str:
         return ""
     more = _blocks_for(varies, until, ratio.blocks) - ratio.blocks
     return (
-        f"{method}'s ratio varies by {percent(varies)} from round to round on this machine: about {more:,} more rounds"
-        f" would bring it to ±{percent(until)}, a quieter machine sooner."
+        f"{method}'s ratio varies by {percent(varies)} from round to round on this machine: about {more:,} more"
+        f" round{'s' if more != 1 else ''} would bring it to ±{percent(until)}, a quieter machine sooner."
     )
 
 

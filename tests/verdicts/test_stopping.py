@@ -63,3 +63,4 @@ def test_what_is_not_told_apart_says_how_near_and_why() -> None:
     sentence = noise_sentence("vllm", ratio(0.02, 0.08, 4), 0.05)
     assert sentence.startswith("vllm's ratio varies by 8.0 % from round to round on this machine: about 14 more rounds")
     assert noise_sentence("vllm", ratio(0.02, 0.001, 4), 0.05) == ""
+    assert "about 1 more round would" in noise_sentence("vllm", ratio(0.02, 0.022, 4), 0.05)
