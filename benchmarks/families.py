@@ -77,10 +77,10 @@ def read_by_a_token(found: Found, folder: Path, *, seen: bool) -> TokenBytes:
         hidden_size=known.hidden_size,
     )
     loaded = found["loaded"]
-    reads = found.get("evidence", {}).get("token_reads") if seen else None
+    shown = {"token_reads": found.get("evidence", {}).get("token_reads")} if seen else {}
     length = float(found["cache"][0])
     return bytes_per_token(
-        model, config, "float32", loaded["weights_bytes"], length, loaded["resolved"]["config"], reads
+        model, config, "float32", loaded["weights_bytes"], length, loaded["resolved"]["config"], shown
     )
 
 

@@ -271,7 +271,7 @@ def examine(entry):
         engine, loaded, ids = run_engine(entry["folder"], {})
         found.update(ids=ids, loaded=loaded)
         parts = {
-            "evidence": engine.evidence,
+            "evidence": lambda: {**engine.evidence(), **engine.profile()},
             "weights": lambda: read_by_poison(engine.bare_model),
             "cache": lambda: cache_by_generating(engine),
             "again": lambda: run_engine(entry["folder"], {})[2],

@@ -8,10 +8,12 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from methods.catalogue.catalogue import load_catalogue
 from sessions.disk.store import Store
 from tests.tui.terminal import Terminal
 from tui.words import figures
@@ -30,7 +32,10 @@ def plan_two_methods(terminal: Terminal, requests: int, tokens: int) -> None:
     terminal.wait_for(
         lambda text: "[✓] baseline" in text and "48 tokens a request" in " ".join(text.split()), 30, "the checked plan"
     )
-    terminal.press(DOWN, DOWN, SPACE, DOWN, SPACE, DOWN, SPACE)
+    listed = load_catalogue(Path(os.devnull)).methods
+    quick = [place for place, method in enumerate(listed.values()) if "quick" in method.presets]
+    for above, place in pairwise([0, *quick[2:]]):
+        terminal.press(*[DOWN] * (place - above), SPACE)
     terminal.wait_for(lambda text: text.count("[✓]") == 2, 10, "two ticked methods")
     terminal.press_each(*[TAB] * 5, str(requests).encode(), *[TAB] * 5, str(tokens).encode(), ESCAPE)
     said = f"2 methods, {requests} requests a method in 3 blocks, {tokens} tokens a request"
