@@ -17,7 +17,7 @@ from methods.text.tokeniser import Tokeniser
 from sessions.planning.fidelity_rule import PASSAGE
 from tests.methods.runner_process import measure_job, run_in
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.engines]
 FAULTY = Path(__file__).with_name("faulty_engine.py")
 BASELINE = {"attn_implementation": "eager", "cache": "dynamic"}
 SDPA = {"attn_implementation": "sdpa"}
@@ -132,7 +132,6 @@ def test_the_reference_against_itself_in_another_process_is_the_same_to_the_last
         assert path == "prefill" or greedy == continued, "its own choice is what it was continued by"
 
 
-@pytest.mark.engines
 def test_with_another_kernel_the_scores_differ_by_rounding(
     floor: Scored, reference: tuple[Path, dict[str, Any]]
 ) -> None:
@@ -146,7 +145,6 @@ def test_with_another_kernel_the_scores_differ_by_rounding(
         assert 0 < kl_of(floor, path) < 0.5
 
 
-@pytest.mark.engines
 @pytest.mark.parametrize("fault", ["head", "rope", "dropped"])
 def test_a_fault_in_the_model_is_far_above_the_floor_on_both_paths(
     default_model: Model,
@@ -180,7 +178,6 @@ def test_a_fault_that_only_decoding_has_is_found_by_that_path_alone(
         assert each["nll"][sound + 1 :] != nll[sound + 1 :]
 
 
-@pytest.mark.engines
 def test_the_compiled_step_with_its_static_cache_is_scored_as_it_was_timed(
     default_model: Model,
     windows: list[list[int]],
@@ -196,7 +193,6 @@ def test_the_compiled_step_with_its_static_cache_is_scored_as_it_was_timed(
     assert kl_of(found, "decode") < 10 * kl_of(floor, "decode")
 
 
-@pytest.mark.engines
 def test_of_likeliest_ids_alone_the_divergence_is_bounded_from_below(
     default_model: Model,
     windows: list[list[int]],
@@ -229,7 +225,6 @@ print(json.dumps(total / (scored * len(windows))))
 """
 
 
-@pytest.mark.engines
 def test_the_perplexity_is_that_of_a_script_that_knows_nothing_of_kasoku(
     default_model: Model,
     windows: list[list[int]],
