@@ -10,7 +10,7 @@ import os
 from hypothesis import HealthCheck, settings
 
 LONG = os.environ.get("KASOKU_FUZZ_EXAMPLES")
-QUICK_EXAMPLES = 200
+QUICK_EXAMPLES = 100
 
 
 def fuzzed(share: float = 1.0) -> settings:

@@ -147,7 +147,7 @@ def test_any_method_file_gives_methods_that_can_be_judged_or_sentences(content: 
 @example(b'[mine]\npython = "~nobody-of-that-name/bin/python"\n')
 @example(b'[mine]\npython = "/' + b"a" * 5_000 + b'"\n')
 @example(b'[mine]\npython = "/bin/true"\npaths = ["/no\\u0000where"]\n')
-@fuzzed()
+@fuzzed(0.5)
 def test_any_environment_file_gives_environments_that_can_be_resolved_or_sentences(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -1,4 +1,4 @@
-"""benchmarks/faults.py by a few: a stop, a hangup, a full disk and wrong surroundings; kills are in test_kills."""
+"""benchmarks/faults.py by a few: a hangup, a full disk and wrong surroundings; kills and stops are in test_kills."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "faults.py"
-FEW = ("--kills", "0", "--stops", "1", "--stop-seconds", "1", "--hangups", "1", "--full-disks", "1", "--seed", "2")
+FEW = ("--kills", "0", "--stops", "0", "--hangups", "1", "--full-disks", "1", "--seed", "2")
 
 
 def test_a_few_faults_leave_sound_sessions() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), *FEW], capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 sessions broken and sound afterwards, 0 failed" in done.stdout
+    assert "2 sessions broken and sound afterwards, 0 failed" in done.stdout
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="the library that has calls fail is built with gcc")
