@@ -51,8 +51,8 @@ class Distributions:
         """`kl` and `kl_bound` of rows of log probabilities, of the scored ids from number `first` on; with `missing`
         for what is unknown.
 
-        KL(p‖q) = Σ p (ln p − ln q) over the vocabulary, p the reference's; the bound is that of the distributions over
-        the reference's likeliest ids and one bin for the rest, which by the data-processing inequality is no more.
+        KL(p‖q) = Σ p (ln p − ln q) over the vocabulary, p the reference's; the bound is the divergence
+        over the reference's likeliest ids and one bin for the rest, never larger (data-processing inequality).
         """
         if log_probs is None:
             return _untold("The engine hands out no full logits.")

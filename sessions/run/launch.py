@@ -120,7 +120,7 @@ def _check_unscored(folder: SessionFolder, session: SessionFile) -> None:
         evidence.feed(record)
         prepared = record if isinstance(record, Prepared) else prepared
     if prepared is not None and not prepared.model.has_tokeniser:
-        raise SessionError(f"{prepared.model.name} has no tokeniser, so there is no text to score its fidelity on.")
+        raise SessionError(f"{prepared.model.name} has no tokeniser, so its fidelity cannot be scored.")
     if all(evidence.of(method.name).scored is not None for method in session.plan.methods):
         raise SessionError(f"{folder.id} has the fidelity of all its methods already: `kasoku compare {folder.id}`.")
 

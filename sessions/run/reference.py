@@ -56,7 +56,7 @@ class _Kept:
 
 
 class _NoReferenceError(Exception):
-    """Why there is no reference; the session goes on without."""
+    """Why there is no reference. The session continues without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class ReferenceJob:
 
     def _scored(self, measured: Model, of: Model, prompt_tokens: int) -> ReferenceScored:
         if not measured.has_tokeniser:
-            raise _NoReferenceError(f"{measured.name} {why_none(measured.folder)}, so there is no text to score it on.")
+            raise _NoReferenceError(f"{measured.name} {why_none(measured.folder)}, so no text can be scored with it.")
         if of is not measured:
             _check_tokenisers(measured, of)
         windows = windows_of(self.plan, measured, prompt_tokens)

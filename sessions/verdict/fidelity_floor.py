@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path as FilePath
 from typing import Final
 
 import msgspec
 
-from methods.base.bounded_read import read_regular
-from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from sessions.verdict.fidelity_figures import Figures, Path, wilson
+from sessions.verdict.kept_results import KeptResults
 from sessions.verdict.statistics import CONFIDENCE, t_quantile
 
-FILE: Final = "fidelity-floors.json"
 BETWEEN: Final = " · "
 
 
@@ -43,8 +40,8 @@ def floor_of(figures: Mapping[str, Figures], session: str, judged: int) -> Floor
 
     It is the largest of the methods'. A method's mean m and error s/√W over W windows say where the mean of V windows
     of another such measurement lies, and how far above it the upper end of its interval: below
-    |m| + t s (√(1/W + 1/V) + 1/√V) in 97.5 of 100 cases. A method whose scores are the reference's to the last bit
-    shows nothing of rounding: without another there is no floor.
+    |m| + t s (√(1/W + 1/V) + 1/√V) in 97.5 of 100 cases. A method whose scores equal the reference's bit for bit
+    says nothing about rounding, so alone it makes no floor.
     """
     reaches = {name: reach for name, own in figures.items() if (reach := _reach(own, judged)) is not None}
     nats = max(reaches.values(), default=0.0)
@@ -83,16 +80,5 @@ def kept_for(kept: Mapping[str, Floors], device: str, environment: str | None, m
     return next((floors for key, floors in kept.items() if key.startswith(start) and key.endswith(end)), None)
 
 
-def keep(home: FilePath, key: str, floors: Floors) -> None:
-    """Store the floors, replacing older ones. Raises HomeError if the home cannot be written."""
-    kept = known(home)
-    kept[key] = floors
-    write_atomically(private_folder(home / CACHE) / FILE, msgspec.json.format(msgspec.json.encode(kept), indent=1))
-
-
-def known(home: FilePath) -> dict[str, Floors]:
-    """The kept floors by key; empty if there are none, or the file is damaged."""
-    try:
-        return msgspec.json.decode(read_regular(home / CACHE / FILE), type=dict[str, Floors])
-    except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
+_KEPT: Final = KeptResults("fidelity-floors.json", dict[str, Floors])  # by `floor_key`
+keep, known = _KEPT.keep, _KEPT.known

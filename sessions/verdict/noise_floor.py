@@ -9,23 +9,19 @@ cache; the session that it comes from stays, so that it can be looked at.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from methods.base.bounded_read import read_regular
-from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from sessions.disk.plan import Plan
 from sessions.planning.twice import AGAIN
+from sessions.verdict.kept_results import KeptResults
 from sessions.verdict.statistics import paired_ratio
 from sessions.verdict.stopping import looked_at
 from sessions.verdict.verdicts import largest_difference, percent
 
 if TYPE_CHECKING:
     import polars as pl
-
-FILE: Final = "noise-floors.json"
 
 
 class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,16 +78,5 @@ def floor_of(
     )
 
 
-def keep(home: Path, key: str, floor: NoiseFloor) -> None:
-    """Store a device's floor, replacing an older one. Raises HomeError if the home cannot be written."""
-    kept = known(home)
-    kept[key] = floor
-    write_atomically(private_folder(home / CACHE) / FILE, msgspec.json.format(msgspec.json.encode(kept), indent=1))
-
-
-def known(home: Path) -> dict[str, NoiseFloor]:
-    """The floors of all devices by key; empty if there are none, or the file is damaged."""
-    try:
-        return msgspec.json.decode(read_regular(home / CACHE / FILE), type=dict[str, NoiseFloor])
-    except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
+_KEPT: Final = KeptResults("noise-floors.json", dict[str, NoiseFloor])  # by device
+keep, known = _KEPT.keep, _KEPT.known

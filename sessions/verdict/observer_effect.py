@@ -20,9 +20,8 @@ from typing import Final
 
 import msgspec
 
-from methods.base.bounded_read import read_regular
-from methods.base.home import CACHE, HomeError, private_folder, write_atomically
 from probes.machine import Machine
+from sessions.verdict.kept_results import KeptResults
 from sessions.verdict.statistics import paired_ratio
 
 BARE: Final = "bare"
@@ -34,7 +33,6 @@ APP: Final = "+ the full-screen app"
 SLOW_APP: Final = "+ the app, slow link"
 WATCHED: Final = (JOURNAL, APP, SLOW_APP)  # a viewer's each
 CONDITIONS: Final = (BARE, AGAIN, RUNNER, TELEMETRY, *WATCHED)
-FILE: Final = "observer-effects.json"
 BETWEEN: Final = " · "
 
 
@@ -144,19 +142,13 @@ def effects(slots: Sequence[Slot]) -> list[Effect]:
     return found
 
 
+_KEPT: Final = KeptResults("observer-effects.json", dict[str, Calibration])  # by device and method
+known = _KEPT.known
+
+
 def keep(home: Path, key: str, calibration: Calibration) -> None:
     """Store a method's effect on a device, replacing an older one. Raises HomeError."""
-    kept = dict(known(home))
-    kept[f"{key}{BETWEEN}{calibration.method}"] = calibration
-    write_atomically(private_folder(home / CACHE) / FILE, msgspec.json.format(msgspec.json.encode(kept), indent=1))
-
-
-def known(home: Path) -> Mapping[str, Calibration]:
-    """The calibrations by device and method; empty if there are none, or the file is damaged."""
-    try:
-        return msgspec.json.decode(read_regular(home / CACHE / FILE), type=dict[str, Calibration])
-    except (OSError, HomeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
+    _KEPT.keep(home, f"{key}{BETWEEN}{calibration.method}", calibration)
 
 
 def on_device(calibrations: Mapping[str, Calibration], key: str) -> list[Calibration]:

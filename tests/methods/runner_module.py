@@ -12,7 +12,7 @@ import methods
 
 
 def runner_module(name: str) -> ModuleType:
-    """Import `name` anew; what it imports of the runner stays as it was."""
+    """A fresh import of `name`; runner modules that it imports are not reloaded."""
     folder = Path(methods.__file__).parent / "runner"
     with pytest.MonkeyPatch.context() as patched:
         patched.syspath_prepend(folder)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import methods
 from methods.base.interpreter import Interpreter
+from methods.catalogue import evidence
+from methods.catalogue.catalogue import load_catalogue
 
 RUNNER = Path(methods.__file__).parent / "runner"
 DEADLINE_S = 300.0
@@ -148,3 +150,16 @@ def measure_job(engine: str, **changes: object) -> dict[str, object]:
         "context_length": 8192,
     }
     return {**job, **changes}
+
+
+def shown(outcome: Outcome) -> Mapping[str, object]:
+    """The evidence of a runner that ended well."""
+    assert outcome.status == 0, outcome.log
+    found = outcome.one("evidence")["evidence"]
+    assert isinstance(found, dict)
+    return found
+
+
+def judged(method: str, outcome: Outcome, config: Path) -> evidence.Judgement:
+    """What that evidence says of a method of the catalogue."""
+    return evidence.judge(load_catalogue(config).methods[method].must_show, shown(outcome))

@@ -11,13 +11,12 @@ import pytest
 
 from methods.base.interpreter import Interpreter
 from methods.base.progress import silent
-from methods.catalogue import evidence
 from methods.catalogue.catalogue import load_catalogue
 from methods.models.converted import MANIFEST, ConversionError, Converting, Reader
 from methods.models.models import Model
 from tests.conftest import MakeEnvironment
 from tests.methods.engine_in_process import in_the_engine
-from tests.methods.runner_process import Outcome, measure_job, run_in
+from tests.methods.runner_process import Outcome, judged, measure_job, run_in, shown
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
 METHODS = {"ctranslate2": "float32", "ctranslate2-int8": "int8"}  # and what a CPU has the weights in
@@ -76,17 +75,6 @@ def run(
         return ran(method, folder or forms[method], json.dumps(changes))
 
     return run_once
-
-
-def shown(outcome: Outcome) -> Mapping[str, object]:
-    assert outcome.status == 0, outcome.log
-    found = outcome.one("evidence")["evidence"]
-    assert isinstance(found, dict)
-    return found
-
-
-def judged(method: str, outcome: Outcome, config: Path) -> evidence.Judgement:
-    return evidence.judge(load_catalogue(config).methods[method].must_show, shown(outcome))
 
 
 @pytest.mark.parametrize("method", METHODS)

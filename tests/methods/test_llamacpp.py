@@ -16,14 +16,12 @@ import pytest
 from methods.base.interpreter import Interpreter
 from methods.base.package_installer import PackageInstaller
 from methods.base.progress import silent
-from methods.catalogue import evidence
-from methods.catalogue.catalogue import load_catalogue
 from methods.models.converted import MANIFEST, Converting, Reader
 from methods.models.models import Model, ModelError, prepare
 from methods.models.sources import DEFAULT, PACKAGED
 from tests.conftest import MakeEnvironment
 from tests.methods.engine_in_process import in_the_engine
-from tests.methods.runner_process import Outcome, measure_job, run_in
+from tests.methods.runner_process import Outcome, judged, measure_job, run_in, shown
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
 FORMS = {"llamacpp": "gguf", "llamacpp-q8": "gguf-q8", "llamacpp-q4": "gguf-q4"}
@@ -74,17 +72,6 @@ def run(
         return ran(folder, json.dumps(options or {}), json.dumps(changes))
 
     return run_once
-
-
-def shown(outcome: Outcome) -> Mapping[str, object]:
-    assert outcome.status == 0, outcome.log
-    found = outcome.one("evidence")["evidence"]
-    assert isinstance(found, dict)
-    return found
-
-
-def judged(method: str, outcome: Outcome, config: Path) -> evidence.Judgement:
-    return evidence.judge(load_catalogue(config).methods[method].must_show, shown(outcome))
 
 
 @pytest.mark.parametrize("method", FORMS)

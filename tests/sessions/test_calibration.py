@@ -90,7 +90,7 @@ def test_a_round_that_lacks_a_request_does_not_count() -> None:
 
 def test_a_damaged_store_of_calibrations_is_an_empty_one(work: Workplace) -> None:
     (work.home / CACHE).mkdir(exist_ok=True)
-    (work.home / CACHE / observer_effect.FILE).write_text("{]")
+    (work.home / CACHE / "observer-effects.json").write_text("{]")
     assert observer_effect.known(work.home) == {}
 
 

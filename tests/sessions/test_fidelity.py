@@ -146,7 +146,7 @@ def test_a_model_without_a_tokeniser_is_measured_and_its_frame_says_why_it_has_n
     assert not [
         record for record in records_of(folder) if isinstance(record, BlockPhase) and record.phase == "fidelity"
     ]
-    with pytest.raises(SessionError, match="has no tokeniser, so there is no text"):
+    with pytest.raises(SessionError, match="has no tokeniser, so its fidelity cannot be scored"):
         extend(folder, Extension(fidelity=True), work.home)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.getters import query_one
 from textual.message import Message
@@ -22,14 +22,13 @@ from sessions.disk.listing import SessionRow
 from sessions.disk.session_folder import SessionError
 from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
+from tui.widgets.comparison_plots import ComparisonPlots
 from tui.widgets.comparison_table import ComparisonTable, Differences
-from tui.widgets.distribution import Distribution, NamedValues
 from tui.widgets.greedy_splits import GreedySplits, SplitShown
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.plot import Plot, Series, series_style
+from tui.widgets.plot import series_style
 from tui.widgets.row_list import Cell, ListColumn, RowList
 from tui.widgets.speed_and_loss import SpeedAndLoss
-from tui.words import figures
 from tui.words.terminal_text import one_line
 
 if TYPE_CHECKING:
@@ -123,11 +122,7 @@ class CompareScreen(WorkbenchScreen):
                 yield ComparisonTable(id="table")
                 yield GreedySplits(id="splits")
                 yield SpeedAndLoss(id="speed-and-loss")
-                with Container(id="plots"):
-                    yield Distribution("tokens/s of each request", "tok/s", id="distribution")
-                    yield Plot("tokens/s, request by request", "request", figures.rate, from_zero=False, id="over-time")
-                    yield Plot("memory", "s", figures.size, id="memory")
-                    yield Plot("power", "s", lambda value: f"{value:.0f}", id="power")
+                yield ComparisonPlots(id="plots")
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -272,7 +267,7 @@ class CompareScreen(WorkbenchScreen):
             said += " · NOT COMPARABLE, compared anyway" if comparison.refused else ""
         self.query_one("#head", Static).update(Content(said))
         if comparison is not None:
-            self._plot(comparison, event.series)
+            self.query_one("#plots", ComparisonPlots).show_series(comparison.rows, event.series)
         self.refresh_bindings()
 
     def _show_splits(self, comparison: Comparison | None, splits: Mapping[tuple[str, str], Split]) -> None:
@@ -302,46 +297,6 @@ class CompareScreen(WorkbenchScreen):
             found,
             [one_line(f"{row.method} {row.session[-6:]}" if several else row.method, 40) for row in drawn],
             [series_style(rows.index(row)) for row in drawn],
-        )
-
-    def _plot(self, comparison: Comparison, series: Sequence[PickSeries]) -> None:
-        from tui.read.comparison_series import longest
-
-        several = len({row.session for row in comparison.rows}) > 1
-        styles = {(row.session, row.method): series_style(place) for place, row in enumerate(comparison.rows)}
-        names = {
-            (one.session, one.method): one_line(f"{one.method} {one.session[-6:]}" if several else one.method, 40)
-            for one in series
-        }
-        keys = [(one.session, one.method) for one in series]
-        self.query_one("#distribution", Distribution).show_samples(
-            [NamedValues(names[key], one.tok_s, styles[key]) for key, one in zip(keys, series, strict=True)]
-        )
-        self.query_one("#over-time", Plot).show_series(
-            [
-                Series(names[key], list(range(1, len(one.tok_s) + 1)), one.tok_s, styles[key])
-                for key, one in zip(keys, series, strict=True)
-            ]
-        )
-        on_gpu = any(one.on_gpu for one in series)
-        axis = longest([curve for one in series for curve in (one.memory, one.power)])
-        self.query_one("#memory", Plot).show_series(
-            [
-                Series(names[key], one.memory.seconds, one.memory.values, styles[key])
-                for key, one in zip(keys, series, strict=True)
-            ],
-            title="VRAM in the last block" if on_gpu else "RSS in the last block",
-            x_range=axis,
-            reason="No memory readings in these blocks.",
-        )
-        self.query_one("#power", Plot).show_series(
-            [
-                Series(names[key], one.power.seconds, one.power.values, styles[key])
-                for key, one in zip(keys, series, strict=True)
-            ],
-            title="GPU power, W" if on_gpu else "process CPU, % of one core",
-            x_range=axis,
-            reason="No power readings in these blocks.",
         )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
