@@ -158,7 +158,7 @@ class ComparisonRow:
 
     @property
     def requests_in_blocks(self) -> str:
-        return f"{self.requests} in {self.blocks} blocks"
+        return f"{self.requests} in {self.blocks} block{'s' if self.blocks != 1 else ''}"
 
     @property
     def difference_at(self) -> int | str | None:
