@@ -6,7 +6,8 @@ In the environment `torch` of this machine's home: the reference in another proc
 which gives the floor, and with each fault. A seed draws the half of the windows that the floor is taken from, a fault
 being judged on the other half, and for `head` which head it is. A fault is found on a path where the 95 % interval of
 its mean ΔNLL over windows lies outside of the floor's, or its divergence is ten times the floor's. SDPA itself, judged
-likewise, should not be found. Prints a table in markdown.
+likewise, should not be found. Weights of 4 bits that are claimed to be of 8 are judged by the floor that 8 bits give.
+Prints a table in markdown.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ FAULTS: Final = {
     "position wrong from 64 on, in decoding": "late",
 }
 FACTORS: Final = (1.02, 1.05, 1.1, 1.5)
+CLAIMED_AND_HELD: Final = (8, 4)
 FAULTY: Final = Path(__file__).parents[1] / "tests" / "methods" / "faulty_engine.py"
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 PATHS: Final = ("prefill", "decode")
@@ -182,6 +184,13 @@ def main() -> None:
         for name, fault in FAULTS.items():
             planted = campaign.losses(str(FAULTY), {**BASELINE, "fault": fault})
             print(told(name, planted, [found_by(planted, floor, seed) for seed in seeds]), flush=True)
+        of_bits = {
+            bits: campaign.losses(str(FAULTY), {**BASELINE, "fault": "rounded", "bits": bits})
+            for bits in CLAIMED_AND_HELD
+        }
+        claimed, held = of_bits.values()
+        for name, rounded in (("8 bits", claimed), ("4 bits claimed to be 8", held)):
+            print(told(name, rounded, [found_by(rounded, claimed, seed) for seed in seeds]), flush=True)
         heads = [campaign.losses(str(FAULTY), {**BASELINE, "fault": "head", "seed": seed}) for seed in seeds]
         found = [found_by(head, floor, seed) for seed, head in enumerate(heads)]
         print(told("a head transposed, the first of them", heads[0], found), flush=True)

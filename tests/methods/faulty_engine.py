@@ -6,6 +6,7 @@ scaled      the MLP of the layer `layer` scaled by `factor`
 head        one attention head's output projection transposed, block by block, in one layer
 rope        RoPE with a base of 10,000
 dropped     the last layer left out
+rounded     the weights of the layers' linear parts rounded to `bits`, with a scale for each row
 late        a decode step from 64 positions on is told the position before its own; a whole prompt is not
 """
 
@@ -50,6 +51,14 @@ def plant_late(torch: object, model: object, drawn: random.Random) -> None:
     rotary.forward = late
 
 
+def round_weights(torch: object, model: object, bits: int) -> None:
+    most = 2 ** (bits - 1) - 1
+    for part in model.model.layers.modules():
+        if isinstance(part, torch.nn.Linear):
+            scale = part.weight.abs().amax(dim=1, keepdim=True) / most
+            part.weight.copy_((part.weight / scale).round().clamp(-most, most) * scale)
+
+
 FAULTS = {"head": plant_head, "rope": plant_rope, "dropped": plant_dropped, "late": plant_late}
 
 
@@ -57,11 +66,13 @@ class Faulty(TransformersEngine):
     def load(self, job: dict) -> dict:
         options = dict(job["options"])
         fault, seed, layer = options.pop("fault", None), options.pop("seed", 0), options.pop("layer", 0)
-        factor = options.pop("factor", 1.0)
+        factor, bits = options.pop("factor", 1.0), options.pop("bits", 8)
         said = super().load({**job, "options": options})
         with self.torch.no_grad():
             if fault == "scaled":
                 self.bare_model.model.layers[layer].mlp.down_proj.weight.mul_(factor)
+            elif fault == "rounded":
+                round_weights(self.torch, self.bare_model, bits)
             elif fault is not None:
                 FAULTS[fault](self.torch, self.bare_model, random.Random(seed))  # noqa: S311
         return said

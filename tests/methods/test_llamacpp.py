@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import struct
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -232,6 +233,15 @@ def test_other_weights_in_the_place_of_a_conversion_are_not_in_effect(
     assert "211 tensors were multiplied in a type that was not asked for" in judgement.reason
 
 
+def with_a_type_of_tomorrow(gguf: bytes) -> bytes:
+    """One tensor has a type that no build knows. After its name come its dimensions, their sizes and the type."""
+    name = b"blk.0.attn_q.weight"
+    at = gguf.index(name) + len(name)
+    (dimensions,) = struct.unpack_from("<I", gguf, at)
+    at += 4 + 8 * dimensions
+    return gguf[:at] + struct.pack("<I", 99) + gguf[at + 4 :]
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -240,8 +250,9 @@ def test_other_weights_in_the_place_of_a_conversion_are_not_in_effect(
         (lambda whole: b"", "model.gguf: "),
         (lambda whole: b"PK" + whole[2:], "model.gguf: "),
         (lambda whole: whole.replace(b"llama", b"lxama"), "unknown model architecture: 'lxama'"),
+        (with_a_type_of_tomorrow, "invalid ggml type 99"),
     ],
-    ids=["cut off", "cut in its header", "empty", "something else", "another architecture"],
+    ids=["cut off", "cut in its header", "empty", "something else", "another architecture", "another quantisation"],
 )
 def test_a_file_that_llama_cpp_cannot_load_is_a_sentence(
     run: Run, forms: Mapping[str, Path], tmp_path: Path, spoil: Callable[[bytes], bytes], said: str
@@ -281,3 +292,8 @@ def test_a_gguf_of_the_users_runs_as_it_is(run: Run, torch_interpreter: Interpre
     cut.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="cut off"):
         prepare(str(cut), tmp_path / "home", torch_interpreter)
+
+    newer = tmp_path / "newer.gguf"
+    newer.write_bytes(with_a_type_of_tomorrow(file.read_bytes()))
+    with pytest.raises(ModelError, match=r"newer than what reads it \(.*99"):
+        prepare(str(newer), tmp_path / "home", torch_interpreter)
