@@ -149,7 +149,6 @@ def test_the_articles_parameters_are_literal_and_flagged(runs: Runs, catalogue: 
     facts = facts_of(outcome)
     assert facts["dtype"] == "float16"
     assert facts["incomparable"] == [
-        "float16 instead of bfloat16",
         "at most 16 new tokens instead of 24",
         "repetition penalty 1 instead of 1.1",
     ]

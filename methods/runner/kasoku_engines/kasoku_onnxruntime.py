@@ -110,7 +110,6 @@ class OnnxRuntimeEngine(Engine):
             "threads": self.job.get("threads"),
             "sampling": self.sampling.as_resolved(),
             "accuracy_levels": self.weights.accuracy_levels,
-            "incomparable": self._incomparable(),
         }
 
     def profile(self) -> dict:
@@ -219,10 +218,6 @@ class OnnxRuntimeEngine(Engine):
 
     def _taken(self, ids: list) -> object:
         return self.numpy.asarray([ids], self.numpy.int32)
-
-    def _incomparable(self) -> list:
-        wanted = self.job["dtype"]
-        return [] if self.dtype == wanted else ["%s instead of %s" % (self.dtype, wanted)]
 
     def _weight_types(self, seen: Profile) -> list:
         """The types of weights whose products have run, that of the most bytes first."""

@@ -143,7 +143,7 @@ class VllmEngine(VllmScoring, Engine):
             "cached_prompt_tokens": None if None in self.cached_of_timed else sum(self.cached_of_timed),
             "threads": self.workers[0]["threads"],
             "sampling": self.sampling.as_resolved(),
-            "incomparable": self._incomparable(),
+            "incomparable": self.sampling.departures(),
             "configuration": self._configuration(),
             "kv_dtypes": self.workers[0]["kv_dtypes"],
             **self._compile_facts(),
@@ -254,12 +254,6 @@ class VllmEngine(VllmScoring, Engine):
             if name not in known:
                 raise UnsupportedError("vLLM %s has no engine argument %r." % (self.vllm.__version__, name))
         return AsyncEngineArgs(**{**{name: value for name, value in wanted.items() if name in known}, **extra})
-
-    def _incomparable(self) -> list:
-        """How this measurement departs from the session's settings."""
-        loaded, wanted = self.workers[0]["dtype"], self.job["dtype"]
-        other_dtype = ["%s instead of %s" % (loaded, wanted)] if loaded != wanted else []
-        return [*other_dtype, *self.sampling.departures()]
 
     def _weights_bytes(self, job: dict) -> int | None:
         if any(worker["repacked"] for worker in self.workers):
