@@ -27,7 +27,7 @@ from pathlib import Path
 
 from kasoku_failure import UnsupportedError
 
-__all__ = ["Engine", "Request", "Scores", "UnsupportedError", "peak_rss_bytes", "take_engine"]
+__all__ = ["Engine", "Request", "Scores", "UnsupportedError", "first_seed", "peak_rss_bytes", "take_engine"]
 
 
 class Request:
@@ -140,6 +140,12 @@ class Engine:
 
     def close(self) -> None:
         """Release the model and end what was started."""
+
+
+def first_seed(job: dict) -> int:
+    """The seed of the first timed request, where an engine has one for all, drawn from in the order of the requests."""
+    timed = [entry for entry in job["requests"] if not entry.get("warmup")]
+    return int((timed or job["requests"])[0].get("seed", job.get("seed", 0)))
 
 
 def unread_memory(reason: str) -> dict:

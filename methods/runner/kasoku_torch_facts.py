@@ -7,7 +7,10 @@ import sys
 
 from kasoku_tensor_parts import dtype_name, parts_of
 
-FUSED_ATTENTION = re.compile(r"scaled_dot_product|flash|fmha|flex_attention|paged_attention|attention", re.IGNORECASE)
+FUSED_ATTENTION = re.compile(
+    r"scaled_dot_product|flash|fmha|flex_attention|paged_attention|attention|_fwd_(grouped_)?kernel_stage",
+    re.IGNORECASE,
+)
 PLAIN_ATTENTION = re.compile(r"^aten::(bmm|baddbmm|_?softmax)$|softmax_warp_forward|SoftMaxForward", re.IGNORECASE)
 COMPILED_REGION = "Torch-Compiled Region"
 COMPILED_GRAPH = "## Call CompiledFxGraph"  # compiled ahead of time, a graph runs without its region

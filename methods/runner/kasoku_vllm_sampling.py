@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kasoku_engine import UnsupportedError
+from kasoku_engine import UnsupportedError, first_seed
 
 PARAMETERS = ("max_tokens", "repetition_penalty", "temperature", "top_k", "top_p")
 
@@ -67,9 +67,3 @@ class VllmSampling:
             found.append("repetition penalty %g instead of %g" % (done["repetition_penalty"], penalty))
         defaults = [name for name in ("temperature", "top_p", "top_k") if name in self.left_out]
         return [*found, *("%s %g, which is vLLM's default" % (name, done[name]) for name in defaults)]
-
-
-def first_seed(job: dict) -> int:
-    """The seed of the first timed request: vLLM's engine has one for all, drawn from in the order of the requests."""
-    timed = [entry for entry in job["requests"] if not entry.get("warmup")]
-    return int((timed or job["requests"])[0].get("seed", job.get("seed", 0)))

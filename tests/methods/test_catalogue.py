@@ -35,7 +35,7 @@ OURS = [
     "torch-compile",
     *("torch-compile-max-autotune", "static-cache", "cudnn-attention", "flash-attn", "continuous-batching"),
     "torch-compile-wrapper",
-    "vllm",
+    *("vllm", "sglang"),
     *QUANTISED,
     "openvino",
     "openvino-int8",
@@ -78,7 +78,8 @@ def test_our_methods_are_listed_and_sound(tmp_path: Path) -> None:
         assert method.summary
         assert method.must_show
         assert method.differs
-        assert set(method.environments) == ({"cpu"} if method.engine in ON_THE_CPU else {"cuda", "cpu"})
+        devices = {"cpu"} if method.engine in ON_THE_CPU else {"cuda"} if method.engine == "sglang" else {"cuda", "cpu"}
+        assert set(method.environments) == devices
 
 
 def test_the_wrapper_differs_from_the_baseline_in_the_wrapper_alone(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_every_environment_that_a_method_names_is_described(tmp_path: Path) -> N
         (GOOD.replace("[methods.mine]", "[methods.baseline]"), "the name is already taken by"),
         (
             GOOD.replace('"transformers"', '"transformer"'),
-            "unknown engine 'transformer'; choose ctranslate2, llamacpp, onnxruntime, openvino, transformers, vllm",
+            "unknown engine 'transformer'; choose ctranslate2, llamacpp, onnxruntime, openvino, sglang, transformers, vllm",
         ),
         (GOOD.replace('"transformers"', '"mine.py"'), "must be an absolute path"),
         (GOOD.replace('"transformers"', '"/no/such.py"'), "no such engine file: /no/such.py"),

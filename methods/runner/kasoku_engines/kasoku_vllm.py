@@ -24,10 +24,12 @@ import kasoku_quantised_facts as quantised_facts
 import kasoku_torch_facts as torch_facts
 import kasoku_vllm_quantised
 import kasoku_vllm_worker
+import kasoku_worker_facts
 from kasoku_config_facts import resolved_config
 from kasoku_engine import Engine, Request, UnsupportedError
+from kasoku_engine_log import own_log_size
 from kasoku_failure import code_refused
-from kasoku_vllm_failure import explained, own_log_size
+from kasoku_vllm_failure import explained
 from kasoku_vllm_sampling import VllmSampling
 from kasoku_vllm_scoring import VllmScoring
 
@@ -83,7 +85,7 @@ class VllmEngine(VllmScoring, Engine):
         self.workers = self._ask("kasoku_loaded")
         self.log_began = own_log_size()
         first = self.workers[0]
-        self._verify_gpus(job)
+        kasoku_worker_facts.verify_gpus(job, self.workers, "vLLM")
         kv_bytes = [worker["kv_reserved_bytes"] for worker in self.workers]
         self.kv_reserved_bytes = None if None in kv_bytes else sum(kv_bytes)
         return {
@@ -129,7 +131,7 @@ class VllmEngine(VllmScoring, Engine):
         self.compiled_before_timed = self._ask("kasoku_compiled")
 
     def timed_ends(self) -> None:
-        self.peak_rss_bytes = kasoku_vllm_worker.peak_rss_of_tree(os.getpid())
+        self.peak_rss_bytes = kasoku_worker_facts.peak_rss_of_tree(os.getpid())
         self.compiled_after_timed = self._ask("kasoku_compiled")
         self.peaks = self._ask("kasoku_peaks")
 
@@ -337,14 +339,6 @@ class VllmEngine(VllmScoring, Engine):
             raise UnsupportedError(
                 "This environment's vLLM is built for %s, but the session runs on %s."
                 % (current_platform.device_name or "another device", "a GPU" if on_cuda else "the CPU")
-            )
-
-    def _verify_gpus(self, job: dict) -> None:
-        wanted = [uuid.replace("GPU-", "").lower() for uuid in job.get("gpu_uuids") or ()]
-        seen = [str(worker["gpu_uuid"]).replace("GPU-", "") for worker in self.workers if worker["gpu_uuid"]]
-        if wanted and seen and sorted(seen) != sorted(wanted):
-            raise UnsupportedError(
-                "The session has the GPUs %s, but vLLM's workers are on %s." % (", ".join(wanted), ", ".join(seen))
             )
 
 
