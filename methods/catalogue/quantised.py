@@ -56,7 +56,7 @@ def quantises(engine: str, options: Mapping[str, object]) -> str | None:
     if engine == "transformers":
         return str(options.get("quantise") or "").partition("-")[0] or None
     more = options.get("engine_arguments")
-    said = more.get("quantization") if engine == "vllm" and isinstance(more, Mapping) else None
+    said = more.get("quantization") if engine in ("vllm", "sglang") and isinstance(more, Mapping) else None
     return said if isinstance(said, str) else None
 
 

@@ -13,7 +13,7 @@ from probes.host.surroundings import Variable
 BEGINNINGS: Final = (
     "OMP_", "GOMP_", "KMP_", "LIBOMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "BLAS_", "VECLIB_", "NUMEXPR_", "TBB_",
     "DNNL_", "ONEDNN_", "ATEN_", "CUDA_", "CUBLAS_", "CUBLASLT_", "CUDNN_", "CUTLASS_", "NVIDIA_", "NCCL_", "HIP_",
-    "HSA_", "PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_", "INDUCTOR_", "AOT_", "TRITON_", "VLLM_",
+    "HSA_", "PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_", "INDUCTOR_", "AOT_", "TRITON_", "VLLM_", "SGLANG_",
     "FLASHINFER_", "FLASH_ATTENTION_", "XFORMERS_", "TOKENIZERS_", "RAYON_", "TRANSFORMERS_", "ACCELERATE_",
     "SAFETENSORS_", "MALLOC_", "TCMALLOC_", "MIMALLOC_", "JEMALLOC_",
 )  # fmt: skip

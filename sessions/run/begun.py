@@ -19,7 +19,7 @@ DATED: Final = (
     "The model's chat template writes the date or the time into the prompt: this session keeps its first prompt, and "
     "a session of another day has another one."
 )
-HELD: Final = ("torch", "transformers", "vllm", "triton")  # besides what a runner reports
+HELD: Final = ("torch", "transformers", "vllm", "sglang", "triton")  # besides what a runner reports
 
 Versions = Mapping[str, str]
 

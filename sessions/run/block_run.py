@@ -74,6 +74,8 @@ def pinned_variables(plan: Plan, environment: str, cache: Path) -> dict[str, str
         "TORCHINDUCTOR_CACHE_DIR": str(private_folder(compiled / "inductor")),
         "TRITON_CACHE_DIR": str(private_folder(compiled / "triton")),
         "VLLM_CACHE_ROOT": str(private_folder(compiled / "vllm")),
+        "SGLANG_CACHE_DIR": str(private_folder(compiled / "sglang")),
+        "TVM_FFI_CACHE_DIR": str(private_folder(compiled / "tvm-ffi")),  # SGLang's kernels
         "CUDA_CACHE_PATH": str(private_folder(compiled / "cuda")),
     }
 
@@ -100,6 +102,7 @@ def runner_variables(
     kept |= pinned_variables(plan, interpreter.environment, cache)
     if sockets is not None:
         kept.setdefault("VLLM_RPC_BASE_PATH", str(sockets))
+        kept["KASOKU_SOCKETS"] = str(sockets)
     if interpreter.paths:
         kept["PYTHONPATH"] = os.pathsep.join(interpreter.paths)  # for what an engine starts by itself
     return kept | dict(interpreter.variables)

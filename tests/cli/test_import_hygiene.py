@@ -21,7 +21,7 @@ from tests.sessions.processes import until
 from tests.sessions.workplace import Workplace, assert_nothing_left, conductor_of, records_of, runner_of
 
 HEAVY = {"textual", "rich", "polars", "numpy", "scipy", "msgspec", "psutil", "pynvml", "tokenizers", "huggingface_hub"}
-ENGINES = {"torch", "transformers", "vllm", "optimum", "accelerate"}
+ENGINES = {"torch", "transformers", "vllm", "sglang", "optimum", "accelerate"}
 WORKBENCH = {"tui", "sessions", "probes", "methods", *HEAVY, "jinja2", "safetensors", "platformdirs", "uv"}
 OF_THE_START = {"__main__", "_virtualenv", "_distutils_hack", "sitecustomize"}  # by what a venv puts on the path
 MODULES_AFTER = """

@@ -205,7 +205,8 @@ def test_every_environment_that_a_method_names_is_described(tmp_path: Path) -> N
         (GOOD.replace("[methods.mine]", "[methods.baseline]"), "the name is already taken by"),
         (
             GOOD.replace('"transformers"', '"transformer"'),
-            "unknown engine 'transformer'; choose ctranslate2, llamacpp, onnxruntime, openvino, sglang, transformers, vllm",
+            "unknown engine 'transformer'; choose ctranslate2, llamacpp, onnxruntime, openvino, sglang, transformers,"
+            " vllm",
         ),
         (GOOD.replace('"transformers"', '"mine.py"'), "must be an absolute path"),
         (GOOD.replace('"transformers"', '"/no/such.py"'), "no such engine file: /no/such.py"),

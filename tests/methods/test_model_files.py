@@ -298,6 +298,7 @@ def test_vllm_brings_its_own_kernels_but_those_of_bitsandbytes() -> None:
         ("transformers", {"quantise": "torchao-int8"}, "fp8", "quantised already (FP8), and this method quantises"),
         ("transformers", {"quantise": "bitsandbytes-nf4"}, "bitsandbytes", None),
         ("vllm", {"engine_arguments": {"quantization": "fp8"}}, "gptq", "quantised already (GPTQ)"),
+        ("sglang", {"engine_arguments": {"quantization": "fp8"}}, "gptq", "quantised already (GPTQ)"),
         ("vllm", {"engine_arguments": {"quantization": "fp8"}}, "fp8", None),
         ("vllm", {"engine_arguments": {"enforce_eager": True}}, "gptq", None),
         ("vllm", {}, "bitsandbytes", "lacks vllm-bnb-plugin"),

@@ -120,9 +120,10 @@ def test_what_is_harmless_is_let_be(text: str) -> None:
 
 
 def test_every_engine_that_loads_weights_asks_for_safetensors() -> None:
-    """transformers and vLLM fall back to pickled weights unless they are told not to; the others read what a conversion
+    """transformers, vLLM and SGLang fall back to pickled weights unless told not to; the others read what a conversion
     has made of safetensors."""
     said = {"kasoku_transformers": ("use_safetensors", True), "kasoku_vllm": ("load_format", "safetensors")}
+    said["kasoku_sglang"] = said["kasoku_vllm"]
     for path in (ROOT / "methods" / "runner" / "kasoku_engines").glob("kasoku_*.py"):
         tree = ast.parse(path.read_bytes())
         if path.stem not in said:

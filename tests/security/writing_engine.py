@@ -17,7 +17,10 @@ CHILD = "import os, sys; open(os.path.join(sys.argv[1], 'from-a-child'), 'w').wr
 class Writing(Engine):
     def load(self, job: dict) -> dict:
         print("engine said so")
-        for variable in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VLLM_CACHE_ROOT", "CUDA_CACHE_PATH"):
+        for variable in (
+            *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VLLM_CACHE_ROOT", "CUDA_CACHE_PATH"),
+            *("SGLANG_CACHE_DIR", "TVM_FFI_CACHE_DIR"),
+        ):
             cache = Path(os.environ[variable])
             (cache / "plain-folder").mkdir(exist_ok=True)
             (cache / "plain-folder" / "inductor-cache.so").write_bytes(b"x")

@@ -33,6 +33,6 @@ def test_a_socket_fits_into_it_and_nothing_stays(tmp_path: Path, monkeypatch: py
 def test_a_user_who_names_a_place_keeps_it(tmp_path: Path) -> None:
     plan, interpreter, folder = Plan(), made_interpreter(), Path("/short")
     given = runner_variables({}, plan, interpreter, tmp_path, folder)
-    assert given["VLLM_RPC_BASE_PATH"] == "/short"
+    assert given["VLLM_RPC_BASE_PATH"] == given["KASOKU_SOCKETS"] == "/short"
     mine = runner_variables({"VLLM_RPC_BASE_PATH": "/mine"}, plan, interpreter, tmp_path, folder)
     assert mine["VLLM_RPC_BASE_PATH"] == "/mine"

@@ -43,11 +43,12 @@ LENGTH_STEP = 128
 SPARE_KV_TOKENS = 512
 SMALLEST_KV_BYTES = 64 << 20
 ANSWER_WAIT_MS = 500
+SOCKETS = "KASOKU_SOCKETS"  # names a folder whose path is short enough for them
 # Its other kernels have "flash" in their names as well.
 NO_ATTENTION = ("flashinfer::norm", "flashinfer::sampling", "flashinfer::activation")
 VARIABLES = {
     "DO_NOT_TRACK": "1",
-    "SGLANG_DISABLE_REQUEST_LOGGING": "1",
+    "SGLANG_USE_SGL_FA3_KERNEL": "1",  # or it looks for one on the hub, which is code
     # the places that it keeps may lie beyond the model's own context, where no token ever is
     "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1",
 }
@@ -83,7 +84,7 @@ class SglangEngine(SglangScoring, Engine):
         self.cached_of_timed: list = []
         self.asked, self.child_failed = 0, False
         self.waiting: object = None
-        self.folder = Path(tempfile.mkdtemp(prefix="kasoku-sglang-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="kasoku-sglang-", dir=os.environ.get(SOCKETS)))
         self.log_began = own_log_size()
         self._explaining(self._start)
         self.workers = self._ask("kasoku_loaded")
