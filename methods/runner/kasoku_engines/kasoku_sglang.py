@@ -49,6 +49,7 @@ NO_ATTENTION = ("flashinfer::norm", "flashinfer::sampling", "flashinfer::activat
 VARIABLES = {
     "DO_NOT_TRACK": "1",
     "SGLANG_USE_SGL_FA3_KERNEL": "1",  # or it looks for one on the hub, which is code
+    "SGLANG_NUMA_BIND_V2": "0",  # or it binds its processes by a script in /tmp that anybody may write
     # the places that it keeps may lie beyond the model's own context, where no token ever is
     "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1",
 }
@@ -316,6 +317,9 @@ class SglangEngine(SglangScoring, Engine):
 
     def _ask(self, name: str, **parameters: object) -> list:
         """Call a method of `SchedulerFacts` in every scheduler; what each of them answers."""
+        return self._explaining(lambda: self._answers(name, parameters))
+
+    def _answers(self, name: str, parameters: dict) -> list:
         from sglang.srt.managers.io_struct import RpcReqInput, sock_recv, sock_send
 
         self.asked += 1
@@ -323,7 +327,7 @@ class SglangEngine(SglangScoring, Engine):
         socket = self.engine.send_to_rpc
         sock_send(socket, RpcReqInput(method=name, parameters={"answer": answer, **parameters}))
         while not socket.poll(ANSWER_WAIT_MS):
-            self._explaining(self._check_children)
+            self._check_children()
         said = sock_recv(socket)
         if not said.success:
             raise RuntimeError("SGLang's scheduler failed: %s" % said.message)
