@@ -25,7 +25,7 @@ import kasoku_sglang_failure
 import kasoku_sglang_scheduler
 import kasoku_torch_facts as torch_facts
 import kasoku_worker_facts as worker_facts
-from kasoku_config_facts import config_facts, resolved_config
+from kasoku_config_facts import resolved_config
 from kasoku_describe import version_of
 from kasoku_engine import Engine, Request, UnsupportedError
 from kasoku_engine_log import own_log_size
@@ -385,8 +385,8 @@ def context_for(longest: int, context_length: int | None) -> int:
 
 def kv_tokens_for(config: object, context: int, dtype: str, gpus: int) -> int:
     """How many tokens the KV cache holds: one request's with some to spare, and no fewer than fill the smallest one."""
-    facts = config_facts(config)
-    sizes = [facts["layers"], facts["kv_heads"], facts["head_dim"]]
+    facts = resolved_config(config)
+    sizes = [facts.get(name) for name in ("layers", "kv_heads", "head_dim")]
     tokens = context + SPARE_KV_TOKENS
     if None in sizes:
         return tokens
