@@ -180,7 +180,7 @@ def test_the_samplers_choice_is_replaced_and_put_back(
             return [max(range(3), key=logits.next_token_logits[0].__getitem__)]
 
     facts = runner("kasoku_sglang_scheduler").SchedulerFacts
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(float32="float32"))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(float32="float32"))
     sampler, scheduler = Sampler(), facts()
     scheduler.tp_worker = SimpleNamespace(model_runner=SimpleNamespace(sampler=sampler))
     scheduler.ps = SimpleNamespace(tp_rank=1)
@@ -278,7 +278,7 @@ def test_pools_within_pools_are_counted(runner: RunnerModule) -> None:
     ("taken", "says"),
     [
         ((), ""),
-        ((HOPPER,), "no FlashAttnFwd or PagedKVCache or fmha or _fwd_kernel_stage or _fwd_grouped_kernel_stage ran"),
+        ((HOPPER,), "No FlashAttnFwd or PagedKVCache or fmha or _fwd_kernel_stage or _fwd_grouped_kernel_stage ran"),
         (("cudaGraphLaunch",), "0 CUDA graphs were launched"),
     ],
 )
@@ -302,4 +302,4 @@ def test_a_cpu_has_no_sglang(tmp_path: Path) -> None:
     method = load_catalogue(tmp_path).methods["sglang"]
     found = choice(method, DeviceFacts(kind="cpu", name="a CPU"), tmp_path, tmp_path).found
 
-    assert "It needs an NVIDIA GPU" in getattr(found, "reason", "")
+    assert "It runs on an NVIDIA GPU only." in getattr(found, "reason", "")

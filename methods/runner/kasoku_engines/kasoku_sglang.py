@@ -36,7 +36,7 @@ from kasoku_sglang_scoring import SglangScoring, margin_of
 OPTIONS = ("dtype", "engine_arguments")
 PACKAGES = ("torch", "sglang", "sglang-kernel", "flashinfer-python", "transformers")
 PROFILED_TOKENS = 3
-# Of a request's context SGLang keeps a few places for itself, and cuts what does not fit without a word.
+# Of a request's context SGLang keeps a few places for itself, and silently cuts what does not fit.
 PLACES_KEPT = 8
 LENGTH_STEP = 128
 # As with vLLM, so that the two reserve alike.
