@@ -99,7 +99,7 @@ class Campaign:
             "sampling": {"max_new_tokens": self._windows.scored, "temperature": 0.0},
         }
 
-    def losses(self, engine: str, options: Mapping[str, object]) -> dict[str, Loss]:
+    def losses(self, engine: str, options: Mapping[str, object], paths: Sequence[str] = PATHS) -> dict[str, Loss]:
         """By path, of one process of an engine."""
         continued = zip(self._windows.contexts, self._reference["continuations"], strict=True)
         windows = [window.ids for window in self._windows.texts] + [[*context, *ids] for context, ids in continued]
@@ -110,10 +110,10 @@ class Campaign:
             "requests": [{"request": 0, "warmup": False}],
             "fidelity": {"windows": [{"ids": ids, "scored": scored} for ids in windows], "folder": str(self._folder)},
         }
-        said = self._messages(job)
-        return {path: self._loss([row for row in said if row["path"] == path], path) for path in PATHS}
+        said = self._messages(job, paths)
+        return {path: self._loss([row for row in said if row["path"] == path], path) for path in paths}
 
-    def _messages(self, job: Mapping[str, object]) -> list[dict[str, Any]]:
+    def _messages(self, job: Mapping[str, object], paths: Sequence[str]) -> list[dict[str, Any]]:
         place = self._folder / "job.json"
         place.write_text(json.dumps(job))
         command = [str(self._interpreter.python), "-I", str(RUNNER), str(place), WardedProcess.WIRE]
@@ -124,7 +124,7 @@ class Campaign:
             lines = [json.loads(line) for line in process.lines_to_the_end() if line]
         finally:
             process.close()
-        failed = [line for line in lines if line["k"] in ("error", "unscored")]
+        failed = [line for line in lines if line["k"] == "error" or (line["k"] == "unscored" and line["path"] in paths)]
         if failed:
             raise SystemExit(f"A run failed: {failed[0]}")
         return [line for line in lines if line["k"] == "scores"]
@@ -146,7 +146,7 @@ def found_by(losses: Mapping[str, Loss], floor: Mapping[str, Loss], seed: int) -
     """The paths on which half of the windows show what the floor of the other half does not."""
     drawn = np.random.default_rng(seed).permutation(len(floor[PATHS[0]].apart))
     half = len(drawn) // 2
-    return [path for path in PATHS if is_found(losses[path].of(drawn[half:]), floor[path].of(drawn[:half]))]
+    return [path for path in losses if is_found(losses[path].of(drawn[half:]), floor[path].of(drawn[:half]))]
 
 
 def told(name: str, losses: Mapping[str, Loss], found: Sequence[Sequence[str]] = ()) -> str:
@@ -155,8 +155,9 @@ def told(name: str, losses: Mapping[str, Loss], found: Sequence[Sequence[str]] =
     for loss in losses.values():
         low, high = loss.interval()
         cells.append(f"{loss.apart.mean():+.5f} ({low:+.5f} to {high:+.5f}) | {loss.kl.mean():.2e}")
-    counts = [sum(path in paths for paths in found) for path in PATHS]
+    counts = [sum(path in paths for paths in found) for path in losses]
     of = f"{sum(map(bool, found))} of {len(found)} ({', '.join(map(str, counts))})" if found else ""
+    cells += ["– | –"] * (len(PATHS) - len(losses))
     return f"| {name} | {' | '.join(cells)} | {of} |"
 
 
@@ -191,7 +192,8 @@ def main() -> None:
         claimed, held = of_bits.values()
         for name, rounded in (("8 bits", claimed), ("4 bits claimed to be 8", held)):
             print(told(name, rounded, [found_by(rounded, claimed, seed) for seed in seeds]), flush=True)
-        heads = [campaign.losses(str(FAULTY), {**BASELINE, "fault": "head", "seed": seed}) for seed in seeds]
+        head = {**BASELINE, "fault": "head", "prefill_only": True}
+        heads = [campaign.losses(str(FAULTY), {**head, "seed": seed}, PATHS[:1]) for seed in seeds]
         found = [found_by(head, floor, seed) for seed, head in enumerate(heads)]
         print(told("a head transposed, the first of them", heads[0], found), flush=True)
 

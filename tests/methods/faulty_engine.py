@@ -8,12 +8,15 @@ rope        RoPE with a base of 10,000
 dropped     the last layer left out
 rounded     the weights of the layers' linear parts rounded to `bits`, with a scale for each row
 late        a decode step from 64 positions on is told the position before its own; a whole prompt is not
+
+With the option `prefill_only` it scores no decoding, which takes most of the time.
 """
 
 from __future__ import annotations
 
 import random
 
+from kasoku_engine import UnsupportedError
 from kasoku_engines.kasoku_transformers import TransformersEngine
 
 LATE = 64
@@ -67,6 +70,7 @@ class Faulty(TransformersEngine):
         options = dict(job["options"])
         fault, seed, layer = options.pop("fault", None), options.pop("seed", 0), options.pop("layer", 0)
         factor, bits = options.pop("factor", 1.0), options.pop("bits", 8)
+        self.prefill_only = options.pop("prefill_only", False)
         said = super().load({**job, "options": options})
         with self.torch.no_grad():
             if fault == "scaled":
@@ -76,6 +80,11 @@ class Faulty(TransformersEngine):
             elif fault is not None:
                 FAULTS[fault](self.torch, self.bare_model, random.Random(seed))  # noqa: S311
         return said
+
+    def score_decode(self, ids: list, scored: int) -> object:
+        if self.prefill_only:
+            raise UnsupportedError("Decoding is not scored.")
+        return super().score_decode(ids, scored)
 
 
 ENGINE = Faulty
