@@ -146,7 +146,7 @@ class SglangEngine(SglangScoring, Engine):
             "cached_prompt_tokens": None if None in self.cached_of_timed else sum(self.cached_of_timed),
             "threads": first["threads"],
             "sampling": self.sampling.as_resolved(),
-            "incomparable": self._incomparable(),
+            "incomparable": self.sampling.departures(),
             "configuration": self._configuration(),
             "kv_dtypes": first["kv_dtypes"],
             **compiled,
@@ -264,12 +264,6 @@ class SglangEngine(SglangScoring, Engine):
             return {}
         packed = any(worker["packed"] for worker in self.workers)
         return {"quantisation": {"method": quantisation, "dequantised": not packed}}
-
-    def _incomparable(self) -> list:
-        """How this measurement departs from the session's settings."""
-        loaded, wanted = self.workers[0]["dtype"], self.job["dtype"]
-        other_dtype = ["%s instead of %s" % (loaded, wanted)] if loaded != wanted else []
-        return [*other_dtype, *self.sampling.departures()]
 
     def _configuration(self) -> dict:
         """What SGLang resolved its arguments to."""
