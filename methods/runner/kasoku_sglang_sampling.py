@@ -40,7 +40,6 @@ class SglangSampling:
             "repetition_penalty": self.penalty,
             "max_new_tokens": self.max_new_tokens,
             "stop_token_ids": self.stop_token_ids,
-            "seed": self.seed,
         }
 
     def departures(self) -> list:

@@ -53,7 +53,6 @@ class VllmSampling:
             **{name: getattr(parameters, name) for name in names},
             "max_new_tokens": parameters.max_tokens,
             "stop_token_ids": stop_token_ids,
-            "seed": self.seed,
             "left_out": self.left_out,
         }
 

@@ -25,7 +25,8 @@ from sessions.disk.records import (
 )
 from sessions.frames.counting import block_counts
 
-OTHERWISE: Final = ("compile_s", "greedy", "missing")  # of the evidence, what need not be the same from block to block
+# Of the evidence, what need not be the same from block to block: vLLM's counters tell a cold cache from a warm one.
+OTHERWISE: Final = ("compile_s", "vllm_compilation", "greedy", "missing")
 ELSEWHERE: Final = "profiled in an earlier block"
 
 

@@ -50,6 +50,14 @@ def job(**sampling: object) -> dict[str, object]:
     return {"sampling": {"max_new_tokens": 64, **sampling}, "requests": requests}
 
 
+def test_blocks_of_other_seeds_show_the_same_sampling(runner: RunnerModule) -> None:
+    """Or each of them would be profiled and scored again."""
+    sampling = runner("kasoku_sglang_sampling").SglangSampling
+    others = {**job(), "requests": [{"request": 0, "warmup": True, "seed": 8}, {"request": 1, "seed": 12}]}
+
+    assert sampling(job()).as_resolved() == sampling(others).as_resolved()
+
+
 def test_a_fixed_length_ignores_every_end_and_a_stop_id_only_the_models_own(runner: RunnerModule) -> None:
     sampling = runner("kasoku_sglang_sampling").SglangSampling(job())
 

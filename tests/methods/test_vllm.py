@@ -15,6 +15,8 @@ from methods.base.interpreter import Interpreter
 from methods.catalogue import evidence
 from methods.catalogue.catalogue import Catalogue, load_catalogue
 from methods.models.models import Model, prepare
+from sessions.disk.records import EvidenceTaken
+from sessions.run.known_evidence import Known
 from tests.conftest import MakeEnvironment
 from tests.methods.runner_process import Outcome, measure_job, run_in
 
@@ -78,6 +80,18 @@ def test_uncompiled_it_is_not_in_effect(runs: Runs, catalogue: Catalogue) -> Non
 
     assert judgement.in_effect is False
     assert "0 frames were compiled" in judgement.reason
+
+
+def test_a_block_of_other_seeds_shows_the_same_and_needs_no_profile(runs: Runs) -> None:
+    numbers = ((0, True, 5), (1, False, 6), (2, False, 7))
+    requests = [{"request": at, "warmup": warmup, "prompt_index": 0, "seed": seed} for at, warmup, seed in numbers]
+    first = runs(EAGER).one("evidence")
+    taken = EvidenceTaken(t=0, method="vllm", block=0, evidence=first["evidence"], profiled=first["profiled"])
+    shown = Known(profile=taken).shown(taken)
+
+    later = facts_of(runs(EAGER, requests=requests))
+
+    assert {name: later[name] for name in shown} == shown
 
 
 def test_a_prefix_cache_at_work_is_seen_and_makes_it_no_measurement(runs: Runs, catalogue: Catalogue) -> None:

@@ -43,6 +43,7 @@ FIRST = taken(
     0,
     {
         "cache": "static", "recompiles_timed": 0, "compile_s": {"warmup": 9.0}, "greedy": {"ids": [1]}, **OPS,
+        "vllm_compilation": {"num_inductor_compiles": 23},
         "missing": {"cuda_graphs": "none here", "cached_prompt_tokens": "not said"}, "cuda_graphs": None,
     },
     ["attention_ops", "cuda_graphs"],
