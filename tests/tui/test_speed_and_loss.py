@@ -76,6 +76,17 @@ async def test_faster_is_higher_and_a_loss_is_to_the_right_of_the_band(width: in
     assert max(map(len, text.splitlines())) <= width
 
 
+async def test_a_mark_has_its_methods_colour_where_another_ones_interval_passes() -> None:
+    beside = replace(FAST, dnll_decode=0.0, dnll_low_decode=-0.01, dnll_high_decode=0.01, ratio_low=0.9)
+    found = trade_offs([BASE, beside])
+    assert found is not None
+    async with Shown().run_test(size=(80, 24)) as pilot:
+        picture = pilot.app.query_one(SpeedAndLoss)
+        picture.show_trade_offs(found, ["base", "beside"], ["accent", "good"])
+        marks = [style for line in picture.draw(80)[1:] for piece, style in line if MARK in piece]
+    assert marks == ["good", "accent"]
+
+
 async def test_without_a_floor_there_is_no_band_and_the_axis_has_its_labels() -> None:
     text = await drawn([BASE, replace(FAST, fidelity_floor_decode=None)])
     assert "░" not in text
@@ -94,6 +105,18 @@ def test_prefill_is_drawn_where_nothing_was_scored_in_decoding() -> None:
     assert (found.path, found.floor) == ("prefill", 0.003)
     assert [one.loss.estimate for one in found.drawn] == [0.0, 0.02]
     assert [one.speed.estimate for one in found.drawn] == [1.0, 3.0]
+
+
+async def test_an_interval_that_is_wider_than_its_column_is_told_whole(tmp_path: Path) -> None:
+    methods = ["base", "one", "two", "three"]
+    made = make_session(tmp_path / "sessions", {name: [100.0] * 3 for name in methods})
+    loss = [-0.00521, 0.00361] * 8
+    add_fidelity(made, {name: {"prefill": loss, "decode": loss} for name in methods})
+    async with workbench(tmp_path).run_test(size=(120, 60)) as pilot:
+        await pilot.app.compare_sessions([made.id])  # type: ignore[attr-defined]
+        text = await until(pilot, lambda text: "ΔNLL decoding" in text, "the losses")
+    rows = text[text.index("ΔNLL  ") : text.index("perplexity ×")]
+    assert rows.count("−0.0008 (−0.00") == rows.count("0.0016)") == 8
 
 
 async def test_the_screen_and_the_report_draw_a_scored_session(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from sessions.verdict.result_columns import SENTENCES
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
@@ -85,11 +87,10 @@ class ComparisonTable(DrawnLines):
         for line in columns.lines(comparison.rows):
             if line.kind in SENTENCES:
                 texts = [text_of(line, row) if line.is_told(row) else "" for row in rows]
-                lines += _long(line.heading, texts, line.tone, column)
+                lines += _wrapped(line.heading, texts, [line.tone] * len(rows), column)
                 continue
-            cells: list[Piece] = [(fit(heading_with_beside(columns, line), LABEL_WIDTH), "dim")]
-            cells += [(fit(text_with_beside(columns, line, row), column) + "  ", tone_of(line, row)) for row in rows]
-            lines.append(cells)
+            texts = [text_with_beside(columns, line, row) for row in rows]
+            lines += _wrapped(heading_with_beside(columns, line), texts, [tone_of(line, row) for row in rows], column)
         return lines
 
 
@@ -103,16 +104,16 @@ def _settings(differences: Differences, refused: Sequence[str], width: int) -> l
     return lines
 
 
-def _long(label: str, texts: list[str], style: str, column: int) -> list[list[Piece]]:
-    """Sentences wrapped within their columns; nothing where none has any."""
+def _wrapped(label: str, texts: list[str], styles: list[str], column: int) -> list[list[Piece]]:
+    """Texts wrapped within their columns; nothing where none has any."""
     if not any(texts):
         return []
-    wrapped = [wrap("", unparted(one_line(text, 400)), column) if text else [] for text in texts]
+    told = [one_line(text, 400) for text in texts]
+    wrapped = [[text] if cell_len(text) <= column else wrap("", unparted(text), column) for text in told]
     lines: list[list[Piece]] = []
     for number in range(max(map(len, wrapped))):
         line: list[Piece] = [(fit(label if number == 0 else "", LABEL_WIDTH), "dim")]
-        line += [
-            (fit(cut(words[number], column) if number < len(words) else "", column) + "  ", style) for words in wrapped
-        ]
+        for words, style in zip(wrapped, styles, strict=True):
+            line.append((fit(cut(words[number], column) if number < len(words) else "", column) + "  ", style))
         lines.append(line)
     return lines

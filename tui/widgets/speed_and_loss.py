@@ -63,8 +63,11 @@ class SpeedAndLoss(DrawnLines):
         if found.floor is not None:
             canvas.shade(_scaled(-found.floor, scale), _scaled(found.floor, scale))
         canvas.draw([0.0, 0.0], speeds, "dim")
-        for one, style in zip(found.drawn, self._styles, strict=True):
+        drawn = list(zip(found.drawn, self._styles, strict=True))
+        for one, style in drawn:
             _cross(canvas, one, scale, style)
+        for one, style in drawn:  # last, or an interval of another method takes the place of a mark's colour
+            canvas.mark(_scaled(one.loss.estimate, scale), one.speed.estimate, MARK, style)
         for row in range(HEIGHT):
             value = speeds[1] - (speeds[1] - speeds[0]) * (row + 0.5) / HEIGHT
             label = f"{value:.2f}× " if row % 3 == 0 or row == HEIGHT - 1 else ""
@@ -99,11 +102,10 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _cross(canvas: Canvas, one: TradeOff, scale: float, style: str) -> None:
-    """Both intervals as lines, and a mark where they meet."""
+    """Both intervals as lines."""
     loss, speed = _scaled(one.loss.estimate, scale), one.speed.estimate
     canvas.draw([_scaled(one.loss.low, scale), _scaled(one.loss.high, scale)], [speed, speed], style)
     canvas.draw([loss, loss], [one.speed.low, one.speed.high], style)
-    canvas.mark(loss, speed, MARK, style)
 
 
 def _axis(columns: int, across: tuple[float, float], scale: float) -> str:
