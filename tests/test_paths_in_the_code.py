@@ -32,7 +32,8 @@ ONLY_IN: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     ".write_bytes": ((), "home.write_atomically, or named_output.write_named for what a user named"),
     ".write_text": (
-        ("methods/base/warden.py", "methods/runner/kasoku_compile.py"),  # of /proc, and of a folder of its own
+        # of /proc, and of folders of their own
+        ("methods/base/warden.py", "methods/runner/kasoku_compile.py", "methods/runner/kasoku_sglang_scheduler.py"),
         "home.write_atomically, or named_output.write_named for what a user named",
     ),
     "os.fsync": (
