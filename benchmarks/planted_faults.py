@@ -1,6 +1,6 @@
 """Whether faults planted into a model are found by the scores of fidelity, and damage is found in its order.
 
-    python -m benchmarks.planted_faults [--model M] [--seeds N] [--scored S]
+    python -m benchmarks.planted_faults [--model M] [--seeds N] [--scored S] [--fault NAME]…
 
 In the environment `torch` of this machine's home: the reference in another process, with scaled dot-product attention,
 which gives the floor, and with each fault. A seed draws the half of the windows that the floor is taken from, a fault
@@ -44,6 +44,7 @@ FAULTS: Final = {
 }
 FACTORS: Final = (1.02, 1.05, 1.1, 1.5)
 CLAIMED_AND_HELD: Final = (8, 4)
+NAMES: Final = ("scaled", "rounded", "head", *FAULTS.values())
 FAULTY: Final = Path(__file__).parents[1] / "tests" / "methods" / "faulty_engine.py"
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 PATHS: Final = ("prefill", "decode")
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--scored", type=int, default=128, help="ids of a window")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fault", choices=NAMES, action="append", help="these alone, and the floor")
     asked = parser.parse_args()
     interpreter = environments.resolve("torch", home(), config_folder())
     if not isinstance(interpreter, Interpreter):
@@ -179,23 +181,27 @@ def main() -> None:
         floor = campaign.losses("transformers", {"attn_implementation": "sdpa"})
         seeds = range(asked.seeds)
         print(told("SDPA", floor, [found_by(floor, floor, seed) for seed in seeds]), flush=True)
-        for factor in FACTORS:
+        wanted = asked.fault or NAMES
+        for factor in FACTORS if "scaled" in wanted else ():
             scaled = campaign.losses(str(FAULTY), {**BASELINE, "fault": "scaled", "layer": 3, "factor": factor})
             print(told(f"layer 3 × {factor:g}", scaled, [found_by(scaled, floor, seed) for seed in seeds]), flush=True)
         for name, fault in FAULTS.items():
+            if fault not in wanted:
+                continue
             planted = campaign.losses(str(FAULTY), {**BASELINE, "fault": fault})
             print(told(name, planted, [found_by(planted, floor, seed) for seed in seeds]), flush=True)
-        of_bits = {
-            bits: campaign.losses(str(FAULTY), {**BASELINE, "fault": "rounded", "bits": bits})
-            for bits in CLAIMED_AND_HELD
-        }
-        claimed, held = of_bits.values()
-        for name, rounded in (("8 bits", claimed), ("4 bits claimed to be 8", held)):
-            print(told(name, rounded, [found_by(rounded, claimed, seed) for seed in seeds]), flush=True)
-        head = {**BASELINE, "fault": "head", "prefill_only": True}
-        heads = [campaign.losses(str(FAULTY), {**head, "seed": seed}, PATHS[:1]) for seed in seeds]
-        found = [found_by(head, floor, seed) for seed, head in enumerate(heads)]
-        print(told("a head transposed, the first of them", heads[0], found), flush=True)
+        if "rounded" in wanted:
+            claimed, held = (
+                campaign.losses(str(FAULTY), {**BASELINE, "fault": "rounded", "bits": bits})
+                for bits in CLAIMED_AND_HELD
+            )
+            for name, rounded in (("8 bits", claimed), ("4 bits claimed to be 8", held)):
+                print(told(name, rounded, [found_by(rounded, claimed, seed) for seed in seeds]), flush=True)
+        if "head" in wanted:
+            head = {**BASELINE, "fault": "head", "prefill_only": True}
+            heads = [campaign.losses(str(FAULTY), {**head, "seed": seed}, PATHS[:1]) for seed in seeds]
+            found = [found_by(each, floor, seed) for seed, each in enumerate(heads)]
+            print(told("a head transposed, the first of them", heads[0], found), flush=True)
 
 
 if __name__ == "__main__":

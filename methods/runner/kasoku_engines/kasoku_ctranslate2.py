@@ -208,7 +208,6 @@ class CTranslate2Engine(Engine):
             **arguments,
             "max_new_tokens": self.sampling["max_new_tokens"],
             "stop_token_ids": list(self.sampling.get("stop_token_ids") or ()),
-            "seed": self._seed(),
         }
 
     def _departures(self) -> list:
