@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         check=True,
                         timeout=PROCESS_LIMIT_S,
                     )
-                    said = json.loads(answer.stdout.splitlines()[-1])
+                    said = json.loads(next(line for line in answer.stdout.splitlines() if line.startswith(b"{")))
                     bare.append(statistics.median(said["tokens_per_second"]))
                     ids.add(tuple(said["ids"]))
             print(f"  {number + 1}/{options.rounds}: {kasoku[-1]:.1f} and bare {bare[-1]:.1f} tok/s", file=sys.stderr)
