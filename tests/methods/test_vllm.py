@@ -85,8 +85,9 @@ def test_uncompiled_it_is_not_in_effect(runs: Runs, catalogue: Catalogue) -> Non
 def test_a_block_of_other_seeds_shows_the_same_and_needs_no_profile(runs: Runs) -> None:
     numbers = ((0, True, 5), (1, False, 6), (2, False, 7))
     requests = [{"request": at, "warmup": warmup, "prompt_index": 0, "seed": seed} for at, warmup, seed in numbers]
-    first = runs(EAGER).one("evidence")
-    taken = EvidenceTaken(t=0, method="vllm", block=0, evidence=first["evidence"], profiled=first["profiled"])
+    profiled = runs(EAGER).one("evidence")["profiled"]
+    assert isinstance(profiled, list)
+    taken = EvidenceTaken(t=0, method="vllm", block=0, evidence=dict(facts_of(runs(EAGER))), profiled=profiled)
     shown = Known(profile=taken).shown(taken)
 
     later = facts_of(runs(EAGER, requests=requests))
