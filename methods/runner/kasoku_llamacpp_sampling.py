@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from kasoku_asked_sampling import AskedSampling
 
-class LlamaCppSampling:
+
+class LlamaCppSampling(AskedSampling):
     """`chain(seed)` is a new chain for one response; `tokens` is the most a prompt and its response have.
 
     A repetition penalty divides the positive logits of every token of the prompt and the response once, and multiplies
@@ -11,14 +13,8 @@ class LlamaCppSampling:
     """
 
     def __init__(self, job: dict, library: object, vocabulary: int, tokens: int) -> None:
-        asked = job["sampling"]
+        super().__init__(job)
         self.library, self.vocabulary, self.tokens = library, vocabulary, tokens
-        self.temperature = float(asked.get("temperature") or 0.0)
-        self.top_p = float(asked.get("top_p") or 1.0)
-        self.top_k = int(asked.get("top_k") or 0)
-        self.penalty = float(asked.get("repetition_penalty") or 1.0)
-        self.max_new_tokens = asked["max_new_tokens"]
-        self.stop_token_ids = list(asked.get("stop_token_ids") or ())
 
     def chain(self, seed: int) -> object:
         """A chain that has seen nothing; the caller frees it."""
@@ -44,14 +40,3 @@ class LlamaCppSampling:
         if self.penalty != 1.0:
             for token in prompt_ids:
                 self.library.llama_sampler_accept(chain, token)
-
-    def as_resolved(self) -> dict:
-        """What a response is sampled with."""
-        sampled = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
-        return {
-            "choice": "sampled" if self.temperature > 0 else "greedy",
-            **(sampled if self.temperature > 0 else {}),
-            "repetition_penalty": self.penalty,
-            "max_new_tokens": self.max_new_tokens,
-            "stop_token_ids": self.stop_token_ids,
-        }

@@ -7,21 +7,17 @@ as likely as the last of them), then the likeliest until they have the probabili
 
 from __future__ import annotations
 
+from kasoku_asked_sampling import AskedSampling
 
-class Sampling:
+
+class Sampling(AskedSampling):
     """What one job asks for. `begin` a response, then `choose` its ids one after another."""
 
     def __init__(self, job: dict) -> None:
         import numpy
 
-        asked = job["sampling"]
+        super().__init__(job)
         self.numpy = numpy
-        self.temperature = float(asked.get("temperature") or 0.0)
-        self.top_p = float(asked.get("top_p") or 1.0)
-        self.top_k = int(asked.get("top_k") or 0)
-        self.penalty = float(asked.get("repetition_penalty") or 1.0)
-        self.max_new_tokens = asked["max_new_tokens"]
-        self.stop_token_ids = list(asked.get("stop_token_ids") or ())
 
     @property
     def is_plain(self) -> bool:
@@ -63,17 +59,6 @@ class Sampling:
         up_to = numpy.cumsum(probabilities)
         place = numpy.searchsorted(up_to, self._random.random() * up_to[-1], side="right")
         return int(ids[min(place, len(ids) - 1)])
-
-    def as_resolved(self) -> dict:
-        """What a response is sampled with."""
-        sampled = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
-        return {
-            "choice": "sampled" if self.temperature > 0 else "greedy",
-            **(sampled if self.temperature > 0 else {}),
-            "repetition_penalty": self.penalty,
-            "max_new_tokens": self.max_new_tokens,
-            "stop_token_ids": self.stop_token_ids,
-        }
 
 
 def margin_of(logits: object) -> float:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from kasoku_asked_sampling import AskedSampling
 from kasoku_engine import UnsupportedError, first_seed
 
 HIGHEST_PENALTY = 2.0
 
 
-class SglangSampling:
+class SglangSampling(AskedSampling):
     """What one job asks for. UnsupportedError where SGLang has no such thing."""
 
     def __init__(self, job: dict) -> None:
-        asked = job["sampling"]
-        self.temperature = float(asked.get("temperature") or 0.0)
-        self.top_p = float(asked.get("top_p") or 1.0)
-        self.top_k = int(asked.get("top_k") or 0)
-        self.penalty = float(asked.get("repetition_penalty") or 1.0)
-        self.max_new_tokens = asked["max_new_tokens"]
-        self.stop_token_ids = list(asked.get("stop_token_ids") or ())
+        super().__init__(job)
         self.seed = first_seed(job)
         if self.penalty > HIGHEST_PENALTY:
             raise UnsupportedError(
@@ -30,17 +25,6 @@ class SglangSampling:
         if self.temperature > 0:
             parameters.update(top_p=self.top_p, top_k=self.top_k or -1)
         return {**parameters, **ending(max_new_tokens, stop_token_ids)}
-
-    def as_resolved(self) -> dict:
-        """What a request is sampled with."""
-        sampled = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
-        return {
-            "choice": "sampled" if self.temperature > 0 else "greedy",
-            **(sampled if self.temperature > 0 else {}),
-            "repetition_penalty": self.penalty,
-            "max_new_tokens": self.max_new_tokens,
-            "stop_token_ids": self.stop_token_ids,
-        }
 
     def departures(self) -> list:
         """Where the sampling differs from the session's settings, a phrase each."""
