@@ -180,7 +180,7 @@ def test_ids_of_marked_tokens_are_fetched_once_a_line(tmp_path: Path) -> None:
 
 
 def test_tokens_whose_ids_cannot_be_fetched_are_not_reported(tmp_path: Path) -> None:
-    job = measure_job(user_engine(tmp_path, MARKS), options={"fails_after": 2})
+    job = measure_job(user_engine(tmp_path, MARKS), options={"fails_after": 1})
     outcome = run(PYTHON, job, tmp_path)
 
     *_, end = outcome.of("request_end")  # where the machine is slow, the device goes in a later one
