@@ -56,7 +56,7 @@ class _Kept:
 
 
 class _NoReferenceError(Exception):
-    """Why there is no reference. The session continues without one."""
+    """No reference can be had, for the reason given; the session runs without it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ def test_sampling_follows_the_seed_of_the_block(run: Run, forms: Mapping[str, Pa
 
     assert first == again
     assert first != second
-    assert shown(blocks[0])["sampling"] == shown(blocks[1])["sampling"]  # or each block would be scored anew
+    assert shown(blocks[0])["sampling"] == shown(blocks[1])["sampling"]  # or every block would be scored again
 
 
 def test_ids_are_scored_alike_as_a_prompt_and_one_by_one(interpreter: Interpreter, forms: Mapping[str, Path]) -> None:

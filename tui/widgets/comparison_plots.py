@@ -49,21 +49,18 @@ class ComparisonPlots(Container):
         )
         on_gpu = any(one.on_gpu for one in series)
         axis = longest([curve for one in series for curve in (one.memory, one.power)])
-        self.query_one("#memory", Plot).show_series(
-            [
-                Series(names[key], one.memory.seconds, one.memory.values, styles[key])
-                for key, one in zip(keys, series, strict=True)
-            ],
-            title="VRAM in the last block" if on_gpu else "RSS in the last block",
-            x_range=axis,
-            reason="No memory readings in these blocks.",
-        )
-        self.query_one("#power", Plot).show_series(
-            [
-                Series(names[key], one.power.seconds, one.power.values, styles[key])
-                for key, one in zip(keys, series, strict=True)
-            ],
-            title="GPU power, W" if on_gpu else "process CPU, % of one core",
-            x_range=axis,
-            reason="No power readings in these blocks.",
-        )
+        memory = "VRAM in the last block" if on_gpu else "RSS in the last block"
+        power = "GPU power, W" if on_gpu else "process CPU, % of one core"
+        for name, title, curves in (
+            ("memory", memory, [one.memory for one in series]),
+            ("power", power, [one.power for one in series]),
+        ):
+            self.query_one(f"#{name}", Plot).show_series(
+                [
+                    Series(names[key], curve.seconds, curve.values, styles[key])
+                    for key, curve in zip(keys, curves, strict=True)
+                ],
+                title=title,
+                x_range=axis,
+                reason=f"No {name} readings in these blocks.",
+            )
