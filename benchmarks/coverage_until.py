@@ -29,6 +29,7 @@ WORLDS = (
     PLAIN,
     World("as on two CPU cores", process=0.04, noise=0.05, drift=-0.05, slow_requests=0.03, slow_blocks=0.05),
     World("as on an H200", process=0.06, noise=0.08, slow_requests=0.03),
+    World("as on two shared CPU cores", process=0.07, noise=0.06, slow_requests=0.03, slow_blocks=0.2),
 )
 TRUTHS = (1.0, 1.02, 1.05, 1.15, 2.0)
 

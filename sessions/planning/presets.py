@@ -15,11 +15,11 @@ PRESETS: Final = {
         RunOptions(  # a first look on any machine
             preset="quick",
             requests=6,
-            warmup=2,
+            warmup=1,
             blocks=3,
             until=0.05,
-            at_most=345.0,
-            sampling=Sampling(max_new_tokens=48),
+            at_most=360.0,
+            sampling=Sampling(max_new_tokens=32),
         ),
         RunOptions(  # what is quantised beside what is not
             preset="quantised",

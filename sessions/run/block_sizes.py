@@ -14,7 +14,7 @@ from sessions.disk.plan import PlannedBlock
 from sessions.disk.records import AnyRecord, BlockEnded, BlockPhase, BlockStarted, RequestStarted
 from sessions.frames.counting import block_counts
 
-LEAST_TIMED_S: Final = 3.0
+LEAST_TIMED_S: Final = 2.5
 MOST_REQUESTS: Final = 200
 
 

@@ -2,10 +2,10 @@
 
 After each round a method is done where the t interval of its ratio is as narrow as asked for: the sequential rule of
 fixed width (Y. S. Chow and H. Robbins, Annals of Mathematical Statistics 36 (1965), 457-462). It depends on the spread
-alone, and falls a little short of its coverage with few blocks, since it stops more readily where the spread happens to
-be small (N. Starr, ibid. 37 (1966), 36-50). A method whose ratio is far from 1 for its spread is done earlier: its
-interval excludes 1 ± 1 % though the error is shared among all looks (repeated confidence intervals: C. Jennison and
-B. W. Turnbull, Journal of the Royal Statistical Society B 51 (1989), 305-361).
+alone, and falls short of its coverage with few blocks, since it stops more readily where the spread happens to be small
+(N. Starr, ibid. 37 (1966), 36-50); so it takes five at least. A method whose ratio is far from 1 for its spread is done
+earlier: its interval excludes 1 ± 1 % though the error is shared among all looks (repeated confidence intervals: C.
+Jennison and B. W. Turnbull, Journal of the Royal Statistical Society B 51 (1989), 305-361).
 
 Both shares are constants, chosen by simulation so that the 95 % interval at the stop holds the true ratio in at least
 94 % of sessions whatever ratio and spread: benchmarks/coverage_until.py, docs/statistics.md.
@@ -22,6 +22,7 @@ from sessions.verdict.statistics import CONFIDENCE, LEAST_BLOCKS, LogRatio, holm
 from sessions.verdict.verdicts import ALPHA, LOOK, THRESHOLD, percent
 
 EARLY: Final = 0.05  # of the error, for stopping because a ratio is far from 1
+LEAST_FOR_WIDTH: Final = 5  # rounds before a ratio is narrow enough: the spread of fewer is too often small by chance
 SEARCHED_BLOCKS: Final = 100_000  # where a search for the blocks needed ends
 
 
@@ -41,7 +42,13 @@ def done(ratios: Mapping[str, LogRatio], until: float) -> set[str]:
     early = [replace(ratio, share=EARLY) for ratio in ratios.values()]
     tests = holm([ratio.p_within(1 - THRESHOLD, 1 + THRESHOLD) for ratio in early], ALPHA)
     decided = {name for name, (clears, _) in zip(ratios, tests, strict=True) if clears}
-    return decided | {name for name, ratio in ratios.items() if (own := width(ratio)) is not None and own <= until}
+    return decided | {name for name, ratio in ratios.items() if narrow(ratio, until)}
+
+
+def narrow(ratio: LogRatio, until: float) -> bool:
+    """Whether the ratio is known to within ± `until`, from enough rounds to say so."""
+    reach = width(ratio)
+    return ratio.blocks >= LEAST_FOR_WIDTH and reach is not None and reach <= until
 
 
 def spread(ratio: LogRatio) -> float | None:
@@ -79,7 +86,7 @@ def rounds_to_go(ratio: LogRatio, until: float) -> tuple[int, int] | None:
 
 def _blocks_for(varies: float, until: float, least: int) -> int:
     """The fewest blocks whose interval is within ± `until`, for this sd of the log ratios."""
-    low, high = least, least
+    low = high = max(least, LEAST_FOR_WIDTH)
     while _width_at(varies, high) > until and high < SEARCHED_BLOCKS:
         low, high = high, high * 2
     while low < high:

@@ -30,7 +30,7 @@ def environment() -> dict[str, str]:
 def plan_two_methods(terminal: Terminal, requests: int, tokens: int) -> None:
     """On the form: untick all but the first two methods, and ask for less than the preset."""
     terminal.wait_for(
-        lambda text: "[✓] baseline" in text and "48 tokens a request" in " ".join(text.split()), 30, "the checked plan"
+        lambda text: "[✓] baseline" in text and "32 tokens a request" in " ".join(text.split()), 30, "the checked plan"
     )
     listed = load_catalogue(Path(os.devnull)).methods
     quick = [place for place, method in enumerate(listed.values()) if "quick" in method.presets]
