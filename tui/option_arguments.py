@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
                 option.flag,
                 dest=option.name,
                 action=_Store,
-                type=str if option.kind is str else _reader(option),
+                type=str if option.kind is str and option.listed is None else _reader(option),
                 metavar=option.metavar,
                 help=option.help,
             )

@@ -4,7 +4,8 @@ Times `_ns` are int64 nanoseconds of the host's monotonic clock, `_s` seconds, `
 not be read is null, with its reason in `missing`, a JSON object from column to sentence. `attempt` counts the times a
 block was begun: `resume` runs an unfinished block again, and what the first attempt measured stays. `stretch` counts
 the conductors: each has a clock of its own, since the machine may have been restarted in between, so that times are
-compared within a stretch alone. Those of a token are its request's.
+compared within a stretch alone. Those of a token are its request's. Under a load a block has a row in runs for each
+point: what belongs to the whole process, such as `load_s`, `memory` and evidence, is the same in all of them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,16 @@ FrameRow = dict[str, Any]  # a row as polars gives it: its keys, and the types o
 SCHEMA_KEY: Final = "kasoku_schema_version"  # in the metadata of each parquet file
 
 KEY: Final = ("session", "method", "block", "attempt")
+POINT_COLUMNS: Final[Columns] = {  # fields of Point: null where it has none
+    "point": pl.String,
+    "batch": pl.Int64,
+    "concurrency": pl.Int64,
+    "rate": pl.Float64,
+    "burstiness": pl.Float64,
+    "isl": pl.Int64,
+    "osl": pl.Int64,
+    "depth": pl.Int64,
+}
 
 RUNS: Final[Columns] = {
     "session": pl.String,
@@ -88,11 +99,13 @@ RUNS: Final[Columns] = {
     "stretch": pl.Int64,
     "profiled_block": pl.Int64,
     "fidelity_s": pl.Float64,
+    **POINT_COLUMNS,
 }
 
 # Derived from the tokens frame: first_token_ns, end_ns, output_tokens, ttft_s, e2e_s, decode_tok_s, e2e_tok_s,
-# itl_s_p50, itl_s_p99, text; and in the runs the itl_s columns, over a block's timed requests, or, as method_itl_s_…,
-# over those of all the method's blocks that count.
+# itl_s_p50, itl_s_p99, text, steady; and in the runs the itl_s columns, over a block's timed requests at its point, or,
+# as method_itl_s_…, over those of all the method's blocks that count. queue_s is from when a request was due to when
+# its work began.
 REQUESTS: Final[Columns] = {
     "session": pl.String,
     "method": pl.String,
@@ -122,6 +135,10 @@ REQUESTS: Final[Columns] = {
     "flags": pl.List(pl.String),
     "missing": pl.String,
     "stretch": pl.Int64,
+    **POINT_COLUMNS,
+    "scheduled_ns": pl.Int64,
+    "queue_s": pl.Float64,
+    "steady": pl.Boolean,
 }
 
 TOKENS: Final[Columns] = {

@@ -18,6 +18,7 @@ Nats = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 
 # of a block, in their order
 PHASES: Final = ("import", "load", "warmup", "timed", "evidence", "greedy", "fidelity", "close")
+POINT_ENDS: Final = ("ok", "failed", "oom", "unavailable")
 FINISHES: Final = ("length", "eos", "stopped", "error")  # the ways a request ends
 SCORED_PATHS: Final = ("prefill", "decode")  # all positions of a window at once, or one id forced at a time
 
@@ -58,14 +59,33 @@ class LoadedMessage(TimedLine, tag="loaded", frozen=True, kw_only=True):
     resolved: dict[str, object] = {}  # setting -> value
 
 
+class PointMessage(TimedLine, tag="point", frozen=True, kw_only=True):
+    """The timed requests of a point begin; `place` is its own in the plan. Where there is no load, nothing is said."""
+
+    place: Int64
+
+
+class PointEndMessage(TimedLine, tag="point_end", frozen=True, kw_only=True):
+    """A point is over, its warm-ups alone perhaps: those of its requests that did not begin never will."""
+
+    place: Int64
+    status: str  # one of POINT_ENDS
+    error: str = ""
+
+
 class RequestMessage(TimedLine, tag="request", frozen=True, kw_only=True):
-    """A request begins; `t` is t_0, the moment before the engine is called."""
+    """A request begins; `t` is t_0, the moment before the engine is called.
+
+    `scheduled_ns` is when it was due, where that is not the same; `place` is that of its point in the plan.
+    """
 
     request: Int64
     warmup: bool = False
     prompt_index: Int64 = 0
     prompt_tokens: Int64 = 0
     batch: Int64 = 1
+    place: Int64 = 0
+    scheduled_ns: Int64 | None = None
 
 
 class TokensMessage(Line, tag="tokens", frozen=True, kw_only=True):
@@ -76,6 +96,21 @@ class TokensMessage(Line, tag="tokens", frozen=True, kw_only=True):
     times: list[Int64]
     ids: list[Int64]
     sequence: Int64 = 0
+
+
+class RequestTokens(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Tokens of one of many requests, as `tokens` has them."""
+
+    request: Int64
+    index: Int64
+    times: list[Int64]
+    ids: list[Int64]
+
+
+class ManyMessage(Line, tag="many", frozen=True, kw_only=True):
+    """Token ids of several requests in flight, each request's in the order in which they came."""
+
+    tokens: list[RequestTokens]
 
 
 class RequestEndMessage(TimedLine, tag="request_end", frozen=True, kw_only=True):
@@ -147,8 +182,11 @@ AnyMessage = (
     Hello
     | PhaseMessage
     | LoadedMessage
+    | PointMessage
+    | PointEndMessage
     | RequestMessage
     | TokensMessage
+    | ManyMessage
     | RequestEndMessage
     | MemoryMessage
     | EvidenceMessage

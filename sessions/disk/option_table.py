@@ -44,6 +44,7 @@ class Option:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    listed: type[int] | type[float] | None = None  # a list of these, kept as the text "1,2,4"
     unit: str = ""  # "s": a duration, said and told as one; "%": a share, said and told as a percentage
     label: str = ""  # on the form, which leaves out what has none
     words: tuple[str, str] = ("no", "yes")  # on the form, of a bool
@@ -69,18 +70,32 @@ class Option:
     @property
     def what(self) -> str:
         """What a value is, in a sentence."""
+        if self.listed is not None:
+            return "whole number" if self.listed is int else "number"
         if self.unit:
             return {"s": "duration such as 90s, 30m or 2h", "%": "percentage such as 5%"}[self.unit]
         return {int: "whole number", float: "number"}.get(self.kind, "text")
 
     def read(self, text: str) -> Value:
         """The value that a person typed. Raises ValueError with a sentence."""
+        if self.listed is not None:
+            return ",".join(str(n) if isinstance(n, int) else _exactly(n) for n in self.numbers(text))
         try:
             if self.unit == "s":
                 return _seconds(text)
             return _share(text) if self.unit == "%" else self.kind(text)
         except ValueError:
             raise ValueError(f"{text!r} is not a {self.what}") from None
+
+    def numbers(self, text: str) -> list[float]:
+        """The numbers of a list as it is typed, each once, in its order. Raises ValueError with a sentence."""
+        found: dict[float, None] = {}  # an int stays one
+        for part in text.split(","):
+            try:
+                found[(self.listed or float)(part)] = None
+            except ValueError:
+                raise ValueError(f"{part.strip()!r} is not a {self.what}") from None
+        return list(found)
 
     def text(self, value: float) -> str:
         """A number as it can be typed."""
@@ -90,13 +105,23 @@ class Option:
 
     def check(self, value: Value | None) -> None:
         """Raise OptionError where the value is out of bounds."""
-        if value is None or isinstance(value, str):
+        if self.listed is not None and isinstance(value, str):
+            try:
+                numbers = self.numbers(value)
+            except ValueError as error:
+                raise OptionError(f"{self.flag}: {error}.") from None
+            for number in numbers:
+                self._check_bounds(number)
+        elif value is None or isinstance(value, str):
             if value is not None and self.choices and value not in self.choices:
                 raise OptionError(f"{self.flag} {value} is unknown: choose from {', '.join(self.choices)}.")
-            return
+        else:
+            self._check_bounds(value)
+
+    def _check_bounds(self, value: float) -> None:
         if self.least is None or self.most is None or self.least <= value <= self.most:
             return  # a NaN is outside of everything
-        if self.kind is int:
+        if int in (self.kind, self.listed):
             raise OptionError(
                 f"{self.flag} {value} is out of range: use a whole number from {self.least} to {self.most:,}."
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sessions.disk.deadlines import Deadlines
+from sessions.disk.loads import Loads
 from sessions.disk.option_table import Option, Value, check, option
 from sessions.disk.sampling import MOST_TOKENS, Sampling
 
@@ -182,6 +183,7 @@ class RunOptions:
             )
         ),
     )
+    loads: Loads = field(default_factory=Loads)
     seed: int = field(
         default=0,
         metadata=option(

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from methods.catalogue.method import Method
 from sessions.disk.options import MOST_BLOCKS, RunOptions
+from sessions.disk.point import PLAIN, Point
 from sessions.disk.records import SCHEMA_VERSION
 
 METHOD_NAME: Final = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"  # also part of the names of files
@@ -32,11 +33,24 @@ class PlannedMethod(Method):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedBlock:
-    """One fresh process of one method: the warm-ups, then the timed requests with these numbers."""
+    """One fresh process of one method: the warm-ups, then the timed requests with these numbers.
+
+    `points` are those of the plan's that it measures, by their places and in its order; empty where there is no load.
+    """
 
     method: str
     block: int
     requests: list[int]
+    points: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointRequests:
+    """What one block measures at one point, by its place in the plan: the numbers of warm-ups and timed requests."""
+
+    place: int
+    warmups: list[int]
+    timed: list[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +88,8 @@ class Plan(RunOptions):
 
     schema_version: int = SCHEMA_VERSION
     methods: Annotated[list[PlannedMethod], Meta(max_length=1000)] = field(default_factory=list)
+    # the first is primary: what `until` judges
+    points: Annotated[list[Point], Meta(min_length=1, max_length=1000)] = field(default_factory=lambda: [PLAIN])
     prompt_given: bool = False  # by the user, rather than by the preset
     fidelity_rule: FidelityRule | None = None
     device_name: str = ""
@@ -87,6 +103,28 @@ class Plan(RunOptions):
     def goal(self) -> Goal:
         """How much is measured, unless the session is extended."""
         return Goal(blocks=self.blocks, until=self.until, at_most=self.at_most, fidelity=self.fidelity)
+
+    @property
+    def has_load(self) -> bool:
+        """Whether it measures more than one response after another."""
+        return self.points != [PLAIN]
+
+    def new_tokens(self, place: int) -> int:
+        """The most tokens of a response at a point."""
+        return self.points[place].osl or self.sampling.max_new_tokens
+
+    def parts(self, block: PlannedBlock) -> list[PointRequests]:
+        """A block's requests by its points, in its order; the numbers are the same whatever that is."""
+        if not self.has_load:
+            return [PointRequests(place=0, warmups=warmup_numbers(self.warmup), timed=block.requests)]
+        whole: list[PointRequests] = []
+        first = warm = 0
+        for place, point in enumerate(self.points):
+            numbers = block.requests[first : first + point.requests]
+            warmups = list(range(-warm - point.warmup, -warm))
+            first, warm = first + point.requests, warm + point.warmup
+            whole.append(PointRequests(place=place, warmups=warmups, timed=numbers))
+        return [whole[place] for place in block.points]
 
     def order(self, goals: Sequence[Goal] = ()) -> list[PlannedBlock]:
         """The blocks of all rounds, one after another; of all that `goals` ask for instead of the plan's own."""
@@ -119,14 +157,25 @@ class Plan(RunOptions):
             first += len(numbers)
             names = [method.name for method in self.methods]
             drawn.shuffle(names)
-            rounds.append([PlannedBlock(method=name, block=block, requests=numbers) for name in names])
+            points = self._points_in(block)
+            rounds.append([PlannedBlock(method=name, block=block, requests=numbers, points=points) for name in names])
         return rounds
 
     def requests_in(self, blocks: int) -> int:
         """How many timed requests of a method so many blocks hold."""
         return sum(map(self._size, range(blocks)))
 
+    def _points_in(self, block: int) -> list[int]:
+        """The places of all points, in the order of that round: the same for every method."""
+        if not self.has_load:
+            return []
+        places = list(range(len(self.points)))
+        random.Random(f"{self.seed} {block}").shuffle(places)  # noqa: S311 - an order, not a secret
+        return places
+
     def _size(self, block: int) -> int:
+        if self.has_load:
+            return sum(point.requests for point in self.points)
         return self.requests // self.blocks + (1 if block < self.requests % self.blocks else 0)
 
     def method(self, name: str) -> PlannedMethod:

@@ -22,9 +22,12 @@ from sessions.disk.messages import (
     EvidenceMessage,
     Int64,
     LoadedMessage,
+    ManyMessage,
     MemoryMessage,
     Nats,
     PhaseMessage,
+    PointEndMessage,
+    PointMessage,
     RequestEndMessage,
     RequestMessage,
     ScoresMessage,
@@ -33,7 +36,7 @@ from sessions.disk.messages import (
     UnscoredMessage,
 )
 
-SCHEMA_VERSION = 2  # 2: goals and looks of sessions that measure until they are decided
+SCHEMA_VERSION = 3  # 2: goals and looks of sessions that measure until they are decided; 3: points of a load
 
 
 class BlockLine(TimedLine, frozen=True, kw_only=True):
@@ -175,6 +178,7 @@ class BlockStarted(BlockLine, tag="block", frozen=True, kw_only=True):
     of: Int64
     environment: str = ""
     pid: Int64 | None = None
+    points: list[Int64] = msgspec.field(default_factory=list)  # their places, in their order; empty without a load
 
 
 class BlockPhase(PhaseMessage, tag="block_phase", frozen=True, kw_only=True):
@@ -183,6 +187,16 @@ class BlockPhase(PhaseMessage, tag="block_phase", frozen=True, kw_only=True):
 
 
 class Loaded(LoadedMessage, frozen=True, kw_only=True):
+    method: str
+    block: Int64
+
+
+class PointStarted(PointMessage, frozen=True, kw_only=True):
+    method: str
+    block: Int64
+
+
+class PointEnded(PointEndMessage, frozen=True, kw_only=True):
     method: str
     block: Int64
 
@@ -202,6 +216,19 @@ class Tokens(TokensMessage, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len(self.times) != len(self.ids):
             raise ValueError(f"{len(self.ids)} tokens with {len(self.times)} times")
+
+
+class ManyTokens(ManyMessage, frozen=True, kw_only=True):
+    """`t` is the time of the last of them."""
+
+    t: Int64
+    method: str
+    block: Int64
+
+    def __post_init__(self) -> None:
+        for each in self.tokens:
+            if len(each.times) != len(each.ids):
+                raise ValueError(f"{len(each.ids)} tokens with {len(each.times)} times")
 
 
 class RequestEnded(RequestEndMessage, frozen=True, kw_only=True):
@@ -243,6 +270,7 @@ class Energy(BlockLine, tag="energy", frozen=True, kw_only=True):
     edge: str  # start | timed_start | timed_end | end
     energy_j: float | None
     reason: str = ""
+    place: Int64 | None = None  # of the point whose timed part it is an edge of, where there is a load
 
 
 class BlockEnded(BlockLine, tag="block_end", frozen=True, kw_only=True):
@@ -250,6 +278,8 @@ class BlockEnded(BlockLine, tag="block_end", frozen=True, kw_only=True):
     error: str = ""
     log_tail: list[str] = msgspec.field(default_factory=list)
     left_behind: Int64 = 0  # processes the engine left, ended by the warden
+    points: list[Int64] = msgspec.field(default_factory=list)  # the places of its points, where it was never begun
+    void: bool = False  # nothing that was measured in it counts, whichever of its points were done
 
 
 class Telemetry(TimedLine, tag="telemetry", frozen=True, kw_only=True):
@@ -301,8 +331,11 @@ AnyRecord = (
     | BlockStarted
     | BlockPhase
     | Loaded
+    | PointStarted
+    | PointEnded
     | RequestStarted
     | Tokens
+    | ManyTokens
     | RequestEnded
     | Memory
     | EvidenceTaken

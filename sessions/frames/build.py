@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from methods.base.home import fsync_folder
-from sessions.disk.frame_schema import REQUESTS, RUNS, SCHEMA_KEY, SCHEMAS, FrameRow
+from sessions.disk.frame_schema import POINT_COLUMNS, REQUESTS, RUNS, SCHEMA_KEY, SCHEMAS, FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.records import (
     SCHEMA_VERSION,
@@ -28,8 +28,10 @@ from sessions.disk.records import (
     Header,
     Loaded,
     MachineSeen,
+    ManyTokens,
     Memory,
     Note,
+    PointEnded,
     Prepared,
     ReferenceScored,
     RequestEnded,
@@ -46,7 +48,9 @@ from sessions.frames.counting import block_counts
 from sessions.frames.derived import Context, RunKey, complete
 from sessions.frames.fidelity import FidelityRows
 from sessions.frames.metrics import REQUEST_KEY, per_request, rates
+from sessions.frames.point_rows import PointRows, point_columns
 from sessions.frames.record_columns import column_names, columns_of
+from sessions.frames.steady import with_steady
 from sessions.frames.vram import peak_vram
 
 INTERRUPTED = "Interrupted before the block ended; `kasoku resume` runs it again."
@@ -58,7 +62,8 @@ NO_ENERGY = "no energy counter was read at the edges of this block"
 TOLD_OF_REQUESTS = (
     *column_names(RequestStarted, "requests"),
     *column_names(RequestEnded, "requests"),
-    *("attempt", "start_ns", "returned_ns", "finish_reason", "stretch"),
+    *("attempt", "start_ns", "returned_ns", "finish_reason", "stretch", "queue_s"),
+    *POINT_COLUMNS,
 )
 
 
@@ -72,6 +77,7 @@ class _Run:
     cut_ns: int | None = None  # the last that was heard from a conductor that died in it
     missing: dict[str, str] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
+    points: PointRows = field(default_factory=PointRows)
 
 
 class JournalFrames:
@@ -94,7 +100,7 @@ class JournalFrames:
         """Take one record in."""
         before_ns, self._now_ns = self._now_ns, record.t
         match record:
-            case Tokens():
+            case Tokens() | ManyTokens():
                 self._tokens.add(record, self._attempts.get((record.method, record.block), 0))
             case Telemetry():
                 self._telemetry.add(record, self._stretch)
@@ -102,6 +108,9 @@ class JournalFrames:
                 key = self._key(record)
                 row = columns_of(record, "requests")
                 row |= {"attempt": key[2], "start_ns": record.t, "stretch": self._stretch}
+                row |= point_columns(self._plan, record.place, self.prepared, record.prompt_tokens)
+                due_ns = row["scheduled_ns"] = record.t if record.scheduled_ns is None else record.scheduled_ns
+                row["queue_s"] = (record.t - due_ns) / 1e9
                 self._requests[(*key, record.request)] = row
             case RequestEnded():
                 begun = self._requests.get((*self._key(record), record.request))
@@ -122,9 +131,12 @@ class JournalFrames:
                 self._run(record).columns |= columns_of(record, "runs") | {"in_effect_reason": record.reason}
             case SocketsSeen():
                 self._take_sockets(record)
+            case PointEnded():
+                self._run(record).points.end(record)
             case Energy():
                 run = self._run(record)
-                run.energy[record.edge] = record.energy_j
+                edges = run.energy if record.place is None else run.points.energy_at(record.place)
+                edges[record.edge] = record.energy_j
                 if record.reason:
                     run.missing["energy_j"] = record.reason
             case BlockEnded():
@@ -171,12 +183,15 @@ class JournalFrames:
             self._attempts[place] = 0
         run = self._run(record)
         run.columns |= columns_of(record, "runs") | {"started_ns": record.t}
+        run.points.plan(record)
 
     def _end_block(self, record: BlockEnded) -> None:
         """A record for a block that has ended and was not restarted is an attempt of its own: nothing was started."""
         if self._key(record) in self._over:
             self._attempts[record.method, record.block] = self._attempts.get((record.method, record.block), 0) + 1
-        self._run(record).columns |= columns_of(record, "runs") | {"ended_ns": record.t}
+        run = self._run(record)
+        run.columns |= columns_of(record, "runs") | {"ended_ns": record.t}
+        run.points.plan(record)
         self._over.add(self._key(record))
 
     def _cut(self, last_ns: int) -> None:
@@ -218,7 +233,7 @@ class JournalFrames:
         )
         texts, missing = self._texts(joined, tokens, decode)
         return (
-            joined.with_columns(*rates())
+            joined.with_columns(*rates("scheduled_ns"))
             .with_columns(
                 pl.lit(self._session).alias("session"),
                 *(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("energy_j", "itl_s_p50", "itl_s_p99")),
@@ -226,6 +241,7 @@ class JournalFrames:
                 pl.lit([], dtype=pl.List(pl.String)).alias("flags"),
                 pl.Series("missing", missing, dtype=pl.String),
             )
+            .pipe(with_steady)
             .select(list(REQUESTS))
             .cast(pl.Schema(REQUESTS))
         )
@@ -255,16 +271,17 @@ class JournalFrames:
         return self._telemetry.frame(self._session)
 
     def runs(self, telemetry: pl.DataFrame) -> pl.DataFrame:
-        """The runs frame: a row per attempt at a block, in the order of their beginnings."""
+        """The runs frame: a row per point of an attempt at a block, in the order of their beginnings."""
         return pl.DataFrame(
             [
-                self._run_row(run, telemetry)
+                row
                 for run in sorted(self._runs.values(), key=lambda r: (r.columns["stretch"], r.columns["started_ns"]))
+                for row in self._run_rows(run, telemetry)
             ],
             schema=RUNS,
         )
 
-    def _run_row(self, run: _Run, telemetry: pl.DataFrame) -> FrameRow:
+    def _run_rows(self, run: _Run, telemetry: pl.DataFrame) -> list[FrameRow]:
         columns, missing = run.columns, run.missing
         planned = {method.name: method for method in self._plan.methods}.get(columns["method"])
         for name, edges in (("energy_j", ("start", "end")), ("timed_energy_j", ("timed_start", "timed_end"))):
@@ -302,7 +319,8 @@ class JournalFrames:
             "flags": sorted(set(run.flags)),
             "missing": json.dumps(missing, ensure_ascii=False),
         }
-        return {name: row.get(name) for name in RUNS}
+        rows = run.points.rows(row, self._plan, self.prepared)
+        return [{name: each.get(name) for name in RUNS} for each in rows]
 
 
 def _difference(readings: dict[str, float | None], first: str, then: str) -> float | None:

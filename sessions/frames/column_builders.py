@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from sessions.disk.frame_schema import TELEMETRY, TOKENS
-from sessions.disk.records import Telemetry, Tokens
+from sessions.disk.messages import RequestTokens
+from sessions.disk.records import ManyTokens, Telemetry, Tokens
 from sessions.frames.metrics import REQUEST_KEY
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -28,14 +29,21 @@ class TokensBuilder:
         self._spans = {name: array("q") for name in (*REQUEST_KEY, "first", "count")}
         self._times, self._ids = array("q"), array("q")
 
-    def add(self, record: Tokens, attempt: int) -> None:
+    def add(self, record: Tokens | ManyTokens, attempt: int) -> None:
         """Take in the tokens of one record, which belong to that attempt at their block."""
-        method = self._methods.setdefault(record.method, len(self._methods))
-        cells = (method, record.block, attempt, record.request, record.sequence, record.index, len(record.ids))
+        place = (self._methods.setdefault(record.method, len(self._methods)), record.block, attempt)
+        if isinstance(record, Tokens):
+            self._add(place, record, record.sequence)
+            return
+        for each in record.tokens:
+            self._add(place, each, 0)
+
+    def _add(self, place: tuple[int, int, int], said: Tokens | RequestTokens, sequence: int) -> None:
+        cells = (*place, said.request, sequence, said.index, len(said.ids))
         for numbers, cell in zip(self._spans.values(), cells, strict=True):
             numbers.append(cell)
-        self._times.extend(record.times)
-        self._ids.extend(record.ids)
+        self._times.extend(said.times)
+        self._ids.extend(said.ids)
 
     def frame(self, session: str) -> pl.DataFrame:
         """The tokens frame, in the journal's order."""

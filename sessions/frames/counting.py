@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from sessions.disk.point import ALONE
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -16,7 +18,7 @@ Frame = TypeVar("Frame", "pl.DataFrame", "pl.LazyFrame")
 
 COUNTED_STATUS: Final = "ok"
 COUNTED_FINISHES: Final = ("length", "eos")
-OLDER: Final = {"attempt": 0, "warmup": False, "finish_reason": "length", "stretch": 0}
+OLDER: Final = {"attempt": 0, "warmup": False, "finish_reason": "length", "stretch": 0, "point": ALONE}
 
 
 def block_counts(status: str | None) -> bool:
@@ -30,11 +32,12 @@ def request_counts(warmup: bool, finish: str, tok_s: float | None) -> bool:
 
 
 def last_attempts(runs: Frame) -> Frame:
-    """The rows of a runs frame that are the last attempts at their blocks, `attempt` filled in."""
+    """The rows of a runs frame that are the last attempts at their points in their blocks, `attempt` and `point`
+    filled in."""
     import polars as pl
 
     attempt = pl.col("attempt")
-    return with_attempt(runs).filter(attempt == attempt.max().over("session", "method", "block"))
+    return with_point(with_attempt(runs)).filter(attempt == attempt.max().over("session", "method", "block", "point"))
 
 
 def counted_blocks(runs: Frame) -> Frame:
@@ -61,13 +64,20 @@ def counted_requests(runs: Frame, requests: Frame) -> Frame:
     """The rows of a requests frame that count, `attempt` filled in; both frames are of the same sessions."""
     from sessions.disk.frame_schema import KEY
 
-    blocks = counted_blocks(runs).select(KEY)
-    return with_attempt(requests).filter(timed_and_ended_well()).join(blocks, on=KEY, how="semi")
+    blocks = counted_blocks(runs).select(*KEY, "point")
+    return (
+        with_point(with_attempt(requests)).filter(timed_and_ended_well()).join(blocks, on=[*KEY, "point"], how="semi")
+    )
 
 
 def with_attempt(rows: Frame) -> Frame:
     """The same rows, `attempt` filled in where it is older than the column."""
     return rows.with_columns(_filled("attempt"))
+
+
+def with_point(rows: Frame) -> Frame:
+    """The same rows of runs or requests, `point` filled in where it is older than the column."""
+    return rows.with_columns(_filled("point"))
 
 
 def with_stretch(rows: Frame) -> Frame:

@@ -20,12 +20,13 @@ from sessions.disk.frame_schema import REQUESTS, RUNS, FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames import bandwidth_limit, config_differences, energy, flags, greedy
-from sessions.frames.counting import counted_blocks
-from sessions.frames.metrics import REQUEST_KEY, RUN_KEY, latency_percentiles
+from sessions.frames.counting import counted_blocks, with_point
+from sessions.frames.metrics import POINT_KEY, REQUEST_KEY, latency_percentiles
 
 Frames = dict[str, pl.DataFrame]
 RunKey = tuple[str, int, int]  # method, block, attempt
-Latencies = tuple[dict[tuple[object, ...], FrameRow], dict[str, FrameRow]]  # by RUN_KEY, and by method
+ByKey = dict[tuple[object, ...], FrameRow]
+Latencies = tuple[ByKey, ByKey]  # by POINT_KEY, and by method and point
 NO_BANDWIDTH = "the bandwidth of this device was not measured"
 NO_PASS = "the engine made no greedy pass"  # noqa: S105 - no password
 PASS_ELSEWHERE = "the method's greedy pass was made in another block"  # noqa: S105 - no password
@@ -50,7 +51,8 @@ class Context:
 
 def complete(frames: Frames, context: Context) -> Frames:
     """The four frames with their derived columns filled in."""
-    counted = counted_blocks(frames["runs"]).select(RUN_KEY)
+    frames = frames | {name: with_point(frames[name]) for name in ("runs", "requests")}
+    counted = counted_blocks(frames["runs"]).select(POINT_KEY)
     requests, latencies = _with_latencies(frames, counted)
     requests = _with_energy(requests, frames["telemetry"], context.sources)
     rows = _run_rows(frames["runs"], latencies)
@@ -67,13 +69,13 @@ def complete(frames: Frames, context: Context) -> Frames:
         if found:
             row["flags"].append(str(flags.several(found, len(block.timed()))))
         for request, flag in found.items():
-            outliers[(*(row[name] for name in RUN_KEY), request)] = str(flag)
+            outliers[(*(row[name] for name in POINT_KEY), request)] = str(flag)
     config_differences.flag(rows, [method.name for method in context.plan.methods])
     _lengths_beside(rows, blocks, set(counted.iter_rows()))
     for row in rows:
         row["flags"] = sorted(set(row["flags"]))
         row["missing"] = json.dumps(row["missing"], ensure_ascii=False)
-    keys = requests.select(*RUN_KEY, "request").iter_rows()
+    keys = requests.select(*POINT_KEY, "request").iter_rows()
     flagged = [[outliers[key]] if key in outliers else [] for key in keys]
     return frames | {
         "runs": pl.DataFrame(rows, schema=RUNS),
@@ -90,8 +92,8 @@ def _with_latencies(frames: Frames, counted: pl.DataFrame) -> tuple[pl.DataFrame
     own, blocks, methods = latency_percentiles(frames["tokens"], frames["requests"], counted)
     requests = frames["requests"].drop("itl_s_p50", "itl_s_p99", strict=False)
     joined = requests.join(own, on=REQUEST_KEY, how="left", maintain_order="left")
-    by_block = {tuple(row[name] for name in RUN_KEY): row for row in blocks.iter_rows(named=True)}
-    by_method = {row["method"]: row for row in methods.iter_rows(named=True)}
+    by_block: ByKey = {tuple(row[name] for name in POINT_KEY): row for row in blocks.iter_rows(named=True)}
+    by_method: ByKey = {(row["method"], row["point"]): row for row in methods.iter_rows(named=True)}
     return joined.select(list(REQUESTS)), (by_block, by_method)
 
 
@@ -130,7 +132,8 @@ def _run_rows(runs: pl.DataFrame, latencies: Latencies) -> list[FrameRow]:
     for row in rows:
         row["missing"] = json.loads(row["missing"] or "{}")
         row["flags"] = list(row["flags"] or [])
-        block, method = blocks.get(tuple(row[name] for name in RUN_KEY), {}), methods.get(row["method"], {})
+        block = blocks.get(tuple(row[name] for name in POINT_KEY), {})
+        method = methods.get((row["method"], row["point"]), {})
         for name in ("itl_s_p50", "itl_s_p99"):
             row[name], row[f"method_{name}"] = block.get(name), method.get(name)
             if row[name] is None:
@@ -153,9 +156,7 @@ def _block(
     begin, end, stretch = row["started_ns"], row["ended_ns"], row["stretch"]
     before = [other["ended_ns"] for other in rows if other["ended_ns"] is not None and other["stretch"] == stretch]
     ended = [ended_ns for ended_ns in before if ended_ns <= begin]
-    own = requests.filter(
-        pl.col("method") == row["method"], pl.col("block") == row["block"], pl.col("attempt") == row["attempt"]
-    )
+    own = requests.filter(*(pl.col(name) == row[name] for name in POINT_KEY))
     until = end if end is not None else 2**63 - 1
     around = telemetry.filter(pl.col("stretch") == stretch, pl.col("t_ns").is_between(begin - 3_000_000_000, until))
     return flags.Block(
@@ -257,15 +258,16 @@ def _differences(rows: list[FrameRow]) -> None:
 
 def _lengths_beside(rows: list[FrameRow], blocks: list[flags.Block], counted: set[tuple[Any, ...]]) -> None:
     """If responses end at EOS: a method's lengths against its reference's."""
-    lengths: dict[str, list[int]] = {}
+    lengths: dict[tuple[str, str], list[int]] = {}
     pairs = [
-        (row, block) for row, block in zip(rows, blocks, strict=True) if tuple(row[name] for name in RUN_KEY) in counted
+        (row, block)
+        for row, block in zip(rows, blocks, strict=True)
+        if tuple(row[name] for name in POINT_KEY) in counted
     ]
     for row, block in pairs:
-        lengths.setdefault(row["method"], []).extend(block.timed()["output_tokens"].to_list())
+        lengths.setdefault((row["method"], row["point"]), []).extend(block.timed()["output_tokens"].to_list())
     for row, block in pairs:
         reference = row["reference"]
         if block.plan.sampling.stop_at_eos and reference:
-            row["flags"] += map(
-                str, flags.lengths_beside(lengths[row["method"]], lengths.get(reference, []), reference)
-            )
+            own, beside = lengths[row["method"], row["point"]], lengths.get((reference, row["point"]), [])
+            row["flags"] += map(str, flags.lengths_beside(own, beside, reference))

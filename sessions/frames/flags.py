@@ -10,7 +10,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
@@ -61,6 +61,11 @@ class Block:
         """The telemetry of the timed part; empty if nothing was timed."""
         return _within(self.telemetry, self.timed())
 
+    @property
+    def sampling(self) -> Sampling:
+        """The plan's, with the length of a response at the point."""
+        return replace(self.plan.sampling, max_new_tokens=self.run.get("osl") or self.plan.sampling.max_new_tokens)
+
     def evidence(self) -> Mapping[str, object]:
         """The engine's evidence; empty if it left none."""
         return _object(self.run.get("evidence"))
@@ -74,7 +79,7 @@ def block_flags(block: Block) -> list[Flag]:
         *not_in_effect(block.run),
         *other_dtype(block.run, block.plan),
         *weights_flags(block.run, _object(block.run.get("resolved"))),
-        *other_lengths(timed, block.plan.sampling),
+        *other_lengths(timed, block.sampling),
         *prefix_cache(timed, block.evidence()),
         *recompiled(block.evidence()),
         *other_sampling(block.run, block.evidence(), block.plan.sampling),

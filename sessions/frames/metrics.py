@@ -1,6 +1,7 @@
 """The numbers derived from token times, under their definitions (docs/definitions.md).
 
-For N tokens that reached the host at t_1 … t_N of a request begun at t_0: TTFT = t_1 − t_0; e2e = t_N − t_0;
+For N tokens that reached the host at t_1 … t_N of a request due at t_0, which is when it begins but in an open loop:
+TTFT = t_1 − t_0; e2e = t_N − t_0;
 e2e_tok_s = N / e2e, what the article reports; decode_tok_s = (N − 1) / (t_N − t_1); ITL = the gaps t_{i+1} − t_i.
 """
 
@@ -14,6 +15,7 @@ from sessions.frames.counting import timed_and_ended_well
 
 REQUEST_KEY = ("method", "block", "attempt", "request", "sequence")
 RUN_KEY = ("method", "block", "attempt")
+POINT_KEY = (*RUN_KEY, "point")
 
 
 def per_request(tokens: pl.DataFrame) -> pl.DataFrame:
@@ -25,13 +27,13 @@ def per_request(tokens: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def rates() -> list[pl.Expr]:
-    """ttft_s, e2e_s, decode_tok_s, e2e_tok_s of rows with start_ns, first_token_ns, end_ns, output_tokens."""
+def rates(due: str = "start_ns") -> list[pl.Expr]:
+    """ttft_s, e2e_s, decode_tok_s, e2e_tok_s of rows with first_token_ns, end_ns, output_tokens and the time `due`."""
     seconds = 1e-9
-    e2e = (pl.col("end_ns") - pl.col("start_ns")) * seconds
+    e2e = (pl.col("end_ns") - pl.col(due)) * seconds
     decode = (pl.col("end_ns") - pl.col("first_token_ns")) * seconds
     return [
-        ((pl.col("first_token_ns") - pl.col("start_ns")) * seconds).alias("ttft_s"),
+        ((pl.col("first_token_ns") - pl.col(due)) * seconds).alias("ttft_s"),
         e2e.alias("e2e_s"),
         pl.when((pl.col("output_tokens") > 1) & (decode > 0))
         .then((pl.col("output_tokens") - 1) / decode)
@@ -60,18 +62,19 @@ def percentiles(gaps: pl.Expr | None = None) -> list[pl.Expr]:
 def latency_percentiles(
     tokens: pl.DataFrame, requests: pl.DataFrame, counted: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """itl_s_p50 and itl_s_p99 of each request, of each block's successful timed requests, and of each method's.
+    """itl_s_p50 and itl_s_p99 of each request, of each run's successful timed requests, of each method's at a point.
 
     `counted` has the runs that count for their method. What has no gap is left out.
     """
     # a list a response: sorting the whole frame would take several times its size
     gap = (pl.col("t_ns").sort_by("index").diff() * 1e-9).drop_nulls()
     responses = tokens.group_by(REQUEST_KEY).agg(gap.alias("itl_s")).filter(pl.col("itl_s").list.len() > 0)
-    timed = responses.join(requests.filter(timed_and_ended_well()), on=REQUEST_KEY, how="semi")
+    points = requests.filter(timed_and_ended_well()).select(*REQUEST_KEY, "point")
+    timed = responses.join(points, on=REQUEST_KEY, how="inner")
     return (
         _percentiles_by(responses, REQUEST_KEY),
-        _percentiles_by(timed, RUN_KEY),
-        _percentiles_by(timed.join(counted, on=RUN_KEY, how="semi"), ("method",)),
+        _percentiles_by(timed, POINT_KEY),
+        _percentiles_by(timed.join(counted, on=POINT_KEY, how="semi"), ("method", "point")),
     )
 
 

@@ -20,6 +20,7 @@ from sessions.disk.options import UNTIL_AT_MOST_S, UNTIL_BLOCKS, RunOptions
 from sessions.disk.plan import Plan, PlannedMethod
 from sessions.planning.fidelity_rule import FidelityTextError, rule_of
 from sessions.planning.offer import Offer, offer_on
+from sessions.planning.points import points_of, with_loads
 from sessions.planning.twice import twice
 from sessions.planning.wanted import PlanError, Wanted
 
@@ -52,10 +53,12 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
         options, rule = rule_of(options)
     except FidelityTextError as error:
         raise PlanError(str(error)) from None
+    methods = twice(chosen) if options.aa else chosen
     plan = Plan(
         **_fields(RunOptions, options),
         fidelity_rule=rule,
-        methods=twice(chosen) if options.aa else chosen,
+        methods=methods,
+        points=points_of(options, len(methods)),
         prompt_given="prompt" in wanted.said,
         device_name=offer.device.name,
         gpu_uuids=list(offer.device.uuids),
@@ -94,6 +97,7 @@ def _options(wanted: Wanted, offer: Offer) -> RunOptions:
         raise PlanError(str(error)) from None
     if options.until is None and options.at_most is not None:
         raise PlanError("--at-most goes with --until: say how precise the ratios are to be, as in --until 5%.")
+    options = with_loads(options, said)
     requests, blocks = options.requests, options.blocks
     if requests < blocks:
         raise PlanError(f"--requests {requests} cannot fill {blocks} blocks: use at least {blocks}, or fewer --blocks.")
@@ -181,25 +185,28 @@ def _check_model(plan: Plan, home: Path) -> None:
     from methods.models import models
     from methods.models.prompts import PromptError
     from sessions.planning.fidelity_windows import windows_of
-    from sessions.planning.prompt_ids import prompt_of
+    from sessions.planning.prompt_ids import prompts_of
 
     try:
         prospect = models.check(plan.model, home, trust_remote_code=plan.trust_remote_code)
         model = prospect.ready or _in_folder(plan.model, prospect)
         if model is not None:
-            prompt = prompt_of(plan, model)
+            prompts = prompts_of(plan, model)
             if plan.fidelity_text is not None:
-                windows_of(plan, model, len(prompt.ids))
+                windows_of(plan, model, len(prompts[0].ids))
         if plan.reference_model is not None:
             models.check(plan.reference_model, home, trust_remote_code=plan.trust_remote_code)
     except (models.ModelError, PromptError, FidelityTextError) as error:
         raise PlanError(str(error)) from None
-    least = (plan.prompt_tokens or 1) + plan.sampling.max_new_tokens
-    if prospect.context_length is not None and least > prospect.context_length:
-        raise PlanError(
-            f"A prompt of {plan.prompt_tokens or 'at least 1'} tokens and {plan.sampling.max_new_tokens} new ones"
-            f" do not fit {prospect.name}'s context of {prospect.context_length}: shorten one of them."
-        )
+    for place, point in enumerate(plan.points):
+        prompt_tokens, new_tokens = point.isl or plan.prompt_tokens, plan.new_tokens(place)
+        whole = point.depth + (prompt_tokens or 1) + new_tokens
+        if prospect.context_length is not None and whole > prospect.context_length:
+            before = f"A depth of {point.depth}, a prompt" if point.depth else "A prompt"
+            raise PlanError(
+                f"{before} of {prompt_tokens or 'at least 1'} tokens and {new_tokens} new ones"
+                f" do not fit {prospect.name}'s context of {prospect.context_length}: shorten one of them."
+            )
 
 
 def _in_folder(spec: str, prospect: Prospect) -> Model | None:

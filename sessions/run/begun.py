@@ -6,13 +6,23 @@ Blocks measured with other weights, another prompt or another torch than the ear
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from methods.base.interpreter import Interpreter
 from methods.environments.creation import normalised
 from methods.models.model import Model
-from sessions.disk.records import AnyRecord, BlockEnded, Loaded, MachineSeen, Prepared, ReferenceScored
+from sessions.disk.plan import PlannedBlock
+from sessions.disk.records import (
+    AnyRecord,
+    BlockEnded,
+    BlockStarted,
+    Loaded,
+    MachineSeen,
+    PointEnded,
+    Prepared,
+    ReferenceScored,
+)
 from sessions.frames.counting import block_counts
 
 DATED: Final = (
@@ -40,8 +50,11 @@ class Begun:
     environments: dict[str, Interpreter] = field(default_factory=dict)
     versions: dict[str, Versions] = field(default_factory=dict)
     done: set[tuple[str, int]] = field(default_factory=set)  # the blocks that count, by method and number
+    points: dict[tuple[str, int], set[int]] = field(default_factory=dict)  # of a load, the points that count
     _latest: Prepared | None = None
     _loaded: dict[tuple[str, int], Loaded] = field(default_factory=dict)
+    _asked: dict[tuple[str, int], set[int]] = field(default_factory=dict)  # points that a block was ever to measure
+    _ended: set[int] = field(default_factory=set)  # points of the block that runs
 
     @classmethod
     def of(cls, records: Iterable[AnyRecord]) -> Begun:
@@ -63,9 +76,36 @@ class Begun:
                 self.machine = self.machine or record
             case Loaded():
                 self._loaded[record.method, record.block] = record
-            case BlockEnded() if block_counts(record.status):
-                self.done.add((record.method, record.block))
-                self._hold(record)
+            case BlockStarted():
+                self._asked.setdefault((record.method, record.block), set()).update(record.points)
+                self._ended = set()
+            case PointEnded():
+                self._end_point(record)
+            case BlockEnded():
+                self._end_block(record)
+
+    def left(self, block: PlannedBlock) -> PlannedBlock:
+        """The block with the points that do not count yet."""
+        counted = self.points.get((block.method, block.block), set())
+        return replace(block, points=[place for place in block.points if place not in counted])
+
+    def _end_point(self, record: PointEnded) -> None:
+        """A point that was measured counts, also in a block that breaks off later."""
+        if block_counts(record.status):
+            place = (record.method, record.block)
+            self.points.setdefault(place, set()).add(record.place)
+            self._ended.add(record.place)
+
+    def _end_block(self, record: BlockEnded) -> None:
+        place = (record.method, record.block)
+        counted = self.points.setdefault(place, set())
+        if record.void:
+            counted -= self._ended
+        asked = self._asked.get(place, set())
+        if asked <= counted if asked else block_counts(record.status):
+            self.done.add(place)
+        if block_counts(record.status) or (self._ended and not record.void):
+            self._hold(record)
 
     def _hold(self, record: BlockEnded) -> None:
         interpreter = self._latest.interpreters.get(record.method) if self._latest else None

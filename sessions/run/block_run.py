@@ -27,13 +27,15 @@ from methods.catalogue.native_code import compiler_variables
 from sessions.device.affinity import shared_out, starting_on
 from sessions.disk.messages import PHASES
 from sessions.disk.option_table import table
-from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod, warmup_numbers
+from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod
 from sessions.disk.records import AnyRecord, BlockEnded, EvidenceTaken, Note, Prepared, ReferenceScored
 from sessions.disk.session_folder import SessionFolder
+from sessions.run.block_requests import planned_parts, requests_of_job
 from sessions.run.known_evidence import ELSEWHERE, Known
 from sessions.run.reference_cache import fidelity_job
 from sessions.run.short_folder import short_folder
-from sessions.run.wire import LINE_LIMIT_BYTES, WireLieError, WireTranslator, too_much
+from sessions.run.wire import LINE_LIMIT_BYTES, WireTranslator, too_much
+from sessions.run.wire_lie import WireLieError
 
 RUNNER: Final = Path(methods.__file__).parent / "runner"
 TICK_S: Final = 0.1
@@ -118,7 +120,6 @@ def job_of(
 ) -> dict[str, Any]:
     """The runner's job: what it needs to know, nothing more."""
     interpreter = prepared.interpreters[method.name]
-    warmups = warmup_numbers(plan.warmup)
     return {
         "schema": 1,
         "job": "measure",
@@ -133,10 +134,7 @@ def job_of(
         "device": "cpu" if plan.device == "cpu" else "cuda",
         "gpu_uuids": plan.gpu_uuids,
         "prompts": prepared.prompts,
-        "requests": [
-            {"request": number, "warmup": number < 0, "prompt_index": 0, "seed": plan.request_seed(number)}
-            for number in [*warmups, *block.requests]
-        ],
+        **requests_of_job(plan, block),
         **{option.name: option.of(plan) for option in table(type(plan)) if option.job},
         "sampling": msgspec.to_builtins(plan.sampling) | {"stop_token_ids": prepared.stop_token_ids},
         **known.of_job(),
@@ -198,12 +196,11 @@ class BlockRun:
         translator = WireTranslator(
             self._block.method,
             self._block.block,
-            self._block.requests,
-            warmup_numbers(self._plan.warmup),
+            planned_parts(self._plan, self._block),
             begun_ns,
-            self._plan.sampling.max_new_tokens,
             [len(prompt) for prompt in self._prepared.prompts],
             [window.scored for window in self._reference.windows] if self._reference is not None else [],
+            load=self._plan.has_load,
         )
         why = ""
         try:
@@ -233,6 +230,7 @@ class BlockRun:
                 error=error,
                 log_tail=log_tail(self._log) if status != "ok" else [],
                 left_behind=end.left_behind,
+                void=why.startswith((LIE, REFUSED)),
             )
         )
         return BlockEnd(status, error, translator.finished_requests)

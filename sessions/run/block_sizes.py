@@ -48,7 +48,12 @@ class BlockSizes:
                 pass
 
     def sized(self, row: PlannedBlock, enough: bool) -> PlannedBlock:
-        """The block with the requests that it is to have: as planned, or more of them where `enough` is asked for."""
+        """The block with the requests that it is to have: as planned, or more of them where `enough` is asked for.
+
+        Under a load they are as planned.
+        """
+        if row.points:
+            return row
         size = len(row.requests)
         if enough and (each_s := self._each_s.get(row.method)) is not None:
             size = max(size, min(MOST_REQUESTS, math.ceil(LEAST_TIMED_S / each_s)))

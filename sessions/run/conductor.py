@@ -26,12 +26,10 @@ from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from probes.host.cgroup import CgroupCounts, cgroup_counts
 from probes.host.sockets import sockets_of
-from probes.host.surroundings import Surroundings, surroundings
 from sessions.close.session_end import close_session
 from sessions.device.affinity import keep_to, shared_out
 from sessions.device.device_lock import DeviceLock
 from sessions.device.differences import changed_since, place_seen
-from sessions.device.speed_variables import speed_variables
 from sessions.disk.journal import JournalError, JournalWriter, read_journal
 from sessions.disk.plan import Plan, PlannedBlock
 from sessions.disk.records import (
@@ -46,13 +44,16 @@ from sessions.disk.records import (
     MachineSeen,
     Note,
     Phase,
+    PointEnded,
+    PointStarted,
     Prepared,
     SessionEnded,
     SocketsSeen,
 )
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.run.begun import DATED, Begun
-from sessions.run.block_run import REFUSED, BlockEnd, BlockRun, inherited_variables, pinned_variables
+from sessions.run.block_run import REFUSED, BlockEnd, BlockRun
+from sessions.run.block_surroundings import surroundings_of
 from sessions.run.energy_reading import energy_at
 from sessions.run.known_evidence import KnownEvidence
 from sessions.run.limits_met import limits_met
@@ -197,7 +198,7 @@ class Conductor:
             idle, ticks = self._feed.idle_power_w(sources, IDLE_POWER_S)
             for tick in ticks:
                 self._append(tick)
-        around = self._surroundings(prepared)
+        around = surroundings_of(self._plan, prepared, self._cache())
         seen = MachineSeen(
             t=time.perf_counter_ns(),
             machine=machine,
@@ -219,13 +220,6 @@ class Conductor:
         )
         return prepared
 
-    def _surroundings(self, prepared: Prepared) -> Surroundings:
-        interpreters = {each.environment: each for each in prepared.interpreters.values()}.values()
-        cache = self._cache()
-        pinned = {name for each in interpreters for name in pinned_variables(self._plan, each.environment, cache)}
-        variables = speed_variables(inherited_variables(os.environ), interpreters, pinned)
-        return surroundings(variables, shared_out().runner)
-
     def _every_preparation_tick(self) -> str:
         self._attend()
         return "stop" if self._steering.stop else ""
@@ -236,10 +230,11 @@ class Conductor:
     def _measure(self, prepared: Prepared) -> bool:
         """Run every missing block of the rounds that the goal asks for; False if stopped before the last had ended."""
         of = self._rounds.of
-        for position, block in self._rounds.missing(self._begun.done, self._append):
+        for position, row in self._rounds.missing(self._begun.done, self._append):
             if self._steering.stop:
                 return False
             self._attend()
+            block = self._begun.left(row)
             status = self._block(block, position, of, prepared)
             if status == "stopped" and (block.method, block.block) not in self._steering.skips:
                 return False
@@ -266,6 +261,7 @@ class Conductor:
                 position=position,
                 of=of,
                 environment=interpreter.environment,
+                points=block.points,
             )
         )
         if self._changed:
@@ -312,6 +308,8 @@ class Conductor:
         if isinstance(record, BlockPhase) and record.phase in TIMED_EDGES:
             self._energy(block, TIMED_EDGES[record.phase])
             self._count_limits(block, record.phase)
+        if isinstance(record, PointStarted | PointEnded):
+            self._energy(block, "timed_start" if isinstance(record, PointStarted) else "timed_end", record.place)
         if isinstance(record, BlockPhase) and record.phase in AROUND_TIMED:
             self._look_at_sockets(block)
 
@@ -359,6 +357,7 @@ class Conductor:
                 status=status,
                 error=error,
                 log_tail=list(log),
+                points=block.points,
             )
         )
         return status
@@ -366,8 +365,8 @@ class Conductor:
     def _note(self, block: PlannedBlock, flag: str, text: str) -> None:
         self._append(Note(t=time.perf_counter_ns(), text=text, flag=flag, method=block.method, block=block.block))
 
-    def _energy(self, block: PlannedBlock, edge: str) -> None:
-        self._append(energy_at(block, edge, self._feed.nvml, self._plan.gpu_uuids))
+    def _energy(self, block: PlannedBlock, edge: str, place: int | None = None) -> None:
+        self._append(energy_at(block, edge, self._feed.nvml, self._plan.gpu_uuids, place))
 
     def _end(self, status: str, error: str) -> None:
         """Write the final record, build the frames, set the status; a full disk may prevent all but the journal."""

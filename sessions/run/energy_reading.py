@@ -10,8 +10,10 @@ from sessions.disk.plan import PlannedBlock
 from sessions.disk.records import Energy
 
 
-def energy_at(block: PlannedBlock, edge: str, nvml: Nvml, gpu_uuids: Sequence[str]) -> Energy:
-    """The sum of the counters now, in joules, or why there is none; a block's joules are the difference of two."""
+def energy_at(block: PlannedBlock, edge: str, nvml: Nvml, gpu_uuids: Sequence[str], place: int | None = None) -> Energy:
+    """The sum of the counters now, in joules, or why there is none; a block's joules are the difference of two, and so
+    are those of the point at a `place`.
+    """
     joules: float | None = None
     reason = "no GPU is used: a CPU session has no energy counter that may be read"
     if gpu_uuids:
@@ -28,4 +30,5 @@ def energy_at(block: PlannedBlock, edge: str, nvml: Nvml, gpu_uuids: Sequence[st
         edge=edge,
         energy_j=joules,
         reason=reason,
+        place=place,
     )

@@ -38,7 +38,7 @@ from sessions.disk.plan import Goal, Plan, PlannedMethod
 from sessions.disk.records import Phase, Prepared, ReferenceScored, encode
 from sessions.disk.session_folder import SessionFolder
 from sessions.planning.fidelity_rule import FidelityTextError
-from sessions.planning.prompt_ids import prompt_of
+from sessions.planning.prompt_ids import prompts_of
 from sessions.run.begun import Begun
 from sessions.run.block_run import device_variables
 from sessions.run.reference import OtherTokeniserError, ReferenceJob
@@ -264,17 +264,19 @@ class Preparation:
         self._phase = "prompt"
         self._say_phase("started")
         try:
-            prompt = prompt_of(self._plan, model)
+            made = prompts_of(self._plan, model)
         except prompts.PromptError as error:
             raise PreparationFailedError(str(error)) from None
         stops = list(model.eos_token_ids) if self._plan.sampling.stop_at_eos else []
         if self._plan.sampling.stop_at_eos and not stops:
             raise PreparationFailedError(f"{self._plan.model} has no end-of-sequence token: remove --stop-at-eos.")
-        self._say_phase("ended", f"{len(prompt.ids)} tokens")
+        prompt = made[0]
+        lengths = dict.fromkeys(f"{len(each.ids)}" for each in made)
+        self._say_phase("ended", f"{', '.join(lengths)} tokens")
         return Prepared(
             t=0,
             model=model,
-            prompts=[list(prompt.ids)],
+            prompts=[list(each.ids) for each in made],
             prompt_text=prompt.text,
             prompt_template=prompt.template,
             prompt_dated=prompt.dated,

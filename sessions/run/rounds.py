@@ -15,6 +15,7 @@ from sessions.disk.records import (
     GoalSet,
     Header,
     Look,
+    ManyTokens,
     Note,
     RequestEnded,
     RequestStarted,
@@ -121,6 +122,8 @@ class Rounds:
                 self._request.start(record)
             case Tokens():
                 self._request.take(record)
+            case ManyTokens():
+                self._request.take_many(record)
             case RequestEnded():
                 for tok_s, ttft_s, tokens in self._request.end(record):
                     self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)

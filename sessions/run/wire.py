@@ -12,7 +12,6 @@ from typing import Final, get_args
 import msgspec
 
 from sessions.disk.messages import (
-    FINISHES,
     PHASES,
     SCORED_PATHS,
     AnyMessage,
@@ -21,8 +20,11 @@ from sessions.disk.messages import (
     EvidenceMessage,
     Hello,
     LoadedMessage,
+    ManyMessage,
     MemoryMessage,
     PhaseMessage,
+    PointEndMessage,
+    PointMessage,
     RequestEndMessage,
     RequestMessage,
     ScoresMessage,
@@ -30,19 +32,16 @@ from sessions.disk.messages import (
     UnscoredMessage,
 )
 from sessions.disk.records import AnyRecord
+from sessions.run.requests_in_flight import PlannedPart, RequestsInFlight
+from sessions.run.wire_lie import WireLieError, check_not_after, check_not_before
 
 LINE_LIMIT_BYTES: Final = 4 << 20
 INT64_MAX: Final = 2**63 - 1
 DEEPEST: Final = 32  # nesting of what a runner may say freely, so that whoever reads it later cannot run out of stack
-MOST_SEQUENCES: Final = 4096
 AFTER_TIMED: Final = PHASES[PHASES.index("timed") + 1 :]
 RECORD_OF: Final[dict[type, Callable[..., AnyRecord]]] = {
     kind.__base__: kind for kind in get_args(AnyRecord) if kind.__base__ in get_args(AnyMessage)
 }
-
-
-class WireLieError(Exception):
-    """The runner's messages contradict each other; the text says how."""
 
 
 class WireTranslator:
@@ -52,30 +51,23 @@ class WireTranslator:
         self,
         method: str,
         block: int,
-        planned: list[int],
-        warmups: list[int],
+        parts: Sequence[PlannedPart],
         started_ns: int,
-        max_new_tokens: int,
         prompt_lengths: Sequence[int] | None = None,
         windows: Sequence[int] = (),
+        *,
+        load: bool = False,
     ) -> None:
-        """`planned` and `warmups` are numbers of requests; `prompt_lengths` tokens of each prompt, None: not known;
-        `windows` how many ids of each window of fidelity are scored."""
+        """`parts` are one for each point where there is a `load`, otherwise one; `prompt_lengths` tokens of each
+        prompt, None: not known; `windows` how many ids of each window of fidelity are scored."""
         self._method, self._block = method, block
         self._decoder = msgspec.json.Decoder(AnyMessage)
-        self._expected = [*warmups, *planned]
-        self._warmups = frozenset(warmups)
-        self._max_new_tokens = max_new_tokens
+        self._requests = RequestsInFlight(parts, load, prompt_lengths)
         self._started_ns = self._last_ns = started_ns
-        self._prompt_lengths = prompt_lengths
         self._windows = windows
         self._scored: set[tuple[str, int | None]] = set()
-        self._request: RequestMessage | None = None
-        self._counts: dict[int, int] = {}
-        self._newest: dict[int, int] = {}
         self._said_once: set[str] = set()
         self.rejected = 0
-        self.finished_requests = 0
         self.phase = ""
         self.hello: Hello | None = None
         self.error: ErrorMessage | None = None
@@ -84,7 +76,12 @@ class WireTranslator:
     @property
     def measured(self) -> bool:
         """Whether the timed part is over: all requests have ended, and what follows is read of the engine."""
-        return self.phase in AFTER_TIMED and self._request is None and not self._expected
+        return self.phase in AFTER_TIMED and self._requests.over
+
+    @property
+    def finished_requests(self) -> int:
+        """How many have ended, warm-ups among them."""
+        return self._requests.ended
 
     def take(self, line: bytes, now_ns: int) -> AnyRecord | None:
         """The record of one line, None if it has none. Raises WireLieError."""
@@ -101,12 +98,10 @@ class WireTranslator:
                 self.hello = message
             case PhaseMessage():
                 return self._phase(message, now_ns)
-            case RequestMessage():
-                return self._begin(message, now_ns)
-            case TokensMessage():
+            case RequestMessage() | RequestEndMessage() | PointMessage() | PointEndMessage():
+                return self._request(message, now_ns)
+            case TokensMessage() | ManyMessage():
                 return self._tokens(message, now_ns)
-            case RequestEndMessage():
-                return self._end(message, now_ns)
             case LoadedMessage() | MemoryMessage():
                 return self._facts(message, now_ns)
             case EvidenceMessage():
@@ -117,7 +112,8 @@ class WireTranslator:
                 self._once(message)
                 self.error = message
             case Done():
-                self._check_complete()
+                if lie := self._requests.incomplete():
+                    raise WireLieError(lie)
                 self.done = True
         return None
 
@@ -128,8 +124,8 @@ class WireTranslator:
         self._said_once.add(kind)
 
     def _time(self, t: int, now_ns: int) -> int:
-        _not_after(t, now_ns)
-        _not_before(t, self._last_ns)
+        check_not_after(t, now_ns)
+        check_not_before(t, self._last_ns)
         self._last_ns = t
         return t
 
@@ -190,91 +186,35 @@ class WireTranslator:
         if any(nll is not None and nll < 0 for nll in said.nll):
             raise WireLieError(f"it says that an id of window {said.window} has a probability above 1")
 
-    def _begin(self, said: RequestMessage, now_ns: int) -> AnyRecord:
-        if self._request is not None:
-            raise WireLieError(f"it began request {said.request} inside request {self._request.request}")
-        if not self._expected or said.request != self._expected[0]:
-            raise WireLieError(f"it began request {said.request} out of turn")
-        if said.warmup != (said.request in self._warmups) or said.batch < 1 or said.prompt_tokens < 0:
-            raise WireLieError(f"it described request {said.request} not as planned")
-        lengths = self._prompt_lengths
-        if lengths is not None and (
-            not 0 <= said.prompt_index < len(lengths) or said.prompt_tokens != lengths[said.prompt_index]
-        ):
-            raise WireLieError(
-                f"it took {said.prompt_tokens} tokens for prompt {said.prompt_index} of request {said.request},"
-                " which has a different number"
-            )
-        self._request = said
-        del self._expected[0]
-        self._counts, self._newest = {}, {}
+    def _request(
+        self, said: RequestMessage | RequestEndMessage | PointMessage | PointEndMessage, now_ns: int
+    ) -> AnyRecord:
+        match said:
+            case RequestMessage():
+                self._requests.begin(said)
+            case RequestEndMessage():
+                self._requests.end(said)
+            case PointMessage():
+                if self.phase != "timed":
+                    raise WireLieError(f"it began point {said.place} in the phase {self.phase!r}")
+                self._requests.begin_point(said)
+            case PointEndMessage():
+                self._requests.end_point(said)
         return self._record(said, self._time(said.t, now_ns))
 
-    def _tokens(self, said: TokensMessage, now_ns: int) -> AnyRecord | None:
-        if self._request is None or said.request != self._request.request:
-            raise WireLieError(f"it sent tokens of request {said.request} outside that request")
-        if len(said.times) != len(said.ids):
-            raise WireLieError(f"it sent {len(said.ids)} tokens with {len(said.times)} times")
-        if not 0 <= said.sequence < MOST_SEQUENCES:
-            raise WireLieError(f"it sent tokens of a sequence {said.sequence}, which cannot exist")
-        before = self._counts.get(said.sequence, 0)
-        if said.index != before:
-            raise WireLieError(f"it lost count: token {said.index} came after {before}")
-        if not said.ids:
+    def _tokens(self, said: TokensMessage | ManyMessage, now_ns: int) -> AnyRecord | None:
+        if isinstance(said, TokensMessage):
+            newest = self._requests.arrive(said, said.sequence, now_ns)
+        else:
+            newest = max((t for each in said.tokens if (t := self._requests.arrive(each, 0, now_ns))), default=None)
+        if newest is None:
             return None
-        if min(said.ids) < 0:
-            raise WireLieError("it sent an invalid token ID")
-        if before + len(said.ids) > self._max_new_tokens:
-            raise WireLieError(
-                f"it sent {before + len(said.ids)} tokens of request {said.request},"
-                f" of which {self._max_new_tokens} were requested"
-            )
-        # the sequences of one response have each their own times, none before the request's
-        newest = self._newest.get(said.sequence, self._request.t)
-        for t in said.times:
-            _not_before(t, newest)
-            newest = t
-        _not_after(newest, now_ns)
-        self._newest[said.sequence] = newest
         self._last_ns = max(self._last_ns, newest)
-        self._counts[said.sequence] = before + len(said.ids)
         return self._record(said, newest)
-
-    def _end(self, said: RequestEndMessage, now_ns: int) -> AnyRecord:
-        if self._request is None or said.request != self._request.request:
-            raise WireLieError(f"it ended request {said.request}, which had not begun")
-        counted = sum(self._counts.values())
-        if said.output_tokens != counted:
-            raise WireLieError(f"it says request {said.request} has {said.output_tokens} tokens, but sent {counted}")
-        if said.finish not in FINISHES:
-            raise WireLieError(f"it ended request {said.request} with an unknown finish reason")
-        if said.cached_prompt_tokens is not None and not 0 <= said.cached_prompt_tokens <= self._request.prompt_tokens:
-            raise WireLieError(
-                f"it took {said.cached_prompt_tokens} cached tokens of a prompt of {self._request.prompt_tokens}"
-            )
-        self._request = None
-        self.finished_requests += 1
-        return self._record(said, self._time(said.t, now_ns))
-
-    def _check_complete(self) -> None:
-        if self._request is not None:
-            raise WireLieError(f"it claims to be done inside request {self._request.request}")
-        if self._expected:
-            raise WireLieError(f"it claims to be done with {len(self._expected)} requests to go")
 
 
 def _kind(message: AnyMessage) -> str:
     return str(type(message).__struct_config__.tag)
-
-
-def _not_before(t: int, earlier: int) -> None:
-    if t < earlier:
-        raise WireLieError(f"its clock ran backwards by {(earlier - t) / 1e9:.3f} s")
-
-
-def _not_after(t: int, now_ns: int) -> None:
-    if t > now_ns:
-        raise WireLieError(f"it reported a time {(t - now_ns) / 1e9:.3f} s in the future")
 
 
 def too_much(value: object) -> bool:

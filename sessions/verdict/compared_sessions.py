@@ -36,10 +36,11 @@ RUN_COLUMNS: Final = (
     "method", "reference", "block", "attempt", "status", "error", "load_s", "dtype", "weights_digest", "prompt_digest",
     "method_itl_s_p50", "method_itl_s_p99", "bytes_per_token", "bandwidth_bytes_s", "first_difference",
     "equal_tokens_share", "difference", "peak_vram_bytes", "peak_rss_bytes", "timed_energy_j", "in_effect",
-    "in_effect_reason", "flags", "missing", "started_ns", "stretch",
+    "in_effect_reason", "flags", "missing", "started_ns", "stretch", "point",
 )  # fmt: skip
 REQUEST_COLUMNS: Final = (
     "method", "block", "attempt", "request", "warmup", "finish_reason", "output_tokens", "ttft_s", "e2e_tok_s",
+    "point",
 )  # fmt: skip
 # Without these a session cannot be compared at all; the others are null where a session lacks them.
 NEEDED: Final = {"runs": ("method", "block", "status"), "requests": ("method", "block", "output_tokens", "e2e_tok_s")}
@@ -73,7 +74,7 @@ def load(store: Store, sessions: Sequence[str], columns: ResultColumns) -> Compa
     if runs.is_empty():
         return found
     named = runs.filter(pl.col("method").is_not_null() & pl.col("block").is_not_null())
-    last = last_attempts(named).unique(KEY, keep="last", maintain_order=True)
+    last = last_attempts(named).unique([*KEY, "point"], keep="last", maintain_order=True)
     for row in in_their_order(last, "started_ns").sort("session", maintain_order=True).iter_rows(named=True):
         found.runs.setdefault((row["session"], row["method"]), []).append(row)
     read = [session for session in sessions if session not in found.problems]

@@ -1,4 +1,4 @@
-"""The request under way, or the last one: its tokens, its text and the rate at which they come."""
+"""The requests in flight, or the last one: their tokens, their text and the rate at which tokens come."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from sessions.disk.records import RequestEnded, RequestStarted, Tokens
+from sessions.disk.records import ManyTokens, RequestEnded, RequestStarted, Tokens
 from sessions.frames.counting import request_counts
 
 RATE_WINDOW_NS: Final = 1_000_000_000
@@ -15,42 +15,96 @@ CURVE_POINTS: Final = 600
 Decoder = Callable[[Sequence[int]], str]  # the next ids in, the next piece of text out
 
 
-class CurrentRequest:
-    """`begun` is None between blocks; what the last request generated stays to be seen until the next one begins."""
+class Flight:
+    """One request: how many tokens it has, and what they say."""
 
-    def __init__(self) -> None:
-        self.begun: RequestStarted | None = None
+    def __init__(self, begun: RequestStarted, decode: Decoder | None) -> None:
+        self.begun = begun
         self.tokens = 0
-        self.curve: deque[float] = deque(maxlen=CURVE_POINTS)  # its rate over time, oldest first
-        self.new_decoder: Callable[[], Decoder] | None = None
-        self._decode: Decoder | None = None
-        self._sequences: dict[int, tuple[int, int, int]] = {}  # tokens, first and last time
+        self.sequences: dict[int, tuple[int, int, int]] = {}  # tokens, first and last time
+        self._decode = decode
         self._text: list[str] = []
         self._undecoded: list[int] = []
+
+    def take(self, times: Sequence[int], ids: Sequence[int], sequence: int) -> None:
+        first, last, count = times[0], times[-1], len(ids)  # the wire refuses any other order
+        known = self.sequences.get(sequence)
+        self.sequences[sequence] = (known[0] + count, known[1], last) if known else (count, first, last)
+        self.tokens += count
+        self._undecoded += ids  # into text once somebody looks: of an old journal only the last request is seen
+
+    def text(self) -> str:
+        """What it has generated until now; empty where the model has no tokeniser."""
+        if self._decode is not None and self._undecoded:
+            self._text.append(self._decode(self._undecoded))
+        self._undecoded.clear()
+        return "".join(self._text)
+
+
+class CurrentRequest:
+    """`begun` is None between blocks. Of those in flight the one that is shown is the longest there; what the last one
+    generated stays to be seen until the next begins.
+    """
+
+    def __init__(self) -> None:
+        self.curve: deque[float] = deque(maxlen=CURVE_POINTS)  # the rate of all together over time, oldest first
+        self.new_decoder: Callable[[], Decoder] | None = None
+        self._open: dict[int, Flight] = {}
+        self._shown: Flight | None = None
+        self._left = True
+        self._since = 0  # from when on there was always one in flight
         self._recent: deque[tuple[int, int]] = deque()
 
+    @property
+    def begun(self) -> RequestStarted | None:
+        return None if self._left or self._shown is None else self._shown.begun
+
+    @property
+    def tokens(self) -> int:
+        """Of the request that is shown."""
+        return self._shown.tokens if self._shown is not None else 0
+
+    def in_flight(self) -> Sequence[Flight]:
+        """Those that have begun and not ended, the longest there first."""
+        return tuple(self._open.values())
+
     def start(self, record: RequestStarted) -> None:
-        self.begun = record
-        self.tokens = 0
-        self._sequences.clear()
-        self._text.clear()
-        self._undecoded.clear()
-        self._recent.clear()
-        self._decode = self.new_decoder() if self.new_decoder else None
+        if self._open and not self._is_beside(record):
+            self._open.clear()
+        if not self._open:
+            self._since = record.t
+            self._recent.clear()
+            self._shown = None
+        flight = Flight(record, self.new_decoder() if self.new_decoder else None)
+        self._open[record.request] = flight
+        self._shown = self._shown or flight
+        self._left = False
 
     def leave(self) -> None:
         """The block is over."""
-        self.begun = None
+        self._open.clear()
+        self._left = True
 
     def take(self, record: Tokens) -> None:
-        """Take tokens in; those of another request are ignored."""
-        if not record.times or not self._is_of(record):
+        """Take tokens in; those of a request that is not in flight are ignored."""
+        flight = self._open.get(record.request)
+        if flight is None or not record.times or not self._is_of(record, flight):
             return
-        first, last, count = record.times[0], record.times[-1], len(record.ids)  # the wire refuses any other order
-        known = self._sequences.get(record.sequence)
-        self._sequences[record.sequence] = (known[0] + count, known[1], last) if known else (count, first, last)
-        self.tokens += count
-        self._undecoded += record.ids  # into text once somebody looks: of an old journal only the last request is seen
+        flight.take(record.times, record.ids, record.sequence)
+        self._came(record.times[-1], len(record.ids))
+
+    def take_many(self, record: ManyTokens) -> None:
+        """The same of several requests."""
+        count = 0
+        for each in record.tokens:
+            flight = self._open.get(each.request)
+            if flight is not None and each.times and self._is_of(record, flight):
+                flight.take(each.times, each.ids, 0)
+                count += len(each.ids)
+        if count:
+            self._came(record.t, count)
+
+    def _came(self, last: int, count: int) -> None:
         self._recent.append((last, count))
         while len(self._recent) > 1 and self._recent[0][0] < last - RATE_WINDOW_NS:
             self._recent.popleft()
@@ -60,35 +114,36 @@ class CurrentRequest:
 
     def end(self, record: RequestEnded) -> Iterator[tuple[float, float, int]]:
         """(tokens/s, TTFT in s, tokens) of each of its responses that counts, if the block does."""
-        begun = self.begun
-        if begun is None or not self._is_of(record):
+        flight = self._open.get(record.request)
+        if flight is None or not self._is_of(record, flight):
             return
-        for count, first, last in self._sequences.values():
-            tok_s = count / ((last - begun.t) / 1e9) if last > begun.t else None
+        del self._open[record.request]
+        if self._open and self._shown is flight:
+            self._shown = next(iter(self._open.values()))
+        begun = flight.begun
+        due = begun.t if begun.scheduled_ns is None else begun.scheduled_ns
+        for count, first, last in flight.sequences.values():
+            tok_s = count / ((last - due) / 1e9) if last > due else None
             if tok_s is not None and request_counts(begun.warmup, record.finish, tok_s):
-                yield tok_s, (first - begun.t) / 1e9, count
-        self._sequences.clear()
+                yield tok_s, (first - due) / 1e9, count
 
-    def _is_of(self, record: Tokens | RequestEnded) -> bool:
-        begun = self.begun
-        return begun is not None and (record.method, record.block, record.request) == (
-            begun.method,
-            begun.block,
-            begun.request,
-        )
+    def _is_beside(self, record: RequestStarted) -> bool:
+        """Whether it begins beside those in flight, and not in their stead, as after a block that broke off."""
+        return any(self._is_of(record, flight) for flight in self._open.values())
+
+    @staticmethod
+    def _is_of(record: RequestStarted | Tokens | ManyTokens | RequestEnded, flight: Flight) -> bool:
+        return (record.method, record.block) == (flight.begun.method, flight.begun.block)
 
     def tok_s_now(self) -> float | None:
-        """Tokens over the last second, or since the request began where that is less long ago."""
-        if self.begun is None or not self._recent:
+        """Tokens over the last second, or since there is one in flight where that is less long ago."""
+        if self._left or self._shown is None or not self._recent:
             return None
         end = self._recent[-1][0]
-        start = max(self.begun.t, end - RATE_WINDOW_NS)
+        start = max(self._since, end - RATE_WINDOW_NS)
         count = sum(n for t, n in self._recent if t > start)
         return count / ((end - start) / 1e9) if end > start else None
 
     def text(self) -> str:
-        """What it has generated until now; empty where the model has no tokeniser."""
-        if self._decode is not None and self._undecoded:
-            self._text.append(self._decode(self._undecoded))
-        self._undecoded.clear()
-        return "".join(self._text)
+        """What the request that is shown has generated until now; empty where the model has no tokeniser."""
+        return self._shown.text() if self._shown is not None else ""

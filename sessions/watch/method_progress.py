@@ -47,7 +47,9 @@ class MethodProgress:
         self._history.append(tok_s)
 
     def read_energy(self, record: Energy) -> None:
-        """A reading of the counters at an edge of a block."""
+        """A reading of the counters at an edge of a block, or of a point in it, which is left to the frames."""
+        if record.place is not None:
+            return
         sums = self.change(record.block)
         edges = self._energy.setdefault(record.block, {})
         edges[record.edge] = record.energy_j

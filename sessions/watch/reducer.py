@@ -22,6 +22,7 @@ from sessions.disk.records import (
     Loaded,
     Look,
     MachineSeen,
+    ManyTokens,
     Memory,
     Note,
     Phase,
@@ -106,6 +107,8 @@ class LiveReducer:
                 if record.times:
                     self._now = max(self._now, record.times[-1])
                 self._request.take(record)
+            case ManyTokens():
+                self._request.take_many(record)
             case RequestEnded():
                 for tok_s, ttft_s, tokens in self._request.end(record):
                     self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)

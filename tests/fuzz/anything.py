@@ -39,6 +39,9 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(arguments)
     if is_dataclass(kind):
         return dataclass_of(kind)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.array_like:
+        hints = get_type_hints(kind, include_extras=True)
+        return st.tuples(*(of_type(hints[name]) for name in kind.__struct_fields__))
     if origin is tuple and arguments[1:] == (Ellipsis,):
         return st.lists(of_type(arguments[0]), max_size=3)
     if origin is tuple:

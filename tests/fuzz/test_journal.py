@@ -61,6 +61,10 @@ def record(kind: type[msgspec.Struct]) -> st.SearchStrategy[dict[str, Any]]:
             .map(lambda row: {**row, "ids": (row["ids"] * 9)[: len(row["times"])]})
             .filter(lambda row: len(row["ids"]) == len(row["times"]))
         )
+    if kind is records.ManyTokens:
+        times = st.lists(st.integers(0, 10**12), max_size=3)
+        each = times.map(lambda own: (len(own) - 1, 0, own, [7] * len(own)))
+        return fields_of(kind, **CHOSEN, tokens=st.lists(each, max_size=3))
     if kind is records.ReferenceScored:
         return st.lists(st.integers(0, 2), max_size=3).flatmap(reference)
     return fields_of(kind, **CHOSEN)
@@ -102,6 +106,7 @@ def taken(raw: bytes) -> tuple[list[AnyRecord], int]:
             return found, tail.rejected
         frames = write_frames(folder, "session", PLAN, read_journal(path))
         said = sum(len(each.ids) for each in found if isinstance(each, Tokens))
+        said += sum(len(each.ids) for many in found if isinstance(many, records.ManyTokens) for each in many.tokens)
         assert len(frames["tokens"]) == said
         assert {name: frame.schema for name, frame in frames.items()} == {
             name: dict(schema) for name, schema in SCHEMAS.items()

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from sessions.disk.journal import LINE_LIMIT_BYTES as JOURNAL_LINE_BYTES
 from sessions.disk.messages import PHASES, AnyMessage
-from sessions.disk.records import AnyRecord, RequestEnded, Tokens
+from sessions.disk.records import AnyRecord, ManyTokens, PointEnded, RequestEnded, Tokens
 from sessions.run import wire
-from sessions.run.wire import WireLieError, WireTranslator
+from sessions.run.requests_in_flight import PlannedPart
+from sessions.run.wire import WireTranslator
+from sessions.run.wire_lie import WireLieError
 from tests.fuzz.anything import fields_of
 from tests.fuzz.profile import fuzzed
 
@@ -26,17 +28,33 @@ CHOSEN: dict[str, st.SearchStrategy[Any]] = {
     "phase": st.sampled_from(PHASES) | st.text(max_size=5),
     "finish": st.sampled_from(("length", "eos", "error", "nothing")),
     "output_tokens": st.integers(-1, 9),
+    "place": st.integers(-1, 2),
+    "scheduled_ns": st.none() | NEAR,
     "index": st.integers(-1, 9),
     "sequence": st.sampled_from((0, 0, 0, 1, -1, 2**40)),
     "times": st.lists(NEAR, max_size=4),
     "ids": st.lists(st.integers(-1, 70) | st.just(2**63 - 1), max_size=4),
 }
+CHOSEN["tokens"] = st.lists(st.tuples(*(CHOSEN[name] for name in ("request", "index", "times", "ids"))), max_size=3)
 MESSAGES = st.one_of(*(fields_of(kind, **CHOSEN) for kind in get_args(AnyMessage)))
 
 
-def translator() -> WireTranslator:
-    """For a block with one warm-up and two timed requests."""
-    return WireTranslator("one", 2, [5, 6], [-1], START, MOST_TOKENS)
+PLAIN = [PlannedPart(warmups=[-1], timed=[5, 6], max_new_tokens=MOST_TOKENS)]
+LOAD = [
+    PlannedPart(place=1, warmups=[-1], timed=[5, 6], max_new_tokens=MOST_TOKENS, in_flight=2),
+    PlannedPart(place=0, timed=[7], max_new_tokens=2, in_flight=None),
+]
+
+
+def translator(load: bool = False) -> WireTranslator:
+    """For a block with one warm-up and two timed requests, under a load with one more at another point."""
+    return WireTranslator("one", 2, LOAD if load else PLAIN, START, load=load)
+
+
+def tokens_of(records: list[AnyRecord], request: int) -> int:
+    one = [len(r.ids) for r in records if isinstance(r, Tokens) and r.request == request]
+    many = [len(e.ids) for r in records if isinstance(r, ManyTokens) for e in r.tokens if e.request == request]
+    return sum(one) + sum(many)
 
 
 def assert_fits(record: AnyRecord) -> None:
@@ -45,10 +63,12 @@ def assert_fits(record: AnyRecord) -> None:
     assert msgspec.json.decode(line, type=AnyRecord) == record
 
 
-@given(st.lists(MESSAGES, max_size=20))
+@given(st.lists(MESSAGES, max_size=20), st.booleans())
 @fuzzed()
-def test_messages_of_valid_kinds_in_any_order_are_believed_passed_over_or_refused(messages: list[Any]) -> None:
-    told = translator()
+def test_messages_of_valid_kinds_in_any_order_are_believed_passed_over_or_refused(
+    messages: list[Any], load: bool
+) -> None:
+    told = translator(load)
     records: list[AnyRecord] = []
     lied = False
     for message in messages:
@@ -63,16 +83,16 @@ def test_messages_of_valid_kinds_in_any_order_are_believed_passed_over_or_refuse
         assert_fits(record)
         assert START <= record.t <= NOW
     for ended in (record for record in records if isinstance(record, RequestEnded)):
-        own = [r for r in records if isinstance(r, Tokens) and r.request == ended.request]
-        assert ended.output_tokens == sum(len(record.ids) for record in own)
+        assert ended.output_tokens == tokens_of(records, ended.request)
     if told.done and not lied:
-        assert told.finished_requests == 3
+        points = {record.place for record in records if isinstance(record, PointEnded)}
+        assert points == {0, 1} if load else told.finished_requests == 3
 
 
-@given(st.lists(st.binary(max_size=200) | MESSAGES.map(msgspec.json.encode), max_size=20))
+@given(st.lists(st.binary(max_size=200) | MESSAGES.map(msgspec.json.encode), max_size=20), st.booleans())
 @fuzzed()
-def test_any_lines_give_records_or_the_documented_error(lines: list[bytes]) -> None:
-    told = translator()
+def test_any_lines_give_records_or_the_documented_error(lines: list[bytes], load: bool) -> None:
+    told = translator(load)
     with contextlib.suppress(WireLieError):
         for line in lines:
             record = told.take(line, NOW)

@@ -18,6 +18,7 @@ from sessions.disk.records import Prepared
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.block_run import BlockRun
 from sessions.run.launch import launch
+from sessions.run.requests_in_flight import PlannedPart
 from sessions.run.wire import LINE_LIMIT_BYTES, WireTranslator
 from tests.made_model import made_model
 from tests.sessions.conftest import opened
@@ -304,5 +305,5 @@ def test_a_kill_while_the_kernel_was_out_of_memory_is_oom(
     run = BlockRun(SessionFolder(tmp_path), plan, block, prepared, lambda record: None, lambda: "", tmp_path)
     process = WardedProcess(["/bin/true"], tmp_path / "log", {}, tmp_path, LINE_LIMIT_BYTES)
     process.close()
-    translator = WireTranslator("one", 0, block.requests, [], 0, 8)
+    translator = WireTranslator("one", 0, [PlannedPart(timed=block.requests, max_new_tokens=8)], 0)
     assert run._judge("", translator, end, process) == expected

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessions.disk.records import AnyRecord, Loaded, RequestEnded, RequestStarted, Tokens
-from sessions.run.wire import WireLieError, WireTranslator
+from sessions.run.requests_in_flight import PlannedPart
+from sessions.run.wire import WireTranslator
+from sessions.run.wire_lie import WireLieError
 
 START, NOW = 1_000, 1_000_000
 MAX_TOKENS = 4
@@ -21,7 +23,8 @@ Message = dict[str, Any]
 
 def translator(max_new_tokens: int = MAX_TOKENS) -> WireTranslator:
     """For a block that began at 1,000 ns, with one warm-up and the timed requests 5 and 6."""
-    return WireTranslator("one", 2, [5, 6], [-1], START, max_new_tokens, prompt_lengths=[4])
+    part = PlannedPart(warmups=[-1], timed=[5, 6], max_new_tokens=max_new_tokens)
+    return WireTranslator("one", 2, [part], START, prompt_lengths=[4])
 
 
 def phase(name: str, t: int) -> Message:

@@ -1,0 +1,70 @@
+"""The rows of the runs frame that one attempt at a block has: one for each point that it was to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Final
+
+from sessions.disk.frame_schema import POINT_COLUMNS, FrameRow
+from sessions.disk.plan import Plan
+from sessions.disk.point import PLAIN
+from sessions.disk.records import BlockEnded, BlockStarted, PointEnded, Prepared
+
+OF_POINTS: Final = tuple(name for name in POINT_COLUMNS if name != "point")
+UNENDED: Final = ("stopped", "Interrupted before the point ended; `kasoku resume` runs it again.")
+
+
+class PointRows:
+    """What was said of the points of an attempt."""
+
+    def __init__(self) -> None:
+        self._places: list[int] = []
+        self._ends: dict[int, PointEnded] = {}
+        self._energy: dict[int, dict[str, float | None]] = {}
+        self._void = False
+
+    def plan(self, record: BlockStarted | BlockEnded) -> None:
+        """The points that are to be measured, said by the end of a block that was never begun."""
+        self._places = self._places or list(record.points)
+        self._void = isinstance(record, BlockEnded) and record.void
+
+    def end(self, record: PointEnded) -> None:
+        self._ends[record.place] = record
+
+    def energy_at(self, place: int) -> dict[str, float | None]:
+        """The readings of the counters at the edges of a point's timed part, by edge, for another to be added."""
+        return self._energy.setdefault(place, {})
+
+    def rows(self, row: FrameRow, plan: Plan, prepared: Prepared | None) -> list[FrameRow]:
+        """A row for each point, from the block's own; the block's itself where there is no load."""
+        if not plan.has_load:
+            return [row | point_columns(plan, 0, prepared)]
+        return [
+            row | self._own(row, place) | point_columns(plan, place, prepared)
+            for place in sorted(set(self._places or range(len(plan.points))))
+        ]
+
+    def _own(self, row: FrameRow, place: int) -> FrameRow:
+        energy = self._energy.get(place, {})
+        begin, end = energy.get("timed_start"), energy.get("timed_end")
+        own: FrameRow = {"timed_energy_j": end - begin if begin is not None and end is not None else None}
+        ended = self._ends.get(place)
+        if ended is not None and not self._void:
+            return own | {"status": ended.status, "error": ended.error}
+        if row["status"] == "ok":
+            return own | dict(zip(("status", "error"), UNENDED, strict=True))
+        return own
+
+
+def point_columns(plan: Plan, place: int, prepared: Prepared | None, prompt_tokens: int | None = None) -> FrameRow:
+    """What the columns of a point hold; lengths that it leaves to the plan as they turned out."""
+    point = plan.points[place] if 0 <= place < len(plan.points) else PLAIN
+    said: Mapping[str, object] = asdict(point)
+    row: FrameRow = {"point": point.name} | {name: said[name] for name in OF_POINTS}
+    row["osl"] = point.osl or plan.sampling.max_new_tokens
+    if point.isl is None:
+        first: Sequence[int] = prepared.prompts[0] if prepared is not None and prepared.prompts else ()
+        length = prompt_tokens or len(first) - plan.points[0].depth + point.depth
+        row["isl"] = length - point.depth if length > point.depth else None
+    return row
