@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -31,6 +32,7 @@ from tests.sessions.workplace import (
     records_of,
     runs_of,
 )
+from tui.words import figures
 
 FORMULA = "=1+1"
 WORDS = [FORMULA, "@SUM(A1)", "-2", "+3", *(f"word{number}" for number in range(60))]
@@ -68,10 +70,22 @@ def test_run_tells_its_progress_its_table_and_where_it_is_saved(ran: Said, folde
         f"CSV: {folder.path / 'comparison.csv'}",
     ):
         assert line in ran.out
+
+
+def test_its_table_has_the_rates_and_the_ratio_of_the_tokens_times(ran: Said, folder: SessionFolder) -> None:
+    key = ["method", "block", "request"]
+    times = pl.read_parquet(folder.frame("tokens")).group_by(key).agg(pl.len().alias("tokens"), pl.col("t_ns").max())
+    timed = pl.read_parquet(folder.frame("requests")).filter(~pl.col("warmup")).join(times, on=key)
+    rates = timed.select(*key, rate=pl.col("tokens") / (pl.col("t_ns") - pl.col("start_ns")) * 1e9)
+    of_blocks = rates.group_by("method", "block").agg(pl.col("rate").mean()).sort("block")
+    one, two = (of_blocks.filter(pl.col("method") == name)["rate"].to_numpy() for name in ("one", "two"))
+    assert (len(one), len(two)) == (3, 3)
+    assert (one.max() < 200, two.max() < 400) == (True, True), "each token comes when it is due or later"
     table = {row.split()[0]: row.split() for row in ran.out.splitlines() if row.startswith(("one ", "two "))}
-    assert float(table["one"][1]) == pytest.approx(200, rel=0.1)
-    assert float(table["two"][1]) == pytest.approx(400, rel=0.1)
-    assert re.search(r"two: .*2\.0\d?× faster|two: .*1\.9\d?× faster", ran.out), ran.out
+    assert (table["one"][1], table["two"][1]) == (figures.rate(one.mean()), figures.rate(two.mean()))
+    ratio = figures.ratio(math.exp(np.log(two / one).mean()))
+    assert table["two"][3] == ratio
+    assert re.search(rf"^two: {re.escape(ratio)}× ", ran.out, re.MULTILINE), ran.out
 
 
 def test_the_csv_says_what_compare_says_as_json(work: Workplace, folder: SessionFolder) -> None:
@@ -108,8 +122,11 @@ def test_show_and_sessions_know_it(work: Workplace, folder: SessionFolder) -> No
     shown = json.loads(work.command("show", folder.id, "--json").out)
     assert (shown["session"]["id"], len(shown["runs"]), len(shown["comparison"])) == (folder.id, 6, 2)
     listed = json.loads(work.command("sessions", "--json").out)
-    assert next(row for row in listed if row["id"] == folder.id)["best"] == "two"
-    assert re.search(rf"{folder.id} .* finished .*two 3\d\d", work.command("sessions").out)
+    best = max(shown["comparison"], key=lambda row: float(row["tok_s_mean"]))
+    row = next(row for row in listed if row["id"] == folder.id)
+    assert (row["best"], row["best_tok_s"]) == (best["method"], best["tok_s_mean"])
+    said = f"{best['method']} {figures.rate(best['tok_s_mean'])}"
+    assert re.search(rf"{folder.id} .* finished .*{re.escape(said)}", work.command("sessions").out)
 
 
 def test_a_session_is_found_by_parts_of_its_id_and_by_its_name(work: Workplace, folder: SessionFolder) -> None:

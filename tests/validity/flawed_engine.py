@@ -1,6 +1,10 @@
 # mypy: ignore-errors
 # It runs in the runner, where mypy does not go.
-"""An engine with one flaw, named by its option `flaw`: what a flag must find in a real run. It needs no torch."""
+"""An engine with one flaw, named by its option `flaw`: what a flag must find in a real run. It needs no torch.
+
+Each token is sent when it is due or later, and is stamped with the moment at which it was due: how fast it generates is
+what the flaw makes of it, whatever else the machine has to do.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +46,7 @@ class Flawed(Engine):
         if self.flaw == "drift":
             pause *= 1 + 0.5 * request.number / self.timed
         due = time.perf_counter()
+        emit._clock = lambda: round(due * 1e9)
         for number in range(count):
             due += pause
             time.sleep(max(0.0, due - time.perf_counter()))

@@ -37,7 +37,10 @@ EXPECTED = {
     "incomparable": "incomparable: float16 instead of bfloat16, top_p 1, which is its default",
     "words": "",
 }
-DETERMINED = ("method not", "output lengths", "prompt from", "recompilation", "sampling", "other dtype", "incomparable")
+DETERMINED = (
+    "method not", "output lengths", "prompt from", "warm-up", "drift", "recompilation", "sampling", "other dtype",
+    "incomparable",
+)  # fmt: skip
 
 
 def add_methods(work: Workplace) -> list[str]:
