@@ -8,6 +8,7 @@ for those whose environments $KASOKU_TEST_WITHOUT names, separated by blanks, an
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ from methods.models import models
 # Runners of several tests, or anything else on the machine, would otherwise spin at each other's barriers: on two cores
 # beside another load that made generating about ten times slower. Nothing here measures speed.
 os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+
+# Where it is set, every process of a test would compile each of our modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # readline, which pytest imports, sets these for xdist's workers, where they would hide the size of a test's terminal.
 for size in ("COLUMNS", "LINES"):
@@ -106,3 +110,14 @@ def home(assets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KASOKU_HOME", str(folder))
     monkeypatch.setenv("KASOKU_CONFIG", str(private_folder(tmp_path / "config")))
     return folder
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever starts a process fails the test."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    for module, name in ((subprocess, "Popen"), (os, "fork"), (os, "posix_spawn")):
+        monkeypatch.setattr(module, name, refused)

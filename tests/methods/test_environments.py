@@ -85,11 +85,11 @@ def test_a_created_environment_runs_is_listed_and_is_found_again(tmp_path: Path,
     assert environments.create("small", tmp_path, config, report=heard.append) == made
 
 
-def test_resolving_takes_milliseconds_and_starts_nothing(tmp_path: Path, config: Path, assets: Path) -> None:
+def test_resolving_takes_milliseconds_and_starts_nothing(config: Path, assets: Path, nothing_starts: None) -> None:
     environments.resolve("torch", assets, config)  # the modules it needs are read once
-    started = time.perf_counter()
+    began = time.thread_time()
     found = environments.resolve("torch", assets, config)
-    assert time.perf_counter() - started < 0.05
+    assert time.thread_time() - began < 0.05
     assert isinstance(found, Interpreter)
     assert found.versions["transformers"].startswith("5.")
     assert "torch" not in sys.modules

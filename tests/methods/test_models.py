@@ -138,10 +138,12 @@ def test_a_prepared_model_is_the_users_alone_and_holds_nothing_else(default_mode
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-def test_a_prepared_model_is_given_at_once_without_an_environment(home: Path, default_model: Model) -> None:
-    started = time.perf_counter()
+def test_a_prepared_model_is_given_at_once_without_an_environment(
+    home: Path, default_model: Model, nothing_starts: None
+) -> None:
+    began = time.thread_time()
     again = models.prepare("smollm2-135m", home, MISSING)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - began < 0.1
     assert replace(again, folder=default_model.folder) == default_model
     prospect = models.check("smollm2-135m", home)
     assert prospect.ready == again

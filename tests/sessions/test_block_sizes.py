@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,14 +72,18 @@ def test_a_block_that_is_run_again_may_have_its_own_numbers_again() -> None:
 
 
 def test_a_session_that_measures_until_it_is_decided_has_more_in_its_later_blocks(work: Workplace) -> None:
-    folder = work.run(work.method("one", rate=40), blocks=3, requests=3, until=0.05)
+    folder = work.run(work.method("one", rate=100), blocks=3, requests=3, until=0.05)
 
     numbers: dict[int, list[int]] = {}
+    phases: dict[str, int] = {}
     for record in records_of(folder):
         if isinstance(record, RequestStarted):
             numbers.setdefault(record.block, []).append(record.request)
+        if isinstance(record, BlockPhase) and record.block == 0:
+            phases[record.phase] = record.t
     assert numbers[0] == [0]
-    assert len(numbers[1]) > 5
+    first_s = (phases["evidence"] - phases["timed"]) / 1e9
+    assert len(numbers[1]) == len(numbers[2]) == math.ceil(LEAST_TIMED_S / first_s) > 1
     assert [number for block in sorted(numbers) for number in numbers[block]] == list(
         range(sum(map(len, numbers.values())))
     )

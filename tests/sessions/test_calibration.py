@@ -102,7 +102,7 @@ def test_calibrate_measures_every_condition_keeps_the_result_and_leaves_nothing_
     told = json.loads(said.out)
     assert {effect["condition"] for effect in told["effects"]} == set(CONDITIONS) - {SLOW_APP}
     for effect in told["effects"]:
-        assert 100 < effect["tok_s_median"] <= 410
+        assert 0 < effect["tok_s_median"] < 400, "each token comes when it is due or later"
         assert effect["rounds"] == 4
         assert effect["cost_low"] <= effect["cost"] <= effect["cost_high"]
     assert told["app_cpu_percent"] > 0
@@ -181,7 +181,8 @@ def test_one_that_is_interrupted_keeps_its_whole_rounds(work: Workplace) -> None
     (kept,) = observer_effect.known(work.home).values()
     assert json.loads(msgspec.json.encode(kept)) == json.loads(out)
     assert {effect.condition for effect in kept.effects} == {BARE, AGAIN, JOURNAL}
-    assert {effect.rounds for effect in kept.effects} <= {2, 3}
+    counts = {effect.rounds for effect in kept.effects}
+    assert 2 <= min(counts) <= max(counts) <= min(counts) + 1 < 99, "the last may lack a request of one condition"
     assert kept.processes == 1
     assert not processes_of(work.home)
     assert not list((work.home / CACHE / "calibrations").iterdir())

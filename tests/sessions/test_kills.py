@@ -1,4 +1,4 @@
-"""kill -9 of each process at random moments, and a conductor that is stopped for ten seconds.
+"""kill -9 of each process at random moments, and a conductor that is stopped for a while.
 
 KASOKU_TEST_KILLS says how many moments each process is killed at (default 2); they are drawn from a seed, and a test
 that failed is repeated by its number. benchmarks/faults.py is the same by the hundred, and with real engines.
@@ -37,7 +37,7 @@ from tests.sessions.workplace import (
 KILLS = int(os.environ.get("KASOKU_TEST_KILLS", "2"))
 LONGEST_S = 2.5  # about what the session takes
 PREPARATION_S = 0.8  # and its preparation
-STOPPED_S = 10.0
+STOPPED_S = 4.0
 SMALL = {"requests": 2, "blocks": 2, "warmup": 1, "max_new_tokens": 24}
 
 
@@ -128,21 +128,21 @@ def timed(folder: SessionFolder) -> bool:
 def test_a_stopped_conductor_is_not_felt_by_the_timed_loop_and_goes_on_afterwards(work: Workplace) -> None:
     """Stopped for longer than the token deadline, while tokens flow at 200 a second."""
     work.method("long", rate=200.0)
-    folder = work.launch("long", max_new_tokens=2_600, token_deadline_s=STOPPED_S / 2)
+    folder = work.launch("long", max_new_tokens=1_400, token_deadline_s=STOPPED_S / 2)
     until(lambda: sum(len(r.ids) for r in records_of(folder) if isinstance(r, Tokens)) > 20, "tokens flow")
     conductor = conductor_of(folder)
     began = time.perf_counter_ns()
     conductor.send_signal(signal.SIGSTOP)
-    until(lambda: time.perf_counter_ns() > began + STOPPED_S * 1e9, "ten seconds have passed")
+    until(lambda: time.perf_counter_ns() > began + STOPPED_S * 1e9, "it has been stopped for long enough")
     ended = time.perf_counter_ns()
     assert runner_of(folder) is not None, "it still generates"
     conductor.send_signal(signal.SIGCONT)
     assert work.finished(folder) == "finished"
     times = pl.read_parquet(folder.frame("tokens"))["t_ns"].to_list()
-    assert len(times) == 2_600
-    meanwhile = [t for t in times if began < t < ended]
-    assert len(meanwhile) > 0.9 * 200 * STOPPED_S, "it generated as before"
-    assert max(later - earlier for earlier, later in pairwise(times)) < 0.5e9
+    assert len(times) == 1_400
+    assert sum(began < t < ended for t in times) > 0.5 * 200 * STOPPED_S, "it generated as before"
+    # one that waited for the conductor would give none for most of that time
+    assert max(later - earlier for earlier, later in pairwise(times)) < STOPPED_S / 2 * 1e9
     row = runs_of(folder)[0]
     assert (row["status"], row["error"]) == ("ok", "")
     assert any(flag.startswith("telemetry gaps") for flag in row["flags"]), "what nobody sampled is said"
