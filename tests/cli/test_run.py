@@ -177,13 +177,23 @@ def test_resume_of_a_finished_session_says_that_nothing_is_missing(work: Workpla
     assert folder.journal.read_bytes() == before
 
 
-def test_json_is_one_document_and_nothing_else(work: Workplace, ran: Said) -> None:
-    said = work.kasoku(*work.options("one"), "--json")
+def test_json_is_one_document_and_nothing_else_and_a_prompt_comes_from_standard_input(
+    work: Workplace, ran: Said
+) -> None:
+    options = work.options("one", prompt_tokens=None, prompt="-")
+    said = work.kasoku(*options, "--json", stdin="word1 word2 word3\n")
     document = json.loads(said.out)
     assert (said.code, said.err) == (0, "")
     assert (document["status"], document["error"]) == ("finished", "")
     assert [row["method"] for row in document["comparison"]] == ["one"]
     assert Path(document["folder"]).name == document["session"]
+    assert prompt_of(SessionFolder(Path(document["folder"]))) == (3, "word4")
+
+
+def prompt_of(folder: SessionFolder) -> tuple[int, str]:
+    """How long the prompt of a session's only request was, and the first word of the response."""
+    (row,) = pl.read_parquet(folder.frame("requests")).to_dicts()
+    return row["prompt_tokens"], row["text"].split()[0]
 
 
 @pytest.mark.parametrize("command", [["sessions"], ["methods"], ["env", "list"], ["models", "list"]])
@@ -195,7 +205,7 @@ def test_listings_as_json_are_one_document(work: Workplace, ran: Said, command: 
 
 def test_a_method_that_was_named_and_fails_makes_exit_code_1_and_its_row_says_why(work: Workplace) -> None:
     work.method("breaks", fault="exception")
-    said = work.kasoku(*work.options("breaks", "one"))
+    said = work.command(*work.options("breaks", "one"))
     assert said.code == 1
     assert re.search(r"breaks: failed; .*ValueError: scripted failure", said.out)
     assert "one: the reference" in said.out
@@ -205,14 +215,14 @@ def test_a_method_that_only_a_preset_chose_and_that_cannot_run_is_a_row_and_no_e
     for name, environment in (("ready", "plain"), ("not-ready", "nowhere")):
         work.method(name, environment=environment, presets=["quick"])
     options = [option for option in work.options("x") if option not in ("--method", "x")]
-    said = work.kasoku(*options)
+    said = work.command(*options)
     assert said.code == 0, said.err
     rows = {row["method"]: row for row in runs_of(work.sessions()[-1])}
     assert rows["ready"]["status"] == "ok"
     assert rows["not-ready"]["status"] == "unavailable"
     assert re.search(r"not-ready: unavailable; .*nowhere", said.out)
     assert {row["status"] for name, row in rows.items() if name != "ready"} == {"unavailable"}
-    said = work.kasoku(*work.options("not-ready"))
+    said = work.command(*work.options("not-ready"))
     assert said.code == 1, "by name it is an error"
 
 
@@ -228,7 +238,10 @@ def test_detach_returns_at_once_attach_follows_and_stop_stops(work: Workplace) -
         for arguments in (["attach"], ["attach", folder.id])
     ]
     until(lambda: any(isinstance(record, Tokens) for record in records_of(folder)), "it measures")
-    stopped = work.kasoku("stop")
+    for viewer in viewers:
+        assert viewer.stdout is not None
+        assert viewer.stdout.readline() != "", "it follows"
+    stopped = work.command("stop")
     assert (stopped.code, stopped.out) == (0, f"{folder.id} is stopped; what was measured is saved.\n")
     for viewer in viewers:
         out, err = viewer.communicate(timeout=30)
@@ -260,23 +273,21 @@ def test_the_second_run_tells_who_has_the_device(work: Workplace) -> None:
 
 def test_a_resume_runs_what_is_missing_and_ends_with_the_whole_table(work: Workplace, tmp_path: Path) -> None:
     work.method("twice", fault="exception", once=str(tmp_path / "once"))
-    said = work.kasoku(*work.options("twice", "one", blocks=2, requests=2))
+    said = work.command(*work.options("twice", "one", blocks=2, requests=2))
     folder = work.sessions()[-1]
     assert said.code == 1
     assert missing(folder) == [("twice", 0)]
-    said = work.kasoku("resume", folder.id)
+    said = work.command("resume", folder.id)
     assert (said.code, said.err) == (0, "")
     assert "twice: 2 of 2 blocks done" in said.out
     assert sum(isinstance(record, BlockEnded) for record in records_of(folder)) == 5
 
 
-def test_a_prompt_comes_from_standard_input_and_from_a_file(work: Workplace, tmp_path: Path) -> None:
+def test_a_prompt_comes_from_a_file(work: Workplace, tmp_path: Path) -> None:
     (tmp_path / "prompt").write_text("word1 word2 word3\n")
-    for prompt, stdin in (("-", "word1 word2 word3\n"), (f"@{tmp_path / 'prompt'}", None)):
-        said = work.kasoku(*work.options("one", prompt_tokens=None, prompt=prompt), stdin=stdin)
-        assert said.code == 0, said.err
-        requests = pl.read_parquet(work.sessions()[-1].frame("requests")).to_dicts()
-        assert [(row["prompt_tokens"], row["text"].split()[0]) for row in requests] == [(3, "word4")]
+    said = work.command(*work.options("one", prompt_tokens=None, prompt=f"@{tmp_path / 'prompt'}"))
+    assert said.code == 0, said.err
+    assert prompt_of(work.sessions()[-1]) == (3, "word4")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(work: Workplace, folder: SessionFolder) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,13 @@ from tests.sessions.conftest import opened
 from tests.sessions.processes import until
 from tests.sessions.workplace import KASOKU, Workplace, conductor_of, make_model, runs_of
 from tui.print.output_encoding import DRAWN, PRINTED
+
+EACH_IN_TURN = """
+import sys
+from tui.command_line import main
+for line in sys.argv[1:]:
+    assert main(line.split()) == 0, line
+"""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +71,7 @@ def test_a_session_begun_with_closed_streams_holds_its_lock(work: Workplace, clo
     conductor = conductor_of(folder)
     try:
         assert folder.is_live()
-        assert "running already" in work.kasoku("resume", folder.id).err
+        assert "running already" in work.command("resume", folder.id).err
         for number in range(3):
             held = Path(f"/proc/{conductor.pid}/fd/{number}").readlink()
             assert held in (Path(os.devnull), folder.path / "conductor.log"), "the lock is none of the three"
@@ -96,15 +104,16 @@ def test_a_full_disk_behind_stderr_too_is_an_exit_code(work: Workplace) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict"])
 def test_what_an_encoding_lacks_is_written_with_other_signs(work: Workplace, encoding: str) -> None:
-    for command in ("methods", "show last", "compare last", "replay last --speed 1000", "run --help"):
-        done = subprocess.run(
-            [str(KASOKU), *command.split()],
-            capture_output=True,
-            check=True,
-            env={**os.environ, "PYTHONIOENCODING": encoding},
-        )
-        assert b"\xe2" not in done.stdout
-        assert b"\\u" not in done.stdout, "signs of ours have one of ASCII"
+    commands = ("methods", "show last", "compare last", "replay last --speed 1000", "run --help")
+    done = subprocess.run(
+        [sys.executable, "-c", EACH_IN_TURN, *commands],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert b"in effect" in done.stdout, "this looks at nothing"
+    assert b"\xe2" not in done.stdout
+    assert b"\\u" not in done.stdout, "signs of ours have one of ASCII"
 
 
 def test_json_says_the_same_in_every_encoding(work: Workplace) -> None:
