@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +37,16 @@ ESCAPES = "\x1b]0;owned\x07 \x1b[?1049h \x1b[6n \x9b6n \r\x08 [blink]markup[/bli
 OURS = re.compile(rb"\x1b\[[0-9;]*m|\x1b\[[0-9]*[ABGHJK]|\x1b\[\?25[lh]")
 HARMFUL = re.compile(rb"[\x00-\x06\x07\x08\x0b-\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xaa-\xae]")
 
+NEXT = b"~~~ next ~~~\r\n"
+EACH_IN_TURN = """
+import sys
+from tui.command_line import main
+for command in sys.argv[1:]:
+    main(bytes.fromhex(command).decode().split("\\0"))
+    sys.stderr.flush()
+    print("~~~ next ~~~", flush=True)
+"""
+
 
 @contextmanager
 def terminal(work: Workplace, *arguments: str, columns: int = 120, rows: int = 30) -> Iterator[Terminal]:
@@ -47,6 +58,19 @@ def terminal(work: Workplace, *arguments: str, columns: int = 120, rows: int = 3
     finally:
         if opened.status is None:
             opened.hang_up()
+
+
+def each_in_turn(work: Workplace, commands: Sequence[tuple[str, ...]]) -> list[bytes]:
+    """What each of these commands writes to a terminal, one after another in one process, which saves their starts."""
+    opened = Terminal(120, 30)
+    code = [sys.executable, "-c", EACH_IN_TURN, *("\0".join(command).encode().hex() for command in commands)]
+    opened.start(code, {**environment_of(work), "TERM": "xterm-256color"})
+    assert opened.wait_until_ended(60) == 0
+    until(lambda: written(opened).count(NEXT) == len(commands), "all of it is read")
+    opened.let_go()
+    *outputs, rest = written(opened).split(NEXT)
+    assert rest == b""
+    return outputs
 
 
 def written(opened: Terminal) -> bytes:
@@ -155,7 +179,7 @@ def test_a_connection_that_drops_leaves_the_session_running_and_another_viewer_a
         assert first.wait_until_ended(20) == 0, "to detach is no error"
         assert any(f"Detached; {folder.id} continues" in line for line in first.lines())
         assert folder.is_live()
-        assert work.kasoku("stop", folder.id).code == 0
+        assert work.command("stop", folder.id).code == 0
         assert second.wait_until_ended(20) == 130
         assert any(f"Saved as {folder.id}" in line for line in second.lines())
     assert_nothing_left(folder)
@@ -176,8 +200,8 @@ def test_a_replay_plays_on_the_terminal_and_ctrl_c_leaves_it(work: Workplace) ->
 
 def test_a_terminal_of_any_width_is_kept_within(work: Workplace) -> None:
     name = work.method("a-method-with-a-rather-long-name-for-a-narrow-terminal")
-    for columns in (20, 40, 80):
-        with terminal(work, *work.options(name), columns=columns) as screen:
+    for columns, command in ((20, work.options(name)), (40, ["replay", "last"]), (80, ["replay", "last"])):
+        with terminal(work, *command, columns=columns) as screen:
             assert screen.wait_until_ended(60) == 0
             assert any("Saved" in line for line in screen.lines())
 
@@ -201,10 +225,8 @@ def test_no_text_of_a_model_an_engine_or_a_name_commands_the_terminal(work: Work
     assert any("\x1b[6n" in row["error"] for row in runs_of(folder))
     assert any(isinstance(record, Phase) and "\x1b" in record.name for record in records_of(folder))
     commands = [("show", folder.id), ("attach", folder.id), ("replay", folder.id, "--speed", "5"), ("sessions",)]
-    for command in [*commands, ("compare", folder.id), ("show", "\x1b[6n\x07"), ("models", "list"), ("methods",)]:
-        with terminal(work, *command) as screen:
-            screen.wait_until_ended(60)
-            outputs[" ".join(command)] = written(screen)
+    commands += [("compare", folder.id), ("show", "\x1b[6n\x07"), ("models", "list"), ("methods",)]
+    outputs |= zip(map(" ".join, commands), each_in_turn(work, commands), strict=True)
     assert b"owned" in outputs["run"], "neutralised, not left out"
     assert "�" in outputs["replay " + folder.id + " --speed 5"].decode()
     for name, output in outputs.items():

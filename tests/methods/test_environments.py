@@ -85,7 +85,8 @@ def test_a_created_environment_runs_is_listed_and_is_found_again(tmp_path: Path,
     assert environments.create("small", tmp_path, config, report=heard.append) == made
 
 
-def test_resolving_takes_milliseconds_and_starts_nothing(config: Path, assets: Path, nothing_starts: None) -> None:
+@pytest.mark.usefixtures("nothing_starts")
+def test_resolving_takes_milliseconds_and_starts_nothing(config: Path, assets: Path) -> None:
     environments.resolve("torch", assets, config)  # the modules it needs are read once
     began = time.thread_time()
     found = environments.resolve("torch", assets, config)

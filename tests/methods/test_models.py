@@ -138,9 +138,8 @@ def test_a_prepared_model_is_the_users_alone_and_holds_nothing_else(default_mode
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-def test_a_prepared_model_is_given_at_once_without_an_environment(
-    home: Path, default_model: Model, nothing_starts: None
-) -> None:
+@pytest.mark.usefixtures("nothing_starts")
+def test_a_prepared_model_is_given_at_once_without_an_environment(home: Path, default_model: Model) -> None:
     began = time.thread_time()
     again = models.prepare("smollm2-135m", home, MISSING)
     assert time.thread_time() - began < 0.1
@@ -170,14 +169,9 @@ def test_a_package_with_another_file_in_it_is_refused(
     assert whole_folder.leftovers(tmp_path / "models") == []
 
 
-def test_random_weights_are_the_same_wherever_they_are_made(
-    tmp_path: Path, tiny: Model, torch_interpreter: Interpreter
-) -> None:
-    again = models.prepare("synthetic:tiny-llama", tmp_path, torch_interpreter)
-    assert again.folder != tiny.folder
-    assert again.weights_digest == tiny.weights_digest
-    assert (again.layers, again.kv_heads, again.head_dim, again.vocab_size) == (2, 2, 16, 512)
-    assert (again.has_tokeniser, again.dtype) == (False, "bfloat16")
+def test_a_model_with_random_weights_is_known_in_every_fact(tiny: Model) -> None:
+    assert (tiny.layers, tiny.kv_heads, tiny.head_dim, tiny.vocab_size) == (2, 2, 16, 512)
+    assert (tiny.has_tokeniser, tiny.dtype) == (False, "bfloat16")
 
 
 def test_the_articles_shape_is_known_before_it_is_made(tmp_path: Path) -> None:
@@ -227,10 +221,13 @@ def test_a_preparation_killed_outright_is_incomplete_takes_its_runner_along_and_
     assert [row.state for row in models.listed(tmp_path) if row.folder] == ["ready"]
 
 
-def test_two_at_once_make_it_once(tmp_path: Path, assets: Path, tiny: Model) -> None:
+def test_two_at_once_make_it_once_and_its_random_weights_are_the_same_wherever_it_is_made(
+    tmp_path: Path, assets: Path, tiny: Model
+) -> None:
     both = [preparing("synthetic:tiny-llama", tmp_path, assets) for _ in range(2)]
     one, two = (outcome(process) for process in both)
     assert one == two
+    assert one["folder"] != str(tiny.folder)
     assert one["weights_digest"] == tiny.weights_digest
 
 

@@ -104,20 +104,9 @@ def preparations(folder: SessionFolder) -> list[Prepared]:
     return [record for record in records_of(folder) if isinstance(record, Prepared)]
 
 
-def test_a_resumed_session_keeps_its_prompt_though_the_template_writes_the_time(
+def test_a_session_is_not_resumed_with_other_weights_and_keeps_its_prompt_though_the_template_writes_the_time(
     work: Workplace, half: SessionFolder
 ) -> None:
-    (work.model / "chat_template.jinja").write_text("other words: {{ messages[0].content }}")
-    work.resume(half)
-    assert half.read().status == "finished"
-    first, second = preparations(half)
-    assert (first.prompts, first.prompt_text, first.prompt_dated) == (second.prompts, "Why blue?", True)
-    assert len({row["prompt_digest"] for row in runs_of(half)}) == 1
-    notes = [record.text for record in records_of(half) if isinstance(record, Note)]
-    assert [note for note in notes if "writes the date or the time" in note]
-
-
-def test_a_session_is_not_resumed_with_other_weights(work: Workplace, half: SessionFolder) -> None:
     weights = work.model / "model.safetensors"
     before = weights.read_bytes()
     save_file({"model.embed_tokens.weight": np.ones((VOCABULARY, 8), np.float32)}, weights)
@@ -130,8 +119,14 @@ def test_a_session_is_not_resumed_with_other_weights(work: Workplace, half: Sess
     work.resume(half)
     assert "config.json, generation_config.json or code" in half.read().error
     (work.model / "config.json").write_text(json.dumps(config))
+    (work.model / "chat_template.jinja").write_text("other words: {{ messages[0].content }}")
     work.resume(half)
     assert (half.read().status, half.read().error) == ("finished", "")
+    first, second = preparations(half)
+    assert (first.prompts, first.prompt_text, first.prompt_dated) == (second.prompts, "Why blue?", True)
+    assert len({row["prompt_digest"] for row in runs_of(half)}) == 1
+    notes = [record.text for record in records_of(half) if isinstance(record, Note)]
+    assert [note for note in notes if "writes the date or the time" in note]
 
 
 def distribution(folder: Path, version: str) -> Path:
