@@ -85,6 +85,12 @@ def _wrapper_is(actual: str, wanted: str) -> CheckResult:
     return False, f"the model was not wrapped in {wanted}" + (f", but in {actual}" if actual else "")
 
 
+def _drafter_is(actual: str, wanted: str) -> CheckResult:
+    if actual == wanted:
+        return True, f"{actual} drafted"
+    return False, f"{wanted} did not draft" + (f", but {actual}" if actual else "")
+
+
 def _mostly(types: Sequence[str], wanted: Sequence[str]) -> CheckResult:
     """`types` begins with the one that most bytes of the weights have."""
     if not types:
@@ -113,6 +119,10 @@ CONDITIONS: Mapping[str, Condition] = {
     "attention_implementation_not": Condition("attention_implementation", "name", _attention_is_not),
     "cache": Condition("cache", "name", _cache_is),
     "wrapper": Condition("wrapper", "name", _wrapper_is),
+    "drafter": Condition("drafter", "name", _drafter_is),
+    "drafted_tokens_min": Condition(
+        "drafted_tokens", "count", _at_least("token", "tokens", "drafted in the timed part")
+    ),
     "weights_mostly": Condition("weight_types", "names", _mostly),
     "unexpected_weights_max": Condition(
         "unexpected_weights", "count", _at_most("tensor", "tensors", "multiplied in a type that was not asked for")
@@ -155,7 +165,7 @@ WHY_NOT = "why_not"
 # Tables of conditions that count on one kind of device only.
 DEVICES = ("cpu", "cuda")
 # A fact whose absence is itself a finding: no wrapper is not an unknown wrapper.
-ABSENT: Mapping[str, object] = {"wrapper": ""}
+ABSENT: Mapping[str, object] = {"wrapper": "", "drafter": ""}
 
 
 def problem_of(key: str, value: object) -> str | None:

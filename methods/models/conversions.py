@@ -24,7 +24,8 @@ class Conversion:
     `most_unexplained` is the bound of the check (methods/runner/kasoku_forced.py): the share of the variance of the
     logits, over the vocabulary, that the converted model may not share with the model it was made from. Rounding to
     bfloat16 leaves some 0.001, to 8 bits 0.005 and to 4 bits up to 0.3 unexplained; a tensor in the wrong place or
-    the wrong order, about 2, which is what two unrelated models have.
+    the wrong order, about 2, which is what two unrelated models have. None: what is made is another model, one
+    that drafts for this one, and is not held to it.
     """
 
     title: str
@@ -35,10 +36,19 @@ class Conversion:
     source: str | None = None
     made_by: tuple[str, ...]
     size: float
-    most_unexplained: float
+    most_unexplained: float | None
 
 
 CONVERSIONS: Final[Mapping[str, Conversion]] = {
+    "first-layers": Conversion(
+        title="a draft model of its first layers",
+        job="to-first-layers",
+        options={"share": 0.25},
+        environment=TORCH,
+        made_by=(),
+        size=0.7,  # embeddings and output layer are there in full
+        most_unexplained=None,
+    ),
     "gguf": Conversion(
         title="GGUF",
         job="to-gguf",

@@ -106,7 +106,8 @@ class Converting:
             with whole_folder.made(root, key) as making:
                 work = private_folder(making / WORK)
                 result = self._made(model, conversion, reader, source, making)
-                checked = self._checked(model, conversion, reader, making)
+                at_most = conversion.most_unexplained
+                checked = {} if at_most is None else self._checked(model, conversion, reader, making, at_most)
                 shutil.rmtree(work)
                 files = _identities(making)
                 for file in files:
@@ -162,7 +163,9 @@ class Converting:
         title = f"converting {model.name} to {conversion.title}"
         return self._ran(replace(python, paths=(*lent, *python.paths)), job, making, title, _size(model, conversion))
 
-    def _checked(self, model: Model, conversion: Conversion, reader: Reader, making: Path) -> dict[str, object]:
+    def _checked(
+        self, model: Model, conversion: Conversion, reader: Reader, making: Path, at_most: float
+    ) -> dict[str, object]:
         """The same ids forced through the model and through what was made of it. Raises ConversionError."""
         logits = making / WORK / "logits.npy"
         drawn = random.Random(0)  # noqa: S311 - ids, not a secret
@@ -189,13 +192,13 @@ class Converting:
         }
         found = self._ran(reader.interpreter, of_reader, making, title)
         unexplained = found.get("unexplained")
-        if not isinstance(unexplained, float) or not unexplained <= conversion.most_unexplained:
+        if not isinstance(unexplained, float) or not unexplained <= at_most:
             raise ConversionError(
                 f"{model.name} as {conversion.title} was made and thrown away: with the same ids its logits are not the"
-                f" model's (of their variance {unexplained} is unexplained, and {conversion.most_unexplained} is the"
+                f" model's (of their variance {unexplained} is unexplained, and {at_most} is the"
                 " most that this rounding may leave)."
             )
-        return {"ids": CHECKED_IDS, "unexplained": unexplained, "at_most": conversion.most_unexplained}
+        return {"ids": CHECKED_IDS, "unexplained": unexplained, "at_most": at_most}
 
     def _interpreter(self, environment: str) -> Interpreter:
         found = self.interpreter_of(environment)

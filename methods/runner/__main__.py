@@ -68,6 +68,10 @@ def carry_out(job: dict, wire: object) -> None:
         import kasoku_gguf
 
         kasoku_gguf.run(job, wire)
+    elif name == "to-first-layers":
+        import kasoku_to_first_layers
+
+        kasoku_to_first_layers.run(job, wire)
     elif name == "to-ct2":
         import kasoku_to_ct2
 

@@ -99,6 +99,12 @@ class Engine:
         """How many of the last request's prompt tokens were reused from earlier requests; None: unknown."""
         return None
 
+    def speculated(self) -> dict:
+        """What speculation did for the last request: `decode_steps` of the model, each of which gave one token besides
+        the `accepted_tokens` of the `drafted_tokens` that it checked. {} where nothing is drafted, or it is not known.
+        """
+        return {}
+
     def timed_begins(self) -> None:
         """Warm-up is over. Take the snapshots that evidence needs."""
 

@@ -81,6 +81,18 @@ class Generating:
             raise UnsupportedError("This model's `generate` does not take the ids that are forced upon it.")
         return torch.stack(rows)
 
+    def models(self) -> list:
+        """All whose weights are held."""
+        return [self.bare_model]
+
+    def counts(self) -> dict:
+        """What speculation did for the last response (see Engine.speculated)."""
+        return {}
+
+    def speculation(self, counts: list) -> dict:  # noqa: ARG002
+        """Facts of the speculation whose `counts` those of some responses are."""
+        return {"drafter": None, "drafted_tokens": 0}
+
     def close(self) -> None:
         """Release the model and end what was started."""
         del self.model, self.bare_model, self._arrivals

@@ -135,6 +135,7 @@ def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire
             raise
         finally:
             cached = engine.cached_prompt_tokens()
+            speculated = {} if finish == "error" else engine.speculated()
             wire.send(
                 "request_end",
                 t=ended,
@@ -142,4 +143,5 @@ def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire
                 finish=finish,
                 output_tokens=sum(emit.counts().values()),
                 **({} if cached is None else {"cached_prompt_tokens": cached}),
+                **speculated,
             )

@@ -84,11 +84,32 @@ def noting_margins(margins: list) -> object:
 
     class NotingMargins(LogitsProcessor):
         def __call__(self, input_ids: object, scores: object) -> object:  # noqa: ARG002
-            best = scores[0].float().topk(2).values
-            margins.append(float(best[0] - best[1]))
+            margins.append(margin_of(scores))
             return scores
 
     return LogitsProcessorList([NotingMargins()])
+
+
+def margin_of(scores: object) -> float:
+    """The best logit minus the second best."""
+    best = scores[0].float().topk(2).values
+    return float(best[0] - best[1])
+
+
+def row_of(scores: object) -> object:
+    """A copy of the logits in float32: a graph may use their place again."""
+    import torch
+
+    return scores[0].to(dtype=torch.float32, copy=True)
+
+
+def leaving(scores: object, token_id: int) -> object:
+    """Scores that leave one id to choose."""
+    import torch
+
+    left = torch.full_like(scores, float("-inf"))
+    left[0, token_id] = 0.0
+    return left
 
 
 def logits_before(model: object, ids: list, scored: int) -> object:
@@ -108,15 +129,12 @@ def logits_before(model: object, ids: list, scored: int) -> object:
 
 def forcing(ids: list, rows: list) -> object:
     """Processors that leave one id to each step, those of `ids` in their order; the logits go to `rows` before."""
-    import torch
     from transformers import LogitsProcessor, LogitsProcessorList
 
     class Forcing(LogitsProcessor):
         def __call__(self, input_ids: object, scores: object) -> object:  # noqa: ARG002
-            rows.append(scores[0].to(dtype=torch.float32, copy=True))  # a graph may use the place again
-            left = torch.full_like(scores, float("-inf"))
-            left[0, ids[len(rows) - 1]] = 0.0
-            return left
+            rows.append(row_of(scores))
+            return leaving(scores, ids[len(rows) - 1])
 
     return LogitsProcessorList([Forcing()])
 

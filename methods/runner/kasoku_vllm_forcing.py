@@ -1,7 +1,8 @@
 """Forcing ids through vLLM's own decode step, in its workers and only once nothing is timed any more.
 
 The sampler's choice is replaced where it is made, after whatever was compiled or captured, so that the next step is run
-on the forced id. What the sampler is given are the model's logits: without penalties nothing has processed them.
+on the forced id. Where drafts are checked, those that are the forced ids are taken along, as they are when timed. What
+the sampler is given are the model's logits: without penalties nothing has processed them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import tempfile
 
 FORCED = "_kasoku_forced"
+NOTHING = -1  # stands for no token among those that a check of drafts returns
 
 
 class ForcedIds:
@@ -28,8 +30,29 @@ class ForcedIds:
                 rows.append(logits[0].to(dtype=torch.float32, copy=True))
             return chosen, processed
 
+        def checked(metadata: object, drafted: object, logits: object, *arguments: object) -> object:
+            if len(rows) == len(ids):
+                return check(metadata, drafted, logits, *arguments)
+            from vllm.v1.outputs import SamplerOutput
+
+            left = ids[len(rows) :]
+            right = 0
+            for draft, own in zip(metadata.draft_token_ids.tolist(), left[:-1]):
+                if draft != own:
+                    break
+                right += 1
+            places = torch.cat([metadata.target_logits_indices, metadata.bonus_logits_indices])[: right + 1]
+            rows.extend(row.to(dtype=torch.float32, copy=True) for row in logits[places])
+            taken = torch.full((1, metadata.max_spec_len + 1), NOTHING, dtype=torch.int32, device=logits.device)
+            taken[0, : right + 1] = torch.tensor(left[: right + 1], dtype=torch.int32)
+            return SamplerOutput(sampled_token_ids=taken, logprobs_tensors=None)
+
         sampler.sample = forced
-        setattr(self, FORCED, (list(ids), rows))
+        rejection = getattr(self.model_runner, "rejection_sampler", None)
+        check = None if rejection is None else rejection.forward
+        if rejection is not None:
+            rejection.forward = checked
+        setattr(self, FORCED, (list(ids), rows, check))
 
     def kasoku_force_ends(self) -> dict:
         """{nll, top1} of the ids that were forced, and `file`, a numpy file of their log probabilities that is the
@@ -40,7 +63,9 @@ class ForcedIds:
         from kasoku_scores import scores_of_logits
 
         del self.model_runner.sampler.sample
-        ids, rows = getattr(self, FORCED)
+        ids, rows, check = getattr(self, FORCED)
+        if check is not None:
+            self.model_runner.rejection_sampler.forward = check
         delattr(self, FORCED)
         if len(rows) < len(ids):
             return {"nll": [], "top1": [], "file": None}

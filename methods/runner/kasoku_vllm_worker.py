@@ -10,12 +10,13 @@ import os
 
 import kasoku_worker_facts
 from kasoku_vllm_forcing import ForcedIds
+from kasoku_vllm_speculation import DraftCounts
 
 STARTED_PROFILE = "_kasoku_profile"
 UNREAD = "_kasoku_unread"
 
 
-class WorkerFacts(ForcedIds):
+class WorkerFacts(ForcedIds, DraftCounts):
     """Mixed into a worker: `self.vllm_config` and `self.model_runner` are its own."""
 
     def kasoku_loaded(self) -> dict:
@@ -32,7 +33,7 @@ class WorkerFacts(ForcedIds):
         parameters = list(model.parameters())
         first = parameters[0]
         return {
-            "weights_bytes": sum(kasoku_tensor_parts.bytes_of(each) for each in held),
+            "weights_bytes": sum(kasoku_tensor_parts.bytes_of(each) for each in [*held, *self.kasoku_draft_weights()]),
             # vLLM's CPU build moves weights into the memory of its matrix library and leaves nothing behind
             "repacked": bool(quantised["layers_out_of_sight"]) or any(each.numel() == 0 for each in parameters),
             "unread": getattr(model, UNREAD, None),

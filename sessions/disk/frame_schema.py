@@ -105,7 +105,7 @@ RUNS: Final[Columns] = {
 # Derived from the tokens frame: first_token_ns, end_ns, output_tokens, ttft_s, e2e_s, decode_tok_s, e2e_tok_s,
 # itl_s_p50, itl_s_p99, text, steady; and in the runs the itl_s columns, over a block's timed requests at its point, or,
 # as method_itl_s_…, over those of all the method's blocks that count. queue_s is from when a request was due to when
-# its work began.
+# its work began; accepted_per_step is accepted_tokens ÷ decode_steps.
 REQUESTS: Final[Columns] = {
     "session": pl.String,
     "method": pl.String,
@@ -139,6 +139,10 @@ REQUESTS: Final[Columns] = {
     "scheduled_ns": pl.Int64,
     "queue_s": pl.Float64,
     "steady": pl.Boolean,
+    "decode_steps": pl.Int64,
+    "drafted_tokens": pl.Int64,
+    "accepted_tokens": pl.Int64,
+    "accepted_per_step": pl.Float64,
 }
 
 TOKENS: Final[Columns] = {

@@ -120,6 +120,9 @@ class RequestEndMessage(TimedLine, tag="request_end", frozen=True, kw_only=True)
     finish: str  # one of FINISHES
     output_tokens: Int64
     cached_prompt_tokens: Int64 | None = None  # None where the engine does not know
+    decode_steps: Int64 | None = None  # these three: None where nothing was drafted, or it is not known
+    drafted_tokens: Int64 | None = None
+    accepted_tokens: Int64 | None = None
 
 
 class MemoryMessage(TimedLine, tag="memory", frozen=True, kw_only=True):

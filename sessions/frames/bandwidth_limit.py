@@ -69,6 +69,8 @@ def bytes_per_token(
     if reason := _not_modelled(config):
         return TokenBytes(None, reason=reason)
     shown = dict(evidence or {})
+    if _number(shown.get("drafted_tokens")):
+        return TokenBytes(None, reason="a step of the model checks several drafted tokens, and reads the weights once")
     seen = shown.get("token_reads")
     if isinstance(seen, Mapping) and seen:
         return _as_seen(seen, length)

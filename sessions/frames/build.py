@@ -47,7 +47,7 @@ from sessions.frames.column_builders import TelemetryBuilder, TokensBuilder
 from sessions.frames.counting import block_counts
 from sessions.frames.derived import Context, RunKey, complete
 from sessions.frames.fidelity import FidelityRows
-from sessions.frames.metrics import REQUEST_KEY, per_request, rates
+from sessions.frames.metrics import REQUEST_KEY, acceptance, per_request, rates
 from sessions.frames.point_rows import PointRows, point_columns
 from sessions.frames.record_columns import column_names, columns_of
 from sessions.frames.steady import with_steady
@@ -233,7 +233,7 @@ class JournalFrames:
         )
         texts, missing = self._texts(joined, tokens, decode)
         return (
-            joined.with_columns(*rates("scheduled_ns"))
+            joined.with_columns(*rates("scheduled_ns"), acceptance())
             .with_columns(
                 pl.lit(self._session).alias("session"),
                 *(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("energy_j", "itl_s_p50", "itl_s_p99")),

@@ -42,6 +42,13 @@ def rates(due: str = "start_ns") -> list[pl.Expr]:
     ]
 
 
+def acceptance() -> pl.Expr:
+    """accepted_per_step of rows with accepted_tokens and decode_steps; null where nothing is known of drafts."""
+    return (pl.when(pl.col("decode_steps") > 0).then(pl.col("accepted_tokens") / pl.col("decode_steps"))).alias(
+        "accepted_per_step"
+    )
+
+
 def inter_token_latencies(tokens: pl.LazyFrame) -> pl.LazyFrame:
     """The tokens frame with `itl_s`, the gap to the previous token of the same response; null for a first token."""
     key = ("session", *REQUEST_KEY)

@@ -184,5 +184,17 @@ class RequestsInFlight:
         prompt_tokens = request.begun.prompt_tokens
         if said.cached_prompt_tokens is not None and not 0 <= said.cached_prompt_tokens <= prompt_tokens:
             raise WireLieError(f"it took {said.cached_prompt_tokens} cached tokens of a prompt of {prompt_tokens}")
+        _check_speculation(said, counted)
         del self._open[said.request]
         self.ended += 1
+
+
+def _check_speculation(said: RequestEndMessage, counted: int) -> None:
+    steps, drafted, accepted = said.decode_steps, said.drafted_tokens, said.accepted_tokens
+    if steps is None or drafted is None or accepted is None:
+        if (steps, drafted, accepted) != (None, None, None):
+            raise WireLieError("it says some of what its speculation did, and not all")
+    elif not 0 <= accepted <= drafted or steps < 0 or steps + accepted != counted:
+        raise WireLieError(
+            f"it says {steps} steps gave {counted} tokens, {accepted} of them from {drafted} drafted ones"
+        )

@@ -123,6 +123,12 @@ class ComparisonRow:
     fidelity_decode: str = field(default="", metadata=shown("in decoding", "sentence"))
     fidelity_floor: float | None = field(default=None, metadata=kept("nats"))
     fidelity_floor_decode: float | None = field(default=None, metadata=kept("nats"))
+    accepted_per_step: float | None = field(
+        default=None,
+        metadata=shown(
+            "accepted/step", "per_step", after="itl_s_p99", stored=Stored("requests", "accepted_per_step", "mean")
+        ),
+    )
 
     DERIVED: ClassVar[tuple[ResultColumn, ...]] = (
         ResultColumn("tok_s_half_width", "±95 %", "half_width", optional=False, after="tok_s_mean"),

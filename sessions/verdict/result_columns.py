@@ -14,7 +14,7 @@ Face = Literal["table", "report", "screen"]  # the terminal table, the report's 
 Kind = Literal[
     "rate", "half_width", "ratio", "range", "duration", "bytes", "share", "bound", "percent", "energy", "power",
     "count", "position", "flag", "text", "sentence", "sentences", "reasons", "nats", "nats_range", "fine_ratio",
-    "fine_share",
+    "fine_share", "per_step",
 ]  # fmt: skip
 Tone = Literal["", "strong", "accent", "warning", "bad", "dim"]
 EVERYWHERE: Final[frozenset[Face]] = frozenset({"table", "report", "screen"})
@@ -22,7 +22,7 @@ SENTENCES: Final = ("sentence", "sentences")
 UNITS: Final[Mapping[Kind, str]] = {
     "rate": "tokens/s", "half_width": "tokens/s", "duration": "s", "bytes": "bytes", "share": "share", "bound": "share",
     "percent": "%", "energy": "J/token", "power": "W", "nats": "nats/token", "nats_range": "nats/token",
-    "fine_share": "share",
+    "fine_share": "share", "per_step": "tokens/step",
 }  # fmt: skip
 NONE: Final = "none"  # known not to be there, where None is not known
 _DECLARED: Final = "result column"

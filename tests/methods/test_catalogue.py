@@ -36,6 +36,7 @@ OURS = [
     *("torch-compile-max-autotune", "static-cache", "cudnn-attention", "flash-attn", "continuous-batching"),
     "torch-compile-wrapper",
     *("vllm", "sglang"),
+    *("prompt-lookup", "assistant", "vllm-ngram", "vllm-draft"),
     *QUANTISED,
     "openvino",
     "openvino-int8",
@@ -159,6 +160,10 @@ def test_the_preset_of_engines_takes_one_method_an_engine_beside_the_reference(t
         ("cudnn-attention", {"attn_implementation", "sdpa_backends"}),
         ("flash-attn", {"attn_implementation"}),
         ("continuous-batching", {"batching"}),
+        ("prompt-lookup", {"speculation"}),
+        ("assistant", {"speculation"}),
+        ("vllm-ngram", {"speculation"}),
+        ("vllm-draft", {"speculation"}),
     ],
 )
 def test_a_row_of_todays_stack_differs_in_what_it_says_alone_and_is_in_no_preset(
@@ -178,7 +183,7 @@ def test_methods_are_listed_group_by_group_in_the_catalogues_order(tmp_path: Pat
     listed = [each.method for each in choices(catalogue, DeviceFacts("cpu"), tmp_path, tmp_path)]
     groups = [name for name, _ in groupby(method.group for method in listed)]
 
-    assert groups == ["transformers", "engines", "quantised", "article", "others"]
+    assert groups == ["transformers", "engines", "speculative", "quantised", "article", "others"]
     assert [each.name for each in listed if each.group == "article"] == [name for name in OURS if "article" in name]
 
 

@@ -121,6 +121,18 @@ def test_a_model_is_converted_once_and_checked(tmp_path: Path, runners: Runners,
     assert len(runners.jobs) == 3
 
 
+def test_a_model_that_drafts_is_made_once_and_not_held_to_the_one_it_drafts_for(
+    tmp_path: Path, runners: Runners, model: Model, reader: Reader
+) -> None:
+    made = converting(tmp_path / "home").converted(model, "first-layers", reader)
+
+    assert [(job["job"], job["environment"]) for job in runners.jobs] == [("to-first-layers", "torch")]
+    assert runners.jobs[0]["share"] == 0.25
+    assert json.loads((made / "kasoku-conversion.json").read_text())["checked"] == {}
+    assert converting(tmp_path / "home").converted(model, "first-layers", reader) == made
+    assert len(runners.jobs) == 1
+
+
 def test_the_converter_is_lent_its_packages_and_no_others(
     tmp_path: Path, runners: Runners, model: Model, reader: Reader
 ) -> None:

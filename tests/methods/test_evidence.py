@@ -24,6 +24,9 @@ SEEN: dict[str, object] = {
     "activations": ["bfloat16"],
     "matmul_ops": ["aten::_weight_int8pack_mm", "aten::mm"],
     "kv_dtypes": ["float8_e4m3fn"],
+    "tuned_kernels": 4,
+    "drafter": "NgramProposer",
+    "drafted_tokens": 30,
     "missing": {"cuda_graphs": "This device has no CUDA graphs."},
 }
 
@@ -51,6 +54,9 @@ SEEN: dict[str, object] = {
         ("matmul_op_any", ["int8pack"], ["gemv_4bit"]),
         ("matmul_op_none", ["gemv_4bit"], ["::mm"]),
         ("kv_dtypes", ["float8", "uint8"], ["bfloat16"]),
+        ("tuned_kernels_min", 4, 5),
+        ("drafter", "NgramProposer", "DraftModelProposer"),
+        ("drafted_tokens_min", 30, 31),
     ],
 )
 def test_a_condition_tells_what_holds_from_what_does_not(condition: str, holding: object, failing: object) -> None:

@@ -141,6 +141,19 @@ LIES: dict[str, tuple[list[Message], str]] = {
     "an end before the last token": (changed(FIRST_TOKENS + 2, t=1_702), "backwards"),
     "a negative count of cached tokens": (changed(FIRST_TOKENS + 2, cached_prompt_tokens=-1), "took -1 cached"),
     "more cached tokens than the prompt has": (changed(FIRST_TOKENS + 2, cached_prompt_tokens=9), "cached"),
+    "some of what speculation did": (changed(FIRST_TOKENS + 2, decode_steps=3), "some of what its speculation did"),
+    "steps that do not add up": (
+        changed(FIRST_TOKENS + 2, decode_steps=3, drafted_tokens=4, accepted_tokens=1),
+        "it says 3 steps gave 3 tokens, 1 of them from 4 drafted ones",
+    ),
+    "more accepted than drafted": (
+        changed(FIRST_TOKENS + 2, decode_steps=1, drafted_tokens=1, accepted_tokens=2),
+        "2 of them from 1 drafted ones",
+    ),
+    "fewer steps than none": (
+        changed(FIRST_TOKENS + 2, decode_steps=-1, drafted_tokens=4, accepted_tokens=4),
+        "-1 steps gave 3 tokens",
+    ),
     "a request inside a request": (with_more(FIRST_TOKENS, HONEST[TIMED + 1]), "inside request 5"),
     "a request out of turn": (changed(TIMED + 1, request=6), "out of turn"),
     "a request that was not planned": (with_more(len(HONEST) - 1, *request(7, 1_935)), "out of turn"),

@@ -29,6 +29,14 @@ def test_weights_that_the_engine_does_not_tell_are_counted_by_type() -> None:
     assert bytes_per_token(LLAMA, None, "float32", None, 0.0).total == 4_400_000_000
 
 
+def test_a_step_that_checks_drafts_reads_the_weights_once_for_several_tokens() -> None:
+    shown = {"token_reads": {"weights_bytes": 2_200_000_000, "cache": []}, "drafted_tokens": 40}
+    found = bytes_per_token(LLAMA, {}, "bfloat16", 2_200_000_000, 300.0, evidence=shown)
+    assert found.total is None
+    assert "several drafted tokens" in found.reason
+    assert bytes_per_token(LLAMA, {}, "bfloat16", 2_200_000_000, 300.0, evidence={"drafted_tokens": 0}).total
+
+
 @pytest.mark.parametrize(
     ("config", "dtype", "model", "reason"),
     [

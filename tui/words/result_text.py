@@ -94,4 +94,5 @@ TEXTS: Final[Mapping[Kind, Callable[[Any], str]]] = {
     "nats_range": _nats_range,
     "fine_ratio": figures.fine_ratio,
     "fine_share": figures.fine_share,
+    "per_step": "{:.2f}".format,
 }

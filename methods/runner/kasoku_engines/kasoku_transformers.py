@@ -11,6 +11,7 @@ Options:
   quantised_cache      a KV cache in 8 bits: "fp8"
   bettertransformer    true: model.to_bettertransformer(), of optimum
   batching             "continuous": transformers' continuous batching, with one request
+  speculation          who drafts tokens, and how many (kasoku_speculating)
   load_arguments       more arguments for from_pretrained: {"use_cache": false}; a device_map is the job's device
 """
 
@@ -21,11 +22,13 @@ import kasoku_generation_config as generation_configs
 import kasoku_quantised_cache as quantised_cache
 import kasoku_quantised_facts as quantised_facts
 import kasoku_quantised_loading as quantising
+import kasoku_speculating as speculating
 import kasoku_torch_facts as torch_facts
 import kasoku_transformers_loading as loading
 from kasoku_cache import cache_kind, knows_cache_classes, reserved_bytes
 from kasoku_config_facts import resolved_config
 from kasoku_continuous_batching import ContinuousBatching
+from kasoku_converted import converted_folder
 from kasoku_engine import Engine, Request, Scores, UnsupportedError, peak_rss_bytes
 from kasoku_failure import sentence_of
 from kasoku_generating import Generating
@@ -43,8 +46,10 @@ OPTIONS = (
     "quantised_cache",
     "bettertransformer",
     "batching",
+    "speculation",
     "load_arguments",
 )
+UNDRAFTED = ("compile", "compile_options", "quantised_cache", "batching")
 UNBATCHED = ("sdpa_backends", "cache", "compile", "compile_options", "quantised_cache")
 
 
@@ -95,12 +100,13 @@ class TransformersEngine(Engine):
         self.cache: object = None
         self.generation_config = generation_configs.made(transformers, job, model, options)
         self.model = torch.compile(model) if options.get("compile") == "wrapper" else model
-        self.generating = self._generating(job)
+        self.generating = self._generating(job, arguments)
         self.sample_prompt = list(job["prompts"][0])
         first = next(model.parameters())
+        self.counts_of_timed: list = []
         self.dtype = str(first.dtype).replace("torch.", "")
         return {
-            "weights_bytes": loading.weights_bytes(model, self.quantised),
+            "weights_bytes": sum(loading.weights_bytes(each, self.quantised) for each in self.generating.models()),
             "dtype": self.dtype,
             "device": str(first.device),
             "threads": torch.get_num_threads(),
@@ -122,6 +128,8 @@ class TransformersEngine(Engine):
 
     def generate(self, request: Request, emit: object) -> str | None:
         self.generating.stream(request.prompt_ids, emit)
+        if not request.warmup:
+            self.counts_of_timed.append(self.generating.counts())
         return None
 
     def generate_bare(self, request: Request) -> list:
@@ -129,6 +137,9 @@ class TransformersEngine(Engine):
 
     def cached_prompt_tokens(self) -> int | None:
         return 0  # every response begins with an empty cache
+
+    def speculated(self) -> dict:
+        return self.generating.counts()
 
     def timed_begins(self) -> None:
         self.counts_before_timed = torch_facts.compile_counts()
@@ -153,6 +164,7 @@ class TransformersEngine(Engine):
             "compile_s": {"warmup": self.warmup_compile_s},
             **torch_facts.compile_facts(self.counts_before_timed, self.counts_after_timed),
             "tuned_kernels": torch_facts.tuned_kernels(),
+            **self.generating.speculation(self.counts_of_timed),
             **(quantised_facts.weights_held(self.bare_model) if self.quantised else {}),
         }
         try:
@@ -264,10 +276,12 @@ class TransformersEngine(Engine):
         except (NotImplementedError, ValueError) as error:
             raise UnsupportedError("BetterTransformer cannot convert this model: %s" % error) from error
 
-    def _generating(self, job: dict) -> Generating:
-        batching = self.options.get("batching")
+    def _generating(self, job: dict, arguments: dict) -> Generating:
+        batching, backends = self.options.get("batching"), self.options.get("sdpa_backends")
+        if self.options.get("speculation"):
+            return self._speculating(job, arguments, backends)
         if batching is None:
-            return Generating(self.model, self.bare_model, self.generation_config, self.options.get("sdpa_backends"))
+            return Generating(self.model, self.bare_model, self.generation_config, backends)
         if batching != "continuous":
             raise UnsupportedError('The option batching is "continuous" or left out, not %r.' % batching)
         for name in UNBATCHED:
@@ -275,6 +289,17 @@ class TransformersEngine(Engine):
                 raise UnsupportedError("Continuous batching takes no option %s: that is its own choice." % name)
         longest = max(map(len, job["prompts"])) + job["sampling"]["max_new_tokens"]
         return ContinuousBatching(self.bare_model, self.generation_config, longest)
+
+    def _speculating(self, job: dict, arguments: dict, backends: list | None) -> Generating:
+        for name in UNDRAFTED:
+            if self.options.get(name):
+                raise UnsupportedError("Speculation goes with no option %s here." % name)
+        speculation, draft = speculating.checked(dict(self.options["speculation"])), None
+        if speculation["by"] == "assistant":
+            folder = speculation.get("draft") or converted_folder(job)
+            draft = speculating.draft_model(self.transformers, folder, arguments, speculation["tokens"])
+            draft.to(self.bare_model.device)
+        return speculating.Speculating(self.bare_model, self.generation_config, backends, speculation, draft)
 
     def _generate_two(self) -> None:
         """Two tokens by the bare model with a cache that grows, whatever the method compiles and reserves."""

@@ -8,14 +8,14 @@ Options:
   dtype             instead of the job's
   leave_out         sampling parameters that are not handed on, so that vLLM's own defaults hold: ["max_tokens", …];
                     its default for max_tokens only where that is less than the job's
+  speculation       {"by": "ngram", "tokens": 8, "longest_match": 3} or {"by": "draft-model", "tokens": 5}: who drafts,
+                    in the second case with the model in the folder `draft`, else in that of the method's conversion
   engine_arguments  anything else that AsyncEngineArgs takes, such as {"enforce_eager": true}; these win
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import os
 from pathlib import Path
 
@@ -32,13 +32,13 @@ from kasoku_failure import code_refused
 from kasoku_vllm_failure import explained
 from kasoku_vllm_sampling import VllmSampling
 from kasoku_vllm_scoring import VllmScoring
+from kasoku_vllm_sizes import kv_bytes_for, weights_in
+from kasoku_vllm_speculation import VllmSpeculation, draft_folders, speculative_config
 
-OPTIONS = ("dtype", "engine_arguments", "leave_out")
+OPTIONS = ("dtype", "engine_arguments", "leave_out", "speculation")
 PROFILED_TOKENS = 3
-# vLLM compiles anew for another length, and counts its KV cache in blocks of up to 128 tokens, of which it keeps one.
+# vLLM compiles anew for another length.
 LENGTH_STEP = 128
-SPARE_KV_TOKENS = 512
-SMALLEST_KV_BYTES = 64 << 20
 # What vLLM may take by fraction is not used: the KV cache has a size. It only has to be free when vLLM starts.
 MEMORY_FRACTION = 0.01
 VARIABLES = {
@@ -50,7 +50,7 @@ VARIABLES = {
 }
 
 
-class VllmEngine(VllmScoring, Engine):
+class VllmEngine(VllmScoring, VllmSpeculation, Engine):
     """One AsyncLLM and the event loop that it lives in."""
 
     def import_packages(self, job: dict) -> None:
@@ -82,6 +82,7 @@ class VllmEngine(VllmScoring, Engine):
         self.loop = asyncio.new_event_loop()
         self.log_began = own_log_size()
         self.engine = self._completed(self._start(job))
+        self.count_speculation()
         self.workers = self._ask("kasoku_loaded")
         self.log_began = own_log_size()
         first = self.workers[0]
@@ -128,6 +129,7 @@ class VllmEngine(VllmScoring, Engine):
         return self.cached_of_last
 
     def timed_begins(self) -> None:
+        self.counts_of_timed = []
         self.compiled_before_timed = self._ask("kasoku_compiled")
 
     def timed_ends(self) -> None:
@@ -149,6 +151,7 @@ class VllmEngine(VllmScoring, Engine):
             "configuration": self._configuration(),
             "kv_dtypes": self.workers[0]["kv_dtypes"],
             **self._compile_facts(),
+            **self.speculation_facts(),
         }
         if self.config.model_config.quantization is not None:
             facts.update(self.workers[0]["quantised"], token_reads=kasoku_vllm_quantised.reads_of_all(self.workers))
@@ -250,6 +253,9 @@ class VllmEngine(VllmScoring, Engine):
             "disable_log_stats": True,
             "worker_extension_cls": "kasoku_vllm_extension.WorkerFacts",
         }
+        if self.options.get("speculation"):
+            wanted["speculative_config"] = speculative_config(job, dict(self.options["speculation"]))
+            wanted["max_num_batched_tokens"] += LENGTH_STEP  # or there is no room for drafts beside a prompt
         known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
         extra = dict(self.options.get("engine_arguments") or {})
         for name in extra:
@@ -261,7 +267,8 @@ class VllmEngine(VllmScoring, Engine):
         if any(worker["repacked"] for worker in self.workers):
             if self.config.model_config.quantization is not None:
                 return None  # what became of packed weights is not to be seen
-            return weights_in(Path(job["model_folder"])) * getattr(self.torch, self.workers[0]["dtype"]).itemsize
+            weights = sum(weights_in(folder) for folder in [Path(job["model_folder"]), *draft_folders(self.config)])
+            return weights * getattr(self.torch, self.workers[0]["dtype"]).itemsize
         return sum(worker["weights_bytes"] for worker in self.workers)
 
     def _configuration(self) -> dict:
@@ -344,28 +351,6 @@ class VllmEngine(VllmScoring, Engine):
 
 def unheard(ids: list) -> None:
     """Takes the IDs of a request that is not measured."""
-
-
-def kv_bytes_for(config: object, tokens: int) -> int:
-    """Bytes that the keys and values of one request of `tokens` tokens take in one worker, with blocks to spare."""
-    model, parallel = config.model_config, config.parallel_config
-    element = 2 if config.cache_config.cache_dtype == "auto" else 1
-    if config.cache_config.cache_dtype == "auto" and "float32" in str(model.dtype):
-        element = 4
-    per_token = 2 * model.get_num_layers(parallel) * model.get_num_kv_heads(parallel) * model.get_head_size() * element
-    return max(per_token * (tokens + SPARE_KV_TOKENS), SMALLEST_KV_BYTES)
-
-
-def weights_in(folder: Path) -> int:
-    """The number of weights in a folder's safetensors files, from their headers."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                total += math.prod(entry["shape"])
-    return total
 
 
 def margin_of(best: dict) -> float | None:
