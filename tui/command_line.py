@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from sessions.disk import extension
 from sessions.disk.option_table import table
 from sessions.disk.options import RunOptions
+from sessions.disk.slo import Slo
 from tui.option_arguments import add_options
 from tui.print.output_encoding import use_what_stdout_and_stderr_have
 
@@ -179,7 +180,8 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--as",
         dest="tool",
         metavar="TOOL",
-        help="in the terms of vllm, guidellm, aiperf, llama-bench, optimum-benchmark; or article: its tables",
+        help="in the terms of vllm, guidellm, aiperf, genai-bench, llama-bench, optimum-benchmark; or article: its"
+        " tables",
     )
     show.add_argument("--json", action="store_true")
     show.set_defaults(command="tui.commands.sessions:show")
@@ -190,6 +192,7 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     compare.add_argument(
         "--at-most-loss", type=_loss, metavar="NATS", help="name the fastest method that loses at most so much a token"
     )
+    compare.add_argument("--slo", type=_slo, metavar="BOUNDS", help="under load: goodput within ttft:200ms,tpot:50ms")
     compare.add_argument("--csv", metavar="FILE", help="also write the table to FILE")
     compare.add_argument("--excel", action="store_true", help=EXCEL_HELP)
     compare.add_argument("--json", action="store_true")
@@ -216,6 +219,14 @@ def _loss(text: str) -> float:
             f"{text} is out of range: use nats a token from 0 to {MOST_LOSS}, such as 0.01"
         )
     return value
+
+
+def _slo(text: str) -> Slo:
+    """Bounds of latencies. Raises argparse.ArgumentTypeError."""
+    try:
+        return Slo.of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:

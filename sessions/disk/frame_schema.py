@@ -23,6 +23,7 @@ FrameRow = dict[str, Any]  # a row as polars gives it: its keys, and the types o
 SCHEMA_KEY: Final = "kasoku_schema_version"  # in the metadata of each parquet file
 
 KEY: Final = ("session", "method", "block", "attempt")
+QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 POINT_COLUMNS: Final[Columns] = {  # fields of Point: null where it has none
     "point": pl.String,
     "batch": pl.Int64,
@@ -100,6 +101,27 @@ RUNS: Final[Columns] = {
     "profiled_block": pl.Int64,
     "fidelity_s": pl.Float64,
     **POINT_COLUMNS,
+    "timed_requests": pl.Int64,
+    "timed_tokens": pl.Int64,
+    "wall_s": pl.Float64,
+    "tok_s_total_whole": pl.Float64,
+    "steady_from_ns": pl.Int64,
+    "steady_to_ns": pl.Int64,
+    "steady_s": pl.Float64,
+    "steady_requests": pl.Int64,
+    "steady_tokens": pl.Int64,
+    "tok_s_total": pl.Float64,
+    "rps": pl.Float64,
+    "in_flight": pl.Float64,
+    "decoding": pl.Float64,
+    "most_decoding": pl.Int64,
+    "tok_s_user": pl.Float64,
+    **{f"{name}_{quantile}": pl.Float64 for name in ("ttft_s", "tpot_s", "queue_s") for quantile in QUANTILES},
+    "itl_s_p90": pl.Float64,
+    "method_itl_s_p90": pl.Float64,
+    "steady_energy_j": pl.Float64,
+    "bytes_per_step": pl.Float64,
+    "equal_alone_share": pl.Float64,
 }
 
 # Derived from the tokens frame: first_token_ns, end_ns, output_tokens, ttft_s, e2e_s, decode_tok_s, e2e_tok_s,
@@ -143,6 +165,8 @@ REQUESTS: Final[Columns] = {
     "drafted_tokens": pl.Int64,
     "accepted_tokens": pl.Int64,
     "accepted_per_step": pl.Float64,
+    "tpot_s": pl.Float64,
+    "steady_tokens": pl.Int64,
 }
 
 TOKENS: Final[Columns] = {

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sessions.disk.option_table import Option, Value, check, option
+from sessions.disk.option_table import Option, OptionError, Value, check, option
 from sessions.disk.sampling import MOST_TOKENS
+from sessions.disk.slo import Slo
 
 MOST_IN_FLIGHT: Final = 4096
 MOST_RATE: Final = 100_000.0
@@ -119,5 +120,22 @@ class Loads:
         ),
     )
 
+    slo: str | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="BOUNDS",
+                help="latencies that a request must keep to count for goodput: ttft:200ms,tpot:50ms,e2e:5s",
+                heading="load",
+                say=lambda shown, _: f"goodput within {shown}",
+            )
+        ),
+    )
+
     def __post_init__(self) -> None:
         check(self)
+        if self.slo is not None:
+            try:
+                Slo.of(self.slo)
+            except ValueError as error:
+                raise OptionError(f"--slo: {error}") from None

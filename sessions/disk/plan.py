@@ -105,6 +105,11 @@ class Plan(RunOptions):
         return Goal(blocks=self.blocks, until=self.until, at_most=self.at_most, fidelity=self.fidelity)
 
     @property
+    def primary(self) -> Point:
+        """The point that is judged: the first that was asked for."""
+        return self.points[0]
+
+    @property
     def has_load(self) -> bool:
         """Whether it measures more than one response after another."""
         return self.points != [PLAIN]

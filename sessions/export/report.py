@@ -15,11 +15,13 @@ from sessions.disk.plan import Plan
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.disk.store import Store
 from sessions.export.command import command_of
+from sessions.export.load_plots import load_plots
 from sessions.export.report_plots import curve_plot, loss_plot, order_plot, rates_plot, ratio_plot, time_plot
 from sessions.frames.block_phases import method_segments
 from sessions.frames.counting import block_counts, counted_requests, in_their_order, with_stretch
 from sessions.frames.timeline import spans
 from sessions.verdict.comparison import Comparison, compare
+from sessions.verdict.load_curves import load_curves
 from sessions.verdict.speed_and_loss import trade_offs
 from sessions.verdict.splits import Split, splits
 
@@ -69,6 +71,7 @@ def make_report(store: Store, sessions: Sequence[str]) -> Report:
         (row.session, row.method): f"{row.method} ({row.session[-6:]})" if several else row.method
         for row in comparison.rows
     }
+    curves = load_curves(comparison.rows)
     rates: dict[str, list[tuple[int, int, float]]] = {}
     reported = []
     for session in sessions:
@@ -78,13 +81,14 @@ def make_report(store: Store, sessions: Sequence[str]) -> Report:
         except SessionError:
             continue  # its row in the comparison says what is wrong
         frames = _frames(folder)
-        own = _rates(frames)
+        own = {} if plan.has_load else _rates(frames)
         rates |= {label[(session, method)]: points for method, points in own.items() if (session, method) in label}
         reported.append(_session(folder, file, plan, frames))
     rates = {name: rates[name] for name in label.values() if name in rates}  # in the order of the table
     found = trade_offs(comparison.rows)
     plots = [
-        ("Ratio to the reference", ratio_plot(comparison.rows, label)),
+        ("Ratio to the reference", None if curves else ratio_plot(comparison.rows, label)),
+        *(plot for each in curves for plot in load_plots(each, lambda curve: curve.name(several))),
         (LOSS.format(remark=f" {found.remark}" if found and found.remark else ""), found and loss_plot(found, label)),
         ("Tokens/s of each request", rates_plot(rates)),
         ("Tokens/s in the order of the requests", order_plot(rates)),

@@ -41,16 +41,16 @@ def ratio_plot(rows: Sequence[ComparisonRow], label: dict[tuple[str, str], str])
     if not values:
         return None
     order = [label[(row.session, row.method)] for row in rows if row.ratio is not None]
-    band = _chart([{"from": 1 - THRESHOLD, "to": 1 + THRESHOLD}]).mark_rect(color="#999", opacity=0.25)
+    band = chart_of([{"from": 1 - THRESHOLD, "to": 1 + THRESHOLD}]).mark_rect(color="#999", opacity=0.25)
     axis = alt.Scale(zero=False, padding=12)
     along = alt.Y("method:N", sort=order, title=None)
-    points = _chart(values)
+    points = chart_of(values)
     chart = alt.layer(
         band.encode(x=alt.X("from:Q", scale=axis, title="× reference, 95 % interval"), x2="to:Q"),
         points.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", scale=axis), x2="high:Q", y=along),
         points.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("ratio:Q", scale=axis), y=along),
     ).properties(width=WIDTH, height=ROW_HEIGHT * len(values))
-    return _svg(chart)
+    return svg_of(chart)
 
 
 def loss_plot(found: TradeOffs, label: Mapping[tuple[str, str], str]) -> str:
@@ -81,7 +81,7 @@ def loss_plot(found: TradeOffs, label: Mapping[tuple[str, str], str]) -> str:
     across = alt.X("loss:Q", scale=scale, axis=ticks, title=f"ΔNLL in {found.where}, nats a token")
     up = alt.Y("ratio:Q", scale=alt.Scale(zero=False, padding=12), title="× reference")
     colour = alt.Color("method:N", sort=names, title=None)
-    points = _chart(values)
+    points = chart_of(values)
     layers: list[alt.Chart] = [
         points.mark_rule(strokeWidth=2).encode(
             x=alt.X("least:Q", scale=scale, axis=ticks), x2="most:Q", y=up, color=colour
@@ -90,9 +90,9 @@ def loss_plot(found: TradeOffs, label: Mapping[tuple[str, str], str]) -> str:
         points.mark_point(filled=True, size=70, opacity=1).encode(x=across, y=up, color=colour),
     ]
     if found.floor is not None:
-        band = _chart([{"from": -found.floor, "to": found.floor}]).mark_rect(color="#999", opacity=0.25)
+        band = chart_of([{"from": -found.floor, "to": found.floor}]).mark_rect(color="#999", opacity=0.25)
         layers.insert(0, band.encode(x=alt.X("from:Q", scale=scale, axis=ticks), x2="to:Q"))
-    return _svg(alt.layer(*layers).properties(width=WIDTH, height=240))
+    return svg_of(alt.layer(*layers).properties(width=WIDTH, height=240))
 
 
 def rates_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:
@@ -107,7 +107,7 @@ def rates_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:
     if not values:
         return None
     along = alt.Y("method:N", sort=list(rates), title=None)
-    data = _chart(values)
+    data = chart_of(values)
     chart = alt.layer(
         data.mark_tick(opacity=0.55, thickness=1.5).encode(
             x=alt.X("rate:Q", title="tokens/s of each request, coloured by block", scale=alt.Scale(zero=False)),
@@ -118,7 +118,7 @@ def rates_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:
             x=alt.X("median(rate):Q"), y=along
         ),
     ).properties(width=WIDTH, height=ROW_HEIGHT * len(rates))
-    return _svg(chart)
+    return svg_of(chart)
 
 
 def order_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:
@@ -133,7 +133,7 @@ def order_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:
     if not values:
         return None
     chart = (
-        _chart(values)
+        chart_of(values)
         .mark_line(point=alt.OverlayMarkDef(size=14), strokeWidth=1)
         .encode(
             x=alt.X("request:Q", title="timed request", axis=alt.Axis(tickMinStep=1)),
@@ -142,7 +142,7 @@ def order_plot(rates: dict[str, list[tuple[int, int, float]]]) -> str | None:
         )
         .properties(width=WIDTH, height=220)
     )
-    return _svg(chart)
+    return svg_of(chart)
 
 
 def curve_plot(title: str, seconds: Sequence[float], values: Sequence[float]) -> str | None:
@@ -153,12 +153,12 @@ def curve_plot(title: str, seconds: Sequence[float], values: Sequence[float]) ->
         return None
     points = [{"t": t, "value": value} for t, value in _thinned(list(zip(seconds, values, strict=True)))]
     chart = (
-        _chart(points)
+        chart_of(points)
         .mark_line(strokeWidth=1)
         .encode(x=alt.X("t:Q", title="s since the first block"), y=alt.Y("value:Q", title=title))
         .properties(width=WIDTH, height=140)
     )
-    return _svg(chart)
+    return svg_of(chart)
 
 
 def time_plot(bars: Mapping[str, Sequence[tuple[Segment, float]]]) -> str | None:
@@ -176,7 +176,7 @@ def time_plot(bars: Mapping[str, Sequence[tuple[Segment, float]]]) -> str | None
     names = [segment.name for segment in SEGMENTS if segment.name in present]
     colours = alt.Scale(domain=names, range=[SEGMENT_COLOURS[name] for name in names])
     chart = (
-        _chart(values)
+        chart_of(values)
         .mark_bar()
         .encode(
             x=alt.X("seconds:Q", title="s of a block, mean of the blocks"),
@@ -186,20 +186,22 @@ def time_plot(bars: Mapping[str, Sequence[tuple[Segment, float]]]) -> str | None
         )
         .properties(width=WIDTH, height=ROW_HEIGHT * len(bars))
     )
-    return _svg(chart)
+    return svg_of(chart)
 
 
 def _thinned(points: list[Any]) -> list[Any]:
     return points[:: max(1, -(-len(points) // MOST_POINTS))]
 
 
-def _chart(values: Sequence[Mapping[str, object]]) -> alt.Chart:
+def chart_of(values: Sequence[Mapping[str, object]]) -> alt.Chart:
+    """A chart of these rows."""
     import altair as alt
 
     return alt.Chart(alt.Data(values=values))  # type: ignore[no-untyped-call]
 
 
-def _svg(chart: alt.TopLevelMixin) -> str:
+def svg_of(chart: alt.TopLevelMixin) -> str:
+    """The chart drawn, a whole document."""
     import vl_convert
 
     config = {"font": "system-ui, sans-serif", "axis": {"labelLimit": 260}, "background": "white"}

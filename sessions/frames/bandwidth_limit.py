@@ -43,6 +43,12 @@ class TokenBytes:
     kv: float | None = None
     reason: str = ""
 
+    def of_step(self, sequences: float | None) -> float | None:
+        """Bytes for a token of each of so many sequences: the weights once, and the cache of each."""
+        if self.weights is None or self.kv is None or sequences is None:
+            return None
+        return self.weights + sequences * self.kv
+
 
 def bytes_per_token(
     model: Model,

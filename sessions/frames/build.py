@@ -237,6 +237,7 @@ class JournalFrames:
             .with_columns(
                 pl.lit(self._session).alias("session"),
                 *(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("energy_j", "itl_s_p50", "itl_s_p99")),
+                pl.lit(None, dtype=pl.Int64).alias("steady_tokens"),
                 pl.Series("text", texts, dtype=pl.String),
                 pl.lit([], dtype=pl.List(pl.String)).alias("flags"),
                 pl.Series("missing", missing, dtype=pl.String),

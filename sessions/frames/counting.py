@@ -90,6 +90,20 @@ def in_their_order(rows: Frame, time: str) -> Frame:
     return with_stretch(rows).sort("stretch", time, nulls_last=True, maintain_order=True)
 
 
+def is_steady() -> pl.Expr:
+    """Whether a request lies wholly in the steady part of its point, as all do that run one at a time."""
+    import polars as pl
+
+    return pl.col("steady").fill_null(value=False) | runs_alone()
+
+
+def runs_alone() -> pl.Expr:
+    """Whether none runs beside a request."""
+    import polars as pl
+
+    return (pl.coalesce("batch", "concurrency", 1) == 1) & pl.col("rate").is_null()
+
+
 def _filled(name: str) -> pl.Expr:
     import polars as pl
 

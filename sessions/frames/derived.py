@@ -21,7 +21,9 @@ from sessions.disk.plan import Plan
 from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames import bandwidth_limit, config_differences, energy, flags, greedy
 from sessions.frames.counting import counted_blocks, with_point
-from sessions.frames.metrics import POINT_KEY, REQUEST_KEY, latency_percentiles
+from sessions.frames.metrics import ITL_QUANTILES, POINT_KEY, REQUEST_KEY, latency_percentiles
+from sessions.frames.point_columns import add_equal_shares, add_point_figures, add_steady_energy
+from sessions.frames.point_figures import with_steady_tokens
 
 Frames = dict[str, pl.DataFrame]
 RunKey = tuple[str, int, int]  # method, block, attempt
@@ -54,13 +56,19 @@ def complete(frames: Frames, context: Context) -> Frames:
     frames = frames | {name: with_point(frames[name]) for name in ("runs", "requests")}
     counted = counted_blocks(frames["runs"]).select(POINT_KEY)
     requests, latencies = _with_latencies(frames, counted)
+    requests = with_steady_tokens(requests, frames["tokens"])
     requests = _with_energy(requests, frames["telemetry"], context.sources)
     rows = _run_rows(frames["runs"], latencies)
+    add_point_figures(rows, requests, load=context.plan.has_load)
+    if context.plan.has_load:
+        add_equal_shares(rows, requests, frames["tokens"], greedy=context.plan.sampling.temperature == 0)
     _describe(rows, context)
     blocks = [_block(row, rows, requests, frames["telemetry"], context) for row in rows]
     for row, block in zip(rows, blocks, strict=True):
         _limit(row, block, context)
         _power(row, block, context)
+        if context.plan.has_load:
+            add_steady_energy(row, block.telemetry, context.sources)
     _differences(rows)
     outliers: dict[tuple[Any, ...], str] = {}
     for row, block in zip(rows, blocks, strict=True):
@@ -134,9 +142,9 @@ def _run_rows(runs: pl.DataFrame, latencies: Latencies) -> list[FrameRow]:
         row["flags"] = list(row["flags"] or [])
         block = blocks.get(tuple(row[name] for name in POINT_KEY), {})
         method = methods.get((row["method"], row["point"]), {})
-        for name in ("itl_s_p50", "itl_s_p99"):
+        for name in ITL_QUANTILES:
             row[name], row[f"method_{name}"] = block.get(name), method.get(name)
-            if row[name] is None:
+            if row[name] is None and name != "itl_s_p90":  # for the same reason
                 row["missing"].setdefault(name, "no response of this block has at least two tokens")
     return rows
 
@@ -189,6 +197,7 @@ def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
             block.evidence(),
         )
         row["bytes_per_token"] = found.total
+        row["bytes_per_step"] = found.of_step(row["decoding"])
         if found.total is None:
             missing["bytes_per_token"] = found.reason
     measured = prepared.bandwidth if prepared else MemoryBandwidth()

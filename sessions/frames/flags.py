@@ -19,8 +19,9 @@ from probes.gpu.throttle import slows, throttle_words
 from sessions.disk.frame_schema import FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.sampling import Sampling
-from sessions.frames.counting import timed_and_ended_well
+from sessions.frames.counting import is_steady, timed_and_ended_well
 from sessions.frames.flag import Flag
+from sessions.frames.load_flags import point_flags
 from sessions.frames.weights_flags import weights_flags
 
 DRIFT: Final = 0.03  # between the first and the last third of a block's requests
@@ -57,6 +58,10 @@ class Block:
         """The successful timed requests, in the order in which they ran."""
         return self.requests.filter(timed_and_ended_well()).sort("start_ns")
 
+    def steady(self) -> pl.DataFrame:
+        """Those of them within the steady part of the point: what ran beside as many others, and so can be compared."""
+        return self.timed().filter(is_steady())
+
     def window(self) -> pl.DataFrame:
         """The telemetry of the timed part; empty if nothing was timed."""
         return _within(self.telemetry, self.timed())
@@ -73,19 +78,20 @@ class Block:
 
 def block_flags(block: Block) -> list[Flag]:
     """The flags of one block, judged on its own."""
-    timed = block.timed()
+    timed, load = block.timed(), block.plan.has_load
+    rates = block.steady()["e2e_tok_s"].to_list()
     window = _within(block.telemetry, timed)
     return [
         *not_in_effect(block.run),
         *other_dtype(block.run, block.plan),
         *weights_flags(block.run, _object(block.run.get("resolved"))),
         *other_lengths(timed, block.sampling),
-        *prefix_cache(timed, block.evidence()),
+        *(point_flags(block.run, block.requests) if load else prefix_cache(timed, block.evidence())),
         *recompiled(block.evidence()),
         *other_sampling(block.run, block.evidence(), block.plan.sampling),
         *incomparable(block.evidence()),
-        *unsettled(timed["e2e_tok_s"].to_list()),
-        *drifted(timed["e2e_tok_s"].to_list()),
+        *unsettled(rates),
+        *drifted(rates),
         *throttled(window, block.sources),
         *gpu_shared(block),
         *cpu_shared(window, block.cores, on_cpu=not block.sources),
@@ -304,7 +310,7 @@ def energy_disagrees(run: FrameRow) -> Iterable[Flag]:
 
 def outliers(block: Block) -> dict[int, Flag]:
     """Requests far from their block's median, by number, with what differed while they ran."""
-    timed = block.timed()
+    timed = block.steady()
     rates = timed["e2e_tok_s"].to_list()
     if len(rates) < 5:
         return {}

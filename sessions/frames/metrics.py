@@ -8,14 +8,17 @@ e2e_tok_s = N / e2e, what the article reports; decode_tok_s = (N âˆ’ 1) / (t_N â
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import polars as pl
 
-from sessions.frames.counting import timed_and_ended_well
+from sessions.disk.frame_schema import QUANTILES
+from sessions.frames.counting import is_steady, timed_and_ended_well
 
 REQUEST_KEY = ("method", "block", "attempt", "request", "sequence")
-RUN_KEY = ("method", "block", "attempt")
-POINT_KEY = (*RUN_KEY, "point")
+RUN_KEY: Final = ("method", "block", "attempt")
+POINT_KEY: Final = (*RUN_KEY, "point")
+ITL_QUANTILES: Final = {f"itl_s_{name}": share for name, share in QUANTILES.items()}
 
 
 def per_request(tokens: pl.DataFrame) -> pl.DataFrame:
@@ -38,6 +41,7 @@ def rates(due: str = "start_ns") -> list[pl.Expr]:
         pl.when((pl.col("output_tokens") > 1) & (decode > 0))
         .then((pl.col("output_tokens") - 1) / decode)
         .alias("decode_tok_s"),
+        pl.when(pl.col("output_tokens") > 1).then(decode / (pl.col("output_tokens") - 1)).alias("tpot_s"),
         pl.when((pl.col("output_tokens") > 0) & (e2e > 0)).then(pl.col("output_tokens") / e2e).alias("e2e_tok_s"),
     ]
 
@@ -58,25 +62,23 @@ def inter_token_latencies(tokens: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def percentiles(gaps: pl.Expr | None = None) -> list[pl.Expr]:
-    """itl_s_p50 and itl_s_p99 of the gaps (the column `itl_s`), between neighbouring gaps by linear interpolation."""
+    """ITL_QUANTILES of the gaps (the column `itl_s`), between neighbouring gaps by linear interpolation."""
     each = pl.col("itl_s") if gaps is None else gaps
-    return [
-        each.quantile(share, interpolation="linear").alias(name)
-        for name, share in (("itl_s_p50", 0.5), ("itl_s_p99", 0.99))
-    ]
+    return [each.quantile(share, interpolation="linear").alias(name) for name, share in ITL_QUANTILES.items()]
 
 
 def latency_percentiles(
     tokens: pl.DataFrame, requests: pl.DataFrame, counted: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """itl_s_p50 and itl_s_p99 of each request, of each run's successful timed requests, of each method's at a point.
+    """ITL_QUANTILES of each request, of each run's successful timed requests, and of each method's at a point; under a
+    load these are of the requests within the steady part.
 
     `counted` has the runs that count for their method. What has no gap is left out.
     """
     # a list a response: sorting the whole frame would take several times its size
     gap = (pl.col("t_ns").sort_by("index").diff() * 1e-9).drop_nulls()
     responses = tokens.group_by(REQUEST_KEY).agg(gap.alias("itl_s")).filter(pl.col("itl_s").list.len() > 0)
-    points = requests.filter(timed_and_ended_well()).select(*REQUEST_KEY, "point")
+    points = requests.filter(timed_and_ended_well(), is_steady()).select(*REQUEST_KEY, "point")
     timed = responses.join(points, on=REQUEST_KEY, how="inner")
     return (
         _percentiles_by(responses, REQUEST_KEY),

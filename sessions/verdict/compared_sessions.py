@@ -10,15 +10,24 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import polars as pl
 
 from sessions.disk.frame_schema import KEY, SCHEMAS, FrameRow, schema_version
+from sessions.disk.point import ALONE
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import newer
+from sessions.disk.slo import Slo
 from sessions.disk.store import Store
-from sessions.frames.counting import counted_requests, in_their_order, last_attempts, with_attempt
+from sessions.frames.counting import (
+    counted_requests,
+    in_their_order,
+    is_steady,
+    last_attempts,
+    with_attempt,
+)
 from sessions.frames.metrics import inter_token_latencies, percentiles
 from sessions.verdict import fidelity_windows
 from sessions.verdict.block_sums import BlockSums, MethodFigures, method_figures
@@ -27,7 +36,10 @@ from sessions.verdict.fidelity_figures import Path as ScoredPath
 from sessions.verdict.fidelity_windows import Scored
 from sessions.verdict.result_columns import ResultColumns, Stored
 
-Key = tuple[str, str]  # session, method
+Key = tuple[str, str, str]  # session, method, point
+MethodKey = tuple[str, str]  # session, method
+NO_LOAD: Final[Mapping[str, Slo | None]] = MappingProxyType({})
+METHOD_POINT: Final = ("session", "method", "point")
 NOT_TOLD: Final = "not reported"
 FILE: Final = "its file"  # a column that no frame has
 
@@ -42,51 +54,79 @@ REQUEST_COLUMNS: Final = (
     "method", "block", "attempt", "request", "warmup", "finish_reason", "output_tokens", "ttft_s", "e2e_tok_s",
     "point",
 )  # fmt: skip
+# What it needs besides of a session that was measured under load.
+LOAD_RUN_COLUMNS: Final = ("tok_s_total", "steady_s", "steady_tokens", "steady_energy_j", "bytes_per_step", "rate")
+LOAD_REQUEST_COLUMNS: Final = (
+    "batch", "concurrency", "rate", "steady", "steady_tokens", "start_ns", "e2e_s", "tpot_s", "ttft_s",
+)  # fmt: skip
 # Without these a session cannot be compared at all; the others are null where a session lacks them.
 NEEDED: Final = {"runs": ("method", "block", "status"), "requests": ("method", "block", "output_tokens", "e2e_tok_s")}
 
 
 @dataclass(slots=True)
 class ComparisonFrames:
-    """Everything by (session, method). `runs` are last attempts; `figures` follow from blocks' sums, `spreads` are
-    quantiles and the like over all requests that count, by the result column's key; `fidelity` has the methods that
-    were scored, or could not be; `problems` by session, a sentence each."""
+    """Everything by (session, method, point). `runs` are last attempts; `figures` follow from blocks' sums, `spreads`
+    are quantiles and the like over all requests that count, by the result column's key; `kept` are requests/s that keep
+    the bounds asked for, by block; `fidelity`, by (session, method), has the methods that were scored, or could not be;
+    `problems` by session, a sentence each."""
 
     runs: dict[Key, list[FrameRow]] = field(default_factory=dict)
     figures: dict[Key, MethodFigures] = field(default_factory=dict)
     spreads: dict[Key, FrameRow] = field(default_factory=dict)
-    fidelity: dict[Key, dict[ScoredPath, Scored]] = field(default_factory=dict)
+    kept: dict[Key, dict[int, float]] = field(default_factory=dict)
+    fidelity: dict[MethodKey, dict[ScoredPath, Scored]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
-    _by_session: dict[str, list[str]] = field(default_factory=dict)
+    _by_session: dict[str, dict[str, dict[str, None]]] = field(default_factory=dict)
 
     def methods(self, session: str) -> list[str]:
         """The methods that ran, in the order of their first blocks."""
+        return list(self._points_by_method(session))
+
+    def points(self, session: str, method: str) -> list[str]:
+        """The points at which a method ran, or was to run."""
+        return list(self._points_by_method(session).get(method, ()))
+
+    def of_method(self, session: str, method: str) -> list[FrameRow]:
+        """The runs of a method at all its points."""
+        return [run for point in self.points(session, method) for run in self.runs[(session, method, point)]]
+
+    def _points_by_method(self, session: str) -> dict[str, dict[str, None]]:
         if not self._by_session:  # once all are read: a look through all of them for each would grow with its square
-            for own, method in self.runs:
-                self._by_session.setdefault(own, []).append(method)
-        return self._by_session.get(session, [])
+            for own, method, point in self.runs:
+                self._by_session.setdefault(own, {}).setdefault(method, {})[point] = None
+        return self._by_session.get(session, {})
 
 
-def load(store: Store, sessions: Sequence[str], columns: ResultColumns) -> ComparisonFrames:
-    """Read of the sessions' frames what the columns need; raises nothing that a file can cause."""
+def load(
+    store: Store, sessions: Sequence[str], columns: ResultColumns, loads: Mapping[str, Slo | None] = NO_LOAD
+) -> ComparisonFrames:
+    """Read of the sessions' frames what the columns need; raises nothing that a file can cause.
+
+    `loads` names the sessions that were measured under load, with the bounds that a request has to keep there.
+    """
     found = ComparisonFrames()
-    runs = _read(store, "runs", _with(RUN_COLUMNS, columns.stored("runs")), sessions, found.problems)
+    of_runs = RUN_COLUMNS + LOAD_RUN_COLUMNS if loads else RUN_COLUMNS
+    runs = _read(store, "runs", _with(of_runs, columns.stored("runs")), sessions, found.problems)
     if runs.is_empty():
         return found
     named = runs.filter(pl.col("method").is_not_null() & pl.col("block").is_not_null())
     last = last_attempts(named).unique([*KEY, "point"], keep="last", maintain_order=True)
     for row in in_their_order(last, "started_ns").sort("session", maintain_order=True).iter_rows(named=True):
-        found.runs.setdefault((row["session"], row["method"]), []).append(row)
+        found.runs.setdefault((row["session"], row["method"], row["point"]), []).append(row)
     read = [session for session in sessions if session not in found.problems]
     over_requests = columns.stored("requests")
-    requests = _read(store, "requests", _with(REQUEST_COLUMNS, over_requests), read, found.problems)
+    of_requests = REQUEST_COLUMNS + LOAD_REQUEST_COLUMNS if loads else REQUEST_COLUMNS
+    requests = _read(store, "requests", _with(of_requests, over_requests), read, found.problems)
     timed = counted_requests(last, requests)
+    if loads:
+        for session, slo in loads.items():
+            if slo is not None:
+                _keep(found, timed.filter(pl.col("session") == session), slo)
+        timed = timed.filter(is_steady())
     _add_up(found, timed)
-    spreads = timed.group_by("session", "method").agg(
-        _figure(stored).alias(key) for key, stored in over_requests.items()
-    )
+    spreads = timed.group_by(METHOD_POINT).agg(_figure(stored).alias(key) for key, stored in over_requests.items())
     for row in spreads.iter_rows(named=True):
-        found.spreads[(row["session"], row["method"])] = row
+        found.spreads[(row["session"], row["method"], row["point"])] = row
     _latencies(store, found, timed)
     _fidelity(store, found, last)
     return found
@@ -100,18 +140,18 @@ def _fidelity(store: Store, found: ComparisonFrames, last: pl.DataFrame) -> None
     found.fidelity = fidelity_windows.by_method(rows)
     for key in found.runs:
         if (problem := problems.get(key[0])) is not None:
-            found.fidelity[key] = dict.fromkeys(PATHS, Scored(reason=problem))
+            found.fidelity[key[:2]] = dict.fromkeys(PATHS, Scored(reason=problem))
 
 
 def _add_up(found: ComparisonFrames, timed: pl.DataFrame) -> None:
     """The figures of every method that ran, from its runs and the sums over their requests that count."""
     rate, tokens, ttft = pl.col("e2e_tok_s"), pl.col("output_tokens"), pl.col("ttft_s")
-    sums = timed.group_by("session", "method", "block").agg(pl.len(), rate.sum(), tokens.sum(), ttft.drop_nulls())
-    summed = {(session, method, block): values for session, method, block, *values in sums.iter_rows()}
-    for (session, method), runs in found.runs.items():
+    sums = timed.group_by(*METHOD_POINT, "block").agg(pl.len(), rate.sum(), tokens.sum(), ttft.drop_nulls())
+    summed = {row[:4]: row[4:] for row in sums.iter_rows()}
+    for key, runs in found.runs.items():
         blocks = []
         for run in runs:
-            requests, tok_s, count, ttfts = summed.get((session, method, run["block"]), (0, 0.0, 0, ()))
+            requests, tok_s, count, ttfts = summed.get((*key, run["block"]), (0, 0.0, 0, ()))
             blocks.append(
                 BlockSums(
                     block=run["block"],
@@ -129,7 +169,19 @@ def _add_up(found: ComparisonFrames, timed: pl.DataFrame) -> None:
                     in_effect_reason=run["in_effect_reason"] or "",
                 )
             )
-        found.figures[(session, method)] = method_figures(blocks)
+        found.figures[key] = method_figures(blocks)
+
+
+def _keep(found: ComparisonFrames, timed: pl.DataFrame, slo: Slo) -> None:
+    """Goodput: requests/s as in point_figures, of those that keep every bound."""
+    kept = pl.all_horizontal((pl.col(column) <= most).fill_null(value=False) for column, most in slo.bounds)
+    share = (pl.col("steady_tokens") / pl.col("output_tokens")).filter(kept).sum()
+    sums = {tuple(key): value for *key, value in timed.group_by(*METHOD_POINT, "block").agg(share).iter_rows()}
+    for (*key, block), value in sums.items():
+        session, method, point = key
+        run = next(row for row in found.runs[(session, method, point)] if row["block"] == block)
+        if run["steady_s"]:
+            found.kept.setdefault((session, method, point), {})[block] = value / run["steady_s"]
 
 
 def _with(needed: Sequence[str], stored: Mapping[str, Stored]) -> tuple[str, ...]:
@@ -140,7 +192,8 @@ def _figure(stored: Stored) -> pl.Expr:
     column = pl.col(stored.column)
     return {
         "mean": column.mean(), "median": column.median(), "sd": column.std(), "most": column.max(),
-        "least": column.min(), "last": column.last(),
+        "least": column.min(), "last": column.last(), "p90": column.quantile(0.9, interpolation="linear"),
+        "p99": column.quantile(0.99, interpolation="linear"),
     }[stored.by]  # fmt: skip
 
 
@@ -154,7 +207,7 @@ def _latencies(store: Store, found: ComparisonFrames, timed: pl.DataFrame) -> No
             older.add(key[0])
     for session in older:
         for row in _latencies_of(store, session, timed):
-            known = found.spreads.get((session, row["method"]), {})
+            known = found.spreads.get((session, row["method"], ALONE), {})
             known["itl_s_p50"], known["itl_s_p99"] = row["itl_s_p50"], row["itl_s_p99"]
 
 

@@ -6,9 +6,7 @@ the same block of the reference in the same session. Only the last attempt at a 
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,31 +14,27 @@ import scipy.special  # noqa: F401 - loaded here, so that the first comparison n
 
 from methods.models.sources import SYNTHETIC
 from sessions.device.device_key import device_key
-from sessions.disk.frame_schema import FrameRow
 from sessions.disk.journal import prepared
+from sessions.disk.point import ALONE
 from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFile
+from sessions.disk.slo import Slo
 from sessions.disk.store import Store
-from sessions.frames.bandwidth_limit import mbu
-from sessions.frames.flags import merged
 from sessions.verdict import compared_sessions, noise_floor, observer_effect
 from sessions.verdict.comparability import differences
-from sessions.verdict.compared_sessions import NOT_TOLD, ComparisonFrames
+from sessions.verdict.compared_sessions import ComparisonFrames
 from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.fidelity_columns import with_fidelity
+from sessions.verdict.load_figures import load_ratio, slo_of, with_load
+from sessions.verdict.load_row import LoadRow
 from sessions.verdict.noise_floor import NoiseFloor
-from sessions.verdict.result_columns import ResultColumns, Stored, columns_of
+from sessions.verdict.result_columns import ResultColumns, columns_of
+from sessions.verdict.row_figures import row_of
 from sessions.verdict.statistics import LogRatio, unpaired_ratio
 from sessions.verdict.stopping import looked_at, noise_sentence
 from sessions.verdict.stretches import stretches_told
-from sessions.verdict.verdicts import SMALL, Verdict, judge, percent
+from sessions.verdict.verdicts import SMALL, Verdict, exploratory, judge, percent
 
 DATED: Final = "its chat template writes the date or the time into it"
-OVER_BLOCKS: Final[Mapping[str, Callable[[list[float]], float]]] = {
-    "mean": statistics.fmean,
-    "median": statistics.median,
-    "most": max,
-    "least": min,
-}
 
 
 class ComparisonError(Exception):
@@ -96,6 +90,7 @@ def compare(
     baseline: str | None = None,
     anyway: bool = False,
     row_type: type[ComparisonRow] = ComparisonRow,
+    slo: Slo | None = None,
 ) -> Comparison:
     """Rows for each pick: one method of a session, or with None all its methods.
 
@@ -103,6 +98,9 @@ def compare(
     compared with the one session here that has it. Sessions that differ in weights, dtype, prompt or sampling are
     refused with ComparisonError unless `anyway`, and then labelled. What cannot be read is a row that says so. The
     columns that a `row_type` declares besides are filled where they are stored.
+
+    Where one of the sessions was measured under load, rows are LoadRows, one for each point, those of a point together;
+    `slo` replaces the bounds that the sessions' plans have for goodput.
     """
     base_session, base = _baseline(store, baseline)
     sessions = list(dict.fromkeys([session for session, _ in picks] + ([base_session] if base_session else [])))
@@ -113,7 +111,10 @@ def compare(
             files[session] = store.folder(session).read()
         except SessionError as error:
             problems[session] = str(error)
-    frames = compared_sessions.load(store, list(files), columns_of(row_type))
+    loads = {session: slo or slo_of(file.plan) for session, file in files.items() if file.plan.has_load}
+    if loads and row_type is ComparisonRow:
+        row_type = LoadRow
+    frames = compared_sessions.load(store, list(files), columns_of(row_type), loads)
     refused, said = differences(
         files,
         {session: _digests(frames, session) for session in files},
@@ -125,33 +126,39 @@ def compare(
         raise ComparisonError(
             f"These sessions differ in {names}, so their numbers are not comparable: use --anyway to compare anyway."
         )
-    if base is not None and not any(method == base for _, method in frames.runs):
+    if base is not None and not any(method == base for _, method, _ in frames.runs):
         raise ComparisonError(f"None of these sessions has the method {base}: --baseline must name one that was run.")
     rows: list[ComparisonRow] = []
     ratios: list[tuple[int, LogRatio, bool]] = []
     floors = _floors(store, files)
-    for session, method in picks:
+    for session, name, point in _wanted(picks, frames, files):
         if session in problems:
-            rows.append(row_type(session, method or "", problem=problems[session]))
+            rows.append(row_type(session, name, problem=problems[session]))
             continue
-        for name in [method] if method else _methods(frames, session, files[session]):
-            row = _row(frames, session, name, row_type)
-            against = _against(frames, row, base_session, base)
-            ratio = _ratio(frames, row, against) if against else None
-            if ratio is not None and against is not None and _looked_at(files, session, against.session):
-                ratio = looked_at(ratio)
-            row = replace(
-                row,
-                reference=against.method if against else row.reference,
-                verdict=_without_ratio(row, against) if ratio is None else "",
-                noise_floor=floors[session].difference if session in floors else None,
-            )
-            if ratio is not None and against is not None:
-                ratios.append((len(rows), ratio, against.session != session))
-            rows.append(row)
+        row = row_of(frames, session, name, row_type, point)
+        if isinstance(row, LoadRow):
+            key = (session, name, point)
+            kept = frames.kept.get(key, {}) if loads.get(session) is not None else None
+            row = with_load(replace(row, point=point), frames.runs.get(key, []), files[session].plan, kept)
+        against = _against(frames, row, point, base_session, base)
+        ratio = _ratio(frames, row, point, against) if against else None
+        if ratio is not None and against is not None and _looked_at(files, session, against.session):
+            ratio = looked_at(ratio)
+        row = replace(
+            row,
+            reference=against.method if against else row.reference,
+            verdict=_without_ratio(row, against) if ratio is None else "",
+            noise_floor=floors[session].difference if session in floors else None,
+        )
+        if ratio is not None and against is not None:
+            ratios.append((len(rows), ratio, against.session != session))
+        rows.append(row)
     noise: list[str] = []
-    for (place, ratio, across), verdict in zip(ratios, judge([ratio for _, ratio, _ in ratios]), strict=True):
-        if verdict.kind == "not apart":
+    judged = [each for each in ratios if _is_judged(rows[each[0]])]
+    verdicts = dict(zip((place for place, _, _ in judged), judge([ratio for _, ratio, _ in judged]), strict=True))
+    for place, ratio, across in ratios:
+        verdict = verdicts.get(place) or exploratory(ratio)
+        if verdict.kind == "not apart" and place in verdicts:
             goal = files[rows[place].session].goal if rows[place].session in files else None
             noise.append(noise_sentence(rows[place].method, ratio, (goal.until if goal else None) or SMALL))
         rows[place] = _judged(rows[place], ratio, verdict, across)
@@ -173,7 +180,7 @@ def compare(
 
 def _is_unscored(frames: ComparisonFrames, session: str, file: SessionFile) -> bool:
     """Whether fidelity could be added to it: it has ended, was never to have it, and its model has a text."""
-    measured = any(frames.figures[(session, method)].requests for method in frames.methods(session))
+    measured = any(figures.requests for key, figures in frames.figures.items() if key[0] == session)
     asked = any(goal.fidelity for goal in file.goals) or any(key[0] == session for key in frames.fidelity)
     made_up = file.plan.model.startswith(SYNTHETIC)
     return measured and not asked and not made_up and file.plan.preset == "quick" and file.status not in UNFINISHED
@@ -204,7 +211,7 @@ def _methods(frames: ComparisonFrames, session: str, file: SessionFile) -> list[
 
 def _digests(frames: ComparisonFrames, session: str) -> tuple[str | None, str | None]:
     for method in frames.methods(session):
-        for run in frames.runs[(session, method)]:
+        for run in frames.of_method(session, method):
             return run["weights_digest"], run["prompt_digest"]
     return None, None
 
@@ -235,29 +242,53 @@ def _observer_effects(store: Store, files: Mapping[str, SessionFile], methods: s
     return tuple(sentence for sentence in said if sentence)
 
 
+def _wanted(
+    picks: Sequence[tuple[str, str | None]], frames: ComparisonFrames, files: Mapping[str, SessionFile]
+) -> list[tuple[str, str, str]]:
+    """The session, method and point of each row, those of a point together, in the order of the plan."""
+    wanted: list[tuple[int, tuple[str, str, str]]] = []
+    for session, picked in picks:
+        if session not in files:
+            wanted.append((0, (session, picked or "", ALONE)))
+            continue
+        points = [point.name for point in files[session].plan.points]
+        for name in [picked] if picked else _methods(frames, session, files[session]):
+            known = [*points, *(point for point in frames.points(session, name) if point not in points)]
+            wanted += [(place, (session, name, point)) for place, point in enumerate(known)]
+    return [each for _, each in sorted(wanted, key=lambda pair: pair[0])]
+
+
 def _against(
-    frames: ComparisonFrames, row: ComparisonRow, base_session: str | None, base: str | None
+    frames: ComparisonFrames, row: ComparisonRow, point: str, base_session: str | None, base: str | None
 ) -> _Against | None:
-    """What the row is compared with, None if it has no reference."""
+    """What the row is compared with at its point, None if it has no reference."""
     wanted = base or row.reference
     if wanted is None:
         return None
     if base_session is not None:
         return _Against(base_session, wanted)
-    if (row.session, wanted) not in frames.runs:
-        elsewhere = [session for session, method in frames.runs if method == wanted]
+    if (row.session, wanted, point) not in frames.runs:
+        elsewhere = [key[0] for key in frames.runs if key[1:] == (wanted, point)]
         if len(elsewhere) == 1:
             return _Against(elsewhere[0], wanted)
     return _Against(row.session, wanted)
 
 
-def _ratio(frames: ComparisonFrames, row: ComparisonRow, against: _Against) -> LogRatio | None:
-    own, base = frames.figures.get((row.session, row.method)), frames.figures.get((against.session, against.method))
-    if own is None or base is None:
+def _ratio(frames: ComparisonFrames, row: ComparisonRow, point: str, against: _Against) -> LogRatio | None:
+    ours, theirs = (row.session, row.method, point), (against.session, against.method, point)
+    own, base = frames.figures.get(ours), frames.figures.get(theirs)
+    if own is None or base is None or ours == theirs:
         return None
+    if isinstance(row, LoadRow) and row.rate is None:
+        return load_ratio(frames.runs[ours], frames.runs[theirs], paired=row.session == against.session)
     if against.session != row.session:
         return unpaired_ratio(list(own.block_means.values()), list(base.block_means.values()))
     return own.ratio_to(base) if against.method != row.method else None
+
+
+def _is_judged(row: ComparisonRow) -> bool:
+    """Whether its verdict is one of those that Holm's procedure counts: under load, at the primary point."""
+    return not isinstance(row, LoadRow) or row.primary
 
 
 def _looked_at(files: Mapping[str, SessionFile], *sessions: str) -> bool:
@@ -286,83 +317,3 @@ def _judged(row: ComparisonRow, ratio: LogRatio, verdict: Verdict, across: bool)
         flags=tuple(flags),
         more_blocks=None if across else verdict.add,
     )
-
-
-def _row(frames: ComparisonFrames, session: str, method: str, row_type: type[ComparisonRow]) -> ComparisonRow:
-    """The row's figures that concern this method alone."""
-    runs = frames.runs.get((session, method), [])
-    broken = frames.problems.get(session, "")
-    if not runs:
-        return row_type(session, method, problem=broken or f"the session has no run of {method}")
-    figures, spread = frames.figures[(session, method)], frames.spreads.get((session, method), {})
-    interval = figures.tok_s_interval
-    statuses = sorted({run["status"] or NOT_TOLD for run in runs})
-    last = runs[-1]
-    passed = [run for run in runs if run["equal_tokens_share"] is not None] or [last]
-    said = next((run for run in passed if run["first_difference"] is not None), passed[0])
-    decode = spread.get("decode_tok_s_median")
-    bytes_each, bandwidth = _median(runs, "bytes_per_token"), _median(runs, "bandwidth_bytes_s")
-    missing = _missing(last, figures.requests)
-    share = mbu(bytes_each, decode, bandwidth)
-    if share is None:
-        missing["mbu"] = next(
-            (missing[name] for name in ("bytes_per_token", "bandwidth_bytes_s") if name in missing),
-            "no decode throughput" if decode is None else "written by a version that did not measure bandwidth",
-        )
-    columns = columns_of(row_type)
-    make: Callable[..., ComparisonRow] = row_type
-    return make(
-        session=session,
-        method=method,
-        reference=last["reference"],
-        requests=figures.requests,
-        blocks=len(figures.block_means),
-        tok_s_mean=figures.tok_s_mean,
-        tok_s_low=interval.low if interval else None,
-        tok_s_high=interval.high if interval else None,
-        ttft_s_median=figures.ttft_s_median,
-        itl_s_p50=spread.get("itl_s_p50"),
-        itl_s_p99=spread.get("itl_s_p99"),
-        peak_vram_bytes=figures.peak_vram_bytes,
-        energy_j_per_token=figures.energy_j_per_token,
-        mbu=share,
-        in_effect=figures.in_effect,
-        flags=merged((run["block"], flag) for run in runs for flag in run["flags"] or () if flag),
-        load_s_median=figures.load_s_median,
-        peak_rss_bytes=figures.peak_rss_bytes,
-        equal_tokens_share=said["equal_tokens_share"],
-        difference=said["difference"] or "",
-        status="ok" if statuses == ["ok"] else ", ".join(statuses),
-        in_effect_reason=figures.in_effect_reason,
-        problem=figures.error or broken,
-        missing=missing,
-        **{key: spread.get(key) for key in columns.stored("requests")},
-        **{key: _over_blocks(runs, stored) for key, stored in columns.stored("runs").items()},
-    )
-
-
-def _missing(run: FrameRow, requests: int) -> dict[str, str]:
-    try:
-        told = json.loads(run["missing"] or "{}")
-    except ValueError:
-        told = {}
-    missing = {str(name): str(reason) for name, reason in told.items()} if isinstance(told, dict) else {}
-    if not requests:
-        missing["tok_s_mean"] = "no timed request succeeded"
-    return missing
-
-
-def _median(runs: list[FrameRow], column: str) -> float | None:
-    values = [run[column] for run in runs if run[column] is not None]
-    return statistics.median(values) if values else None
-
-
-def _over_blocks(runs: list[FrameRow], stored: Stored) -> float | None:
-    """The stored column over a method's blocks, those that lack it left out; None where all do."""
-    values: list[float] = [run[stored.column] for run in runs if run[stored.column] is not None]
-    if stored.by == "last":
-        last: float | None = runs[-1][stored.column]
-        return last
-    if stored.by == "sd":
-        return statistics.stdev(values) if len(values) > 1 else None
-    return OVER_BLOCKS[stored.by](values) if values else None

@@ -61,7 +61,7 @@ def floors_of(session: str, file: SessionFile, frames: ComparisonFrames, kept: M
     """The calibrated floor of the session's model, environment and device, else the one that it shows itself."""
     marked = [method for method in file.plan.methods if method.fidelity_floor]
     weights = next(
-        (run["weights_digest"] for name in frames.methods(session) for run in frames.runs[(session, name)]), None
+        (run["weights_digest"] for name in frames.methods(session) for run in frames.of_method(session, name)), None
     )
     calibrated = fidelity_floor.kept_for(
         kept, device_key(file.plan, file.machine), marked[0].environment if marked else None, weights or ""
@@ -88,7 +88,7 @@ def floors_of(session: str, file: SessionFile, frames: ComparisonFrames, kept: M
 
 def _as_the_reference(frames: ComparisonFrames, session: str, method: str) -> bool:
     """Whether it ran with unquantised weights, and as it says."""
-    runs = frames.runs.get((session, method), [])
+    runs = frames.of_method(session, method)
     return bool(runs) and all(run["dtype"] in UNQUANTISED and run["in_effect"] is not False for run in runs)
 
 

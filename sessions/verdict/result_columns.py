@@ -14,27 +14,31 @@ Face = Literal["table", "report", "screen"]  # the terminal table, the report's 
 Kind = Literal[
     "rate", "half_width", "ratio", "range", "duration", "bytes", "share", "bound", "percent", "energy", "power",
     "count", "position", "flag", "text", "sentence", "sentences", "reasons", "nats", "nats_range", "fine_ratio",
-    "fine_share", "per_step",
+    "fine_share", "per_step", "per_second", "number",
 ]  # fmt: skip
+By = Literal["mean", "median", "sd", "most", "least", "last", "p90", "p99", "block_mean", "block_low", "block_high"]
 Tone = Literal["", "strong", "accent", "warning", "bad", "dim"]
 EVERYWHERE: Final[frozenset[Face]] = frozenset({"table", "report", "screen"})
 SENTENCES: Final = ("sentence", "sentences")
 UNITS: Final[Mapping[Kind, str]] = {
     "rate": "tokens/s", "half_width": "tokens/s", "duration": "s", "bytes": "bytes", "share": "share", "bound": "share",
     "percent": "%", "energy": "J/token", "power": "W", "nats": "nats/token", "nats_range": "nats/token",
-    "fine_share": "share", "per_step": "tokens/step",
+    "fine_share": "share", "per_step": "tokens/step", "per_second": "1/s",
 }  # fmt: skip
 NONE: Final = "none"  # known not to be there, where None is not known
-_DECLARED: Final = "result column"
+DECLARED: Final = "result column"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A figure over a saved column: of `runs` over a method's blocks, of `requests` over those that count."""
+    """A figure over a saved column: of `runs` over a method's blocks, of `requests` over those that count.
+
+    `block_…` are over the blocks that count: their mean, and the ends of its 95 % t interval.
+    """
 
     frame: Literal["runs", "requests"]
     column: str
-    by: Literal["mean", "median", "sd", "most", "least", "last"]
+    by: By
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +128,12 @@ def shown(
     stored: Stored | None = None,
 ) -> dict[str, ResultColumn]:
     """The metadata of a field that the faces show."""
-    return {_DECLARED: ResultColumn("", heading, kind, on, optional, after, lead, beside, tone, stored)}
+    return {DECLARED: ResultColumn("", heading, kind, on, optional, after, lead, beside, tone, stored)}
 
 
 def kept(kind: Kind, *, stored: Stored | None = None) -> dict[str, ResultColumn]:
     """The metadata of a field that is only in the data."""
-    return {_DECLARED: ResultColumn("", "", kind, frozenset(), stored=stored)}
+    return {DECLARED: ResultColumn("", "", kind, frozenset(), stored=stored)}
 
 
 class DeclaredRow(Protocol):
@@ -141,7 +145,7 @@ class DeclaredRow(Protocol):
 
 def columns_of(row_type: type[DeclaredRow]) -> ResultColumns:
     """The columns that a type of rows declares. Raises ValueError where one stands after another that is not shown."""
-    data = tuple(replace(field.metadata[_DECLARED], key=field.name) for field in fields(row_type))
+    data = tuple(replace(field.metadata[DECLARED], key=field.name) for field in fields(row_type))
     declared = [column for column in (*data, *row_type.DERIVED) if column.on]
     displayed = tuple(_ordered(declared, ""))
     if lost := {column.key for column in declared} - {column.key for column in displayed}:

@@ -44,6 +44,12 @@ def judge(ratios: Sequence[LogRatio]) -> list[Verdict]:
     return [_verdict(ratio, clears, level) for ratio, (clears, level) in zip(ratios, levels, strict=True)]
 
 
+def exploratory(ratio: LogRatio) -> Verdict:
+    """A verdict on a ratio that no procedure counts with others, and that is said to be so."""
+    (verdict,) = judge([ratio])
+    return replace(verdict, sentence=f"{verdict.sentence} (exploratory)")
+
+
 def _verdict(ratio: LogRatio, clears: bool, level: float) -> Verdict:
     interval = ratio.interval(1 - level)
     plain = ratio.interval()

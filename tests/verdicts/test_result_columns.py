@@ -20,6 +20,7 @@ from sessions.export.csv_export import comparison_csv, comparison_rows
 from sessions.export.report import Report
 from sessions.verdict.comparison import Comparison, compare
 from sessions.verdict.comparison_row import ComparisonRow
+from sessions.verdict.load_row import LoadRow
 from sessions.verdict.result_columns import Face, Kind, ResultColumn, Stored, columns_of, shown
 from tests.tui.screen_text import settled
 from tests.verdicts.made_store import make_session
@@ -129,8 +130,9 @@ def test_every_kind_has_a_text() -> None:
     assert set(TEXTS) == set(get_args(Kind))
 
 
-def test_headings_are_told_apart_and_fit() -> None:
-    columns = columns_of(ComparisonRow)
+@pytest.mark.parametrize("row_type", [ComparisonRow, LoadRow])
+def test_headings_are_told_apart_and_fit(row_type: type[ComparisonRow]) -> None:
+    columns = columns_of(row_type)
     for face in get_args(Face):
         headings = [column.heading for column in columns.displayed if face in column.on]
         assert len(headings) == len(set(headings)), face
@@ -139,17 +141,26 @@ def test_headings_are_told_apart_and_fit() -> None:
 
 def test_stored_figures_are_of_columns_that_are_saved() -> None:
     for frame in ("runs", "requests"):
-        stored = columns_of(ComparisonRow).stored(frame)
+        stored = columns_of(LoadRow).stored(frame)
         assert stored
         assert {each.column for each in stored.values()} <= set(SCHEMAS[frame])
 
 
 def test_every_column_is_defined_with_its_heading_and_unit() -> None:
-    text = DEFINITIONS.read_text(encoding="utf-8")
-    section = text.partition("\n## Result columns\n")[2].partition("\n## ")[0]
-    defined: dict[str, tuple[str, str]] = {}
-    for line in section.splitlines():
-        keys, heading, unit, *_ = [*(cell.strip() for cell in line.split("|")[1:]), "", "", ""]
-        defined |= dict.fromkeys(re.findall(r"`(\w+)`", keys), (heading, unit))
     columns = columns_of(ComparisonRow)
-    assert defined == {column.key: (column.heading, column.unit) for column in (*columns.data, *columns.displayed)}
+    plain = {column.key: (column.heading, column.unit) for column in (*columns.data, *columns.displayed)}
+    assert defined("Result columns") == plain
+    under_load = columns_of(LoadRow)
+    added = {column.key: (column.heading, column.unit) for column in (*under_load.data, *under_load.displayed)}
+    assert defined("Result columns under load") == {key: told for key, told in added.items() if key not in plain}
+
+
+def defined(title: str) -> dict[str, tuple[str, str]]:
+    """Heading and unit of the columns that a section of the page defines."""
+    section = DEFINITIONS.read_text(encoding="utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    found: dict[str, tuple[str, str]] = {}
+    for line in section.splitlines():
+        if line.startswith("|"):
+            keys, heading, unit, *_ = [*(cell.strip() for cell in line.split("|")[1:]), "", "", ""]
+            found |= dict.fromkeys(re.findall(r"`(\w+)`", keys), (heading, unit))
+    return found

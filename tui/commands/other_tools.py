@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Final
 
 from rich.table import Table
@@ -11,7 +13,7 @@ from rich.text import Text
 
 from sessions.disk.frame_schema import FrameError, read_frame
 from sessions.disk.session_folder import SessionError, SessionFolder
-from sessions.export.other_tools import OTHER_TOOLS, OtherToolError, Quantity, quote
+from sessions.export.other_tools import OTHER_TOOLS, OtherToolError, Quantity, Quotation, quote
 from tui.command_line import EXIT_OK, UsageError
 from tui.print.console import console
 from tui.words.figures import UNKNOWN
@@ -33,11 +35,30 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
         raise UsageError(f"The frames of {folder.id} cannot be read, so there is nothing to report.") from None
     except OtherToolError as error:
         raise UsageError(str(error)) from None
+    described = OTHER_TOOLS[tool]
+    note = described.load_note if quotations[0].point else described.note
     if as_json:
-        document: dict[str, object] = {"session": folder.id, "tool": tool, "note": OTHER_TOOLS[tool].note}
-        document["methods"] = [asdict(quotation) for quotation in quotations]
+        document: dict[str, object] = {"session": folder.id, "tool": tool, "note": note}
+        document["methods"] = [_document(quotation) for quotation in quotations]
         sys.stdout.write(json_document(document))
         return EXIT_OK
+    screen = console()
+    for point, found in groupby(quotations, key=lambda quotation: quotation.point):
+        own = list(found)
+        at_point = f", {point}" if point else ""
+        told = f"{folder.id} in the terms of {tool}{at_point}: {own[0].requests} requests per method"
+        screen.print(Text(told))
+        screen.print(_table(tool, own))
+    screen.print(Text(note, style="dim"))
+    return EXIT_OK
+
+
+def _document(quotation: Quotation) -> dict[str, object]:
+    document = asdict(quotation)
+    return document if quotation.point else {name: value for name, value in document.items() if name != "point"}
+
+
+def _table(tool: str, quotations: Sequence[Quotation]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in (tool, "unit"):
         table.add_column(heading, no_wrap=True)
@@ -47,11 +68,7 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
     for row in zip(*(quotation.quantities for quotation in quotations), strict=True):
         first = row[0]
         table.add_row(Text(first.name), Text(first.unit), *(Text(_figure(each)) for each in row), Text(first.formula))
-    screen = console()
-    screen.print(Text(f"{folder.id} in the terms of {tool}: {quotations[0].requests} requests per method"))
-    screen.print(table)
-    screen.print(Text(OTHER_TOOLS[tool].note, style="dim"))
-    return EXIT_OK
+    return table
 
 
 def _show_article(folder: SessionFolder, as_json: bool) -> int:

@@ -22,6 +22,7 @@ from tui.words.terminal_text import json_document, one_line, plain
 
 if TYPE_CHECKING:
     from sessions.disk.frame_schema import FrameRow
+    from sessions.disk.slo import Slo
     from sessions.verdict.comparison import Comparison
 
 
@@ -135,7 +136,7 @@ def compare(options: argparse.Namespace) -> int:
         picks.append((folder.id, method or None))
     if not readable:
         return EXIT_USAGE
-    comparison = _compared(picks, options.baseline, options.anyway)
+    comparison = _compared(picks, options.baseline, options.anyway, options.slo)
     if options.csv:
         from sessions.export.csv_export import ExportError, write_comparison_csv
 
@@ -174,12 +175,14 @@ def export(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _compared(picks: list[tuple[str, str | None]], baseline: str | None, anyway: bool) -> Comparison:
+def _compared(
+    picks: list[tuple[str, str | None]], baseline: str | None, anyway: bool, slo: Slo | None = None
+) -> Comparison:
     from sessions.verdict.comparison import ComparisonError
     from sessions.verdict.comparison import compare as compare_sessions
 
     try:
-        return compare_sessions(store(), picks, baseline, anyway)
+        return compare_sessions(store(), picks, baseline, anyway, slo=slo)
     except (ComparisonError, SessionError) as error:
         raise UsageError(str(error)) from None
 

@@ -20,6 +20,7 @@ from methods.base.named_output import OutputError, write_named
 from sessions.disk.session_folder import SessionFile
 from sessions.export.report import Report, ReportedSession
 from sessions.verdict.comparison_row import ComparisonRow
+from sessions.verdict.load_row import LoadRow
 from sessions.verdict.result_columns import ResultColumn
 from tui.words.result_text import text_of, tone_of
 from tui.words.terminal_text import one_line, plain
@@ -95,11 +96,16 @@ def _shown(report: Report) -> dict[str, object]:
         "subtitle": "; ".join([_subtitle(session) for session in report.sessions] + list(comparison.remarks)),
         "labels": labels,
         "columns": columns,
-        "rows": [_cells(columns, row, report.label[(row.session, row.method)]) for row in comparison.rows],
-        "verdicts": [_verdict(row, report.label[(row.session, row.method)]) for row in comparison.rows],
+        "rows": [_cells(columns, row, _label(report, row)) for row in comparison.rows],
+        "verdicts": [_verdict(row, _label(report, row)) for row in comparison.rows],
         "plots": report.plots,
         "sessions": sessions,
     }
+
+
+def _label(report: Report, row: ComparisonRow) -> str:
+    label = report.label[(row.session, row.method)]
+    return f"{row.point}, {label}" if isinstance(row, LoadRow) else label
 
 
 def _cells(columns: Sequence[ResultColumn], row: ComparisonRow, label: str) -> dict[str, object]:

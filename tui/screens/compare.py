@@ -23,9 +23,11 @@ from sessions.disk.session_folder import SessionError
 from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.comparison_plots import ComparisonPlots
-from tui.widgets.comparison_table import ComparisonTable, Differences
+from tui.widgets.comparison_table import ComparisonTable, Differences, row_places
 from tui.widgets.greedy_splits import GreedySplits, SplitShown
 from tui.widgets.key_bar import KeyBar
+from tui.widgets.load_plots import LoadPlots
+from tui.widgets.load_table import LoadTable
 from tui.widgets.plot import series_style
 from tui.widgets.row_list import Cell, ListColumn, RowList
 from tui.widgets.speed_and_loss import SpeedAndLoss
@@ -119,6 +121,8 @@ class CompareScreen(WorkbenchScreen):
                 ]
                 yield RowList(columns, lambda pick: pick.key, markable=True, empty="Reading the sessions…", id="picks")
             with VerticalScroll(id="shown"):
+                yield LoadTable(id="load-table")
+                yield LoadPlots(id="load-plots")
                 yield ComparisonTable(id="table")
                 yield GreedySplits(id="splits")
                 yield SpeedAndLoss(id="speed-and-loss")
@@ -129,6 +133,8 @@ class CompareScreen(WorkbenchScreen):
         self.query_one("#shown").focus()
         self.query_one("#plots").display = False
         self.query_one("#speed-and-loss").display = False
+        self.query_one("#load-plots").display = False
+        self.query_one("#load-table").display = False
         self.table.show_comparison(None, NOTHING)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -220,6 +226,7 @@ class CompareScreen(WorkbenchScreen):
     def _compare(self, picked: list[tuple[str, str]], baseline: str | None, anyway: bool) -> None:
         from sessions.close.session_end import recover
         from sessions.verdict.comparison import ComparisonError, compare
+        from sessions.verdict.comparison_row import ComparisonRow
         from sessions.verdict.splits import read_splits
         from tui.read.comparison_series import pick_series
 
@@ -243,7 +250,9 @@ class CompareScreen(WorkbenchScreen):
             self.post_message(self.Compared(None, said, differences=comparison.differences))
             return
         series = [
-            pick_series(store, row.session, row.method) for row in comparison.rows if not row.problem or row.blocks
+            pick_series(store, row.session, row.method)
+            for row in comparison.rows
+            if (not row.problem or row.blocks) and type(row) is ComparisonRow  # under load there are curves instead
         ]
         apart = dict.fromkeys(row.session for row in comparison.rows if row.first_difference is not None)
         splits = {(session, split.method): split for session in apart for split in read_splits(store.folder(session))}
@@ -251,14 +260,15 @@ class CompareScreen(WorkbenchScreen):
             self.post_message(self.Compared(comparison, series=series, splits=splits))
 
     @on(Compared)
-    def show_compared(self, event: Compared) -> None:
+    async def show_compared(self, event: Compared) -> None:
         self.comparison, self.problem = event.comparison, event.problem
         comparison = event.comparison
         self.refused = bool(event.differences)
         self.table.show_comparison(comparison, event.problem, event.differences)
         self._show_splits(comparison, event.splits)
+        await self._show_load(comparison)
         self._show_loss(comparison)
-        self.query_one("#plots").display = comparison is not None and bool(event.series)
+        self.query_one("#plots").display = bool(event.series)
         said = "compare"
         if comparison is not None:
             sessions = len({row.session for row in comparison.rows})
@@ -266,7 +276,7 @@ class CompareScreen(WorkbenchScreen):
             said += f" · baseline {self.baseline}" if self.baseline else ""
             said += " · NOT COMPARABLE, compared anyway" if comparison.refused else ""
         self.query_one("#head", Static).update(Content(said))
-        if comparison is not None:
+        if comparison is not None and event.series:
             self.query_one("#plots", ComparisonPlots).show_series(comparison.rows, event.series)
         self.refresh_bindings()
 
@@ -286,6 +296,18 @@ class CompareScreen(WorkbenchScreen):
             ]
         )
 
+    async def _show_load(self, comparison: Comparison | None) -> None:
+        from sessions.verdict.load_curves import load_curves
+
+        rows = comparison.rows if comparison is not None else ()
+        several, places = len({row.session for row in rows}) > 1, row_places(rows)
+        self.query_one("#load-table", LoadTable).show_comparison(comparison)
+        await self.query_one("#load-plots", LoadPlots).show_curves(
+            load_curves(rows),
+            lambda curve: one_line(curve.name(several), 40),
+            lambda curve: places[(curve.session, curve.method)],
+        )
+
     def _show_loss(self, comparison: Comparison | None) -> None:
         from sessions.verdict.speed_and_loss import trade_offs
 
@@ -296,7 +318,7 @@ class CompareScreen(WorkbenchScreen):
         self.query_one("#speed-and-loss", SpeedAndLoss).show_trade_offs(
             found,
             [one_line(f"{row.method} {row.session[-6:]}" if several else row.method, 40) for row in drawn],
-            [series_style(rows.index(row)) for row in drawn],
+            [series_style(row_places(rows)[(row.session, row.method)]) for row in drawn],
         )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

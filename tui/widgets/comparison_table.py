@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from sessions.verdict.load_row import LoadRow
 from sessions.verdict.result_columns import SENTENCES
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
 from tui.widgets.plot import series_style
 from tui.words.cells import cut, fit, unparted
+from tui.words.point_text import point_text
 from tui.words.result_text import heading_with_beside, text_of, text_with_beside, tone_of
 from tui.words.terminal_text import one_line
 
@@ -52,19 +55,16 @@ class ComparisonTable(DrawnLines):
             return [*said, [], *_settings(self._differences, (), width)] if self._differences else said
         rows = comparison.rows
         several = len({row.session for row in rows}) > 1
-        across = max(1, (width - LABEL_WIDTH) // (COLUMN_LEAST + 2))
-        groups = -(-len(rows) // across)
-        across = -(-len(rows) // groups)  # groups of one size, rather than one row left over
         lines: list[list[Piece]] = []
         if comparison.refused:
             lines += [[(line, "bad")] for line in wrap("", NOT_COMPARABLE.format(", ".join(comparison.refused)), width)]
-        for first in range(0, len(rows), across):
-            shown = rows[first : first + across]
-            column = min(COLUMN_MOST, (width - LABEL_WIDTH) // len(shown) - 2)
-            column = max(COLUMN_LEAST, column)
-            if lines:
-                lines.append([])
-            lines += self._group(comparison, shown, first, column, several)
+        places = row_places(rows)
+        for _, found in groupby(rows, key=_point):
+            own = list(found)
+            if isinstance(own[0], LoadRow):
+                lines += [[]] if lines else []
+                lines.append([(cut(f"{own[0].point}: {point_text(own[0])}", width), "title")])
+            lines += self._rows(comparison, own, places, width, several)
         below = _settings(comparison.differences, comparison.refused, width)
         below += [
             [(line, "bad")] for problem in comparison.problems for line in wrap("", one_line(problem, 400), width)
@@ -72,12 +72,39 @@ class ComparisonTable(DrawnLines):
         below += [[(line, "dim")] for said in comparison.remarks for line in wrap("", one_line(said, 600), width)]
         return [*lines, [], *below] if below else lines
 
+    def _rows(
+        self,
+        comparison: Comparison,
+        rows: Sequence[ComparisonRow],
+        places: Mapping[tuple[str, str], int],
+        width: int,
+        several: bool,
+    ) -> list[list[Piece]]:
+        across = max(1, (width - LABEL_WIDTH) // (COLUMN_LEAST + 2))
+        groups = -(-len(rows) // across)
+        across = -(-len(rows) // groups)  # groups of one size, rather than one row left over
+        lines: list[list[Piece]] = []
+        for first in range(0, len(rows), across):
+            shown = rows[first : first + across]
+            column = min(COLUMN_MOST, (width - LABEL_WIDTH) // len(shown) - 2)
+            column = max(COLUMN_LEAST, column)
+            if lines:
+                lines.append([])
+            lines += self._group(comparison, shown, places, column, several)
+        return lines
+
     def _group(
-        self, comparison: Comparison, rows: tuple[ComparisonRow, ...], first: int, column: int, several: bool
+        self,
+        comparison: Comparison,
+        rows: Sequence[ComparisonRow],
+        places: Mapping[tuple[str, str], int],
+        column: int,
+        several: bool,
     ) -> list[list[Piece]]:
         head: list[Piece] = [(" " * LABEL_WIDTH, "")]
-        for place, row in enumerate(rows):
-            head.append((fit("● " + one_line(row.method, 60), column) + "  ", series_style(first + place)))
+        for row in rows:
+            style = series_style(places[(row.session, row.method)])
+            head.append((fit("● " + one_line(row.method, 60), column) + "  ", style))
         lines = [head]
         if several:
             sessions: list[Piece] = [(fit("session", LABEL_WIDTH), "dim")]
@@ -92,6 +119,15 @@ class ComparisonTable(DrawnLines):
             texts = [text_with_beside(columns, line, row) for row in rows]
             lines += _wrapped(heading_with_beside(columns, line), texts, [tone_of(line, row) for row in rows], column)
         return lines
+
+
+def row_places(rows: Sequence[ComparisonRow]) -> dict[tuple[str, str], int]:
+    """The place of each (session, method), which has one colour at all its points."""
+    return {key: place for place, key in enumerate(dict.fromkeys((row.session, row.method) for row in rows))}
+
+
+def _point(row: ComparisonRow) -> str:
+    return row.point if isinstance(row, LoadRow) else ""
 
 
 def _settings(differences: Differences, refused: Sequence[str], width: int) -> list[list[Piece]]:

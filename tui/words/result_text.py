@@ -95,4 +95,6 @@ TEXTS: Final[Mapping[Kind, Callable[[Any], str]]] = {
     "fine_ratio": figures.fine_ratio,
     "fine_share": figures.fine_share,
     "per_step": "{:.2f}".format,
+    "per_second": figures.rate,
+    "number": "{:.3g}".format,
 }

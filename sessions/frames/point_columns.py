@@ -1,0 +1,86 @@
+"""The columns of the runs frame that belong to a point: its figures, its energy, and what it has of the text alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+from sessions.disk.frame_schema import FrameRow
+from sessions.frames import energy
+from sessions.frames.counting import runs_alone, timed_and_ended_well
+from sessions.frames.metrics import POINT_KEY, REQUEST_KEY
+from sessions.frames.point_figures import point_figures
+
+NO_STEADY_PART: Final = (
+    "there were never as many requests in flight as were to be, from the beginning of one to its end"
+)
+NOT_GREEDY: Final = "tokens were sampled: then no two responses are alike"
+NOTHING_ALONE: Final = "no response to the same prompt was generated alone: add 1 to the list of the load"
+SHAPE: Final = ("isl", "osl", "depth")
+
+
+def add_point_figures(rows: Sequence[FrameRow], requests: pl.DataFrame, *, load: bool) -> None:
+    """Fill in what the requests of each row's point come to, and under a `load` why there is no throughput."""
+    figures = {tuple(row[name] for name in POINT_KEY): row for row in point_figures(requests).iter_rows(named=True)}
+    for row in rows:
+        found = figures.get(tuple(row[name] for name in POINT_KEY), {})
+        row |= {name: value for name, value in found.items() if name not in POINT_KEY}
+        if load and found and found["tok_s_total"] is None:
+            row["missing"]["tok_s_total"] = NO_STEADY_PART
+
+
+def add_steady_energy(row: FrameRow, telemetry: pl.DataFrame, sources: Sequence[str]) -> None:
+    """Fill in the joules of a row's steady part; `telemetry` is that around its block."""
+    begin, end = row["steady_from_ns"], row["steady_to_ns"]
+    if not sources:
+        row["missing"]["steady_energy_j"] = "no GPU was used"
+    elif begin is None or end is None:
+        row["missing"]["steady_energy_j"] = NO_STEADY_PART
+    else:
+        row["steady_energy_j"] = energy.counter_difference(telemetry, sources, [(begin, end)])[0]
+        if row["steady_energy_j"] is None:
+            lasted = (end - begin) / 1e9
+            short = f"the steady part lasted {lasted:.1f} s; the energy counter needs {energy.LEAST_S:g} s or more"
+            told = short if lasted < energy.LEAST_S else "the energy counter was not read around the steady part"
+            row["missing"]["steady_energy_j"] = told
+
+
+def add_equal_shares(rows: Sequence[FrameRow], requests: pl.DataFrame, tokens: pl.DataFrame, *, greedy: bool) -> None:
+    """Fill in the share of a point's responses whose ids are those of the first response to the same prompt that the
+    method generated alone, with the same lengths."""
+    shares: dict[tuple[object, ...], float] = {}
+    if greedy:
+        timed = requests.filter(timed_and_ended_well()).select(
+            *REQUEST_KEY, "point", "prompt_index", *SHAPE, runs_alone().alias("alone")
+        )
+        for method in timed["method"].unique(maintain_order=True):
+            shares |= _shares(timed.filter(pl.col("method") == method), tokens.filter(pl.col("method") == method))
+    for row in rows:
+        row["equal_alone_share"] = shares.get(tuple(row[name] for name in POINT_KEY))
+        if row["equal_alone_share"] is None:
+            row["missing"]["equal_alone_share"] = NOTHING_ALONE if greedy else NOT_GREEDY
+
+
+def _shares(timed: pl.DataFrame, tokens: pl.DataFrame) -> dict[tuple[object, ...], float]:
+    """Of one method, by POINT_KEY."""
+    said = (
+        tokens.join(timed.select(REQUEST_KEY), on=REQUEST_KEY, how="semi")
+        .group_by(REQUEST_KEY)
+        .agg(pl.col("token_id").sort_by("index").alias("ids"))
+    )
+    responses = timed.join(said, on=REQUEST_KEY)
+    prompt = ("prompt_index", *SHAPE)
+    alone = (
+        responses.filter("alone")
+        .sort("block", "attempt", "request")
+        .unique(prompt, keep="first", maintain_order=True)
+        .select(*prompt, pl.col("ids").alias("ids_alone"))
+    )
+    compared = (
+        responses.join(alone, on=prompt, nulls_equal=True)
+        .group_by(POINT_KEY)
+        .agg((pl.col("ids") == pl.col("ids_alone")).mean().alias("share"))
+    )
+    return {tuple(row[name] for name in POINT_KEY): row["share"] for row in compared.iter_rows(named=True)}

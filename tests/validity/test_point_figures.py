@@ -1,0 +1,123 @@
+"""Figures of a point, computed by hand (tests/validity/made_loads.py)."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from sessions.disk.frame_schema import FrameRow
+from sessions.frames.metrics import latency_percentiles
+from sessions.frames.point_columns import NO_STEADY_PART, add_equal_shares, add_point_figures, add_steady_energy
+from sessions.frames.point_figures import point_figures
+from tests.validity.made_frames import telemetry, tenths
+from tests.validity.made_loads import KEY, SECOND, TWO_AT_ONCE, frames
+
+COUNTED = pl.DataFrame({"method": ["m"], "block": [0], "attempt": [0], "point": ["c2"]})
+
+
+def test_two_in_flight_are_what_a_hand_computes() -> None:
+    requests, tokens = frames(TWO_AT_ONCE)
+    assert requests["steady"].to_list() == [False, True, True, False]
+    assert requests["steady_tokens"].to_list() == [3, 4, 4, 3]
+    (row,) = point_figures(requests).to_dicts()
+    assert row == row | {
+        "timed_requests": 4,
+        "timed_tokens": 16,
+        "steady_from_ns": SECOND,
+        "steady_to_ns": 8 * SECOND,
+        "steady_tokens": 14,
+        "steady_requests": 2,
+        "most_decoding": 2,
+    }
+    expected = {
+        "wall_s": 9.0,
+        "steady_s": 7.0,
+        "tok_s_total": 14 / 7,
+        "tok_s_total_whole": 16 / 9,
+        "rps": 3.5 / 7,
+        "in_flight": 13.8 / 7,
+        "decoding": 19 / 11,
+        "tok_s_user": 1.0,
+        "ttft_s_p50": 0.95,
+        "tpot_s_p99": 1.0,
+        "queue_s_p50": None,
+    }
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
+    _, blocks, methods = latency_percentiles(tokens, requests, COUNTED)
+    assert blocks.select("itl_s_p50", "itl_s_p90", "itl_s_p99").row(0) == pytest.approx((1.0, 1.0, 1.0))
+    assert methods.select("method", "point", "itl_s_p90").row(0) == ("m", "c2", pytest.approx(1.0))
+
+
+def test_only_gaps_within_the_steady_part_are_latencies() -> None:
+    slow_ramp = TWO_AT_ONCE | {0: (0.0, [0.5, 2.0, 3.9, 4.0]), 3: (5.1, [6.0, 8.0, 8.5, 9.0])}
+    requests, tokens = frames(slow_ramp)
+    _, blocks, _ = latency_percentiles(tokens, requests, COUNTED)
+    assert blocks["itl_s_p99"].to_list() == pytest.approx([1.0])
+
+
+def test_a_late_client_does_not_shorten_a_latency() -> None:
+    late = [round(time * SECOND) for time in (0.0, 0.5, 2.0, 5.0)]
+    requests, _ = frames(TWO_AT_ONCE, scheduled_ns=late, queue_s=[0.0, 0.5, 2.0, 0.0])
+    (row,) = point_figures(requests).to_dicts()
+    assert row["ttft_s_p50"] == pytest.approx((1.5 + 3.0) / 2)
+    assert row["ttft_s_p99"] == pytest.approx(3.0 - 0.01 * 1.5)
+    assert row["queue_s_p50"] == pytest.approx((0.5 + 2.0) / 2)
+
+
+def test_where_all_slots_were_never_taken_there_is_the_whole_alone() -> None:
+    requests, _ = frames(TWO_AT_ONCE, concurrency=3)
+    (row,) = point_figures(requests).to_dicts()
+    assert row["tok_s_total_whole"] == pytest.approx(16 / 9)
+    assert (row["steady_requests"], row["tok_s_total"], row["rps"], row["ttft_s_p50"]) == (0, None, None, None)
+    runs: list[FrameRow] = [{**KEY, "point": "c2", "missing": {}}]
+    add_point_figures(runs, requests, load=True)
+    assert runs[0]["missing"] == {"tok_s_total": NO_STEADY_PART}
+
+
+def test_what_failed_or_warmed_up_counts_for_nothing() -> None:
+    finishes = ["length", "error", "length", "length"]
+    requests, _ = frames(TWO_AT_ONCE, finish_reason=finishes)
+    (row,) = point_figures(requests).to_dicts()
+    assert (row["timed_requests"], row["timed_tokens"], row["steady_requests"]) == (3, 12, 1)
+    assert row["tok_s_total"] == pytest.approx(10 / 7)
+    requests, _ = frames(TWO_AT_ONCE, warmup=[True, False, False, False])
+    (row,) = point_figures(requests).to_dicts()
+    assert (row["timed_requests"], row["steady_from_ns"]) == (3, 41 * SECOND // 10)
+
+
+def test_one_at_a_time_a_step_has_one_sequence() -> None:
+    apart = {0: (0.0, [1.0, 2.0]), 1: (2.5, [3.5, 4.5])}
+    requests, _ = frames(apart, concurrency=1, point="c1")
+    (row,) = point_figures(requests).to_dicts()
+    assert (row["decoding"], row["most_decoding"], row["steady_requests"]) == (1.0, 1, 2)
+    assert row["tok_s_total"] == row["tok_s_total_whole"] == pytest.approx(4 / 4.5)  # the gap between them counts
+
+
+def test_a_part_of_five_seconds_has_its_joules() -> None:
+    seconds = tenths(0, 10)
+    readings = telemetry(seconds, gpu0__energy_j=[100 * second for second in seconds])
+    row: FrameRow = {"steady_from_ns": SECOND, "steady_to_ns": 8 * SECOND, "steady_energy_j": None, "missing": {}}
+    add_steady_energy(row, readings, ["gpu0"])
+    assert row["steady_energy_j"] == pytest.approx(700)
+    row |= {"steady_to_ns": 3 * SECOND, "steady_energy_j": None}
+    add_steady_energy(row, readings, ["gpu0"])
+    assert row["steady_energy_j"] is None
+    assert row["missing"] == {"steady_energy_j": "the steady part lasted 2.0 s; the energy counter needs 5 s or more"}
+
+
+def test_greedy_text_under_load_is_compared_with_the_same_prompt_alone() -> None:
+    beside, said = frames(TWO_AT_ONCE, prompt_index=[0, 1, 0, 1], osl=4)
+    apart = {10: (20.0, [21.0, 22.0, 23.0, 24.0]), 11: (25.0, [26.0, 27.0, 28.0, 29.0])}
+    alone, own = frames(apart, concurrency=1, point="c1", prompt_index=[0, 1], osl=4)
+    changed = said.with_columns(
+        token_id=pl.when(request=2, index=3).then(99).otherwise("token_id")  # one token of one response
+    )
+    runs: list[FrameRow] = [{**KEY, "point": point, "missing": {}} for point in ("c2", "c1")]
+    requests, tokens = pl.concat([beside, alone]), pl.concat([changed, own])
+    add_equal_shares(runs, requests, tokens, greedy=True)
+    assert [run["equal_alone_share"] for run in runs] == [0.75, 1.0]
+    add_equal_shares(runs, beside, changed, greedy=True)
+    assert runs[0]["equal_alone_share"] is None
+    assert "add 1 to the list" in runs[0]["missing"]["equal_alone_share"]
+    add_equal_shares(runs, requests, tokens, greedy=False)
+    assert runs[0]["missing"]["equal_alone_share"].startswith("tokens were sampled")
