@@ -1,6 +1,6 @@
 """Kasoku's own commands in surroundings that are wrong: files, folders, variables, and system calls that fail.
 
-    python benchmarks/surroundings.py [--trials 2000] [--seed S] [--only NUMBER]
+    python benchmarks/surroundings.py [--trials 2000] [--seed S] [--only [SEED:]NUMBER …]
 
 A trial copies a home with sessions, a config folder and a model, spoils up to three places or variables of it
 (benchmarks/spoiling.py), or has one call of the C library fail (benchmarks/failing_calls.c, built with gcc and
@@ -343,21 +343,22 @@ def campaign(options: argparse.Namespace) -> int:
     import_everything()
     folder = Path(options.within)
     surroundings = Surroundings(folder / "template")
-    numbers = [options.only] if options.only is not None else range(options.trials)
+    trials = options.only or [(None, number) for number in range(options.trials)]
     done = failed = 0
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a script's background
     began = time.monotonic()
-    for number in numbers:
-        trial = drawn_trial(options.seed, number, surroundings.places)
-        at = folder / f"trial-{number}"
+    for own_seed, number in trials:
+        seed = options.seed if own_seed is None else own_seed
+        trial = drawn_trial(seed, number, surroundings.places)
+        at = folder / f"trial-{seed}-{number}"
         try:
-            wrong = surroundings.carry_out(trial, options.seed, at)
+            wrong = surroundings.carry_out(trial, seed, at)
         except KeyboardInterrupt:
             break
         done += 1
         if wrong:
             failed += 1
-            print(f"{trial.described()}\n    {wrong}", flush=True)
+            print(f"seed {seed}: {trial.described()}\n    {wrong}", flush=True)
         subprocess.run(["rm", "-rf", str(at)], check=False)
     seen = surroundings
     print(
@@ -368,11 +369,19 @@ def campaign(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def seed_and_number(text: str) -> tuple[int | None, int]:
+    """SEED:NUMBER, or NUMBER alone."""
+    seed, colon, number = text.rpartition(":")
+    return int(seed) if colon else None, int(number)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    parser.add_argument("--only", type=int, metavar="NUMBER", help="one trial")
+    parser.add_argument(
+        "--only", type=seed_and_number, nargs="+", metavar="[SEED:]NUMBER", help="these trials; of --seed by default"
+    )
     parser.add_argument("--template", help=argparse.SUPPRESS)
     parser.add_argument("--within", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -384,7 +393,8 @@ def main() -> int:
     with prepared() as folder:
         library = str(folder / "failing_calls.so")
         told = ["--trials", str(options.trials), "--seed", str(options.seed), "--within", str(folder)]
-        only = [] if options.only is None else ["--only", str(options.only)]
+        chosen = [f"{options.seed if seed is None else seed}:{number}" for seed, number in options.only or ()]
+        only = ["--only", *chosen] if chosen else []
         print(f"seed {options.seed}", flush=True)
         return subprocess.run(
             [sys.executable, __file__, *told, *only],

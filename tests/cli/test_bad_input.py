@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -195,16 +196,6 @@ def test_a_folder_that_is_not_there_or_is_a_file_is_refused(work: Workplace, tmp
     refused(work, work.command(*work.options("one", model=tmp_path / "file")), "is a file; name the folder")
 
 
-@contextmanager
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A Hub on this machine with a gated repository."""
-    with serving({"org/gated": {"config.json": b"{}"}, "org/empty": {"README.md": b""}}) as server:
-        server.gated.add("org/gated")
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)
-        monkeypatch.setenv("HF_ENDPOINT", server.address)
-        yield server.address
-
-
 HUB: dict[str, str] = {
     "org/gated": r"org/gated is gated: accept its terms at \S+/org/gated, then log in with `hf auth login`",
     "org/absent": r"The Hub has no model org/absent, or you may not see it",
@@ -214,15 +205,40 @@ HUB: dict[str, str] = {
 }
 
 
+EACH_IN_TURN = """
+import contextlib, io, json, sys
+from tui.command_line import main
+told = []
+for arguments in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    told.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def of_the_hub(work: Workplace) -> dict[str, Said]:
+    """What is said of each of these models; in a process of its own, which reads the Hub's address as it starts."""
+    with serving({"org/gated": {"config.json": b"{}"}, "org/empty": {"README.md": b""}}) as server:
+        server.gated.add("org/gated")
+        done = subprocess.run(
+            [sys.executable, "-c", EACH_IN_TURN],
+            input=json.dumps([work.options("one", model=name) for name in HUB]),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+            env={**os.environ, "HF_ENDPOINT": server.address},
+        )
+    assert done.stderr == ""
+    return dict(zip(HUB, (Said(*told) for told in json.loads(done.stdout)), strict=True))
+
+
 @pytest.mark.parametrize("name", HUB)
-def test_a_repository_that_cannot_be_had_is_refused(
-    work: Workplace, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with hub(monkeypatch):
-        command = [str(KASOKU), *work.options("one", model=name)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        said = Said(done.returncode, done.stdout, done.stderr)
-    refused(work, said, HUB[name])
+def test_a_repository_that_cannot_be_had_is_refused(work: Workplace, of_the_hub: dict[str, Said], name: str) -> None:
+    refused(work, of_the_hub[name], HUB[name])
 
 
 def test_a_hub_that_cannot_be_reached_is_refused_with_its_reason(

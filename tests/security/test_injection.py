@@ -197,7 +197,7 @@ def test_the_app_in_a_real_terminal_sends_nothing_of_the_sessions(home: Path) ->
     try:
         opened.wait_for(lambda text: "1 run" in text, 40, "the app")
         opened.press_each(b"2")
-        opened.wait_for(lambda text: "2 sessions" in text, 20, "the list")
+        opened.wait_for(lambda text: "2 sessions" in text, 60, "the list")
         opened.press_each(b"\x1b[B", b"\r", b"\x1b[C", b"\x1b[C", b"3", b"4", b"2", b"p")
         opened.press_each(b"q")
     finally:

@@ -98,12 +98,12 @@ def test_no_process_of_a_session_nor_the_workbench_listens(work: Workplace) -> N
     folder = work.launch("slow", max_new_tokens=2_000)
     until(lambda: any(isinstance(record, Tokens) for record in records_of(folder)), "tokens flow")
     with app(work) as screen:
-        screen.wait_for(lambda text: "request 1" in text and "tok/s" in text, 30, "the session on the screen")
+        screen.wait_for(lambda text: "request 1" in text and "tok/s" in text, 60, "the session on the screen")
         assert_listens_nowhere(conductor_of(folder))
         assert_listens_nowhere(psutil.Process(screen.pid))
         for key in b"2341":
             screen.press(bytes([key]))
-        screen.wait_for(lambda text: "request 1" in text, 30, "the run again")
+        screen.wait_for(lambda text: "request 1" in text, 60, "the run again")
         assert_listens_nowhere(psutil.Process(screen.pid))
     folder.ask("stop")
     work.finished(folder)

@@ -150,22 +150,13 @@ BAD = {
 }
 
 
-def test_what_makes_no_sense_is_refused_in_a_line_and_changes_nothing(work: Workplace) -> None:
-    folder = work.run(*methods(work), **FAST)
-    before = (folder.path / "session.json").read_bytes()
-    for arguments, sentence in BAD.items():
-        refused(work.command("resume", folder.id, *arguments), sentence)
-    assert (folder.path / "session.json").read_bytes() == before
-    assert not folder.is_live()
-
-
 def test_what_is_known_well_enough_already_is_refused(work: Workplace) -> None:
     slow = work.method("one", rate=25.0), work.method("two", reference="one", rate=45.0)  # a busy machine adds little
     folder = work.run(*slow, blocks=3, requests=3, max_new_tokens=8)
     refused(work.command("resume", folder.id, "--until", "50%"), "--until 50% asks for nothing new of")
 
 
-def test_a_running_a_foreign_and_a_half_deleted_session_are_refused(work: Workplace) -> None:
+def test_what_makes_no_sense_and_a_running_a_foreign_and_a_half_deleted_session_are_refused(work: Workplace) -> None:
     folder = work.launch(work.method("long", rate=20.0), max_new_tokens=2_000)
     until(lambda: any(isinstance(record, Header) for record in records_of(folder)), "it has begun")
     refused(work.command("resume", folder.id, "--blocks", "+1"), f"{folder.id} is running already: `kasoku attach")
@@ -174,6 +165,11 @@ def test_a_running_a_foreign_and_a_half_deleted_session_are_refused(work: Workpl
     shutil.rmtree(work.home / "plans")
     refused(work.command("resume", folder.id, "--blocks", "+1"), f"{folder.id} was not started here")
     own = work.run(*methods(work), **FAST)
+    before = (own.path / "session.json").read_bytes()
+    for arguments, sentence in BAD.items():
+        refused(work.command("resume", own.id, *arguments), sentence)
+    assert (own.path / "session.json").read_bytes() == before
+    assert not own.is_live()
     newer = own.journal.read_bytes()
     own.journal.write_bytes(newer.replace(b'"schema_version":2', b'"schema_version":99'))
     refused(work.command("resume", own.id, "--blocks", "+1"), "written by a newer Kasoku")

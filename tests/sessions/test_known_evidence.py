@@ -135,9 +135,12 @@ def test_a_block_that_was_profiled_or_whose_profile_failed_keeps_to_its_own() ->
     assert known.complete(odd).evidence["attention_ops"] == ["aten::bmm"]
 
 
-def told(folder: SessionFolder) -> list[tuple[int | None, Any, bool]]:
-    """Of each block: the block that its profile is from, the process that made that, whether it has a greedy pass."""
-    rows = sorted(runs_of(folder), key=lambda row: row["block"])
+FAILS = ("evidence", "profile", "greedy")
+
+
+def told(folder: SessionFolder, method: str) -> list[tuple[int | None, Any, bool]]:
+    """Of a method's blocks: the one whose profile stands, the process that made that, and if it has a greedy pass."""
+    rows = sorted((row for row in runs_of(folder) if row["method"] == method), key=lambda row: row["block"])
     facts = [json.loads(row["evidence"]) for row in rows]
     return [
         (row["profiled_block"], each.get("profiled_by"), "greedy" in each)
@@ -148,7 +151,7 @@ def told(folder: SessionFolder) -> list[tuple[int | None, Any, bool]]:
 def test_a_session_profiles_a_method_once_and_says_whose_profile_stands(work: Workplace) -> None:
     folder = work.run(work.method("one", profile=True), blocks=3, requests=3)
 
-    (first, by, passed), *later = told(folder)
+    (first, by, passed), *later = told(folder, "one")
     assert (first, passed) == (None, True)
     assert later == [(0, by, False), (0, by, False)]
     rows = sorted(runs_of(folder), key=lambda row: row["block"])
@@ -166,14 +169,19 @@ def test_a_session_profiles_a_method_once_and_says_whose_profile_stands(work: Wo
     assert [record.profiled for record in seen] == [["profiled_by"], [], []]
 
 
-@pytest.mark.parametrize("at", ["evidence", "profile", "greedy"])
-def test_what_failed_in_the_first_block_is_shown_in_the_next(work: Workplace, at: str) -> None:
-    once = str(work.home / "failed")
-    name = work.method("one", profile=True, fault="exception", at=at, once=once)
+@pytest.fixture(scope="module")
+def failed_first(shared_work: Workplace) -> SessionFolder:
+    """A session of three methods; in the first block of each something failed, which its name says."""
+    work = shared_work
+    names = [
+        work.method(at, profile=True, fault="exception", at=at, once=str(work.home / f"failed-{at}")) for at in FAILS
+    ]
+    return work.run(*names, blocks=3, requests=3)
 
-    (first, by, passed), (second, by_second, passed_second), (third, by_third, _) = told(
-        work.run(name, blocks=3, requests=3)
-    )
+
+@pytest.mark.parametrize("at", FAILS)
+def test_what_failed_in_the_first_block_is_shown_in_the_next(failed_first: SessionFolder, at: str) -> None:
+    (first, by, passed), (second, by_second, passed_second), (third, by_third, _) = told(failed_first, at)
 
     assert passed_second is (at == "greedy")
     assert passed is (at != "greedy")

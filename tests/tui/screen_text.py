@@ -25,7 +25,7 @@ def screen_text(app: App[Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def until(pilot: Pilot[Any], seen: Callable[[str], object], what: str, deadline_s: float = 20) -> str:
+async def until(pilot: Pilot[Any], seen: Callable[[str], object], what: str, deadline_s: float = 60) -> str:
     """The screen's text once `seen` is true of it; an AssertionError with the screen after the deadline."""
     end = time.monotonic() + deadline_s
     while True:
@@ -33,10 +33,10 @@ async def until(pilot: Pilot[Any], seen: Callable[[str], object], what: str, dea
         if seen(text):
             return text
         assert time.monotonic() < end, f"never saw {what}; the screen was:\n{text}"
-        await pilot.pause(0.02)
+        await pilot.pause(0.05)  # a look renders the whole screen
 
 
-async def settled(pilot: Pilot[Any], deadline_s: float = 20) -> str:
+async def settled(pilot: Pilot[Any], deadline_s: float = 60) -> str:
     """The screen's text once it has stood still: layouts follow each other over several refreshes."""
     end = time.monotonic() + deadline_s
     before = ""

@@ -32,9 +32,9 @@ def test_the_screen_is_drawn_on_the_terminal_where_stderr_goes_to_a_file(home: P
     terminal = Terminal(100, 30)
     terminal.start(["/bin/sh", "-c", f'exec "$0" "$@" 2>{errors}', *KASOKU], environment())
     try:
-        terminal.wait_for(lambda text: "max new tokens" in text, 30, "the form")
+        terminal.wait_for(lambda text: "max new tokens" in text, 60, "the form")
         terminal.press(b"q")
-        assert terminal.wait_until_ended(30) == 0
+        assert terminal.wait_until_ended(60) == 0
     finally:
         terminal.hang_up()
     assert errors.read_text() == ""
@@ -43,11 +43,11 @@ def test_the_screen_is_drawn_on_the_terminal_where_stderr_goes_to_a_file(home: P
 def test_a_terminal_that_does_not_answer_is_not_asked_again(running: Path) -> None:
     terminal = opened(*KASOKU, answers=False, KASOKU_HOME=str(running))
     try:
-        terminal.wait_for(lambda text: "tok/s" in text, 30, "the live view")
+        terminal.wait_for(lambda text: "tok/s" in text, 60, "the live view")
         began = len(terminal.chunks)
         until(lambda: len(terminal.chunks) > began + 8, "more frames are drawn", 30)
         terminal.press(b"q")
-        terminal.wait_until_ended(30)
+        terminal.wait_until_ended(60)
     finally:
         terminal.hang_up()
     assert b"".join(chunk for _, chunk in terminal.chunks).count(QUESTION) == 1, "Textual's own, at the start"
@@ -58,28 +58,28 @@ def test_one_that_answers_is_asked_behind_a_frame(running: Path) -> None:
     try:
         until(lambda: b"".join(chunk for _, chunk in terminal.chunks).count(QUESTION) > 1, "it is asked", 30)
         terminal.press(b"q")
-        terminal.wait_until_ended(30)
+        terminal.wait_until_ended(60)
     finally:
         terminal.hang_up()
 
 
 def test_it_ends_with_its_terminal_though_sighup_is_ignored(home: Path) -> None:
     terminal = opened(sys.executable, "-c", DEAF)
-    terminal.wait_for(lambda text: FORM in text, 30, "the form")
+    terminal.wait_for(lambda text: FORM in text, 60, "the form")
     terminal.let_go()
-    assert terminal.wait_until_ended(10) == 128 + signal.SIGHUP
+    assert terminal.wait_until_ended(60) == 128 + signal.SIGHUP
 
 
 def test_a_key_that_is_no_utf_8_is_lost_and_nothing_else(home: Path) -> None:
     terminal = opened(*KASOKU)
     try:
-        terminal.wait_for(lambda text: FORM in text, 30, "the form")
+        terminal.wait_for(lambda text: FORM in text, 60, "the form")
         terminal.press(b"\xe9\xe9")
         until(
             lambda: terminal.press(b"3") and "Nothing selected" in "\n".join(terminal.lines()), "the next key works", 20
         )
         terminal.press(b"q")
-        assert terminal.wait_until_ended(30) == 0
+        assert terminal.wait_until_ended(60) == 0
     finally:
         terminal.hang_up()
 
@@ -88,9 +88,9 @@ def test_a_key_that_is_no_utf_8_is_lost_and_nothing_else(home: Path) -> None:
 def test_an_encoding_without_lines_and_ticks_draws_others_in_their_cells(home: Path, encoding: str) -> None:
     terminal = opened(*KASOKU, PYTHONIOENCODING=encoding)
     try:
-        terminal.wait_for(lambda text: FORM in text and "----" in text, 30, "the form and its lines")
+        terminal.wait_for(lambda text: FORM in text and "----" in text, 60, "the form and its lines")
         terminal.press(b"q")
-        assert terminal.wait_until_ended(30) == 0
+        assert terminal.wait_until_ended(60) == 0
     finally:
         terminal.hang_up()
     sent = b"".join(chunk for _, chunk in terminal.chunks)

@@ -36,7 +36,7 @@ def plan_two_methods(terminal: Terminal, requests: int, tokens: int) -> None:
     quick = [place for place, method in enumerate(listed.values()) if "quick" in method.presets]
     for above, place in pairwise([0, *quick[2:]]):
         terminal.press(*[DOWN] * (place - above), SPACE)
-    terminal.wait_for(lambda text: text.count("[✓]") == 2, 10, "two ticked methods")
+    terminal.wait_for(lambda text: text.count("[✓]") == 2, 60, "two ticked methods")
     terminal.press_each(*[TAB] * 5, str(requests).encode(), *[TAB] * 5, str(tokens).encode(), ESCAPE)
     said = f"2 methods, {requests} requests a method in 3 blocks, {tokens} tokens a request"
     terminal.wait_for(lambda text: said in " ".join(text.split()), 20, said)
@@ -71,16 +71,16 @@ def test_two_methods_are_run_compared_and_exported_by_keys_alone(
             "tokens",
         )
         first = tokens_shown(terminal)
-        terminal.wait_for(lambda _: tokens_shown(terminal) != first, 30, "more tokens")
+        terminal.wait_for(lambda _: tokens_shown(terminal) != first, 60, "more tokens")
         terminal.wait_for(lambda text: "finished" in text.splitlines()[0], 500, "the end of the session")
         terminal.press(b"3")
         text = terminal.wait_for(
             lambda text: "compare · 2 rows of 1 session" in text and "tok/s ±95 %" in text, 60, "the comparison"
         )
         terminal.press(b"e")
-        terminal.wait_for(lambda text: "Wrote" in text, 30, "where the CSV went")
+        terminal.wait_for(lambda text: "Wrote" in text, 60, "where the CSV went")
         terminal.press(b"q")
-        assert terminal.wait_until_ended(20) == 0
+        assert terminal.wait_until_ended(60) == 0
     finally:
         terminal.hang_up()
     (file,) = out.glob("kasoku-compare-*.csv")
@@ -122,11 +122,11 @@ def test_closing_the_terminal_leaves_the_session_and_the_next_workbench_shows_it
             lambda text: "method " in text.splitlines()[0] and "library-default" in text, 30, "the running session"
         )
         again.press(b"s")
-        again.wait_for(lambda text: "Stop the session?" in text, 10, "the question")
+        again.wait_for(lambda text: "Stop the session?" in text, 60, "the question")
         again.press(b"y")
         again.wait_for(lambda text: "stopped" in text.splitlines()[0], 60, "the stopped session")
         again.press(b"q")
-        assert again.wait_until_ended(20) == 0
+        assert again.wait_until_ended(60) == 0
     finally:
         again.hang_up()
     assert store.live() == []

@@ -57,17 +57,17 @@ def test_every_screen_opens(kasoku: str, home: Path) -> None:
     try:
         terminal.wait_for(lambda text: "max new tokens" in text and "Start" in text, 60, "the form")
         terminal.press(b"2")
-        terminal.wait_for(lambda text: "/ filter" in text, 30, "the sessions")
+        terminal.wait_for(lambda text: "/ filter" in text, 60, "the sessions")
         terminal.press(b"4")
-        terminal.wait_for(lambda text: "torch-compile-wrapper" in text, 30, "the methods")
+        terminal.wait_for(lambda text: "torch-compile-wrapper" in text, 60, "the methods")
         terminal.press(b"3")
-        terminal.wait_for(lambda text: "b baseline" in text, 30, "the comparison")
+        terminal.wait_for(lambda text: "b baseline" in text, 60, "the comparison")
         terminal.press(b"?")
-        terminal.wait_for(lambda text: "Help: escape" in text, 30, "the help")
+        terminal.wait_for(lambda text: "Help: escape" in text, 60, "the help")
         terminal.press_each(b"\x1b", b"1")
-        terminal.wait_for(lambda text: "max new tokens" in text, 30, "the form again")
+        terminal.wait_for(lambda text: "max new tokens" in text, 60, "the form again")
         terminal.press(b"q")
-        assert terminal.wait_until_ended(30) == 0
+        assert terminal.wait_until_ended(60) == 0
     finally:
         terminal.hang_up()
     assert not (home / "workbench-failure.log").exists()
