@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from methods.base import file_lock
 from methods.base.home import ENVIRONMENTS, MODELS, private_folder
@@ -25,6 +26,10 @@ from methods.models import models
 # Runners of several tests, or anything else on the machine, would otherwise spin at each other's barriers: on two cores
 # beside another load that made generating about ten times slower. Nothing here measures speed.
 os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Where it is set, every process of a test would compile each of our modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

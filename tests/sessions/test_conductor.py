@@ -278,8 +278,8 @@ def test_what_the_preparation_said_before_its_end_is_read_though_it_takes_severa
 
 
 def test_a_prompt_too_long_to_keep_is_refused_with_a_sentence(work: Workplace) -> None:
-    make_model(work.model, max_position_embeddings=3_000_000)
-    folder = work.run(work.method("quick"), prompt_tokens=2_900_000)
+    make_model(work.model, max_position_embeddings=4_000_000)
+    folder = work.run(work.method("quick"), prompt_tokens=3_200_000)
     assert folder.read().status == "failed"
     assert "exceeds what a session can store" in folder.read().error
 
@@ -310,8 +310,8 @@ def test_a_full_disk_ends_the_session_readably_and_a_resume_completes_it(small_d
     """The journal fills 3 MB while tokens flow."""
     work = workplace_in(small_disk)
     os.environ |= {"KASOKU_HOME": str(work.home), "KASOKU_CONFIG": str(work.config)}
-    work.method("first")
-    work.method("second")
+    work.method("first", rate=10.0)
+    work.method("second", rate=10.0)
     rest = shutil.disk_usage(small_disk).free
     folder = work.launch("first", "second", requests=2, blocks=2)
     until(lambda: begun(folder, 20), "the third block measures")

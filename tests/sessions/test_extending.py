@@ -84,7 +84,8 @@ def test_an_extension_that_was_cut_off_before_its_first_line_is_gone_on_with(wor
 def test_a_kill_while_it_is_extended_leaves_a_session_that_is_resumed_and_extended_again(
     work: Workplace, victim: str
 ) -> None:
-    folder = work.run(*methods(work), **FAST)
+    unhurried = work.method("one", rate=40.0), work.method("two", reference="one", rate=60.0)
+    folder = work.run(*unhurried, **FAST)
     extend(folder, Extension(blocks=2, more=True), work.home)
     begun = len([record for record in records_of(folder) if isinstance(record, BlockStarted)])
     until(
