@@ -3,6 +3,7 @@
 """A user's engine, standard library only, that generates at a given rate and misbehaves where its options say so.
 
 rate       tokens/s (default 500); each token is emitted at its own due time
+as_due     true: each is stamped with the moment at which it was due, however late it is (default false)
 step       the next id is the last one plus this, within the prompt's vocabulary of 64 (default 1)
 fault      what goes wrong, a name in FAULTS (default: nothing does)
 at         where: load | request (default) | evidence | profile | greedy | close
@@ -229,6 +230,8 @@ class Scripted(Engine):
         pause = 1.0 / self.options.get("rate", 500.0)
         token_id = request.prompt_ids[-1] % VOCABULARY
         due = time.perf_counter()
+        if self.options.get("as_due"):
+            emit._clock = lambda: round(due * 1e9)
         for number in range(request.max_new_tokens):
             self.sent = number
             if request.number == self.options.get("request", 0) and number == self.options.get("after", 2):

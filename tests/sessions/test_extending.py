@@ -12,7 +12,7 @@ import pytest
 
 from sessions.disk.extension import Extension
 from sessions.disk.plan import Goal
-from sessions.disk.records import BlockStarted, GoalSet, Header, Look, Prepared
+from sessions.disk.records import SCHEMA_VERSION, BlockStarted, GoalSet, Header, Look, Prepared
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.launch import extend, missing
 from tests.sessions.processes import until
@@ -152,8 +152,8 @@ BAD = {
 
 
 def test_what_is_known_well_enough_already_is_refused(work: Workplace) -> None:
-    slow = work.method("one", rate=25.0), work.method("two", reference="one", rate=45.0)  # a busy machine adds little
-    folder = work.run(*slow, blocks=3, requests=3, max_new_tokens=8)
+    paced = work.method("one", rate=100.0, as_due=True), work.method("two", reference="one", rate=180.0, as_due=True)
+    folder = work.run(*paced, blocks=3, requests=3, max_new_tokens=8)
     refused(work.command("resume", folder.id, "--until", "50%"), "--until 50% asks for nothing new of")
 
 
@@ -172,7 +172,7 @@ def test_what_makes_no_sense_and_a_running_a_foreign_and_a_half_deleted_session_
     assert (own.path / "session.json").read_bytes() == before
     assert not own.is_live()
     newer = own.journal.read_bytes()
-    own.journal.write_bytes(newer.replace(b'"schema_version":2', b'"schema_version":99'))
+    own.journal.write_bytes(newer.replace(b'"schema_version":%d' % SCHEMA_VERSION, b'"schema_version":99'))
     refused(work.command("resume", own.id, "--blocks", "+1"), "written by a newer Kasoku")
     own.journal.unlink()
     refused(work.command("resume", own.id, "--blocks", "+1"), f"{own.id} has no journal.ndjson")
