@@ -106,6 +106,7 @@ def test_they_are_replayed(old_home: Path) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.engines
 def test_one_that_was_stopped_is_resumed(old_home: Path) -> None:
     result = Workplace.command("resume", STOPPED)
     assert result.code == 0, result.err
