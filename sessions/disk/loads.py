@@ -30,6 +30,7 @@ class Loads:
                 listed=int,
                 least=1,
                 most=MOST_IN_FLIGHT,
+                label="batch",
                 heading="load",
                 say=lambda shown, _: f"batch {shown}",
             )
@@ -44,6 +45,7 @@ class Loads:
                 listed=int,
                 least=1,
                 most=MOST_IN_FLIGHT,
+                label="in flight",
                 heading="load",
                 say=lambda shown, _: f"concurrency {shown}",
             )
@@ -58,6 +60,7 @@ class Loads:
                 listed=float,
                 least=0.001,
                 most=MOST_RATE,
+                label="requests/s",
                 heading="load",
                 say=lambda shown, _: f"rate {shown} requests/s",
             )
@@ -72,6 +75,7 @@ class Loads:
                 listed=float,
                 least=0.01,
                 most=1000,
+                label="burstiness",
                 heading="load",
                 say=_burstiness,
             )
@@ -86,6 +90,7 @@ class Loads:
                 listed=int,
                 least=1,
                 most=MOST_TOKENS,
+                label="prompt lengths",
                 heading="load",
                 say=lambda shown, _: f"prompts of {shown} tokens",
             )
@@ -100,6 +105,7 @@ class Loads:
                 listed=int,
                 least=1,
                 most=MOST_TOKENS,
+                label="output lengths",
                 heading="load",
                 say=lambda shown, _: f"{shown} new tokens",
             )
@@ -114,6 +120,7 @@ class Loads:
                 listed=int,
                 least=0,
                 most=MOST_TOKENS,
+                label="depth",
                 heading="load",
                 say=lambda shown, _: f"depth {shown}",
             )
@@ -126,6 +133,7 @@ class Loads:
             Option(
                 metavar="BOUNDS",
                 help="latencies that a request must keep to count for goodput: ttft:200ms,tpot:50ms,e2e:5s",
+                label="goodput within",
                 heading="load",
                 say=lambda shown, _: f"goodput within {shown}",
             )
