@@ -144,4 +144,5 @@ def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire
                 output_tokens=sum(emit.counts().values()),
                 **({} if cached is None else {"cached_prompt_tokens": cached}),
                 **speculated,
+                **({} if emit.prompt_tokens is None else {"counted_prompt_tokens": emit.prompt_tokens}),
             )

@@ -80,7 +80,9 @@ class TokenStream:
     """The tokens of one request: timestamped as they arrive, sent as arrays at most every 50 ms.
 
     Called by an engine with the IDs that have just reached the host: `emit([id, ...])`; all of one call share its time.
-    An engine for which fetching an ID is expensive calls `emit.mark(fetch)` instead when there is one more.
+    An ID that is not known is None. An engine for which fetching an ID is expensive calls `emit.mark(fetch)` instead
+    when there is one more; one that gets text without IDs calls `emit.text(words)` for each piece, and at the end
+    `emit.counted(tokens, prompt_tokens)`.
     """
 
     def __init__(self, wire: Wire, request: int) -> None:
@@ -91,6 +93,9 @@ class TokenStream:
         self._fetch: object = None
         self._sent: dict = {}
         self._next_flush = 0
+        self._pieces: list = []  # (time, text), not sent yet
+        self._counted: int | None = None
+        self.prompt_tokens: int | None = None
 
     def begin(self) -> int:
         """The request starts now: its t_0."""
@@ -112,8 +117,24 @@ class TokenStream:
         if now >= self._next_flush:
             self.flush()
 
+    def text(self, words: str) -> None:
+        """A piece of text has arrived, of one token or more."""
+        now = self._clock()
+        self._pieces.append((now, words))
+        if now >= self._next_flush:
+            self.flush()
+
+    def counted(self, tokens: int, prompt_tokens: int | None) -> None:
+        """How many tokens the text was, and the prompt, as whoever generated it has counted."""
+        self._counted, self.prompt_tokens = tokens, prompt_tokens
+
     def flush(self) -> None:
         """Send what has not been sent. Exceptions of a `fetch` pass through, and its tokens are not sent."""
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
+            self._wire.send(
+                "text", request=self._request, times=[t for t, _ in pieces], texts=[words for _, words in pieces]
+            )
         arrived, self._arrived = self._arrived, []
         marks = sum(ids is None for _, _, ids in arrived)
         fetched = iter(self._fetch(marks) if marks else ())
@@ -128,13 +149,21 @@ class TokenStream:
             if ids:
                 self._wire.send_line(
                     '{"k":"tokens","request":%d,"sequence":%d,"index":%d,"times":[%s],"ids":[%s]}'
-                    % (self._request, sequence, sent, ",".join(map(str, times[sequence])), ",".join(map(str, ids)))
+                    % (
+                        self._request,
+                        sequence,
+                        sent,
+                        ",".join(map(str, times[sequence])),
+                        ",".join("null" if each is None else str(each) for each in ids),
+                    )
                 )
                 self._sent[sequence] = sent + len(ids)
         self._next_flush = self._clock() + FLUSH_INTERVAL_NS
 
     def counts(self) -> dict:
         """{sequence: number of tokens so far}."""
+        if self._counted is not None:
+            return {0: self._counted}
         counts = dict(self._sent)
         for _, sequence, ids in self._arrived:
             counts[sequence] = counts.get(sequence, 0) + (1 if ids is None else len(ids))

@@ -169,6 +169,8 @@ REQUESTS: Final[Columns] = {
     "steady_tokens": pl.Int64,
 }
 
+# `token_id` is null where it is unknown which token came. Of a response whose text came without ids, in fewer pieces
+# than tokens, there are no rows: when each came is unknown.
 TOKENS: Final[Columns] = {
     "session": pl.String,
     "method": pl.String,
@@ -227,7 +229,7 @@ YOUNGER: Final = ("fidelity",)  # frames that sessions of an older Kasoku lack: 
 NEVER_NULL: Final = {
     "runs": ("method", "block", "attempt", "status"),
     "requests": ("method", "block", "attempt", "request", "warmup"),
-    "tokens": ("method", "block", "attempt", "request", "index", "t_ns", "token_id"),
+    "tokens": ("method", "block", "attempt", "request", "index", "t_ns"),
     "telemetry": ("t_ns", "source", "metric"),
     "fidelity": ("method", "block", "attempt", "path"),
 }

@@ -89,12 +89,15 @@ class RequestMessage(TimedLine, tag="request", frozen=True, kw_only=True):
 
 
 class TokensMessage(Line, tag="tokens", frozen=True, kw_only=True):
-    """Token ids with the time each reached the host; `index` is the position of the first of them in its response."""
+    """Token ids with the time each reached the host; `index` is the position of the first of them in its response.
+
+    An id that is not known is None: its token is known to have come.
+    """
 
     request: Int64
     index: Int64
     times: list[Int64]
-    ids: list[Int64]
+    ids: list[Int64 | None]
     sequence: Int64 = 0
 
 
@@ -104,13 +107,23 @@ class RequestTokens(msgspec.Struct, frozen=True, array_like=True, gc=False):
     request: Int64
     index: Int64
     times: list[Int64]
-    ids: list[Int64]
+    ids: list[Int64 | None]
 
 
 class ManyMessage(Line, tag="many", frozen=True, kw_only=True):
     """Token ids of several requests in flight, each request's in the order in which they came."""
 
     tokens: list[RequestTokens]
+
+
+class TextMessage(Line, tag="text", frozen=True, kw_only=True):
+    """Pieces of a response's text with the time each reached the host, where it comes without ids: each piece is of one
+    token or more. How many they are is said at the end of the request.
+    """
+
+    request: Int64
+    times: list[Int64]
+    texts: list[str]
 
 
 class RequestEndMessage(TimedLine, tag="request_end", frozen=True, kw_only=True):
@@ -123,6 +136,7 @@ class RequestEndMessage(TimedLine, tag="request_end", frozen=True, kw_only=True)
     decode_steps: Int64 | None = None  # these three: None where nothing was drafted, or it is not known
     drafted_tokens: Int64 | None = None
     accepted_tokens: Int64 | None = None
+    counted_prompt_tokens: Int64 | None = None  # where the prompt was sent as text
 
 
 class MemoryMessage(TimedLine, tag="memory", frozen=True, kw_only=True):
@@ -190,6 +204,7 @@ AnyMessage = (
     | RequestMessage
     | TokensMessage
     | ManyMessage
+    | TextMessage
     | RequestEndMessage
     | MemoryMessage
     | EvidenceMessage

@@ -31,6 +31,7 @@ from sessions.disk.messages import (
     RequestEndMessage,
     RequestMessage,
     ScoresMessage,
+    TextMessage,
     TimedLine,
     TokensMessage,
     UnscoredMessage,
@@ -231,6 +232,18 @@ class ManyTokens(ManyMessage, frozen=True, kw_only=True):
                 raise ValueError(f"{len(each.ids)} tokens with {len(each.times)} times")
 
 
+class Text(TextMessage, frozen=True, kw_only=True):
+    """`t` is the time of the last of them."""
+
+    t: Int64
+    method: str
+    block: Int64
+
+    def __post_init__(self) -> None:
+        if len(self.times) != len(self.texts):
+            raise ValueError(f"{len(self.texts)} pieces of text with {len(self.times)} times")
+
+
 class RequestEnded(RequestEndMessage, frozen=True, kw_only=True):
     method: str
     block: Int64
@@ -336,6 +349,7 @@ AnyRecord = (
     | RequestStarted
     | Tokens
     | ManyTokens
+    | Text
     | RequestEnded
     | Memory
     | EvidenceTaken

@@ -39,6 +39,7 @@ from sessions.disk.records import (
     Scores,
     SocketsSeen,
     Telemetry,
+    Text,
     Tokens,
     Unscored,
 )
@@ -51,10 +52,12 @@ from sessions.frames.metrics import REQUEST_KEY, acceptance, per_request, rates
 from sessions.frames.point_rows import PointRows, point_columns
 from sessions.frames.record_columns import column_names, columns_of
 from sessions.frames.steady import with_steady
+from sessions.frames.text_pieces import NO_IDS, TextPieces
 from sessions.frames.vram import peak_vram
 
 INTERRUPTED = "Interrupted before the block ended; `kasoku resume` runs it again."
 NO_SOCKETS = "the block did not reach its warm-up, when its sockets are read"
+HELD_BACK = "the server held the IDs of some tokens back"
 NOT_SAID = "the engine does not say"
 NO_MEMORY = "the block did not get as far as reporting it"
 MEMORY = column_names(Memory, "runs")
@@ -89,7 +92,7 @@ class JournalFrames:
         self._attempts: dict[tuple[str, int], int] = {}
         self._over: set[RunKey] = set()
         self._requests: dict[tuple[str, int, int, int], FrameRow] = {}
-        self._tokens, self._telemetry = TokensBuilder(), TelemetryBuilder()
+        self._tokens, self._telemetry, self._texts = TokensBuilder(), TelemetryBuilder(), TextPieces()
         self._now_ns, self._headers = 0, 0
         self._fidelity = FidelityRows()
         self.machine: MachineSeen | None = None
@@ -102,6 +105,8 @@ class JournalFrames:
         match record:
             case Tokens() | ManyTokens():
                 self._tokens.add(record, self._attempts.get((record.method, record.block), 0))
+            case Text():
+                self._texts.add(record, self._attempts.get((record.method, record.block), 0))
             case Telemetry():
                 self._telemetry.add(record, self._stretch)
             case RequestStarted():
@@ -113,10 +118,7 @@ class JournalFrames:
                 row["queue_s"] = (record.t - due_ns) / 1e9
                 self._requests[(*key, record.request)] = row
             case RequestEnded():
-                begun = self._requests.get((*self._key(record), record.request))
-                if begun is not None:
-                    begun |= columns_of(record, "requests")
-                    begun |= {"finish_reason": record.finish, "returned_ns": record.t}
+                self._end_request(record)
             case BlockStarted():
                 self._start_block(record)
             case BlockPhase():
@@ -185,6 +187,20 @@ class JournalFrames:
         run.columns |= columns_of(record, "runs") | {"started_ns": record.t}
         run.points.plan(record)
 
+    def _end_request(self, record: RequestEnded) -> None:
+        key = self._key(record)
+        begun = self._requests.get((*key, record.request))
+        if begun is None:
+            return
+        begun |= columns_of(record, "requests")
+        begun |= {"finish_reason": record.finish, "returned_ns": record.t}
+        if record.counted_prompt_tokens is not None:
+            begun["prompt_tokens"] = record.counted_prompt_tokens
+        if (tokens := self._texts.end(record, key[2])) is not None:
+            self._tokens.add(tokens, key[2])
+        if reason := self._texts.uneven((*key, record.request)):
+            self._run(record).missing |= dict.fromkeys(("itl_s_p50", "itl_s_p99"), reason)
+
     def _end_block(self, record: BlockEnded) -> None:
         """A record for a block that has ended and was not restarted is an attempt of its own: nothing was started."""
         if self._key(record) in self._over:
@@ -222,6 +238,7 @@ class JournalFrames:
     def requests(self, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None) -> pl.DataFrame:
         """The requests frame: what the journal tells of each request, and what follows from its tokens."""
         counted = per_request(tokens)
+        counted = pl.concat([counted, pl.DataFrame(list(self._texts.counted()), schema=counted.schema)])
         told = {*TOLD_OF_REQUESTS}.difference(counted.columns) | {*REQUEST_KEY[:4]}
         begun = pl.DataFrame(
             list(self._requests.values()), schema={name: kind for name, kind in REQUESTS.items() if name in told}
@@ -231,10 +248,12 @@ class JournalFrames:
             pl.col("output_tokens").fill_null(0),
             pl.col("finish_reason").fill_null("stopped"),
         )
-        texts, missing = self._texts(joined, tokens, decode)
+        texts, missing = self._said(joined, tokens, decode)
+        even = [not self._texts.uneven(cells) for cells in joined.select(REQUEST_KEY[:4]).iter_rows()]
         return (
             joined.with_columns(*rates("scheduled_ns"), acceptance())
             .with_columns(
+                pl.when(pl.Series(even, dtype=pl.Boolean)).then(pl.col("decode_tok_s")),
                 pl.lit(self._session).alias("session"),
                 *(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("energy_j", "itl_s_p50", "itl_s_p99")),
                 pl.lit(None, dtype=pl.Int64).alias("steady_tokens"),
@@ -247,22 +266,30 @@ class JournalFrames:
             .cast(pl.Schema(REQUESTS))
         )
 
-    def _texts(
+    def _said(
         self, joined: pl.DataFrame, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None
     ) -> tuple[list[str | None], list[str]]:
-        said: dict[tuple[Any, ...], str] = {}
+        said: dict[tuple[Any, ...], str | None] = {}
         if decode is not None:  # a response at a time: as Python's integers, all ids together would take gigabytes
             grouped = tokens.group_by(REQUEST_KEY, maintain_order=True).agg("token_id")
-            said = {tuple(key): decode(ids) for *key, ids in grouped.iter_rows()}
+            said = {tuple(key): None if None in ids else decode(ids) for *key, ids in grouped.iter_rows()}
         energy = "energy is read per block; per request it takes a GPU energy counter and at least 5 s"
         texts: list[str | None] = []
         reasons: list[str] = []
         for key_cells in joined.select(REQUEST_KEY).iter_rows():
             missing = {"energy_j": energy}
-            if decode is None:
+            text = self._texts.text(key_cells[:4])
+            if text is not None:
+                said[key_cells] = text
+                missing["token_id"] = NO_IDS
+                if reason := self._texts.uneven(key_cells[:4]):
+                    missing |= dict.fromkeys(("decode_tok_s", "itl_s_p50", "itl_s_p99"), reason)
+            elif decode is None:
                 missing["text"] = "the model has no readable tokeniser"
             elif key_cells not in said:
                 missing["text"] = "no token was generated"
+            elif said[key_cells] is None:
+                missing["text"] = HELD_BACK
             texts.append(said.get(key_cells))
             reasons.append(json.dumps(missing))
         return texts, reasons

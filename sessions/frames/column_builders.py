@@ -28,6 +28,7 @@ class TokensBuilder:
         self._methods: dict[str, int] = {}
         self._spans = {name: array("q") for name in (*REQUEST_KEY, "first", "count")}
         self._times, self._ids = array("q"), array("q")
+        self._unknown: list[int] = []  # places of ids that are not known
 
     def add(self, record: Tokens | ManyTokens, attempt: int) -> None:
         """Take in the tokens of one record, which belong to that attempt at their block."""
@@ -43,7 +44,13 @@ class TokensBuilder:
         for numbers, cell in zip(self._spans.values(), cells, strict=True):
             numbers.append(cell)
         self._times.extend(said.times)
-        self._ids.extend(said.ids)
+        try:
+            self._ids.extend(said.ids)  # type: ignore[arg-type]
+        except TypeError:
+            del self._ids[len(self._times) - len(said.ids) :]
+            begin = len(self._ids)
+            self._unknown += [begin + place for place, each in enumerate(said.ids) if each is None]
+            self._ids.extend(0 if each is None else each for each in said.ids)
 
     def frame(self, session: str) -> pl.DataFrame:
         """The tokens frame, in the journal's order."""
@@ -56,7 +63,9 @@ class TokensBuilder:
             "method": _words(list(self._methods), np.repeat(spans["method"], counts)),
             "index": np.arange(total) - np.repeat(before, counts),
             "t_ns": _numbers(self._times),
-            "token_id": _numbers(self._ids),
+            "token_id": pl.Series(_numbers(self._ids)).scatter(self._unknown, None)
+            if self._unknown
+            else _numbers(self._ids),
         }
         columns |= {name: np.repeat(spans[name], counts) for name in REQUEST_KEY if name != "method"}
         return pl.DataFrame({name: columns.pop(name) for name in TOKENS}, schema=TOKENS)

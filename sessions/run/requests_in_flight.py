@@ -15,6 +15,7 @@ from sessions.disk.messages import (
     RequestEndMessage,
     RequestMessage,
     RequestTokens,
+    TextMessage,
     TokensMessage,
 )
 from sessions.run.wire_lie import WireLieError, check_not_after, check_not_before
@@ -45,12 +46,23 @@ class _Part:
 
 @dataclass(slots=True)
 class _Open:
-    """A request in flight: tokens and the newest time of each of its sequences."""
+    """A request in flight: tokens and the newest time of each of its sequences, or pieces of its text."""
 
     begun: RequestMessage
     max_new_tokens: int
     counts: dict[int, int] = field(default_factory=dict)
     newest: dict[int, int] = field(default_factory=dict)
+    pieces: int = 0
+
+    def arrive(self, times: Sequence[int], sequence: int, now_ns: int) -> int:
+        """The last of the times: the sequences of a response have each their own, none before the request's."""
+        newest = self.newest.get(sequence, self.begun.t)
+        for t in times:
+            check_not_before(t, newest)
+            newest = t
+        check_not_after(newest, now_ns)
+        self.newest[sequence] = newest
+        return newest
 
 
 class RequestsInFlight:
@@ -155,46 +167,68 @@ class RequestsInFlight:
             raise WireLieError(f"it lost count: token {said.index} came after {before}")
         if not count:
             return None
-        if min(said.ids) < 0:
+        if any(each is not None and each < 0 for each in said.ids):
             raise WireLieError("it sent an invalid token ID")
         if before + count > request.max_new_tokens:
             raise WireLieError(
                 f"it sent {before + count} tokens of request {said.request},"
                 f" of which {request.max_new_tokens} were requested"
             )
-        # the sequences of one response have each their own times, none before the request's
-        newest = request.newest.get(sequence, request.begun.t)
-        for t in said.times:
-            check_not_before(t, newest)
-            newest = t
-        check_not_after(newest, now_ns)
-        request.newest[sequence] = newest
+        if request.pieces:
+            raise WireLieError(f"it sent both text and tokens of request {said.request}")
         request.counts[sequence] = before + count
-        return newest
+        return request.arrive(said.times, sequence, now_ns)
+
+    def arrive_as_text(self, said: TextMessage, now_ns: int) -> int | None:
+        """When the last of the pieces came; None where there are none."""
+        request = self._open.get(said.request)
+        if request is None:
+            raise WireLieError(f"it sent text of request {said.request} outside that request")
+        if len(said.times) != len(said.texts):
+            raise WireLieError(f"it sent {len(said.texts)} pieces of text with {len(said.times)} times")
+        if not said.texts:
+            return None
+        if request.counts:
+            raise WireLieError(f"it sent both text and tokens of request {said.request}")
+        request.pieces += len(said.texts)
+        if request.pieces > request.max_new_tokens:
+            raise WireLieError(
+                f"it sent {request.pieces} pieces of text for request {said.request},"
+                f" of which {request.max_new_tokens} tokens were requested"
+            )
+        return request.arrive(said.times, 0, now_ns)
 
     def end(self, said: RequestEndMessage) -> None:
         request = self._open.get(said.request)
         if request is None:
             raise WireLieError(f"it ended request {said.request}, which had not begun")
-        counted = sum(request.counts.values())
-        if said.output_tokens != counted:
+        counted, most = sum(request.counts.values()), request.max_new_tokens
+        counts = said.finish != "error" or said.output_tokens  # of text that broke off nobody has said how much it was
+        if request.pieces and counts and not request.pieces <= said.output_tokens <= most:
+            raise WireLieError(
+                f"it says request {said.request} has {said.output_tokens} tokens, which came in {request.pieces} pieces"
+                f" and of which {most} were requested"
+            )
+        if not request.pieces and said.output_tokens != counted:
             raise WireLieError(f"it says request {said.request} has {said.output_tokens} tokens, but sent {counted}")
         if said.finish not in FINISHES:
             raise WireLieError(f"it ended request {said.request} with an unknown finish reason")
         prompt_tokens = request.begun.prompt_tokens
-        if said.cached_prompt_tokens is not None and not 0 <= said.cached_prompt_tokens <= prompt_tokens:
+        if said.counted_prompt_tokens is not None:
+            prompt_tokens = said.counted_prompt_tokens
+        if prompt_tokens < 0 or not 0 <= (said.cached_prompt_tokens or 0) <= prompt_tokens:
             raise WireLieError(f"it took {said.cached_prompt_tokens} cached tokens of a prompt of {prompt_tokens}")
-        _check_speculation(said, counted)
+        _check_speculation(said)
         del self._open[said.request]
         self.ended += 1
 
 
-def _check_speculation(said: RequestEndMessage, counted: int) -> None:
+def _check_speculation(said: RequestEndMessage) -> None:
     steps, drafted, accepted = said.decode_steps, said.drafted_tokens, said.accepted_tokens
     if steps is None or drafted is None or accepted is None:
         if (steps, drafted, accepted) != (None, None, None):
             raise WireLieError("it says some of what its speculation did, and not all")
-    elif not 0 <= accepted <= drafted or steps < 0 or steps + accepted != counted:
+    elif not 0 <= accepted <= drafted or steps < 0 or steps + accepted != said.output_tokens:
         raise WireLieError(
-            f"it says {steps} steps gave {counted} tokens, {accepted} of them from {drafted} drafted ones"
+            f"it says {steps} steps gave {said.output_tokens} tokens, {accepted} of them from {drafted} drafted ones"
         )

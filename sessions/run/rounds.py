@@ -19,6 +19,7 @@ from sessions.disk.records import (
     Note,
     RequestEnded,
     RequestStarted,
+    Text,
     Tokens,
 )
 from sessions.frames.counting import block_counts
@@ -124,6 +125,8 @@ class Rounds:
                 self._request.take(record)
             case ManyTokens():
                 self._request.take_many(record)
+            case Text():
+                self._request.take_text(record)
             case RequestEnded():
                 for tok_s, ttft_s, tokens in self._request.end(record):
                     self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)

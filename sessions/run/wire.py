@@ -28,6 +28,7 @@ from sessions.disk.messages import (
     RequestEndMessage,
     RequestMessage,
     ScoresMessage,
+    TextMessage,
     TokensMessage,
     UnscoredMessage,
 )
@@ -100,7 +101,7 @@ class WireTranslator:
                 return self._phase(message, now_ns)
             case RequestMessage() | RequestEndMessage() | PointMessage() | PointEndMessage():
                 return self._request(message, now_ns)
-            case TokensMessage() | ManyMessage():
+            case TokensMessage() | ManyMessage() | TextMessage():
                 return self._tokens(message, now_ns)
             case LoadedMessage() | MemoryMessage():
                 return self._facts(message, now_ns)
@@ -202,11 +203,15 @@ class WireTranslator:
                 self._requests.end_point(said)
         return self._record(said, self._time(said.t, now_ns))
 
-    def _tokens(self, said: TokensMessage | ManyMessage, now_ns: int) -> AnyRecord | None:
-        if isinstance(said, TokensMessage):
-            newest = self._requests.arrive(said, said.sequence, now_ns)
-        else:
-            newest = max((t for each in said.tokens if (t := self._requests.arrive(each, 0, now_ns))), default=None)
+    def _tokens(self, said: TokensMessage | ManyMessage | TextMessage, now_ns: int) -> AnyRecord | None:
+        match said:
+            case TokensMessage():
+                newest = self._requests.arrive(said, said.sequence, now_ns)
+            case ManyMessage():
+                arrived = (self._requests.arrive(each, 0, now_ns) for each in said.tokens)
+                newest = max((t for t in arrived if t is not None), default=None)
+            case TextMessage():
+                newest = self._requests.arrive_as_text(said, now_ns)
         if newest is None:
             return None
         self._last_ns = max(self._last_ns, newest)

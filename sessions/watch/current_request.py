@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from sessions.disk.records import ManyTokens, RequestEnded, RequestStarted, Tokens
+from sessions.disk.records import ManyTokens, RequestEnded, RequestStarted, Text, Tokens
 from sessions.frames.counting import request_counts
 
 RATE_WINDOW_NS: Final = 1_000_000_000
@@ -24,14 +24,27 @@ class Flight:
         self.sequences: dict[int, tuple[int, int, int]] = {}  # tokens, first and last time
         self._decode = decode
         self._text: list[str] = []
+        self._pieces: tuple[int, int] | None = None  # when the first and the last piece of text came, where no ids did
         self._undecoded: list[int] = []
 
-    def take(self, times: Sequence[int], ids: Sequence[int], sequence: int) -> None:
+    def take(self, times: Sequence[int], ids: Sequence[int | None], sequence: int) -> None:
         first, last, count = times[0], times[-1], len(ids)  # the wire refuses any other order
         known = self.sequences.get(sequence)
         self.sequences[sequence] = (known[0] + count, known[1], last) if known else (count, first, last)
         self.tokens += count
-        self._undecoded += ids  # into text once somebody looks: of an old journal only the last request is seen
+        # into text once somebody looks: of an old journal only the last request is seen
+        self._undecoded += [each for each in ids if each is not None]
+
+    def take_text(self, times: Sequence[int], texts: Sequence[str]) -> None:
+        """Take text in that comes without tokens: they are counted at the request's end."""
+        self._pieces = (self._pieces[0] if self._pieces else times[0], times[-1])
+        self._text += texts
+
+    def end(self, tokens: int) -> None:
+        """It has ended, with so many tokens."""
+        if self._pieces is not None:
+            self.tokens = tokens
+            self.sequences[0] = (tokens, *self._pieces)
 
     def text(self) -> str:
         """What it has generated until now; empty where the model has no tokeniser."""
@@ -112,6 +125,12 @@ class CurrentRequest:
         if rate is not None:
             self.curve.append(rate)
 
+    def take_text(self, record: Text) -> None:
+        """Take text in that comes without tokens."""
+        flight = self._open.get(record.request)
+        if flight is not None and record.times and self._is_of(record, flight):
+            flight.take_text(record.times, record.texts)
+
     def end(self, record: RequestEnded) -> Iterator[tuple[float, float, int]]:
         """(tokens/s, TTFT in s, tokens) of each of its responses that counts, if the block does."""
         flight = self._open.get(record.request)
@@ -120,6 +139,7 @@ class CurrentRequest:
         del self._open[record.request]
         if self._open and self._shown is flight:
             self._shown = next(iter(self._open.values()))
+        flight.end(record.output_tokens)
         begun = flight.begun
         due = begun.t if begun.scheduled_ns is None else begun.scheduled_ns
         for count, first, last in flight.sequences.values():
@@ -132,7 +152,7 @@ class CurrentRequest:
         return any(self._is_of(record, flight) for flight in self._open.values())
 
     @staticmethod
-    def _is_of(record: RequestStarted | Tokens | ManyTokens | RequestEnded, flight: Flight) -> bool:
+    def _is_of(record: RequestStarted | Tokens | ManyTokens | Text | RequestEnded, flight: Flight) -> bool:
         return (record.method, record.block) == (flight.begun.method, flight.begun.block)
 
     def tok_s_now(self) -> float | None:

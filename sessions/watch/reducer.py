@@ -31,6 +31,7 @@ from sessions.disk.records import (
     RequestStarted,
     SessionEnded,
     Telemetry,
+    Text,
     Tokens,
 )
 from sessions.verdict.block_sums import MethodFigures
@@ -109,6 +110,10 @@ class LiveReducer:
                 self._request.take(record)
             case ManyTokens():
                 self._request.take_many(record)
+            case Text():
+                if record.times:
+                    self._now = max(self._now, record.times[-1])
+                self._request.take_text(record)
             case RequestEnded():
                 for tok_s, ttft_s, tokens in self._request.end(record):
                     self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)

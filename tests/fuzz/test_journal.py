@@ -14,7 +14,7 @@ from sessions.disk import records
 from sessions.disk.frame_schema import SCHEMAS
 from sessions.disk.journal import JournalTail, NewerJournalError, read_journal
 from sessions.disk.plan import Plan, PlannedMethod
-from sessions.disk.records import AnyRecord, Tokens
+from sessions.disk.records import AnyRecord, Text, Tokens
 from sessions.frames.build import write_frames
 from sessions.watch.reducer import LiveReducer
 from tests.fuzz.anything import damaged, fields_of
@@ -55,11 +55,12 @@ READING = st.tuples(
 def record(kind: type[msgspec.Struct]) -> st.SearchStrategy[dict[str, Any]]:
     if kind is records.Telemetry:
         return fields_of(kind, **CHOSEN, rows=st.lists(READING, max_size=6))
-    if kind is Tokens:
+    if kind in (Tokens, Text):
+        what = "ids" if kind is Tokens else "texts"
         return (
             fields_of(kind, **CHOSEN)
-            .map(lambda row: {**row, "ids": (row["ids"] * 9)[: len(row["times"])]})
-            .filter(lambda row: len(row["ids"]) == len(row["times"]))
+            .map(lambda row: {**row, what: (row[what] * 9)[: len(row["times"])]})
+            .filter(lambda row: len(row[what]) == len(row["times"]))
         )
     if kind is records.ManyTokens:
         times = st.lists(st.integers(0, 10**12), max_size=3)

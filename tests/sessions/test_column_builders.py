@@ -13,7 +13,7 @@ Row = tuple[str, str, str, float | None, int, float, str]
 
 
 def tokens(method: str, request: int, index: int, times: list[int], sequence: int = 0) -> Tokens:
-    ids = [1000 + time for time in times]
+    ids: list[int | None] = [1000 + time for time in times]
     return Tokens(t=0, method=method, block=3, request=request, index=index, times=times, ids=ids, sequence=sequence)
 
 
@@ -61,3 +61,14 @@ def test_every_reading_is_a_row_and_what_was_not_read_is_null() -> None:
 def test_a_journal_without_tokens_or_readings_gives_empty_frames() -> None:
     assert_frame_equal(TokensBuilder().frame("s"), pl.DataFrame(schema=TOKENS))
     assert_frame_equal(TelemetryBuilder().frame("s"), pl.DataFrame(schema=TELEMETRY))
+
+
+def test_an_unknown_id_is_null_beside_those_that_are_known() -> None:
+    builder = TokensBuilder()
+    builder.add(tokens("a", 0, 0, [5, 6]), 0)
+    builder.add(Tokens(t=0, method="a", block=3, request=0, index=2, times=[7, 8, 8], ids=[None, None, 9]), 0)
+    builder.add(tokens("a", 1, 0, [9]), 0)
+    frame = builder.frame("s")
+    assert frame["token_id"].to_list() == [1005, 1006, None, None, 9, 1009]
+    assert frame["t_ns"].to_list() == [5, 6, 7, 8, 8, 9]
+    assert frame["index"].to_list() == [0, 1, 2, 3, 4, 0]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessions.disk.records import AnyRecord, Loaded, RequestEnded, RequestStarted, Tokens
+from sessions.disk.records import AnyRecord, Loaded, RequestEnded, RequestStarted, Text, Tokens
 from sessions.run.requests_in_flight import PlannedPart
 from sessions.run.wire import WireTranslator
 from sessions.run.wire_lie import WireLieError
@@ -276,3 +276,61 @@ def test_what_would_not_fit_into_a_line_of_the_journal_is_passed_over() -> None:
     values = b"1e15," * 800_000 + b"1"
     assert told.take(b'{"k":"evidence","t":1500,"evidence":{"a":[' + values + b"]}}", NOW) is None
     assert told.rejected == 1
+
+
+# Text without ids
+
+
+def text(number: int, t: int, *, tokens: int = 3, **changes: object) -> list[Message]:
+    """A request whose text came in two pieces."""
+    return [
+        {"k": "request", "t": t, "request": number, "warmup": number < 0, "prompt_tokens": 4, "batch": 1},
+        {"k": "text", "request": number, "times": [t + 1, t + 2], "texts": ["a", "b"]} | changes,
+        {"k": "request_end", "t": t + 4, "request": number, "finish": "length", "output_tokens": tokens},
+    ]
+
+
+def begun() -> list[Message]:
+    return [HONEST[0], phase("warmup", 1_400)]
+
+
+def test_text_is_counted_by_whoever_generated_it() -> None:
+    records = tell([*begun(), *text(-1, 1_500)])
+    assert [(each.t, each.texts) for each in records if isinstance(each, Text)] == [(1_502, ["a", "b"])]
+    assert [each.output_tokens for each in records if isinstance(each, RequestEnded)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "lie"),
+    [
+        ({"tokens": 1}, "1 tokens, which came in 2 pieces"),
+        ({"tokens": 5}, "5 tokens, which came in 2 pieces and of which 4 were requested"),
+        ({"times": [1_501]}, "2 pieces of text with 1 times"),
+        ({"times": [1_502, 1_501]}, "ran backwards"),
+        ({"times": [1_499, 1_501]}, "ran backwards"),
+        ({"times": [1_501, NOW + 1]}, "in the future"),
+        ({"request": 5}, "outside that request"),
+        ({"times": [1_501] * 5, "texts": ["a"] * 5}, "5 pieces of text"),
+    ],
+)
+def test_text_that_contradicts_itself_is_a_lie(changes: dict[str, Any], lie: str) -> None:
+    with pytest.raises(WireLieError, match=lie):
+        tell([*begun(), *text(-1, 1_500, **changes)])
+
+
+def test_text_and_tokens_of_one_request_are_a_lie() -> None:
+    whole = text(-1, 1_500)
+    tokens = {"k": "tokens", "request": -1, "index": 0, "times": [1_503], "ids": [1]}
+    for messages in ([*whole[:2], tokens], [whole[0], tokens | {"times": [1_501]}, whole[1]]):
+        with pytest.raises(WireLieError, match="both text and tokens"):
+            tell([*begun(), *messages])
+
+
+def test_an_id_may_be_unknown_but_not_negative() -> None:
+    messages = request(-1, 1_500)
+    messages[1]["ids"] = [None, 11]
+    records = tell([*begun(), *messages])
+    assert [each.ids for each in records if isinstance(each, Tokens)] == [[None, 11], [12]]
+    messages[1]["ids"] = [None, -1]
+    with pytest.raises(WireLieError, match="invalid token ID"):
+        tell([*begun(), *messages])

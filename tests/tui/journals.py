@@ -247,7 +247,7 @@ class Script:
             edge = times[index] + 50 * MS
             end = next((place for place in range(index, count) if times[place] > edge), count)
             yield from self._pass(times[end - 1] - self.now, 1.0)
-            ids = [self.ids[place % len(self.ids)] for place in range(index, end)]
+            ids: list[int | None] = [self.ids[place % len(self.ids)] for place in range(index, end)]
             yield Tokens(t=self.now, index=index, times=times[index:end], ids=ids, **at)
             index = end
         if not stop_early:
