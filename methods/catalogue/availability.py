@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,13 +100,23 @@ def interpreter_for(
 ) -> Interpreter | Unavailable:
     """The interpreter for a device of this kind in which the needs are met, as far as a look tells, or why none is."""
     if not needs.compiler:
-        return resolve(environment, home, config_folder)
+        found = resolve(environment, home, config_folder)
+        return (without_program(needs, found) or found) if isinstance(found, Interpreter) else found
     if (without := unbuildable(kind, None, home / CACHE)) is not None:  # whatever the environment, so before making one
         return without
     interpreter = resolve(environment, home, config_folder)
     if isinstance(interpreter, Unavailable):
         return interpreter
-    return unbuildable(kind, interpreter, home / CACHE) or interpreter
+    return unbuildable(kind, interpreter, home / CACHE) or without_program(needs, interpreter) or interpreter
+
+
+def without_program(needs: Needs, interpreter: Interpreter) -> Unavailable | None:
+    """Why the program that is needed cannot be started; None where it is beside the Python, or on the PATH."""
+    program = needs.program
+    if program is None or os.access(interpreter.python.parent / program, os.X_OK) or shutil.which(program) is not None:
+        return None
+    hint = f": {needs.program_from}" if needs.program_from else ""
+    return Unavailable(f"There is no {program} in the environment {interpreter.environment} or on the PATH{hint}.", "")
 
 
 def with_packages(packages: Sequence[str], found: Interpreter | Unavailable) -> Interpreter | Unavailable:

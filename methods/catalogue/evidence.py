@@ -91,6 +91,10 @@ def _drafter_is(actual: str, wanted: str) -> CheckResult:
     return False, f"{wanted} did not draft" + (f", but {actual}" if actual else "")
 
 
+def _served_by(actual: str, wanted: str) -> CheckResult:
+    return actual == wanted, f"the server calls itself {actual}" + ("" if actual == wanted else f", not {wanted}")
+
+
 def _mostly(types: Sequence[str], wanted: Sequence[str]) -> CheckResult:
     """`types` begins with the one that most bytes of the weights have."""
     if not types:
@@ -123,6 +127,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "drafted_tokens_min": Condition(
         "drafted_tokens", "count", _at_least("token", "tokens", "drafted in the timed part")
     ),
+    "served_by": Condition("served_by", "name", _served_by),
     "weights_mostly": Condition("weight_types", "names", _mostly),
     "unexpected_weights_max": Condition(
         "unexpected_weights", "count", _at_most("tensor", "tensors", "multiplied in a type that was not asked for")

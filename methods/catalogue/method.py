@@ -27,6 +27,7 @@ from methods.models.conversions import CONVERSIONS
 
 ENGINES = Path(methods.__file__).parent / "runner" / "kasoku_engines"
 DEVICES = ("cuda", "cpu")
+SERVER = "server"  # the engine that a model is behind HTTP for
 OTHERS = "others"  # the group of a method that names none
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 COMPUTE_CAPABILITY = re.compile(r"\d+\.\d+")
@@ -75,7 +76,8 @@ def _bytes(table: Mapping[str, object], name: str) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a machine must have. The driver and the compute capability (lowest and highest) apply to GPUs only."""
+    """What a machine must have. The driver and the compute capability (lowest and highest) apply to GPUs only, and the
+    program is in the environment or on the PATH."""
 
     devices: tuple[str, ...] = field(default=DEVICES, metadata=key(_devices))
     min_driver: str | None = field(default=None, metadata=key(_driver))
@@ -83,6 +85,8 @@ class Needs:
     max_compute_capability: str | None = field(default=None, metadata=key(_capability))
     compiler: bool = field(default=False, metadata=key(_needed))
     free_bytes: int | None = field(default=None, metadata=key(_bytes))
+    program: str | None = field(default=None, metadata=key(text_or_none))
+    program_from: str = field(default="", metadata=key(text_or_empty))  # what to do where it is not there
 
 
 def _needs(table: Mapping[str, object], name: str) -> Needs:
@@ -174,6 +178,16 @@ class Method:
     group: str = field(default=OTHERS, metadata=key(_group))  # under which it is listed
     presets: tuple[str, ...] = field(default=(), metadata=key(texts))
     fidelity_floor: bool = field(default=False, metadata=key(_yes_or_no))
+
+    @property
+    def library(self) -> str:
+        """The engine in whose terms it reads a model: a server's is that of the library which it serves with."""
+        return str(self.options.get("protocol", self.engine)) if self.engine == SERVER else self.engine
+
+    @property
+    def fresh(self) -> bool:
+        """Whether each block is a process of its own: a server that runs already is one for all."""
+        return self.engine != SERVER or "url" not in self.options
 
 
 def read_method(name: str, row: object, folder: Path) -> Method:

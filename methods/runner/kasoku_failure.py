@@ -35,6 +35,14 @@ class UnsupportedError(Exception):
     """An engine cannot do what was requested; the text is one sentence that says what and why."""
 
 
+class ServerError(Exception):
+    """A server failed; the text is one sentence. `status` is that of its answer, where it gave one."""
+
+    def __init__(self, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
 class BrokenEnvironmentError(Exception):
     """The engine's packages cannot be imported; the text is one sentence that says what, and `repair` what to do."""
 
@@ -74,7 +82,7 @@ def kind_of(error: BaseException) -> str:
 def sentence_of(error: BaseException) -> str:
     """The first meaningful line, with the type if the text alone is not enough."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, (UnsupportedError, BrokenEnvironmentError)) and lines:
+    if isinstance(error, (UnsupportedError, BrokenEnvironmentError, ServerError)) and lines:
         return lines[0]
     text = with_hint(type(error).__name__ + (": " + lines[0] if lines else ""))
     said = compilers_line("\n".join(lines[1:])) if "compil" in str(error).lower() else ""

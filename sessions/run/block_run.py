@@ -135,6 +135,8 @@ def job_of(
         "gpu_uuids": plan.gpu_uuids,
         "prompts": prepared.prompts,
         **requests_of_job(plan, block),
+        "load_deadline_s": plan.deadlines.load_s,
+        "prompt_text": prepared.prompt_text,
         **{option.name: option.of(plan) for option in table(type(plan)) if option.job},
         "sampling": msgspec.to_builtins(plan.sampling) | {"stop_token_ids": prepared.stop_token_ids},
         **known.of_job(),
@@ -182,6 +184,7 @@ class BlockRun:
         job = self._log.with_suffix(".json")
         fidelity = fidelity_job(self._reference, self._cache) if self._reference is not None else None
         told = job_of(self._plan, self._method, self._block, self._prepared, self._known, fidelity) | self._changes
+        told["private_folder"] = None if sockets is None else str(sockets)
         write_atomically(job, msgspec.json.encode(told))
         self._last_word_ns = begun_ns = self._clock()
         with starting_on(shared_out().runner):

@@ -22,7 +22,8 @@ from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.base.progress import Progress
 from methods.base.refusal import refusal
 from methods.base.secret_variables import without_secrets
-from methods.catalogue.availability import with_packages
+from methods.catalogue.availability import with_packages, without_program
+from methods.catalogue.method import SERVER
 from methods.catalogue.native_code import tried, unbuildable
 from methods.catalogue.quantised import lacking_for
 from methods.environments import environments
@@ -133,6 +134,8 @@ class Preparation:
             if isinstance(found, Interpreter) and method.needs.compiler:
                 found = tried(self._kind, found, self._home / CACHE) or found
             if isinstance(found, Interpreter):
+                found = without_program(method.needs, found) or found
+            if isinstance(found, Interpreter):
                 ready[method.name] = found
             else:
                 unavailable[method.name] = found
@@ -183,7 +186,7 @@ class Preparation:
     def _lacking_for(self, model: models.Model, method: PlannedMethod, found: Interpreter) -> Unavailable | None:
         if model.quantisation is None:
             return None
-        return lacking_for(model.quantisation, method.engine, method.options, found, on_gpu=self._plan.device != "cpu")
+        return lacking_for(model.quantisation, method.library, method.options, found, on_gpu=self._plan.device != "cpu")
 
     def _converted(
         self, model: models.Model, ready: dict[str, Interpreter], unavailable: dict[str, Unavailable]
@@ -207,7 +210,8 @@ class Preparation:
         )
         folders: dict[str, str] = {}
         for name, method in wanted.items():
-            reader = Reader(engine=method.engine, options=method.options, interpreter=ready[name])
+            options = {} if method.engine == SERVER else method.options  # its library's engine checks what it reads
+            reader = Reader(engine=method.library, options=options, interpreter=ready[name])
             try:
                 folders[name] = str(converting.converted(model, str(method.conversion), reader))
             except ConversionError as error:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from methods.catalogue.availability import DeviceFacts, choices
+from methods.base.interpreter import Interpreter, Unavailable
+from methods.catalogue.availability import DeviceFacts, choices, without_program
 from methods.catalogue.catalogue import Catalogue, load_catalogue
 from methods.catalogue.evidence import CONDITIONS
+from methods.catalogue.method import Needs
 from methods.catalogue.toml_keys import nearest
 from methods.environments.specs import load_specs
 from methods.models.conversions import CONVERSIONS
@@ -44,6 +46,7 @@ OURS = [
     "onnxruntime",
     "onnxruntime-int4",
     *("llamacpp", "llamacpp-q8", "llamacpp-q4", "ctranslate2", "ctranslate2-int8"),
+    *("vllm-server", "llamacpp-server", "sglang-server", "tensorrt-llm"),
     "article-none",
     "article-torch-compile",
     "article-flash-attention-1",
@@ -53,6 +56,7 @@ OURS = [
     "article-vllm",
 ]
 ON_THE_CPU = ("onnxruntime", "openvino")
+ON_A_GPU = ("sglang", "sglang-server", "tensorrt-llm")
 GOOD = """
 [methods.mine]
 summary = "Mine."
@@ -79,7 +83,7 @@ def test_our_methods_are_listed_and_sound(tmp_path: Path) -> None:
         assert method.summary
         assert method.must_show
         assert method.differs
-        devices = {"cpu"} if method.engine in ON_THE_CPU else {"cuda"} if method.engine == "sglang" else {"cuda", "cpu"}
+        devices = {"cuda"} if method.name in ON_A_GPU else {"cpu"} if method.engine in ON_THE_CPU else {"cuda", "cpu"}
         assert set(method.environments) == devices
 
 
@@ -149,7 +153,7 @@ def test_the_preset_of_engines_takes_one_method_an_engine_beside_the_reference(t
 
     assert methods["baseline"].presets.count("engines") == 1
     assert {engine for engine in engines if engines.count(engine) > 1} == {"transformers"}
-    assert set(engines) == {method.engine for method in methods.values()}
+    assert set(engines) == {method.engine for method in methods.values()} - {"server"}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +187,7 @@ def test_methods_are_listed_group_by_group_in_the_catalogues_order(tmp_path: Pat
     listed = [each.method for each in choices(catalogue, DeviceFacts("cpu"), tmp_path, tmp_path)]
     groups = [name for name, _ in groupby(method.group for method in listed)]
 
-    assert groups == ["transformers", "engines", "speculative", "quantised", "article", "others"]
+    assert groups == ["transformers", "engines", "speculative", "quantised", "servers", "article", "others"]
     assert [each.name for each in listed if each.group == "article"] == [name for name in OURS if "article" in name]
 
 
@@ -210,8 +214,8 @@ def test_every_environment_that_a_method_names_is_described(tmp_path: Path) -> N
         (GOOD.replace("[methods.mine]", "[methods.baseline]"), "the name is already taken by"),
         (
             GOOD.replace('"transformers"', '"transformer"'),
-            "unknown engine 'transformer'; choose ctranslate2, llamacpp, onnxruntime, openvino, sglang, transformers,"
-            " vllm",
+            "unknown engine 'transformer'; choose ctranslate2, llamacpp, onnxruntime, openvino, server, sglang,"
+            " transformers, vllm",
         ),
         (GOOD.replace('"transformers"', '"mine.py"'), "must be an absolute path"),
         (GOOD.replace('"transformers"', '"/no/such.py"'), "no such engine file: /no/such.py"),
@@ -294,3 +298,33 @@ sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)
 
     assert answer.returncode == 0, answer.stderr.decode()
+
+
+def test_servers_are_started_on_loopback_with_a_key_that_is_no_argument(tmp_path: Path) -> None:
+    servers = [method for method in load_catalogue(tmp_path).methods.values() if method.engine == "server"]
+    assert len(servers) == 4
+    for method in servers:
+        command = method.options["command"]
+        assert isinstance(command, list)
+        assert command[command.index("--host") + 1] == "{host}"
+        assert command[command.index("--port") + 1] == "{port}"
+        assert not [word for word in command if "key" in word]
+        keyed = "key_variable" in method.options or "{key}" in str(method.options["file_form"])
+        assert keyed == (method.name != "tensorrt-llm"), "TensorRT-LLM's server knows no key"
+
+
+def test_a_program_that_is_not_there_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interpreter = Interpreter("mine", tmp_path / "bin" / "python", (), {}, "configured", {})
+    needs = Needs(program="a-server", program_from="install it from its makers")
+    monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
+
+    assert without_program(needs, interpreter) == Unavailable(
+        "There is no a-server in the environment mine or on the PATH: install it from its makers.", ""
+    )
+    for folder in ("elsewhere", "bin"):
+        program = tmp_path / folder / "a-server"
+        program.parent.mkdir()
+        program.touch(mode=0o755)
+        assert without_program(needs, interpreter) is None
+        program.unlink()
+    assert without_program(Needs(), interpreter) is None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from methods.catalogue.catalogue import load_catalogue
 from methods.models import hub
 from methods.models.safetensors_folder import WeightsError, weight_files
 from methods.models.sources import ModelError, OnHub
@@ -121,11 +122,18 @@ def test_what_is_harmless_is_let_be(text: str) -> None:
 
 def test_every_engine_that_loads_weights_asks_for_safetensors() -> None:
     """transformers, vLLM and SGLang fall back to pickled weights unless told not to; the others read what a conversion
-    has made of safetensors."""
+    has made of safetensors, and so does a server. TensorRT-LLM takes safetensors where there are any, which is always.
+    """
     said = {"kasoku_transformers": ("use_safetensors", True), "kasoku_vllm": ("load_format", "safetensors")}
     said["kasoku_sglang"] = said["kasoku_vllm"]
     for path in (ROOT / "methods" / "runner" / "kasoku_engines").glob("kasoku_*.py"):
         tree = ast.parse(path.read_bytes())
+        if path.stem == "kasoku_server":
+            for method in load_catalogue(Path("/nowhere")).methods.values():
+                if method.engine == "server" and method.name != "tensorrt-llm":
+                    command = " ".join(method.options["command"])  # type: ignore[arg-type]
+                    assert "--load-format safetensors" in command or "{converted_file}" in command, method.name
+            continue
         if path.stem not in said:
             called = {
                 node.func.id
@@ -142,6 +150,66 @@ def test_every_engine_that_loads_weights_asks_for_safetensors() -> None:
             if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
         }
         assert said[path.stem] in pairs, path
+
+
+# Sockets
+
+CLIENT = ROOT / "methods" / "runner" / "kasoku_http.py"  # the one module that may
+NETWORKED = {
+    "_socket", "aiohttp", "ftplib", "http", "httplib2", "httpx", "imaplib", "nntplib", "poplib", "requests", "smtplib",
+    "socketserver", "ssl", "telnetlib", "urllib3", "websockets", "xmlrpc",
+}  # fmt: skip
+STREAMS = {"open_connection", "open_unix_connection", "start_server", "start_unix_server", "create_connection"}
+NO_SOCKET = {"gethostname"}  # of the module socket
+
+
+def openers(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, what it is) of everything that opens a socket, or can."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                if name.name.partition(".")[0] in NETWORKED or name.name == "urllib.request":
+                    yield node.lineno, f"imports {name.name}"
+        elif isinstance(node, ast.ImportFrom):
+            module, names = node.module or "", {name.name for name in node.names}
+            if module.partition(".")[0] in NETWORKED or module == "urllib.request" or (
+                module == "urllib" and "request" in names
+            ):  # fmt: skip
+                yield node.lineno, f"imports from {module}"
+            if (module == "socket" and names - NO_SOCKET) or (module == "asyncio" and names & STREAMS):
+                yield node.lineno, f"imports from {module}"
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            opens = node.value.id == "socket" and node.attr not in NO_SOCKET
+            if opens or (node.value.id in ("asyncio", "loop") and node.attr in STREAMS):
+                yield node.lineno, f"uses {node.value.id}.{node.attr}"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in sources() if "benchmarks" not in path.parts], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_no_source_but_one_opens_a_socket(path: Path) -> None:
+    found = [f"{path.relative_to(ROOT)}:{line} {said}" for line, said in openers(ast.parse(path.read_bytes()))]
+    assert bool(found) == (path == CLIENT), found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import http.client",
+        "from http import server",
+        "import urllib.request",
+        "from urllib import request",
+        "from urllib.request import urlopen",
+        "import socket\nsocket.create_connection(('host', 80))",
+        "import socket\nsocket.socket()",
+        "from socket import socket",
+        "import requests",
+        "import asyncio\nasyncio.open_connection('host', 80)",
+        "import ssl",
+    ],
+)
+def test_each_way_to_a_socket_would_be_found(text: str) -> None:
+    assert list(openers(ast.parse(text)))
 
 
 PICKLED = {"pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "weights.pkl"}

@@ -1,0 +1,324 @@
+"""The engine of servers: a model behind HTTP, started by a command for each block, or one that runs already.
+
+The runner is the client: it sends the prompt's IDs where the server takes them, else its text, and stamps what comes
+as it comes. Where the server gives IDs, they are the tokens; where it gives text alone, its own count of them stands,
+and the IDs are unknown. A command is a child process, ready when it answers; it listens on loopback, at a port of its
+own, and wants a key that is drawn for each start. What is not said in a request, the server's own settings decide.
+
+Options:
+  command       words of the command; {python}, {model_folder}, {converted_file}, {name}, {host}, {port}, {file},
+                {context}, {threads}, {gpus}, {dtype} and {seed} are filled in
+  variables     of the command's process, by name
+  key_variable  the variable of the command's process that holds the key
+  file_form     the content of {file}, with the key in place of {key}
+  url           instead of a command: the address of a server that runs already
+  key_from      with it: the variable of Kasoku's own environment that holds its key
+  model         with it: which of its models; absent: its only one
+  protocol      how it is asked (kasoku_server_protocols.py has them); absent: as it calls itself
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import kasoku_http
+import kasoku_worker_facts
+from kasoku_engine import Engine, Request, UnsupportedError
+from kasoku_failure import ServerError
+from kasoku_server_process import StartedServer
+from kasoku_server_protocols import OWNERS, PROTOCOLS, Piece
+
+OPTIONS = ("command", "file_form", "key_from", "key_variable", "model", "protocol", "url", "variables")
+MODELS = "/v1/models"
+NAME = "kasoku"  # of the model, at a server that we start
+LENGTH_STEP = 128
+SHARE_OF_LOADING = 0.9  # of the session's deadline, after which the block would end without a sentence of ours
+LOAD_S = 900.0
+BYTES_PER_TOKEN = 1 << 16
+BYTES_BESIDE = 1 << 20
+DIES_S = 2.0
+NOT_OURS = "Kasoku did not start the server"
+
+
+class ServerEngine(Engine):
+    """A server, and the connection over which one request at a time is made."""
+
+    def load(self, job: dict) -> dict:
+        self.options = dict(job.get("options") or {})
+        for name in self.options:
+            if name not in OPTIONS:
+                raise UnsupportedError("The server engine has no option %r; it has %s." % (name, ", ".join(OPTIONS)))
+        if bool(self.options.get("command")) == bool(self.options.get("url")):
+            raise UnsupportedError("The server engine takes either a command or a url.")
+        self.job = job
+        self.cached_of_last: int | None = None
+        self.cached_of_timed: list = []
+        self.counted_only = False
+        self.started = self._start(job) if self.options.get("command") else None
+        self.server = self.started.server() if self.started else self._running()
+        served = self._served()
+        self.model = self._chosen(served)
+        self.owner = served[self.model]
+        self.protocol = self._protocol()
+        return {
+            "weights_bytes": None,
+            "dtype": None,
+            "device": None,
+            "threads": None,
+            "versions": self._versions(),
+            "resolved": {
+                "sampling": self._sampling(),
+                "server": {
+                    "command": self.started.command if self.started else None,
+                    "url": self.options.get("url"),
+                    "model": self.model,
+                    "owned_by": self.owner,
+                    "path": self.protocol.path,
+                },
+            },
+        }
+
+    def prepare(self, request: Request) -> None:  # noqa: ARG002
+        self.server.connect()  # as a client that keeps its connection
+
+    def generate(self, request: Request, emit: object) -> str | None:
+        most, stops = request.max_new_tokens, request.stop_token_ids
+        try:
+            last = self._streamed(self.protocol, request.prompt_ids, most, stops, request.seed, emit)
+        except ServerError:
+            self._say_if_dead()
+            raise
+        self.cached_of_last = last.cached_prompt_tokens
+        if not request.warmup:
+            self.cached_of_timed.append(self.cached_of_last)
+        return last.finish
+
+    def cached_prompt_tokens(self) -> int | None:
+        return self.cached_of_last
+
+    def timed_ends(self) -> None:
+        self.peak_rss_bytes = kasoku_worker_facts.peak_rss_of_tree(self.started.process.pid) if self.started else None
+
+    def evidence(self) -> dict:
+        known = None not in self.cached_of_timed and bool(self.cached_of_timed)
+        facts = {
+            "served_by": self.owner or None,
+            "cached_prompt_tokens": sum(self.cached_of_timed) if known else None,
+            "fresh_process": self.started is not None,
+            "token_ids": not self.counted_only,
+            "sampling": self._sampling(),
+            "incomparable": self._incomparable(),
+        }
+        missing = {}
+        if not known:
+            missing["cached_prompt_tokens"] = "The server does not say how many it reused."
+        if not self.owner:
+            missing["served_by"] = "The server does not say what it is."
+        return {**facts, "missing": missing}
+
+    def greedy(self, prompt_ids: list) -> dict:
+        if not self.protocol.gives_ids:
+            raise UnsupportedError("the server gives text, not token IDs")
+        asked = self.job["sampling"]
+        ids: list = []
+        greedy = type(self.protocol)(self.model, {})
+        self._streamed(greedy, prompt_ids, asked["max_new_tokens"], asked.get("stop_token_ids") or (), 0, ids.extend)
+        if None in ids:
+            raise UnsupportedError("the server held some token IDs back")
+        return {"ids": ids, "margins": [None] * len(ids)}
+
+    def score_prefill(self, ids: list, scored: int) -> object:  # noqa: ARG002
+        raise UnsupportedError("servers hand out no logits of a prompt over this API")
+
+    def score_decode(self, ids: list, scored: int) -> object:  # noqa: ARG002
+        raise UnsupportedError("no server can be made to generate given IDs over HTTP")
+
+    def memory(self) -> dict:
+        reason = "A server does not say it over HTTP." if self.started else "It is not known: %s." % NOT_OURS
+        columns = ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes")
+        missing = dict.fromkeys(columns, reason)
+        if self.peak_rss_bytes is None:
+            missing["peak_rss_bytes"] = reason
+        return {**dict.fromkeys(columns), "peak_rss_bytes": self.peak_rss_bytes, "missing": missing}
+
+    def close(self) -> None:
+        self.server.close()
+        if self.started:
+            self.started.end()
+
+    def _start(self, job: dict) -> StartedServer:
+        within_s = float(job.get("load_deadline_s") or LOAD_S) * SHARE_OF_LOADING
+        started = StartedServer(self.options, words_for(job), job.get("private_folder"))
+        started.wait_until_ready(MODELS, within_s)
+        return started
+
+    def _running(self) -> kasoku_http.Server:
+        name = self.options.get("key_from")
+        key = os.environ.get(name) if name else None
+        if name and not key:
+            raise UnsupportedError("The variable %s, which is to hold the server's API key, is not set." % name)
+        return kasoku_http.Server(self.options["url"], key)
+
+    def _served(self) -> dict:
+        """Who owns each of the server's models, by name."""
+        told = self.server.ask(MODELS)
+        try:
+            return {str(row["id"]): str(row.get("owned_by") or "") for row in told["data"]}
+        except (AttributeError, KeyError, TypeError):
+            raise ServerError("The server at %s does not list its models at %s." % (self.server.name, MODELS)) from None
+
+    def _chosen(self, served: dict) -> str:
+        wanted = self.options.get("model")
+        names = ", ".join(self.server.said(name) for name in served) or "none"
+        if wanted is not None and wanted not in served:
+            raise UnsupportedError("The server at %s has no model %s; it has %s." % (self.server.name, wanted, names))
+        if wanted is None and len(served) != 1:
+            raise UnsupportedError(
+                "The server at %s has %d models: name one of %s." % (self.server.name, len(served), names)
+            )
+        return wanted or next(iter(served))
+
+    def _protocol(self) -> object:
+        name = self.options.get("protocol") or OWNERS.get(self.owner, "openai")
+        if name not in PROTOCOLS:
+            raise UnsupportedError("No server is asked by the protocol %r; choose %s." % (name, ", ".join(PROTOCOLS)))
+        return PROTOCOLS[name](self.model, self.job["sampling"])
+
+    def _streamed(
+        self, protocol: object, prompt_ids: list, most: int, stop_token_ids: list, seed: int, emit: object
+    ) -> Piece:
+        """One response, emitted as it comes; the last piece, with what the server has counted."""
+        protocol.begin()
+        body = protocol.body(self._prompt(prompt_ids), most, list(stop_token_ids), seed)
+        whole, pieces, got = Piece(), 0, 0
+        for event in self.server.events(protocol.path, body, BYTES_BESIDE + most * BYTES_PER_TOKEN):
+            piece = protocol.take(event)
+            if piece.ids:
+                self._check_ids(piece.ids)
+                got += len(piece.ids)
+                if got > most:
+                    raise ServerError("The server went on after the %d tokens that it was asked for." % most)
+                emit(piece.ids)
+            elif piece.text and piece.ids is None:
+                pieces += 1
+                if pieces > most:
+                    raise ServerError("The server went on after the %d tokens that it was asked for." % most)
+                emit.text(piece.text)
+            for name in Piece.__slots__:
+                if getattr(piece, name) is not None:
+                    setattr(whole, name, getattr(piece, name))
+        self._check_prompt(prompt_ids, whole)
+        self._check_count(whole, most, got, pieces)
+        if not got:
+            self.counted_only = True
+            emit.counted(whole.output_tokens, whole.prompt_tokens)
+        return whole
+
+    def _prompt(self, prompt_ids: list) -> object:
+        if self.protocol.takes_ids and prompt_ids:
+            return list(prompt_ids)
+        text = self.job.get("prompt_text")
+        if text is None:
+            raise UnsupportedError("This server takes text, not token IDs, and the session's prompt has no text.")
+        return text
+
+    def _check_ids(self, ids: list) -> None:
+        if not all(token is None or (type(token) is int and 0 <= token < 2**31) for token in ids):
+            raise ServerError("The server sent token IDs that are none.")
+
+    def _check_prompt(self, prompt_ids: list, whole: Piece) -> None:
+        """A server that counts another number of tokens than it was sent does not read them as what they are."""
+        told = whole.prompt_tokens
+        if self.protocol.takes_ids and prompt_ids and told is not None and told != len(prompt_ids):
+            raise ServerError(
+                "The server counts %s tokens in a prompt of %d: it has another model, or adds its own."
+                % (told, len(prompt_ids))
+            )
+
+    def _check_count(self, whole: Piece, most: int, got: int, pieces: int) -> None:
+        counted = whole.output_tokens
+        if counted is not None and (type(counted) is not int or counted < 0):
+            raise ServerError("The server counts tokens that cannot be: %s." % self.server.said(counted))
+        if got:
+            if counted is not None and counted != got:
+                raise ServerError("The server counts %d tokens, but sent %d." % (counted, got))
+            if pieces:
+                raise ServerError("The server sent the IDs of some of its tokens only.")
+            return
+        if counted is None and pieces:
+            raise UnsupportedError("The server says neither the IDs nor the number of its tokens.")
+        if counted is None or counted == 0:
+            raise ServerError("The server generated nothing.")
+        if counted > most:
+            raise ServerError("The server generated %d tokens where %d were asked for." % (counted, most))
+        if not pieces:
+            raise ServerError("The server counts %d tokens, but sent none of them." % counted)
+        if pieces > counted:
+            raise ServerError("The server sent %d pieces of text, but counts %d tokens." % (pieces, counted))
+
+    def _say_if_dead(self) -> None:
+        """Raises ServerError that says how the server ended, where it did: a broken stream is only what follows."""
+        if self.started is None:
+            return
+        deadline = time.monotonic() + DIES_S
+        while time.monotonic() < deadline:
+            self.started.check()
+            if kasoku_http.listens(self.started.port, [self.started.process.pid]):
+                return
+            time.sleep(0.02)
+
+    def _versions(self) -> dict:
+        path = self.protocol.version_path
+        if path is None:
+            return {}
+        try:
+            told = self.server.ask(path)
+        except ServerError:
+            return {}
+        version = (told.get("version") or told.get("build_info")) if isinstance(told, dict) else None
+        return {self.owner or "server": self.server.said(version)} if version else {}
+
+    def _sampling(self) -> dict:
+        """What the server is asked for, without the prompt."""
+        asked = self.job["sampling"]
+        body = self.protocol.body([], asked["max_new_tokens"], list(asked.get("stop_token_ids") or ()), 0)
+        return {name: value for name, value in body.items() if name not in ("prompt", "messages", "input_ids", "seed")}
+
+    def _incomparable(self) -> list:
+        """How this measurement departs from the session's settings."""
+        found = self.protocol.departures()
+        if not self.protocol.fixed_length and not self.job["sampling"].get("stop_token_ids"):
+            found.append("a response may end at the model's EOS")
+        if not self.protocol.takes_ids:
+            found.append("the prompt is sent as text")
+        return found
+
+
+def words_for(job: dict) -> dict:
+    """What is filled into a command, from the job."""
+    longest = max(len(prompt) for prompt in job["prompts"]) + job["sampling"]["max_new_tokens"]
+    length = -(-(longest + 1) // LENGTH_STEP) * LENGTH_STEP
+    return {
+        "python": sys.executable,
+        "model_folder": str(job["model_folder"]),
+        "converted_file": converted_file(job),
+        "name": NAME,
+        "context": str(max(min(length, job.get("context_length") or length), longest)),
+        "threads": str(job.get("threads") or 1),
+        "gpus": str(max(1, len(job.get("gpu_uuids") or ()))),
+        "dtype": str(job["dtype"]),
+        "seed": str(job.get("seed") or 0),
+    }
+
+
+def converted_file(job: dict) -> str:
+    """The GGUF of the job's converted model; empty where it has none."""
+    folder = job.get("converted_folder")
+    found = sorted(Path(folder).glob("*.gguf")) if folder else []
+    return str(found[0]) if found else ""
+
+
+ENGINE = ServerEngine

@@ -1,0 +1,262 @@
+"""How each kind of server is asked for tokens, and what a piece of its stream says.
+
+`openai` is the completions API that nearly every server has, `chat` its chat completions; the others give token IDs:
+vLLM's and TensorRT-LLM's completions with their own parameters, llama-server's /completion and SGLang's /generate.
+"""
+
+from __future__ import annotations
+
+from kasoku_failure import ServerError
+
+
+class Piece:
+    """What one event brought: `ids` (list of int or None where an id is unknown; None: the server gives none), `text`,
+    `finish` (`length`, `eos` or None), and what the server has counted: `output_tokens`, `prompt_tokens`,
+    `cached_prompt_tokens`, each None where it says nothing.
+    """
+
+    __slots__ = ("cached_prompt_tokens", "finish", "ids", "output_tokens", "prompt_tokens", "text")
+
+    def __init__(self, text: str = "", ids: list | None = None, finish: str | None = None) -> None:
+        self.text, self.ids, self.finish = text, ids, finish
+        self.output_tokens: int | None = None
+        self.prompt_tokens: int | None = None
+        self.cached_prompt_tokens: int | None = None
+
+
+class OpenAi:
+    """Completions of any server: what it is not sure to know is left out, so that a response may end at an EOS."""
+
+    path = "/v1/completions"
+    gives_ids = False
+    takes_ids = False
+    fixed_length = False
+    version_path: str | None = None
+
+    def __init__(self, model: str, sampling: dict) -> None:
+        self.model, self.sampling = model, sampling
+        self.begin()
+
+    def begin(self) -> None:
+        """A new response."""
+        self.seen = 0
+
+    def body(self, prompt: object, most: int, stop_token_ids: list, seed: int) -> dict:
+        """The request's JSON; `prompt` is a list of ids, or a text."""
+        temperature = float(self.sampling.get("temperature") or 0.0)
+        asked = {
+            "model": self.model,
+            **self.prompt(prompt),
+            "max_tokens": most,
+            "temperature": temperature,
+            "seed": seed,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **self.more(stop_token_ids),
+        }
+        if temperature > 0:
+            asked["top_p"] = float(self.sampling.get("top_p") or 1.0)
+        return asked
+
+    def prompt(self, prompt: object) -> dict:
+        return {"prompt": prompt}
+
+    def more(self, stop_token_ids: list) -> dict:  # noqa: ARG002
+        """Parameters beyond OpenAI's."""
+        return {}
+
+    def departures(self) -> list:
+        """What of the session's sampling this server is not told, a phrase each."""
+        told = []
+        if int(self.sampling.get("top_k") or 0) and float(self.sampling.get("temperature") or 0.0) > 0:
+            told.append("no top-k")
+        if float(self.sampling.get("repetition_penalty") or 1.0) != 1.0:
+            told.append("no repetition penalty")
+        return told
+
+    def take(self, event: object) -> Piece:
+        """The piece in one event of the stream. Raises ServerError where it is of another form."""
+        piece = Piece()
+        choice = None
+        try:
+            if event.get("choices"):
+                choice = event["choices"][0]
+                piece.text = self.text(choice)
+                piece.ids = self.ids(choice)
+                finish = choice.get("finish_reason")
+                piece.finish = None if finish is None else "length" if finish == "length" else "eos"
+            take_usage(piece, event.get("usage"))
+        except (AttributeError, KeyError, TypeError, IndexError):
+            raise ServerError("The server's stream is not of the form of %s." % self.path) from None
+        if event.get("model") not in (None, "", self.model):
+            raise ServerError("The server answers for the model %.80s, not %s." % (event["model"], self.model))
+        return piece
+
+    def text(self, choice: dict) -> str:
+        return choice.get("text") or ""
+
+    def ids(self, choice: dict) -> list | None:  # noqa: ARG002
+        return None
+
+
+class Chat(OpenAi):
+    """Chat completions: the server's own chat template is put around a text."""
+
+    path = "/v1/chat/completions"
+
+    def prompt(self, prompt: object) -> dict:
+        return {"messages": [{"role": "user", "content": prompt}]}
+
+    def text(self, choice: dict) -> str:
+        delta = choice.get("delta") or {}
+        return "".join(delta.get(name) or "" for name in ("reasoning_content", "reasoning", "content"))
+
+
+class Vllm(OpenAi):
+    """vLLM's completions: ids in and out, a fixed length."""
+
+    gives_ids = takes_ids = fixed_length = True
+    version_path = "/version"
+
+    def more(self, stop_token_ids: list) -> dict:
+        asked = {
+            "return_token_ids": True,
+            "ignore_eos": True,  # a response ends at the job's stop ids, the same for every engine, and at no others
+            "repetition_penalty": float(self.sampling.get("repetition_penalty") or 1.0),
+            "add_special_tokens": False,
+        }
+        if stop_token_ids:
+            asked["stop_token_ids"] = list(stop_token_ids)
+        if float(self.sampling.get("temperature") or 0.0) > 0 and self.sampling.get("top_k"):
+            asked["top_k"] = int(self.sampling["top_k"])
+        return asked
+
+    def departures(self) -> list:
+        return []
+
+    def ids(self, choice: dict) -> list | None:
+        ids = choice.get("token_ids")  # an older one does not know the parameter
+        return None if ids is None else list(ids)
+
+
+class TensorRt(Vllm):
+    """TensorRT-LLM's completions: with `detokenize` off they hold ids. It refuses parameters that it does not know."""
+
+    def more(self, stop_token_ids: list) -> dict:
+        asked = super().more(stop_token_ids)
+        del asked["return_token_ids"]
+        return {**asked, "detokenize": False}
+
+
+class LlamaCpp(OpenAi):
+    """llama-server's own /completion. An id whose text is not yet whole characters is held back by the server, and only
+    its count is told with the next piece.
+    """
+
+    path = "/completion"
+    gives_ids = takes_ids = fixed_length = True
+    version_path = "/props"
+
+    def body(self, prompt: object, most: int, stop_token_ids: list, seed: int) -> dict:
+        sampling = self.sampling
+        temperature = float(sampling.get("temperature") or 0.0)
+        return {
+            "prompt": prompt,
+            "n_predict": most,
+            "temperature": temperature,
+            "top_k": int(sampling.get("top_k") or 0) if temperature > 0 else 1,
+            "top_p": float(sampling.get("top_p") or 1.0),
+            "min_p": 0.0,
+            "repeat_penalty": float(sampling.get("repetition_penalty") or 1.0),
+            "repeat_last_n": -1,
+            "seed": seed,
+            "ignore_eos": not stop_token_ids,
+            "cache_prompt": False,
+            "return_tokens": True,
+            "stream": True,
+        }
+
+    def departures(self) -> list:
+        return []
+
+    def take(self, event: object) -> Piece:
+        try:
+            piece = Piece(event.get("content") or "", list(event.get("tokens") or ()))
+            counted = event.get("tokens_predicted")
+            if event.get("stop"):
+                piece.finish = "length" if event.get("stop_type") == "limit" else "eos"
+                piece.prompt_tokens = event.get("tokens_evaluated")
+                piece.cached_prompt_tokens = (event.get("timings") or {}).get("cache_n")
+                piece.output_tokens = counted
+            if isinstance(counted, int):
+                held_back = counted - self.seen - len(piece.ids)
+                piece.ids = [None] * held_back + piece.ids
+        except (AttributeError, TypeError):
+            raise ServerError("The server's stream is not of the form of %s." % self.path) from None
+        self.seen += len(piece.ids)
+        return piece
+
+
+class SGLang(OpenAi):
+    """SGLang's own /generate. Its `output_ids` are those since the last event, or all, as the server was started."""
+
+    path = "/generate"
+    gives_ids = takes_ids = fixed_length = True
+    version_path = "/server_info"
+
+    def body(self, prompt: object, most: int, stop_token_ids: list, seed: int) -> dict:
+        sampling = self.sampling
+        temperature = float(sampling.get("temperature") or 0.0)
+        parameters = {
+            "max_new_tokens": most,
+            "temperature": temperature,
+            "ignore_eos": True,
+            "repetition_penalty": float(sampling.get("repetition_penalty") or 1.0),
+        }
+        if temperature > 0:
+            parameters.update(top_p=float(sampling.get("top_p") or 1.0), top_k=int(sampling.get("top_k") or 0) or -1)
+            parameters["sampling_seed"] = seed
+        if stop_token_ids:
+            parameters["stop_token_ids"] = list(stop_token_ids)
+        return {"input_ids": prompt, "sampling_params": parameters, "stream": True}
+
+    def departures(self) -> list:
+        return []
+
+    def take(self, event: object) -> Piece:
+        try:
+            told = event["meta_info"]
+            ids, counted = list(event["output_ids"]), told["completion_tokens"]
+            new = ids if len(ids) + self.seen == counted else ids[self.seen :]
+            finish = told.get("finish_reason")
+            piece = Piece("", new)
+            if finish is not None:
+                piece.finish = "length" if finish.get("type") == "length" else "eos"
+                piece.output_tokens = counted
+                piece.prompt_tokens = told.get("prompt_tokens")
+                piece.cached_prompt_tokens = told.get("cached_tokens")
+        except (AttributeError, KeyError, TypeError):
+            raise ServerError("The server's stream is not of the form of %s." % self.path) from None
+        self.seen += len(piece.ids)
+        return piece
+
+
+PROTOCOLS = {
+    "openai": OpenAi,
+    "chat": Chat,
+    "vllm": Vllm,
+    "tensorrt-llm": TensorRt,
+    "llamacpp": LlamaCpp,
+    "sglang": SGLang,
+}
+# What a server calls itself in GET /v1/models, where that tells which of these it speaks.
+OWNERS = {"vllm": "vllm", "llamacpp": "llamacpp", "sglang": "sglang", "tensorrt_llm": "tensorrt-llm"}
+
+
+def take_usage(piece: Piece, usage: dict | None) -> None:
+    """What an OpenAI-compatible server counted, into the piece."""
+    if not usage:
+        return
+    piece.output_tokens = usage.get("completion_tokens")
+    piece.prompt_tokens = usage.get("prompt_tokens")
+    piece.cached_prompt_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")

@@ -1,0 +1,219 @@
+"""A small server of HTTP/1.1 that generates made-up tokens as vLLM, llama-server, SGLang or a plain server would, with
+a fault where one is asked for.
+
+    python small_server.py PORT [--speaks vllm|openai|chat|llamacpp|sglang] [--fault NAME]
+
+It wants the key in KASOKU_TEST_KEY, where that is set, and writes what it was asked, a JSON object a line, to --asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+MODEL = "kasoku"
+OWNERS = {"vllm": "vllm", "llamacpp": "llamacpp", "sglang": "sglang", "openai": "library", "chat": "library"}
+WORDS = ("one ", "två ", "three ", "四 ")
+
+
+class SmallServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(
+        self, port: int, speaks: str = "vllm", fault: str = "", key: str = "", asked: Path | None = None
+    ) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.speaks, self.fault, self.key, self.asked = speaks, fault, key, asked
+        self.headers_seen: list[str | None] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: SmallServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        """Nothing in the log."""
+
+    def do_GET(self) -> None:
+        if self._refused():
+            return
+        if self.path == "/v1/models":
+            names = {"two models": [MODEL, "other"], "no model": []}.get(self.server.fault, [MODEL])
+            rows = [{"id": name, "object": "model", "owned_by": OWNERS[self.server.speaks]} for name in names]
+            if self.server.fault == "never ready":
+                self._answer(503, {"error": {"message": "Loading model"}})
+            elif self.server.fault == "big list":
+                self._answer(200, {"data": rows, "more": "x" * (20 << 20)})
+            else:
+                self._answer(200, {"object": "list", "data": rows})
+        elif self.path == "/version":
+            self._answer(200, {"version": "1.2.3"})
+        else:
+            self._answer(404, {"error": {"message": "Not Found"}})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.server.asked is not None:
+            with self.server.asked.open("a") as file:
+                file.write(json.dumps({"path": self.path, **body}) + "\n")
+        if self._refused():
+            return None
+        fault = self.server.fault
+        if fault == "500":
+            return self._answer(500, {"error": {"message": "CUDA\x1b[31m error: an illegal\r\nmemory access"}})
+        if fault == "redirect":
+            self.send_response(307)
+            self.send_header("Location", "http://127.0.0.1:1/v1/completions")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        if fault == "no stream":
+            return self._answer(200, {"choices": [{"text": "all at once"}]})
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            self._stream(body, fault)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+        return None
+
+    def _refused(self) -> bool:
+        told = self.headers.get("Authorization")
+        self.server.headers_seen.append(told)
+        if not self.server.key or told == f"Bearer {self.server.key}":
+            return False
+        self._answer(401, {"error": {"message": f"no such key: {told}"}})
+        return True
+
+    def _answer(self, status: int, told: object) -> None:
+        content = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _chunk(self, content: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+        self.wfile.flush()
+
+    def _event(self, told: object) -> None:
+        self._chunk(b"data: " + json.dumps(told, ensure_ascii=False).encode() + b"\n\n")
+
+    def _stream(self, body: dict[str, Any], fault: str) -> None:
+        prompt, most = asked_of(body)
+        length = most + 2 if fault == "ignores the length" else most
+        ids = [(sum(prompt) + place) % 1000 for place in range(length)]
+        each = 2 if fault == "two a chunk" else 1
+        for first in range(0, length, each):
+            if first >= 2:
+                self._break(fault)
+            self._say(ids[first : first + each], first + each >= length, first + each, len(prompt))
+        if self.server.speaks not in ("llamacpp",):
+            self._chunk(b"data: [DONE]\n\n")
+        self._chunk(b"")
+
+    def _break(self, fault: str) -> None:
+        """What goes wrong in mid-response."""
+        if fault == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif fault == "closed":
+            self.close_connection = True
+            self.wfile.flush()
+            self.connection.close()
+            raise BrokenPipeError
+        elif fault == "floods":
+            while True:
+                self._chunk(b": nothing\n\n" * 5000)
+        elif fault == "one endless line":
+            while True:
+                self._chunk(b"data: " + b"x" * 50_000)
+        elif fault == "not JSON":
+            self._chunk(b"data: {'text':\n\n")
+        elif fault == "an error in mid-stream":
+            self._event({"error": {"message": "EngineCore died"}})
+        elif fault == "hangs":
+            time.sleep(600)
+
+    def _say(self, ids: list[int], last: bool, count: int, prompt: int) -> None:
+        fault, speaks = self.server.fault, self.server.speaks
+        text = "".join(WORDS[token % len(WORDS)] for token in ids)
+        usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count}
+        if fault == "another tokeniser":
+            usage["prompt_tokens"] += 3
+        if fault == "miscounts":
+            usage["completion_tokens"] += 1
+        if speaks == "llamacpp":
+            held = fault == "half a character" and not last and count == 2
+            if not held:
+                self._event({"content": text, "tokens": ids[-1:], "stop": False, "tokens_predicted": count})
+            if last:
+                end = {"content": "", "tokens": [], "stop": True, "stop_type": "limit", "tokens_predicted": count}
+                self._event({**end, "tokens_evaluated": prompt, "timings": {"cache_n": 0}})
+            return
+        if speaks == "sglang":
+            told: dict[str, Any] = {"completion_tokens": count, "prompt_tokens": prompt, "cached_tokens": 0}
+            told["finish_reason"] = {"type": "length", "length": count} if last else None
+            self._event({"text": text, "output_ids": ids, "meta_info": told})
+            return
+        choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if last else None}
+        choice |= {"delta": {"content": text}} if speaks == "chat" else {"text": text}
+        if speaks == "vllm":
+            choice["token_ids"] = ids
+        model = "another" if fault == "another model" else MODEL
+        if fault == "half a character" and count == 1:  # the first byte of two, in the middle of JSON
+            whole = json.dumps({"model": model, "choices": [choice]}, ensure_ascii=False).encode()
+            self._chunk(b"data: " + whole.replace(text.encode(), b"\xc3") + b"\n\n")
+            return
+        content = b"data: " + json.dumps({"model": model, "choices": [choice]}, ensure_ascii=False).encode() + b"\n\n"
+        if fault == "torn":  # in two writes, in the middle of whatever is there
+            self._chunk(content[: len(content) // 2])
+            self._chunk(content[len(content) // 2 :])
+        else:
+            self._chunk(content)
+        if last and fault != "no usage":
+            self._event({"model": model, "choices": [], "usage": usage})
+
+
+def asked_of(body: dict[str, Any]) -> tuple[list[int], int]:
+    """The prompt as ids, of a text one for each word, and how many tokens are asked for."""
+    parameters = body.get("sampling_params", {})
+    most = body.get("max_tokens") or body.get("n_predict") or parameters.get("max_new_tokens")
+    prompt = body.get("input_ids") or body.get("prompt") or body["messages"][0]["content"]
+    return ([len(word) for word in prompt.split()] if isinstance(prompt, str) else list(prompt)), int(most)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("--speaks", default="vllm")
+    parser.add_argument("--fault", default="")
+    parser.add_argument("--asked", type=Path)
+    parser.add_argument("--key-file", type=Path)
+    options = parser.parse_args()
+    if options.fault == "ends":
+        sys.exit("no such model")
+    if options.fault == "silent":
+        threading.Event().wait()
+    key = os.environ.get("KASOKU_TEST_KEY", "")
+    if options.key_file is not None:
+        key = options.key_file.read_text().strip()
+    with SmallServer(options.port, options.speaks, options.fault, key, options.asked) as server:
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

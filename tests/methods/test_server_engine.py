@@ -1,0 +1,257 @@
+"""The engine of servers, held against a real small server: what it measures, and what it says of each fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from methods.base.warded_process import WardedProcess
+from tests.methods.runner_process import RUNNER, Outcome, measure_job
+from tests.methods.small_server import SmallServer
+
+SERVER = Path(__file__).with_name("small_server.py")
+PROMPT = [504, 3575, 282, 4649, 314]
+SUM = sum(PROMPT)
+IDS = [(SUM + place) % 1000 for place in range(4)]
+
+
+def measured(tmp_path: Path, *more: str, **options: object) -> Outcome:
+    """The block of a runner under its warden, as in a session; of the server nothing is left."""
+    command = [sys.executable, str(SERVER), "{port}", "--asked", str(tmp_path / "asked"), *more]
+    asked: dict[str, object] = {"command": command, "key_variable": "KASOKU_TEST_KEY", **options}
+    return block(tmp_path, measure_job("server", options=asked, load_deadline_s=20, prompt_text="Say some words now"))
+
+
+def block(tmp_path: Path, job: dict[str, object]) -> Outcome:
+    file, log = tmp_path / "job.json", tmp_path / "runner.log"
+    file.write_text(json.dumps({"schema": 1, **job}))
+    program = [sys.executable, "-I", str(RUNNER), str(file), WardedProcess.WIRE]
+    process = WardedProcess(program, log, os.environ, tmp_path, 1 << 20)
+    said = [json.loads(line) for line in process.lines_to_the_end() if line]
+    end = process.close()
+    for each in psutil.process_iter(["cmdline"]):
+        assert str(tmp_path) not in " ".join(each.info["cmdline"] or ()), each
+    return Outcome(tuple(said), end.exit if end.exit is not None else -1, log.read_text(errors="replace"))
+
+
+def texts_of(outcome: Outcome, request: int) -> list[object]:
+    """The pieces of a response's text, in order."""
+    lines = [line["texts"] for line in outcome.of("text") if line["request"] == request]
+    return [piece for texts in lines if isinstance(texts, list) for piece in texts]
+
+
+def failed(tmp_path: Path, fault: str, *more: str) -> str:
+    """The sentence that is said of a fault."""
+    outcome = measured(tmp_path, "--fault", fault, *more)
+    assert outcome.status == 1, outcome.log
+    return str(outcome.one("error")["message"])
+
+
+@pytest.mark.parametrize("speaks", ["vllm", "llamacpp", "sglang"])
+def test_ids_come_as_the_server_generates_them(tmp_path: Path, speaks: str) -> None:
+    outcome = measured(tmp_path, "--speaks", speaks)
+
+    assert outcome.status == 0, outcome.log
+    for request in range(3):
+        times, ids = outcome.tokens(request)
+        assert ids == IDS
+        assert times == sorted(set(times)), "each token has its own time"
+    ends = outcome.of("request_end")
+    assert [(end["finish"], end["output_tokens"]) for end in ends] == [("length", 4)] * 3
+    evidence = outcome.one("evidence")["evidence"]
+    assert isinstance(evidence, dict)
+    assert evidence["served_by"] == speaks
+    assert evidence["fresh_process"] is True
+    assert evidence["token_ids"] is True
+    assert evidence["incomparable"] == []
+
+
+def test_what_is_asked_of_vllm(tmp_path: Path) -> None:
+    outcome = measured(tmp_path)
+
+    assert outcome.status == 0, outcome.log
+    first = json.loads((tmp_path / "asked").read_text().splitlines()[0])
+    assert first["path"] == "/v1/completions"
+    assert first["prompt"] == PROMPT
+    assert (first["max_tokens"], first["temperature"], first["seed"]) == (4, 0.0, 1)
+    assert first["ignore_eos"] is True
+    assert first["return_token_ids"] is True
+    assert outcome.one("loaded")["versions"] == {"vllm": "1.2.3"}
+
+
+@pytest.mark.parametrize("speaks", ["openai", "chat"])
+def test_text_without_ids_is_counted_by_the_server(tmp_path: Path, speaks: str) -> None:
+    outcome = measured(tmp_path, "--speaks", speaks, protocol=speaks)
+
+    assert outcome.status == 0, outcome.log
+    assert outcome.of("tokens") == []
+    assert texts_of(outcome, 1) == ["四 ", "one ", "två ", "three "]
+    end = next(end for end in outcome.of("request_end") if end["request"] == 1)
+    assert (end["output_tokens"], end["counted_prompt_tokens"], end["finish"]) == (4, 4, "length")
+    evidence = outcome.one("evidence")["evidence"]
+    assert isinstance(evidence, dict)
+    assert evidence["token_ids"] is False
+    assert "the prompt is sent as text" in evidence["incomparable"]
+    assert "a response may end at the model's EOS" in evidence["incomparable"]
+
+
+def test_two_tokens_in_a_chunk_share_its_time_and_are_two(tmp_path: Path) -> None:
+    outcome = measured(tmp_path, "--fault", "two a chunk")
+
+    times, ids = outcome.tokens(1)
+    assert ids == IDS
+    assert len(set(times)) == 2
+
+
+def test_two_tokens_in_a_chunk_of_text_are_two(tmp_path: Path) -> None:
+    outcome = measured(tmp_path, "--fault", "two a chunk", "--speaks", "openai")
+
+    assert outcome.status == 0, outcome.log
+    assert [end["output_tokens"] for end in outcome.of("request_end")] == [4, 4, 4]
+    assert texts_of(outcome, 1) == ["四 one ", "två three "]
+
+
+@pytest.mark.parametrize("speaks", ["vllm", "openai"])
+def test_half_a_character_is_shown_as_one_that_cannot_be_and_counts(tmp_path: Path, speaks: str) -> None:
+    outcome = measured(tmp_path, "--fault", "half a character", "--speaks", speaks)
+
+    assert outcome.status == 0, outcome.log
+    assert [end["output_tokens"] for end in outcome.of("request_end")] == [4, 4, 4]
+    if speaks == "openai":
+        assert texts_of(outcome, 1) == ["�", "one ", "två ", "three "]
+
+
+def test_an_id_that_llama_server_holds_back_is_unknown_but_counted(tmp_path: Path) -> None:
+    outcome = measured(tmp_path, "--fault", "half a character", "--speaks", "llamacpp")
+
+    times, ids = outcome.tokens(1)
+    assert ids == [IDS[0], None, *IDS[2:]]
+    assert times[1] == times[2], "it came with the next"
+
+
+def test_an_event_in_two_writes_is_one(tmp_path: Path) -> None:
+    assert measured(tmp_path, "--fault", "torn").tokens(2)[1] == IDS
+
+
+def test_a_server_killed_in_mid_request_is_said_to_be(tmp_path: Path) -> None:
+    said = failed(tmp_path, "killed")
+    assert said.endswith("was killed by signal 9: see the log.")
+
+
+def test_what_was_sent_before_the_kill_is_kept(tmp_path: Path) -> None:
+    outcome = measured(tmp_path, "--fault", "killed")
+    assert outcome.tokens(0)[1] == IDS[:2]
+    assert outcome.one("request_end")["finish"] == "error"
+
+
+SENTENCES = {
+    "500": "status 500: CUDA [31m error: an illegal memory access",
+    "redirect": "redirects /v1/completions to http://127.0.0.1:1/v1/completions, which is not followed",
+    "closed": "closed the connection in mid-answer",
+    "no stream": "does not stream: it answered with application/json",
+    "floods": "floods: over",
+    "one endless line": "sent a line of over 1 MB",
+    "not JSON": "sent what is not JSON",
+    "an error in mid-stream": "reports an error: EngineCore died",
+    "ignores the length": "went on after the 4 tokens that it was asked for",
+    "another model": "answers for the model another, not kasoku",
+    "another tokeniser": "counts 8 tokens in a prompt of 5",
+    "miscounts": "counts 5 tokens, but sent 4",
+    "ends": "ended with status 1: see the log",
+    "two models": "has 2 models: name one of kasoku, other",
+    "no model": "has 0 models",
+}
+
+
+@pytest.mark.parametrize("fault", SENTENCES)
+def test_a_fault_is_one_sentence(tmp_path: Path, fault: str) -> None:
+    said = failed(tmp_path, fault)
+    assert SENTENCES[fault] in said
+    assert "\x1b" not in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("fault", ["ignores the length", "miscounts", "no usage"])
+def test_counts_that_cannot_be_are_faults_where_there_is_text_alone(tmp_path: Path, fault: str) -> None:
+    said = failed(tmp_path, fault, "--speaks", "openai")
+    expected = {
+        "ignores the length": "went on after the 4 tokens",
+        "miscounts": "generated 5 tokens where 4 were asked for",
+        "no usage": "says neither the IDs nor the number of its tokens",
+    }
+    assert expected[fault] in said
+
+
+@pytest.mark.parametrize("fault", ["never ready", "silent"])
+def test_a_server_that_never_gets_ready(tmp_path: Path, fault: str) -> None:
+    asked = {"command": [sys.executable, str(SERVER), "{port}", "--fault", fault, "--asked", str(tmp_path)]}
+    outcome = block(tmp_path, measure_job("server", options=asked, load_deadline_s=1))
+    assert "was not ready after 0.9 s: see the log." in str(outcome.one("error")["message"])
+
+
+def test_the_key_is_in_a_file_where_that_is_how_the_server_takes_it(tmp_path: Path) -> None:
+    options = {"command": [sys.executable, str(SERVER), "{port}", "--key-file", "{file}"], "file_form": "{key}\n"}
+    outcome = block(tmp_path, measure_job("server", options=options, private_folder=str(tmp_path)))
+    assert outcome.status == 0, outcome.log
+    key = (tmp_path / "server.conf").read_text().strip()
+    assert len(key) >= 40
+    assert (tmp_path / "server.conf").stat().st_mode & 0o777 == 0o600
+    assert key not in json.dumps([dict(message) for message in outcome.messages]) + outcome.log
+
+
+def test_the_key_is_another_for_each_start_and_in_no_argument(tmp_path: Path) -> None:
+    script = tmp_path / "noting.py"
+    script.write_text(
+        "import os, runpy, sys\n"
+        f"open({str(tmp_path / 'seen')!r}, 'a').write(os.environ['KASOKU_TEST_KEY'] + '\\n')\n"
+        "assert os.environ['KASOKU_TEST_KEY'] not in open('/proc/self/cmdline').read()\n"
+        f"sys.argv = [{str(SERVER)!r}, sys.argv[1]]\n"
+        f"runpy.run_path({str(SERVER)!r}, run_name='__main__')\n"
+    )
+    options = {"command": [sys.executable, str(script), "{port}"], "key_variable": "KASOKU_TEST_KEY"}
+    said = []
+    for _ in range(2):
+        outcome = block(tmp_path, measure_job("server", options=options))
+        assert outcome.status == 0, outcome.log
+        said.append(json.dumps([dict(message) for message in outcome.messages]) + outcome.log)
+    first, second = (tmp_path / "seen").read_text().split()
+    assert first != second
+    assert not any(key in text for key in (first, second) for text in said)
+
+
+def test_a_program_that_is_not_there_is_unsupported(tmp_path: Path) -> None:
+    outcome = measured(tmp_path, command=["no-such-server", "{port}"])
+    assert outcome.one("error")["kind"] == "unsupported"
+    assert "There is no program no-such-server" in str(outcome.one("error")["message"])
+
+
+def test_another_process_at_the_port_is_not_taken_for_the_server(tmp_path: Path) -> None:
+    """The command is up and silent; who answers at its port is nobody that it started."""
+    script, ready = tmp_path / "idle.py", tmp_path / "ready"
+    script.write_text(
+        f"import pathlib, sys, time\npathlib.Path({str(ready)!r}).write_text(sys.argv[1])\ntime.sleep(600)\n"
+    )
+    with ThreadPoolExecutor() as pool:
+
+        def stranger() -> None:
+            while not ready.exists() or not ready.read_text():
+                os.sched_yield()
+            server = SmallServer(int(ready.read_text()))
+            pool.submit(server.serve_forever)
+            servers.append(server)
+
+        servers: list[SmallServer] = []
+        waiting = pool.submit(stranger)
+        options = {"command": [sys.executable, str(script), "{port}"]}
+        outcome = block(tmp_path, measure_job("server", options=options, load_deadline_s=2))
+        waiting.result()
+        servers[0].shutdown()
+        servers[0].server_close()
+    assert "was not ready after 1.8 s" in str(outcome.one("error")["message"])
+    assert servers[0].headers_seen == []
