@@ -233,6 +233,9 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     methods = commands.add_parser("methods", help="list the methods and whether they can run here")
     methods.add_argument("--json", action="store_true")
     methods.set_defaults(command="tui.commands.catalogue:methods")
+    servers = commands.add_parser("servers", help="list the servers on this machine's usual ports and their models")
+    servers.add_argument("--json", action="store_true")
+    servers.set_defaults(command="tui.commands.servers:servers")
     env = commands.add_parser("env", help="the environments that methods run in").add_subparsers(
         metavar="list|create|use|remove", required=True, parser_class=_Parser
     )

@@ -28,6 +28,7 @@ from methods.models.conversions import CONVERSIONS
 ENGINES = Path(methods.__file__).parent / "runner" / "kasoku_engines"
 DEVICES = ("cuda", "cpu")
 SERVER = "server"  # the engine that a model is behind HTTP for
+KEY_FROM = "key_from"  # its option that names the variable with a key
 OTHERS = "others"  # the group of a method that names none
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 COMPUTE_CAPABILITY = re.compile(r"\d+\.\d+")

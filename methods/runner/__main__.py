@@ -48,6 +48,10 @@ def carry_out(job: dict, wire: object) -> None:
         import kasoku_bandwidth
 
         kasoku_bandwidth.run(job, wire)
+    elif name == "served":
+        import kasoku_served
+
+        kasoku_served.run(job, wire)
     elif name == "reference":
         import kasoku_reference
 

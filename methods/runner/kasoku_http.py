@@ -52,7 +52,7 @@ class Server:
         connection = kind(self.host, self.port, timeout=within_s)
         try:
             connection.connect()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of a host's name that is none
             connection.close()
             raise ServerError("The server at %s cannot be reached: %s." % (self.name, reason_of(error))) from error
         self._connection = connection

@@ -49,7 +49,8 @@ class StartedServer:
             filled["file"] = self._kept(file_form.replace("{key}", self.key or ""), folder)
         command = list(options["command"])
         self.command = [NAMED.sub(lambda found: filled.get(found[1], found[0]), word) for word in command]
-        self.name = Path(self.command[0]).name
+        module = self.command[2:3] if self.command[1:2] == ["-m"] else []
+        self.name = module[0] if module else Path(self.command[0]).name
         program = program_of(self.command[0])
         try:
             self.process = subprocess.Popen(

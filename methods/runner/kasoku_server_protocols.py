@@ -116,14 +116,18 @@ class Vllm(OpenAi):
     """vLLM's completions: ids in and out, a fixed length."""
 
     gives_ids = takes_ids = fixed_length = True
-    version_path = "/version"
+    version_path: str | None = "/version"
+
+    def prompt(self, prompt: object) -> dict:
+        return {"prompt": prompt, "add_special_tokens": isinstance(prompt, str)}
 
     def more(self, stop_token_ids: list) -> dict:
         asked = {
             "return_token_ids": True,
-            "ignore_eos": True,  # a response ends at the job's stop ids, the same for every engine, and at no others
+            # a response ends at the job's stop ids, the same for every engine, and at no others; a server's own model's
+            # are known to the server alone
+            "ignore_eos": bool(stop_token_ids) or not self.sampling.get("stop_at_eos"),
             "repetition_penalty": float(self.sampling.get("repetition_penalty") or 1.0),
-            "add_special_tokens": False,
         }
         if stop_token_ids:
             asked["stop_token_ids"] = list(stop_token_ids)
@@ -137,6 +141,12 @@ class Vllm(OpenAi):
     def ids(self, choice: dict) -> list | None:
         ids = choice.get("token_ids")  # an older one does not know the parameter
         return None if ids is None else list(ids)
+
+
+class VllmChat(Chat, Vllm):
+    """vLLM's chat completions, with IDs."""
+
+    takes_ids = False
 
 
 class TensorRt(Vllm):
@@ -170,7 +180,7 @@ class LlamaCpp(OpenAi):
             "repeat_penalty": float(sampling.get("repetition_penalty") or 1.0),
             "repeat_last_n": -1,
             "seed": seed,
-            "ignore_eos": not stop_token_ids,
+            "ignore_eos": not self.sampling.get("stop_at_eos") and not stop_token_ids,
             "cache_prompt": False,
             "return_tokens": True,
             "stream": True,
@@ -245,6 +255,7 @@ PROTOCOLS = {
     "openai": OpenAi,
     "chat": Chat,
     "vllm": Vllm,
+    "vllm-chat": VllmChat,
     "tensorrt-llm": TensorRt,
     "llamacpp": LlamaCpp,
     "sglang": SGLang,
@@ -260,3 +271,15 @@ def take_usage(piece: Piece, usage: dict | None) -> None:
     piece.output_tokens = usage.get("completion_tokens")
     piece.prompt_tokens = usage.get("prompt_tokens")
     piece.cached_prompt_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+
+
+def protocol_for(owner: str, ids: bool, chat: bool) -> str:
+    """How a server of that owner is asked: with the prompt's IDs where it takes them, else with its text, as a turn of
+    a chat or as it is.
+    """
+    spoken = OWNERS.get(owner)
+    if spoken is not None and ids:
+        return spoken
+    if chat:
+        return "vllm-chat" if spoken == "vllm" else "chat"
+    return spoken if spoken in ("vllm", "llamacpp") else "openai"

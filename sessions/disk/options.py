@@ -18,6 +18,7 @@ UNTIL_BLOCKS: Final = 50  # the most blocks of a method, and
 UNTIL_AT_MOST_S: Final = 1800.0  # the most time, where only a precision was asked for
 MOST_WARMUPS: Final = 1000
 MOST_THREADS: Final = 1024
+AUTO: Final = "auto"  # of --server: the one that is found
 DTYPES: Final = ("bfloat16", "float16", "float32")
 
 
@@ -291,6 +292,39 @@ class RunOptions:
                 unsaid="the model itself",
                 heading="fidelity",
                 say=lambda shown, _: f"to {shown}",
+            )
+        ),
+    )
+
+    server: str | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="URL|auto",
+                help="and a server that runs already; auto: the one on this machine's usual ports",
+                heading="server",
+            )
+        ),
+    )
+    server_model: str | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="NAME",
+                help="with --server: which of its models",
+                heading="server",
+                say=lambda shown, _: f"its model {shown}",
+            )
+        ),
+    )
+    server_key: str | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="VARIABLE",
+                help="with --server: the environment variable that holds its API key",
+                heading="server",
+                say=lambda shown, _: f"its key in ${shown}",
             )
         ),
     )

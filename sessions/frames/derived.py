@@ -96,6 +96,12 @@ def prompt_digest(prompts: Sequence[Sequence[int]]) -> str:
     return hashlib.sha256(json.dumps([list(prompt) for prompt in prompts]).encode()).hexdigest()
 
 
+def _digest_of(prepared: Prepared) -> str:
+    """That of the prompts' IDs; of their text, where a server's own model makes the IDs."""
+    text = prepared.prompt_text or ""
+    return prompt_digest(prepared.prompts if any(prepared.prompts) else [list(text.encode(errors="replace"))])
+
+
 def _with_latencies(frames: Frames, counted: pl.DataFrame) -> tuple[pl.DataFrame, Latencies]:
     own, blocks, methods = latency_percentiles(frames["tokens"], frames["requests"], counted)
     requests = frames["requests"].drop("itl_s_p50", "itl_s_p99", strict=False)
@@ -150,7 +156,7 @@ def _run_rows(runs: pl.DataFrame, latencies: Latencies) -> list[FrameRow]:
 
 
 def _describe(rows: list[FrameRow], context: Context) -> None:
-    prompts = {id(each): prompt_digest(each.prompts) for each in context.prepared.values()}
+    prompts = {id(each): _digest_of(each) for each in context.prepared.values()}
     for row in rows:
         prepared = context.prepared_of(row)
         if prepared is not None:

@@ -82,6 +82,7 @@ def block_flags(block: Block) -> list[Flag]:
     rates = block.steady()["e2e_tok_s"].to_list()
     window = _within(block.telemetry, timed)
     return [
+        *not_fresh(block.run, block.plan),
         *not_in_effect(block.run),
         *other_dtype(block.run, block.plan),
         *weights_flags(block.run, _object(block.run.get("resolved"))),
@@ -99,6 +100,12 @@ def block_flags(block: Block) -> list[Flag]:
         *gpu_gaps(window, block.sources, timed),
         *energy_disagrees(block.run),
     ]
+
+
+def not_fresh(run: FrameRow, plan: Plan) -> Iterable[Flag]:
+    """A server that ran already is one process for all blocks."""
+    if any(method.name == run.get("method") and not method.fresh for method in plan.methods):
+        yield Flag("not fresh", "a server that Kasoku did not start, one process for all blocks")
 
 
 def not_in_effect(run: FrameRow) -> Iterable[Flag]:

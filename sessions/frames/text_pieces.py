@@ -16,7 +16,7 @@ Key = tuple[str, int, int, int]  # method, block, attempt, request
 class _Pieces:
     times: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    tokens: int | None = None  # None until the request ended
+    tokens: int | None = None  # None unless the request ended well
 
 
 class TextPieces:
@@ -34,7 +34,7 @@ class TextPieces:
     def end(self, record: RequestEnded, attempt: int) -> Tokens | None:
         """The tokens of a request that is over, where the time of each is known."""
         pieces = self._of.get((record.method, record.block, attempt, record.request))
-        if pieces is None:
+        if pieces is None or record.finish == "error":
             return None
         pieces.tokens = record.output_tokens
         if len(pieces.times) != record.output_tokens:

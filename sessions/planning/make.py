@@ -14,6 +14,7 @@ from methods.catalogue.availability import Choice
 from methods.catalogue.method import Method
 from methods.catalogue.toml_keys import nearest
 from methods.models.prompts import normalised
+from methods.models.served import is_served
 from sessions.device.devices import DeviceError, choose, default_threads
 from sessions.disk.option_table import OptionError, Value
 from sessions.disk.options import UNTIL_AT_MOST_S, UNTIL_BLOCKS, RunOptions
@@ -21,6 +22,7 @@ from sessions.disk.plan import Plan, PlannedMethod
 from sessions.planning.fidelity_rule import FidelityTextError, rule_of
 from sessions.planning.offer import Offer, offer_on
 from sessions.planning.points import points_of, with_loads
+from sessions.planning.servers import planned_server
 from sessions.planning.twice import twice
 from sessions.planning.wanted import PlanError, Wanted
 
@@ -47,8 +49,17 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
     """The plan of what the machine offers, on its device. Raises PlanError."""
     options = _options(wanted, offer)
     _check_home(home)
+    server = planned_server(options, wanted.said, wanted.methods, offer.choices, home)
+    if server is not None:
+        options = server.options
     chosen = _methods(wanted, options, offer)
-    options, remarks = _with_lasting_model(options)
+    remarks: list[str] = []
+    if server is not None:
+        chosen.append(server.method)
+        remarks += server.remarks
+    if not is_served(options.model):
+        options, about = _with_lasting_model(options)
+        remarks += about
     try:
         options, rule = rule_of(options)
     except FidelityTextError as error:
@@ -151,7 +162,7 @@ def _methods(wanted: Wanted, options: RunOptions, offer: Offer) -> list[PlannedM
             close = nearest(name, offer.choices)
             hint = f"did you mean {' or '.join(close)}?" if close else "`kasoku methods` lists them."
             raise PlanError(f"Unknown method {name!r}: {hint}")
-    if names:
+    if names or options.server is not None:
         return [_planned(offer.choices[name], named=True) for name in names]
     rows = [row for row in offer.choices.values() if options.preset in row.method.presets]
     if not options.create_environments:
@@ -182,6 +193,8 @@ def _fields(kind: type, whole: object) -> dict[str, Any]:
 
 
 def _check_model(plan: Plan, home: Path) -> None:
+    if is_served(plan.model):
+        return
     from methods.models import models
     from methods.models.prompts import PromptError
     from sessions.planning.fidelity_windows import windows_of

@@ -23,6 +23,7 @@ from methods.base.warded_process import ProcessEnd, WardedProcess
 from methods.base.warden import kill_descendants
 from methods.catalogue.compiler_paths import compiled_folder
 from methods.catalogue.evidence import judge
+from methods.catalogue.method import KEY_FROM, SERVER
 from methods.catalogue.native_code import compiler_variables
 from sessions.device.affinity import shared_out, starting_on
 from sessions.disk.messages import PHASES
@@ -137,6 +138,7 @@ def job_of(
         **requests_of_job(plan, block),
         "load_deadline_s": plan.deadlines.load_s,
         "prompt_text": prepared.prompt_text,
+        "prompt_template": prepared.prompt_template,
         **{option.name: option.of(plan) for option in table(type(plan)) if option.job},
         "sampling": msgspec.to_builtins(plan.sampling) | {"stop_token_ids": prepared.stop_token_ids},
         **known.of_job(),
@@ -191,7 +193,7 @@ class BlockRun:
             process = WardedProcess(
                 [str(interpreter.python), "-I", str(RUNNER), str(job), WardedProcess.WIRE],
                 self._log,
-                runner_variables(os.environ, self._plan, interpreter, self._cache, sockets),
+                runner_variables(self._environ(), self._plan, interpreter, self._cache, sockets) | self._key(),
                 cwd=private_folder(self._log.parent),
                 line_limit=LINE_LIMIT_BYTES,
                 removed=sockets,
@@ -237,6 +239,15 @@ class BlockRun:
             )
         )
         return BlockEnd(status, error, translator.finished_requests)
+
+    def _environ(self) -> dict[str, str]:
+        """This process's variables without the one that holds a server's key."""
+        return {name: value for name, value in os.environ.items() if name != self._plan.server_key}
+
+    def _key(self) -> dict[str, str]:
+        """The variable with the key of a server that runs already, which its own runner alone is to have."""
+        name = self._method.options.get(KEY_FROM) if self._method.engine == SERVER else None
+        return {name: os.environ[name]} if isinstance(name, str) and name in os.environ else {}
 
     @staticmethod
     def _spares(status: str, translator: WireTranslator) -> bool:

@@ -28,9 +28,11 @@ from methods.catalogue.native_code import tried, unbuildable
 from methods.catalogue.quantised import lacking_for
 from methods.environments import environments
 from methods.jobs.bandwidth import bandwidth
+from methods.jobs.servers import own_interpreter
 from methods.models import models, prompts
 from methods.models.config import ConfigError, settings_digest
 from methods.models.converted import ConversionError, Converting, Reader
+from methods.models.served import is_served, served_model
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from sessions.device.device_key import device_key
@@ -59,6 +61,8 @@ class Preparation:
     ) -> None:
         self._plan, self._goals, self._begun = plan, goals, begun
         self._home, self._config, self._wire = home_folder, config, wire
+        # no other process of a preparation's is to have it
+        self._has_key = plan.server_key is None or bool(os.environ.pop(plan.server_key, ""))
         self._phase = ""
         self._last: Progress | None = None
 
@@ -143,6 +147,11 @@ class Preparation:
         return ready, unavailable
 
     def _interpreter(self, method: PlannedMethod) -> Interpreter | Unavailable:
+        if not method.fresh:
+            if self._has_key:
+                return own_interpreter()
+            key = self._plan.server_key
+            return Unavailable(f"The variable {key}, which is to hold the server's API key, is not set.", "")
         if method.lacking:
             return Unavailable(method.lacking["reason"], method.lacking["remedy"])
         if method.needs.compiler and (lack := unbuildable(self._kind, None, self._home / CACHE)) is not None:
@@ -167,6 +176,8 @@ class Preparation:
         return found
 
     def _model(self, name: str) -> models.Model:
+        if is_served(name):
+            return served_model(name)
         self._phase = f"model {name}"
         self._say_phase("started")
         converter = environments.resolve(CONVERTER, self._home, self._config)
@@ -184,7 +195,7 @@ class Preparation:
         return model
 
     def _lacking_for(self, model: models.Model, method: PlannedMethod, found: Interpreter) -> Unavailable | None:
-        if model.quantisation is None:
+        if model.quantisation is None or not method.fresh:
             return None
         return lacking_for(model.quantisation, method.library, method.options, found, on_gpu=self._plan.device != "cpu")
 
@@ -258,6 +269,8 @@ class Preparation:
         self.say(scored)
 
     def _settings_digest(self, model: models.Model) -> str:
+        if is_served(model.source):
+            return ""
         try:
             return settings_digest(model.folder)
         except ConfigError as error:
@@ -265,6 +278,8 @@ class Preparation:
 
     def _prompted(self, model: models.Model) -> Prepared:
         """The prompt of a session that begins, with the model alone."""
+        if is_served(model.source):
+            return self._as_text(model)
         self._phase = "prompt"
         self._say_phase("started")
         try:
@@ -285,6 +300,20 @@ class Preparation:
             prompt_template=prompt.template,
             prompt_dated=prompt.dated,
             stop_token_ids=stops,
+            interpreters={},
+            unavailable={},
+        )
+
+    def _as_text(self, model: models.Model) -> Prepared:
+        """The prompt for a server's own model, which the server tokenises."""
+        plan = self._plan
+        return Prepared(
+            t=0,
+            model=model,
+            prompts=[[]],
+            prompt_text=prompts.DEFAULT if plan.prompt is None else plan.prompt,
+            prompt_template=plan.template is not False,
+            stop_token_ids=[],
             interpreters={},
             unavailable={},
         )

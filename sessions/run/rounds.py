@@ -43,6 +43,7 @@ class Rounds:
         self._planned = plan.rounds_of(goals)
         self._reference = {method.name: method.reference for method in plan.methods}
         self._methods = {method.name: MethodProgress() for method in plan.methods}
+        self._not_fresh = {method.name for method in plan.methods if not method.fresh}  # no interval is theirs
         self._failed: dict[str, int] = {}  # blocks on end, by method
         self._done: set[str] = set()
         self._request = CurrentRequest()
@@ -144,9 +145,11 @@ class Rounds:
         """What the rounds until now say, and who takes part in the next. A method that is done stays so."""
         ratios = self._ratios()
         self._done |= done(ratios, until)
-        judged = [name for name in self._methods if self._pair(name) is not None or self._is_alone(name)]
+        fresh = [name for name in self._methods if name not in self._not_fresh]
+        judged = [name for name in fresh if self._pair(name) is not None or self._is_alone(name)]
         undecided = {name for name in judged if name not in self._done and not self._is_hopeless(name)}
         taking = undecided | {other for name in undecided if (other := self._pair(name)) is not None}
+        taking |= self._not_fresh if taking else set()
         look = Look(t=time.perf_counter_ns(), rounds=rounds, done=sorted(self._done), widths=_widths(ratios))
         return look, taking
 

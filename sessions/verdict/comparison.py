@@ -27,6 +27,7 @@ from sessions.verdict.fidelity_columns import with_fidelity
 from sessions.verdict.load_figures import load_ratio, slo_of, with_load
 from sessions.verdict.load_row import LoadRow
 from sessions.verdict.noise_floor import NoiseFloor
+from sessions.verdict.one_process import ONE_PROCESS, in_plain_words, not_fresh, of_one_process
 from sessions.verdict.result_columns import ResultColumns, columns_of
 from sessions.verdict.row_figures import row_of
 from sessions.verdict.statistics import LogRatio, unpaired_ratio
@@ -49,7 +50,7 @@ class Comparison:
     line for each device whose floor is known, `observer_effects` one for each of its calibrated methods, `noise` one
     for each method whose ratio could not be told apart from 1, and `stretches` one for each session whose rounds are of
     several days or states of its machine; `fidelity_floors` has one for each session that has a floor,
-    `unscored` are those to which fidelity can be added. `offers`
+    `servers` one for each server that ran already; `unscored` are those to which fidelity can be added. `offers`
     are the rounds more, by session, that would probably settle what is open in it.
     """
 
@@ -62,13 +63,21 @@ class Comparison:
     noise: tuple[str, ...] = ()
     stretches: tuple[str, ...] = ()
     fidelity_floors: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
     unscored: tuple[str, ...] = ()
     offers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What holds for the whole comparison: when it was measured, noise and noise floors, what measuring costs."""
-        return (*self.stretches, *self.noise, *self.noise_floors, *self.fidelity_floors, *self.observer_effects)
+        return (
+            *self.servers,
+            *self.stretches,
+            *self.noise,
+            *self.noise_floors,
+            *self.fidelity_floors,
+            *self.observer_effects,
+        )
 
     @property
     def columns(self) -> ResultColumns:
@@ -131,6 +140,8 @@ def compare(
     rows: list[ComparisonRow] = []
     ratios: list[tuple[int, LogRatio, bool]] = []
     floors = _floors(store, files)
+    single = not_fresh(files)
+    servers: list[str] = []
     for session, name, point in _wanted(picks, frames, files):
         if session in problems:
             rows.append(row_type(session, name, problem=problems[session]))
@@ -141,13 +152,21 @@ def compare(
             kept = frames.kept.get(key, {}) if loads.get(session) is not None else None
             row = with_load(replace(row, point=point), frames.runs.get(key, []), files[session].plan, kept)
         against = _against(frames, row, point, base_session, base)
-        ratio = _ratio(frames, row, point, against) if against else None
+        without = (session, name) in single or (against is not None and (against.session, against.method) in single)
+        ratio = _ratio(frames, row, point, against) if against and not without else None
+        if (session, name) in single:
+            row = of_one_process(row)
+            servers.append(in_plain_words(row, files[session]))
         if ratio is not None and against is not None and _looked_at(files, session, against.session):
             ratio = looked_at(ratio)
         row = replace(
             row,
             reference=against.method if against else row.reference,
-            verdict=_without_ratio(row, against) if ratio is None else "",
+            verdict=ONE_PROCESS
+            if without and row.blocks
+            else _without_ratio(row, against)
+            if ratio is None
+            else "",
             noise_floor=floors[session].difference if session in floors else None,
         )
         if ratio is not None and against is not None:
@@ -173,6 +192,7 @@ def compare(
         tuple(filter(None, noise)),
         tuple(f"{session}: {told}" for session, file in files.items() if (told := stretches_told(file))),
         fidelity_floors,
+        tuple(filter(None, servers)),
         tuple(session for session, file in files.items() if _is_unscored(frames, session, file)),
         _offers(rows, files),
     )

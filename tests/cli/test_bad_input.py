@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.methods.hub_server import serving
+from tests.methods.small_server import SmallServer
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import CONTEXT, KASOKU, Said, Workplace, make_model
 
@@ -353,3 +355,65 @@ def test_what_was_typed_comes_back_harmless_and_in_one_line(work: Workplace, arg
         assert len(said.err) < 700
         assert not set(said.err[:-1]) & {chr(code) for code in [*range(32), *range(0x7F, 0xA0)]}
         assert said.err.encode(errors="strict")
+
+
+# Servers
+
+NO_SERVER = "http://127.0.0.1:9"
+SERVERS: dict[str, tuple[list[str], str]] = {
+    "no scheme": (
+        ["--server", "localhost:8000"],
+        r"'localhost:8000' is not the address of a server: .*http://localhost:8000",
+    ),
+    "another scheme": (["--server", "ftp://localhost"], r"'ftp://localhost' is not the address of a server"),
+    "no host": (["--server", "http://"], r"'http://' is not the address of a server"),
+    "a port that is none": (["--server", "http://localhost:x"], r"is not the address of a server"),
+    "nothing": (["--server", ""], r"'' is not the address of a server"),
+    "a password": (["--server", "http://me:secret@host"], r"An address with a password in it"),
+    "nobody there": (["--server", NO_SERVER], r"The server at 127\.0\.0\.1:9 cannot be reached: Connection refused"),
+    "a model of none": (["--server-model", "x"], r"--server-model goes with --server"),
+    "a key of none": (["--server-key", "X"], r"--server-key goes with --server"),
+    "a key that is not set": (["--server", NO_SERVER, "--server-key", "NOT_THERE"], r"no such environment variable"),
+    "a key in place of its name": (
+        ["--server", NO_SERVER, "--server-key", "sk-1"],
+        r"takes the name of the environment",
+    ),
+    "a key for whoever it is": (["--server", "auto", "--server-key", "PATH"], r"--server auto asks without a key"),
+    "against itself": (["--server", NO_SERVER, "--aa"], r"--aa and --server exclude each other"),
+    "fidelity": (["--server", NO_SERVER, "--fidelity"], r"--fidelity needs the model itself"),
+    "a length in tokens": (["--server", NO_SERVER, "--prompt-tokens", "9"], r"--prompt-tokens needs the model itself"),
+    "a precision": (["--server", NO_SERVER, "--until", "5%"], r"--until goes by intervals"),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_that_is_none_is_refused(work: Workplace, name: str) -> None:
+    arguments, sentence = SERVERS[name]
+    said = work.command("run", "--device", "cpu", *arguments)
+    refused(work, said, sentence)
+    assert "secret" not in said.err
+    assert "sk-1" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("fault", "key", "more", "sentence"),
+    [
+        ("", "", ["--server-model", "kasokuu"], r"has no model 'kasokuu': did you mean kasoku\?"),
+        ("two models", "", [], r"has several models: choose with --server-model from kasoku, other"),
+        ("no model", "", [], r"lists no models: have it load one"),
+        ("", "a key", [], r"wants an API key: put it into an environment variable, .* --server-key"),
+        ("", "a key", ["--server-key", "PATH"], r"refuses /v1/models \(401\): the API key is wrong"),
+        ("big list", "", [], r"answered with over 16 MB"),
+        ("never ready", "", [], r"answered /v1/models with status 503: Loading model"),
+    ],
+)
+def test_a_server_that_cannot_be_measured_is_refused(
+    work: Workplace, fault: str, key: str, more: list[str], sentence: str
+) -> None:
+    with SmallServer(0, fault=fault, key=key) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        said = work.command("run", "--device", "cpu", "--server", server.address, *more)
+        server.shutdown()
+        thread.join()
+    refused(work, said, sentence)

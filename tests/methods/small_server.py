@@ -34,6 +34,9 @@ class SmallServer(ThreadingHTTPServer):
         self.speaks, self.fault, self.key, self.asked = speaks, fault, key, asked
         self.headers_seen: list[str | None] = []
 
+    def handle_error(self, *_: object) -> None:
+        """A client that has heard enough closes its connection."""
+
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
@@ -170,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
             self._event({"text": text, "output_ids": ids, "meta_info": told})
             return
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length" if last else None}
-        choice |= {"delta": {"content": text}} if speaks == "chat" else {"text": text}
+        choice |= {"delta": {"content": text}} if self.path == "/v1/chat/completions" else {"text": text}
         if speaks == "vllm":
             choice["token_ids"] = ids
         model = "another" if fault == "another model" else MODEL

@@ -28,11 +28,11 @@ import kasoku_http
 import kasoku_worker_facts
 from kasoku_engine import Engine, Request, UnsupportedError
 from kasoku_failure import ServerError
+from kasoku_served import MODELS, models_of
 from kasoku_server_process import StartedServer
-from kasoku_server_protocols import OWNERS, PROTOCOLS, Piece
+from kasoku_server_protocols import PROTOCOLS, Piece, protocol_for
 
 OPTIONS = ("command", "file_form", "key_from", "key_variable", "model", "protocol", "url", "variables")
-MODELS = "/v1/models"
 NAME = "kasoku"  # of the model, at a server that we start
 LENGTH_STEP = 128
 SHARE_OF_LOADING = 0.9  # of the session's deadline, after which the block would end without a sentence of ours
@@ -164,11 +164,7 @@ class ServerEngine(Engine):
 
     def _served(self) -> dict:
         """Who owns each of the server's models, by name."""
-        told = self.server.ask(MODELS)
-        try:
-            return {str(row["id"]): str(row.get("owned_by") or "") for row in told["data"]}
-        except (AttributeError, KeyError, TypeError):
-            raise ServerError("The server at %s does not list its models at %s." % (self.server.name, MODELS)) from None
+        return dict(models_of(self.server))
 
     def _chosen(self, served: dict) -> str:
         wanted = self.options.get("model")
@@ -182,7 +178,8 @@ class ServerEngine(Engine):
         return wanted or next(iter(served))
 
     def _protocol(self) -> object:
-        name = self.options.get("protocol") or OWNERS.get(self.owner, "openai")
+        ids, chat = bool(self.job["prompts"][0]), bool(self.job.get("prompt_template"))
+        name = self.options.get("protocol") or protocol_for(self.owner, ids, chat)
         if name not in PROTOCOLS:
             raise UnsupportedError("No server is asked by the protocol %r; choose %s." % (name, ", ".join(PROTOCOLS)))
         return PROTOCOLS[name](self.model, self.job["sampling"])
@@ -292,7 +289,7 @@ class ServerEngine(Engine):
         found = self.protocol.departures()
         if not self.protocol.fixed_length and not self.job["sampling"].get("stop_token_ids"):
             found.append("a response may end at the model's EOS")
-        if not self.protocol.takes_ids:
+        if not (self.protocol.takes_ids and self.job["prompts"][0]):
             found.append("the prompt is sent as text")
         return found
 
