@@ -36,6 +36,12 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
+def port_of(address: str) -> int:
+    """The TCP port that the address stands for."""
+    parts = urlsplit(address)
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def is_plain(address: str) -> bool:
     """Whether what goes to the server can be read on its way."""
     return urlsplit(address).scheme == "http" and not is_loopback(address)

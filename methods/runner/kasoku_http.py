@@ -55,7 +55,7 @@ class Server:
         except (OSError, ValueError) as error:  # of a host's name that is none
             connection.close()
             raise ServerError("The server at %s cannot be reached: %s." % (self.name, reason_of(error))) from error
-        self._connection = connection
+        self._connection, self._socket = connection, connection.sock
 
     def ask(self, path: str, body: dict | None = None, within_s: float = ANSWER_S) -> object:
         """What the server answers to a GET, or to a POST of `body`, from JSON. Raises ServerError."""
@@ -110,7 +110,7 @@ class Server:
             headers["Authorization"] = "Bearer " + self._key
         try:
             self._connection.request("GET" if body is None else "POST", self.prefix + path, content, headers)
-            self._connection.sock.settimeout(max(0.001, deadline - time.monotonic()))
+            self._wait_until(deadline)
             response = self._connection.getresponse()
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._broken(error, path) from error
@@ -142,6 +142,7 @@ class Server:
         parts: list = []
         size = 0
         while True:
+            self._wait_until(deadline)
             part = self._read(response)
             if not part:
                 return b"".join(parts)
@@ -155,6 +156,7 @@ class Server:
     def _events_of(self, response: http.client.HTTPResponse, most_bytes: int) -> object:
         rest, data, size = b"", [], 0
         newest = time.monotonic()
+        self._wait_until(newest + SILENT_S)
         while True:
             part = self._read(response)
             if not part:
@@ -183,6 +185,10 @@ class Server:
                 # what is neither is another field of the event, or a comment to keep the connection open
             if time.monotonic() - newest > SILENT_S:
                 raise ServerError("The server at %s sent nothing of use for %g s." % (self.name, SILENT_S))
+
+    def _wait_until(self, deadline: float) -> None:
+        """Have the next read end by then. The connection gives up its socket to the response before that is read."""
+        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         try:

@@ -6,19 +6,22 @@ vLLM's and TensorRT-LLM's completions with their own parameters, llama-server's 
 
 from __future__ import annotations
 
+from kasoku_engine import Scores, UnsupportedError
 from kasoku_failure import ServerError
 
 
 class Piece:
     """What one event brought: `ids` (list of int or None where an id is unknown; None: the server gives none), `text`,
-    `finish` (`length`, `eos` or None), and what the server has counted: `output_tokens`, `prompt_tokens`,
-    `cached_prompt_tokens`, each None where it says nothing.
+    `finish` (`length`, `eos` or None), `margins` where they were asked for (for each id the best logit minus the second
+    best, or None), and what the server has counted: `output_tokens`, `prompt_tokens`, `cached_prompt_tokens`, each None
+    where it says nothing.
     """
 
-    __slots__ = ("cached_prompt_tokens", "finish", "ids", "output_tokens", "prompt_tokens", "text")
+    __slots__ = ("cached_prompt_tokens", "finish", "ids", "margins", "output_tokens", "prompt_tokens", "text")
 
     def __init__(self, text: str = "", ids: list | None = None, finish: str | None = None) -> None:
         self.text, self.ids, self.finish = text, ids, finish
+        self.margins: list | None = None
         self.output_tokens: int | None = None
         self.prompt_tokens: int | None = None
         self.cached_prompt_tokens: int | None = None
@@ -33,8 +36,8 @@ class OpenAi:
     fixed_length = False
     version_path: str | None = None
 
-    def __init__(self, model: str, sampling: dict) -> None:
-        self.model, self.sampling = model, sampling
+    def __init__(self, model: str, sampling: dict, margins: bool = False) -> None:
+        self.model, self.sampling, self.margins = model, sampling, margins
         self.begin()
 
     def begin(self) -> None:
@@ -74,6 +77,10 @@ class OpenAi:
             told.append("no repetition penalty")
         return told
 
+    def scores(self, server: object, ids: list, scored: int) -> Scores:  # noqa: ARG002
+        """The scores of the last `scored` of `ids`, read as a prompt. UnsupportedError where the API has none."""
+        raise UnsupportedError("this server hands out no probabilities of a prompt")
+
     def take(self, event: object) -> Piece:
         """The piece in one event of the stream. Raises ServerError where it is of another form."""
         piece = Piece()
@@ -83,6 +90,7 @@ class OpenAi:
                 choice = event["choices"][0]
                 piece.text = self.text(choice)
                 piece.ids = self.ids(choice)
+                piece.margins = self.margins_of(choice) if self.margins else None
                 finish = choice.get("finish_reason")
                 piece.finish = None if finish is None else "length" if finish == "length" else "eos"
             take_usage(piece, event.get("usage"))
@@ -96,6 +104,10 @@ class OpenAi:
         return choice.get("text") or ""
 
     def ids(self, choice: dict) -> list | None:  # noqa: ARG002
+        return None
+
+    def margins_of(self, choice: dict) -> list | None:  # noqa: ARG002
+        """By how much each token of the piece was ahead of the next likely one, in nats."""
         return None
 
 
@@ -129,6 +141,8 @@ class Vllm(OpenAi):
             "ignore_eos": bool(stop_token_ids) or not self.sampling.get("stop_at_eos"),
             "repetition_penalty": float(self.sampling.get("repetition_penalty") or 1.0),
         }
+        if self.margins:
+            asked.update(logprobs=2, return_tokens_as_token_ids=True)
         if stop_token_ids:
             asked["stop_token_ids"] = list(stop_token_ids)
         if float(self.sampling.get("temperature") or 0.0) > 0 and self.sampling.get("top_k"):
@@ -138,9 +152,26 @@ class Vllm(OpenAi):
     def departures(self) -> list:
         return []
 
+    def scores(self, server: object, ids: list, scored: int) -> Scores:
+        body = {"model": self.model, "prompt": list(ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1}
+        told = server.ask(self.path, body)
+        try:
+            rows = told["choices"][0]["prompt_logprobs"][-scored:]
+            nll = [-float(row[str(token)]["logprob"]) for row, token in zip(rows, ids[-scored:])]
+            top1 = [next(int(each) for each, about in row.items() if about["rank"] == 1) for row in rows]
+        except (KeyError, IndexError, TypeError, ValueError, StopIteration):
+            raise ServerError("The server's prompt_logprobs are not those of the prompt.") from None
+        if len(nll) != scored:
+            raise ServerError("The server gave %d probabilities for a prompt of %d tokens." % (len(nll), len(ids)))
+        return Scores(nll, top1)
+
     def ids(self, choice: dict) -> list | None:
         ids = choice.get("token_ids")  # an older one does not know the parameter
         return None if ids is None else list(ids)
+
+    def margins_of(self, choice: dict) -> list | None:
+        rows = (choice.get("logprobs") or {}).get("top_logprobs") or ()
+        return [margin(list(row.values()) if row else []) for row in rows]
 
 
 class VllmChat(Chat, Vllm):
@@ -148,9 +179,18 @@ class VllmChat(Chat, Vllm):
 
     takes_ids = False
 
+    def __init__(self, model: str, sampling: dict, margins: bool = False) -> None:  # noqa: ARG002
+        super().__init__(model, sampling)  # it says them in another form
+
 
 class TensorRt(Vllm):
     """TensorRT-LLM's completions: with `detokenize` off they hold ids. It refuses parameters that it does not know."""
+
+    def __init__(self, model: str, sampling: dict, margins: bool = False) -> None:  # noqa: ARG002
+        super().__init__(model, sampling)  # without text it names no tokens
+
+    def scores(self, server: object, ids: list, scored: int) -> Scores:
+        return OpenAi.scores(self, server, ids, scored)
 
     def more(self, stop_token_ids: list) -> dict:
         asked = super().more(stop_token_ids)
@@ -184,6 +224,7 @@ class LlamaCpp(OpenAi):
             "cache_prompt": False,
             "return_tokens": True,
             "stream": True,
+            **({"n_probs": 2} if self.margins else {}),
         }
 
     def departures(self) -> list:
@@ -198,10 +239,13 @@ class LlamaCpp(OpenAi):
                 piece.prompt_tokens = event.get("tokens_evaluated")
                 piece.cached_prompt_tokens = (event.get("timings") or {}).get("cache_n")
                 piece.output_tokens = counted
+            if self.margins and piece.ids:
+                rows = event.get("completion_probabilities") or ()
+                piece.margins = [margin([each["logprob"] for each in row["top_logprobs"]]) for row in rows]
             if isinstance(counted, int):
                 held_back = counted - self.seen - len(piece.ids)
                 piece.ids = [None] * held_back + piece.ids
-        except (AttributeError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             raise ServerError("The server's stream is not of the form of %s." % self.path) from None
         self.seen += len(piece.ids)
         return piece
@@ -262,6 +306,12 @@ PROTOCOLS = {
 }
 # What a server calls itself in GET /v1/models, where that tells which of these it speaks.
 OWNERS = {"vllm": "vllm", "llamacpp": "llamacpp", "sglang": "sglang", "tensorrt_llm": "tensorrt-llm"}
+
+
+def margin(log_probs: list) -> float | None:
+    """The best minus the second best; None of fewer."""
+    best = sorted(log_probs, reverse=True)[:2]
+    return float(best[0] - best[1]) if len(best) == 2 else None
 
 
 def take_usage(piece: Piece, usage: dict | None) -> None:

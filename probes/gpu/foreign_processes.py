@@ -20,11 +20,13 @@ class Strangers:
     """Counts, of the processes that a driver lists, those which this process did not start.
 
     A driver may list the ids of another PID namespace, so they are believed only while one of them is this process or
-    descends from it. Each is looked up once while it stays in the list: a look costs some 0.1 ms.
+    descends from it. Each is looked up once while it stays in the list: a look costs some 0.1 ms. `also` are processes
+    that are measured though this one did not start them: neither they nor what they started count.
     """
 
     def __init__(self, own: int | None = None) -> None:
         self._own = own or os.getpid()
+        self.also: frozenset[int] = frozenset()
         self._known: dict[int, bool] = {}
 
     def count(self, pids: Collection[int]) -> int | None:
@@ -39,7 +41,7 @@ class Strangers:
         return sum(not own for own in known.values())
 
     def _is_own(self, process: psutil.Process) -> bool:
-        own = descends_from(process, (self._own,))
+        own = descends_from(process, {self._own, *self.also})
         if not own and not process.is_running():  # it ended while it was looked at
             raise psutil.NoSuchProcess(process.pid)
         return own

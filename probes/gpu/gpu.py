@@ -68,7 +68,7 @@ class Gpu:
         self._energy_before = 0.0
         self._energy_turn = threading.Lock()
         self._gpm: Gpm | None = None
-        self._strangers = Strangers()
+        self.strangers = Strangers()
         self._listed: tuple[int, ...] = ()
 
     # What it can report
@@ -246,7 +246,7 @@ class Gpu:
 
     def _foreign(self) -> Reading:
         before = self.now_ns()
-        count = self._strangers.count(self._listed)
+        count = self.strangers.count(self._listed)
         after = self.now_ns()
         value, status = (None, NONE_OF_OURS) if count is None else (float(count), OK)
         return Reading(self.source, FOREIGN, "count", value, (before + after) // 2, (after - before) / 1000, status)

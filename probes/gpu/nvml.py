@@ -55,6 +55,11 @@ class Nvml(Source):
         """The module pynvml, for calls on the handles of `gpus`; meaningful only where there are any."""
         return self._library
 
+    def also_ours(self, pids: Collection[int]) -> None:
+        """Have these processes, and what they started, count as no strangers on any GPU."""
+        for gpu in self.gpus:
+            gpu.strangers.also = frozenset(pids)
+
     def open(self) -> Sequence[Reading]:
         """Start NVML: how many GPUs there are, or why none, and a reading for each metric that one does not report."""
         gpus, at = self.gpus, self._now_ns()

@@ -66,6 +66,23 @@ def sockets_of(pids: Iterable[int]) -> Sockets:
     return Sockets(tuple(sorted(listening)), tuple(sorted(beyond)), tuple(sorted(connected)), reason)
 
 
+def listening_on(port: int) -> set[int]:
+    """The processes that listen on that TCP port, as far as this user may see."""
+    found = set()
+    try:
+        entries = os.listdir("/proc")  # noqa: PTH208 - names, not paths
+    except OSError:
+        entries = []
+    for entry in entries:
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                inodes = _inodes(int(entry))
+                rows = [row for table in ("tcp", "tcp6") for row in _rows(int(entry), table, inodes)]
+                if any(local[1] == port and state == LISTENING for local, _, state in rows):
+                    found.add(int(entry))
+    return found
+
+
 def is_loopback(address: Address) -> bool:
     """Whether only this machine can reach it; IPv4-mapped IPv6 addresses count as IPv4."""
     return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)

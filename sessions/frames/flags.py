@@ -71,6 +71,10 @@ class Block:
         """The plan's, with the length of a response at the point."""
         return replace(self.plan.sampling, max_new_tokens=self.run.get("osl") or self.plan.sampling.max_new_tokens)
 
+    def is_fresh(self) -> bool:
+        """Whether it is a process of its own; of a server that ran already the CPU's use is not known apart."""
+        return all(method.fresh or method.name != self.run.get("method") for method in self.plan.methods)
+
     def evidence(self) -> Mapping[str, object]:
         """The engine's evidence; empty if it left none."""
         return _object(self.run.get("evidence"))
@@ -82,7 +86,7 @@ def block_flags(block: Block) -> list[Flag]:
     rates = block.steady()["e2e_tok_s"].to_list()
     window = _within(block.telemetry, timed)
     return [
-        *not_fresh(block.run, block.plan),
+        *not_fresh(block),
         *not_in_effect(block.run),
         *other_dtype(block.run, block.plan),
         *weights_flags(block.run, _object(block.run.get("resolved"))),
@@ -95,16 +99,16 @@ def block_flags(block: Block) -> list[Flag]:
         *drifted(rates),
         *throttled(window, block.sources),
         *gpu_shared(block),
-        *cpu_shared(window, block.cores, on_cpu=not block.sources),
+        *(cpu_shared(window, block.cores, on_cpu=not block.sources) if block.is_fresh() else ()),
         *telemetry_gaps(window, timed),
         *gpu_gaps(window, block.sources, timed),
         *energy_disagrees(block.run),
     ]
 
 
-def not_fresh(run: FrameRow, plan: Plan) -> Iterable[Flag]:
+def not_fresh(block: Block) -> Iterable[Flag]:
     """A server that ran already is one process for all blocks."""
-    if any(method.name == run.get("method") and not method.fresh for method in plan.methods):
+    if not block.is_fresh():
         yield Flag("not fresh", "a server that Kasoku did not start, one process for all blocks")
 
 

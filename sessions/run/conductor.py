@@ -20,12 +20,13 @@ from methods.base.home import CACHE, HomeError, home, private_folder
 from methods.base.interpreter import Unavailable
 from methods.base.log_tail import log_tail
 from methods.base.refusal import refusal
+from methods.base.server_address import is_loopback, port_of
 from methods.base.warden import become_subreaper, descendants
 from probes.base.clock import boot_id
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from probes.host.cgroup import CgroupCounts, cgroup_counts
-from probes.host.sockets import sockets_of
+from probes.host.sockets import listening_on, sockets_of
 from sessions.close.session_end import close_session
 from sessions.device.affinity import keep_to, shared_out
 from sessions.device.device_lock import DeviceLock
@@ -103,6 +104,8 @@ class Conductor:
         try:
             become_subreaper()
             self._open()
+            if self._plan.server is not None and is_loopback(self._plan.server):
+                self._feed.also_ours(listening_on(port_of(self._plan.server)))
             self._feed.start()
             finished = False
             if self._wait_for(devices) and (prepared := self._prepare()) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from probes.base.reading import Reading
 from probes.gpu.nvml import Nvml
@@ -42,6 +42,10 @@ class TelemetryFeed:
     def stop(self) -> None:
         """Stop sampling; a hanging source is abandoned with its daemon thread."""
         self._sampler.stop()
+
+    def also_ours(self, pids: Collection[int]) -> None:
+        """Have these processes count as no strangers on a GPU, and neither what they started."""
+        self.nvml.also_ours(pids)
 
     def watch(self, pid: int | None) -> None:
         """Set the process tree for the source `runner`."""

@@ -9,14 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.methods.hub_server import serving
-from tests.methods.small_server import SmallServer
+from tests.methods.small_server import running
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import CONTEXT, KASOKU, Said, Workplace, make_model
 
@@ -410,10 +409,6 @@ def test_a_server_that_is_none_is_refused(work: Workplace, name: str) -> None:
 def test_a_server_that_cannot_be_measured_is_refused(
     work: Workplace, fault: str, key: str, more: list[str], sentence: str
 ) -> None:
-    with SmallServer(0, fault=fault, key=key) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with running("vllm", fault, key) as server:
         said = work.command("run", "--device", "cpu", "--server", server.address, *more)
-        server.shutdown()
-        thread.join()
     refused(work, said, sentence)

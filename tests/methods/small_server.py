@@ -15,6 +15,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.end_headers()
         if fault == "no stream":
             return self._answer(200, {"choices": [{"text": "all at once"}]})
+        if body.get("prompt_logprobs"):
+            rows = [scored_as(token) for token in body["prompt"]]
+            return self._answer(200, {"choices": [{"text": "x", "prompt_logprobs": [None, *rows[1:]]}]})
+        self.margins = bool(body.get("logprobs"))
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
@@ -176,6 +182,8 @@ class Handler(BaseHTTPRequestHandler):
         choice |= {"delta": {"content": text}} if self.path == "/v1/chat/completions" else {"text": text}
         if speaks == "vllm":
             choice["token_ids"] = ids
+        if self.margins:
+            choice["logprobs"] = {"top_logprobs": [{f"token_id:{t}": -0.5, "token_id:0": -0.75} for t in ids]}
         model = "another" if fault == "another model" else MODEL
         if fault == "half a character" and count == 1:  # the first byte of two, in the middle of JSON
             whole = json.dumps({"model": model, "choices": [choice]}, ensure_ascii=False).encode()
@@ -189,6 +197,25 @@ class Handler(BaseHTTPRequestHandler):
             self._chunk(content)
         if last and fault != "no usage":
             self._event({"model": model, "choices": [], "usage": usage})
+
+
+@contextmanager
+def running(speaks: str = "openai", fault: str = "", key: str = "") -> Iterator[SmallServer]:
+    """A server that runs already."""
+    with SmallServer(0, speaks, fault, key) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def scored_as(token: int) -> dict[str, dict[str, float]]:
+    """As vLLM says it of a token of the prompt, and of the likeliest where that is another."""
+    own = {str(token): {"logprob": -token / 1000, "rank": 1 if token % 2 else 3}}
+    return own if token % 2 else {**own, "7": {"logprob": -0.1, "rank": 1}}
 
 
 def asked_of(body: dict[str, Any]) -> tuple[list[int], int]:

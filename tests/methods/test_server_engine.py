@@ -7,13 +7,15 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from methods.base.warded_process import WardedProcess
+from tests.methods.runner_module import runner_module
 from tests.methods.runner_process import RUNNER, Outcome, measure_job
-from tests.methods.small_server import SmallServer
+from tests.methods.small_server import SmallServer, running
 
 SERVER = Path(__file__).with_name("small_server.py")
 PROMPT = [504, 3575, 282, 4649, 314]
@@ -255,3 +257,33 @@ def test_another_process_at_the_port_is_not_taken_for_the_server(tmp_path: Path)
         servers[0].server_close()
     assert "was not ready after 1.8 s" in str(outcome.one("error")["message"])
     assert servers[0].headers_seen == []
+
+
+def engine_with(server: SmallServer, **job: object) -> object:
+    """The engine as its runner has it, at a server that runs already."""
+    engine = runner_module("kasoku_engines/kasoku_server").ENGINE()
+    engine.load(measure_job("server", options={"url": server.address}, **job))
+    return engine
+
+
+@pytest.mark.parametrize(("speaks", "margin"), [("vllm", 0.25), ("sglang", None)])
+def test_the_greedy_pass_has_margins_where_the_server_gives_them(speaks: str, margin: float | None) -> None:
+    with running(speaks) as server:
+        engine: Any = engine_with(server)
+        assert engine.greedy(PROMPT) == {"ids": IDS, "margins": [margin] * 4}
+
+
+def test_a_prompt_is_scored_by_its_logprobs() -> None:
+    with running("vllm") as server:
+        scores = engine_with(server).score_prefill([5, 6, 8, 9], 3)  # type: ignore[attr-defined]
+    assert scores.nll == [0.006, 0.008, 0.009]
+    assert scores.top1 == [7, 7, 9]
+    assert scores.log_probs is None
+
+
+@pytest.mark.parametrize("path", ["score_prefill", "score_decode"])
+def test_what_a_server_cannot_score_is_said(path: str) -> None:
+    with running("llamacpp") as server:
+        engine = engine_with(server)
+        with pytest.raises(Exception, match=r"hands out no probabilities|can be made to generate"):
+            getattr(engine, path)([5, 6, 8, 9], 3)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,7 @@ from sessions.planning.wanted import Wanted
 from sessions.run.launch import launch
 from sessions.verdict.comparison import compare
 from sessions.verdict.one_process import ONE_PROCESS
-from tests.methods.small_server import SmallServer
+from tests.methods.small_server import running
 from tests.sessions.processes import until
 from tests.sessions.workplace import Workplace, assert_nothing_left, conductor_of, records_of, runs_of
 
@@ -47,19 +44,6 @@ def started(work: Workplace, *more: str) -> str:
     ]
     (private_folder(work.config / "methods") / "served.toml").write_text("\n".join(rows) + "\n")
     return "served"
-
-
-@contextmanager
-def running(speaks: str = "openai", fault: str = "", key: str = "") -> Iterator[SmallServer]:
-    """A server that runs already."""
-    with SmallServer(0, speaks, fault, key) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def alone(work: Workplace, server: str, *methods: str, **said: Any) -> SessionFolder:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import kasoku_http
 import kasoku_worker_facts
-from kasoku_engine import Engine, Request, UnsupportedError
+from kasoku_engine import Engine, Request, Scores, UnsupportedError
 from kasoku_failure import ServerError
 from kasoku_served import MODELS, models_of
 from kasoku_server_process import StartedServer
@@ -124,16 +124,18 @@ class ServerEngine(Engine):
             raise UnsupportedError("the server gives text, not token IDs")
         asked = self.job["sampling"]
         ids: list = []
-        greedy = type(self.protocol)(self.model, {})
-        self._streamed(greedy, prompt_ids, asked["max_new_tokens"], asked.get("stop_token_ids") or (), 0, ids.extend)
+        margins: list = []
+        greedy = type(self.protocol)(self.model, {}, margins=True)
+        stops = asked.get("stop_token_ids") or ()
+        self._streamed(greedy, prompt_ids, asked["max_new_tokens"], stops, 0, ids.extend, margins)
         if None in ids:
             raise UnsupportedError("the server held some token IDs back")
-        return {"ids": ids, "margins": [None] * len(ids)}
+        return {"ids": ids, "margins": margins if len(margins) == len(ids) else [None] * len(ids)}
 
-    def score_prefill(self, ids: list, scored: int) -> object:  # noqa: ARG002
-        raise UnsupportedError("servers hand out no logits of a prompt over this API")
+    def score_prefill(self, ids: list, scored: int) -> Scores:
+        return self.protocol.scores(self.server, ids, scored)
 
-    def score_decode(self, ids: list, scored: int) -> object:  # noqa: ARG002
+    def score_decode(self, ids: list, scored: int) -> Scores:  # noqa: ARG002
         raise UnsupportedError("no server can be made to generate given IDs over HTTP")
 
     def memory(self) -> dict:
@@ -185,9 +187,16 @@ class ServerEngine(Engine):
         return PROTOCOLS[name](self.model, self.job["sampling"])
 
     def _streamed(
-        self, protocol: object, prompt_ids: list, most: int, stop_token_ids: list, seed: int, emit: object
+        self,
+        protocol: object,
+        prompt_ids: list,
+        most: int,
+        stop_token_ids: list,
+        seed: int,
+        emit: object,
+        margins: list | None = None,
     ) -> Piece:
-        """One response, emitted as it comes; the last piece, with what the server has counted."""
+        """One response, emitted as it comes; what the server has counted, in a piece. `margins` is added to."""
         protocol.begin()
         body = protocol.body(self._prompt(prompt_ids), most, list(stop_token_ids), seed)
         whole, pieces, got = Piece(), 0, 0
@@ -199,6 +208,8 @@ class ServerEngine(Engine):
                 if got > most:
                     raise ServerError("The server went on after the %d tokens that it was asked for." % most)
                 emit(piece.ids)
+                if margins is not None:
+                    margins += piece.margins or ()
             elif piece.text and piece.ids is None:
                 pieces += 1
                 if pieces > most:
