@@ -14,6 +14,7 @@ from kasoku_failure import ServerError
 
 MODELS = "/v1/models"
 MOST_MODELS = 1000
+PATIENCE_S = 0.5
 
 
 def run(job: dict, wire: object) -> None:
@@ -22,9 +23,11 @@ def run(job: dict, wire: object) -> None:
     asking = [threading.Thread(target=ask, args=(row, key, job["within_s"]), daemon=True) for row in rows]
     for thread in asking:
         thread.start()
-    for thread in asking:
-        thread.join()
-    wire.result({"servers": rows})
+    for row, thread in zip(rows, asking):
+        thread.join(job["within_s"] + PATIENCE_S)
+        if thread.is_alive():  # it sends something all the time, and no answer
+            row["error"] = "The server at %s did not answer in time." % kasoku_http.Server(row["url"]).name
+    wire.result({"servers": [dict(row) for row in rows]})
 
 
 def ask(row: dict, key: str | None, within_s: float) -> None:

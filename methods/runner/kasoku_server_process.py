@@ -68,7 +68,7 @@ class StartedServer:
         server = self.server()
         while True:
             self.check()
-            if kasoku_http.listens(self.port, [self.process.pid, *kasoku_children.descendants(self.process.pid)]):
+            if self.listens():
                 try:
                     server.ask(path, within_s=READY_ANSWER_S)
                     break
@@ -79,6 +79,10 @@ class StartedServer:
                 raise ServerError("The server %s was not ready after %g s: see the log." % (self.name, within_s))
             time.sleep(LOOK_S)
         self.check()
+
+    def listens(self) -> bool:
+        """Whether it, or what it started, listens at its port."""
+        return kasoku_http.listens(self.port, [self.process.pid, *kasoku_children.descendants(self.process.pid)])
 
     def check(self) -> None:
         """Raises ServerError where the process is over."""

@@ -210,6 +210,7 @@ class LlamaCpp(OpenAi):
     def body(self, prompt: object, most: int, stop_token_ids: list, seed: int) -> dict:
         sampling = self.sampling
         temperature = float(sampling.get("temperature") or 0.0)
+        self.most = most
         return {
             "prompt": prompt,
             "n_predict": most,
@@ -236,15 +237,15 @@ class LlamaCpp(OpenAi):
             counted = event.get("tokens_predicted")
             if event.get("stop"):
                 piece.finish = "length" if event.get("stop_type") == "limit" else "eos"
-                piece.prompt_tokens = event.get("tokens_evaluated")
-                piece.cached_prompt_tokens = (event.get("timings") or {}).get("cache_n")
-                piece.output_tokens = counted
+                piece.prompt_tokens = count_of(event.get("tokens_evaluated"))
+                piece.cached_prompt_tokens = count_of((event.get("timings") or {}).get("cache_n"))
+                piece.output_tokens = count_of(counted)
             if self.margins and piece.ids:
                 rows = event.get("completion_probabilities") or ()
                 piece.margins = [margin([each["logprob"] for each in row["top_logprobs"]]) for row in rows]
             if isinstance(counted, int):
                 held_back = counted - self.seen - len(piece.ids)
-                piece.ids = [None] * held_back + piece.ids
+                piece.ids = [None] * min(held_back, self.most + 1) + piece.ids  # one too many is enough to be said
         except (AttributeError, KeyError, TypeError):
             raise ServerError("The server's stream is not of the form of %s." % self.path) from None
         self.seen += len(piece.ids)
@@ -286,9 +287,9 @@ class SGLang(OpenAi):
             piece = Piece("", new)
             if finish is not None:
                 piece.finish = "length" if finish.get("type") == "length" else "eos"
-                piece.output_tokens = counted
-                piece.prompt_tokens = told.get("prompt_tokens")
-                piece.cached_prompt_tokens = told.get("cached_tokens")
+                piece.output_tokens = count_of(counted)
+                piece.prompt_tokens = count_of(told.get("prompt_tokens"))
+                piece.cached_prompt_tokens = count_of(told.get("cached_tokens"))
         except (AttributeError, KeyError, TypeError):
             raise ServerError("The server's stream is not of the form of %s." % self.path) from None
         self.seen += len(piece.ids)
@@ -318,9 +319,14 @@ def take_usage(piece: Piece, usage: dict | None) -> None:
     """What an OpenAI-compatible server counted, into the piece."""
     if not usage:
         return
-    piece.output_tokens = usage.get("completion_tokens")
-    piece.prompt_tokens = usage.get("prompt_tokens")
-    piece.cached_prompt_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    piece.output_tokens = count_of(usage.get("completion_tokens"))
+    piece.prompt_tokens = count_of(usage.get("prompt_tokens"))
+    piece.cached_prompt_tokens = count_of((usage.get("prompt_tokens_details") or {}).get("cached_tokens"))
+
+
+def count_of(told: object) -> int | None:
+    """A server's number of tokens; None where it is none."""
+    return told if type(told) is int and 0 <= told < 2**31 else None
 
 
 def protocol_for(owner: str, ids: bool, chat: bool) -> str:

@@ -403,6 +403,7 @@ def test_a_server_that_is_none_is_refused(work: Workplace, name: str) -> None:
         ("", "a key", [], r"wants an API key: put it into an environment variable, .* --server-key"),
         ("", "a key", ["--server-key", "PATH"], r"refuses /v1/models \(401\): the API key is wrong"),
         ("big list", "", [], r"answered with over 16 MB"),
+        ("goes on for ever", "", [], r"The server at .* did not answer in time"),
         ("never ready", "", [], r"answered /v1/models with status 503: Loading model"),
     ],
 )

@@ -9,6 +9,7 @@ It wants the key in KASOKU_TEST_KEY, where that is set, and writes what it was a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,10 @@ class Handler(BaseHTTPRequestHandler):
             rows = [{"id": name, "object": "model", "owned_by": OWNERS[self.server.speaks]} for name in names]
             if self.server.fault == "never ready":
                 self._answer(503, {"error": {"message": "Loading model"}})
+            elif self.server.fault == "goes on for ever":
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    while True:
+                        self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             elif self.server.fault == "big list":
                 self._answer(200, {"data": rows, "more": "x" * (20 << 20)})
             else:
@@ -163,10 +167,15 @@ class Handler(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count}
         if fault == "another tokeniser":
             usage["prompt_tokens"] += 3
+        if fault == "reuses more than there is":
+            usage["prompt_tokens_details"] = {"cached_tokens": prompt + 1}  # type: ignore[assignment]
+        if fault == "no count":
+            usage["completion_tokens"] = "some"  # type: ignore[assignment]
         if fault == "miscounts":
             usage["completion_tokens"] += 1
         if speaks == "llamacpp":
             held = fault == "half a character" and not last and count == 2
+            count = 10**12 if fault == "counts to the moon" else count
             if not held:
                 self._event({"content": text, "tokens": ids[-1:], "stop": False, "tokens_predicted": count})
             if last:
@@ -199,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
             self._event({"model": model, "choices": [], "usage": usage})
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(speaks: str = "openai", fault: str = "", key: str = "") -> Iterator[SmallServer]:
     """A server that runs already."""
     with SmallServer(0, speaks, fault, key) as server:

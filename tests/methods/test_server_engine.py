@@ -165,6 +165,7 @@ SENTENCES = {
     "another model": "answers for the model another, not kasoku",
     "another tokeniser": "counts 8 tokens in a prompt of 5",
     "miscounts": "counts 5 tokens, but sent 4",
+    "reuses more than there is": "says that it reused 6 tokens of a prompt of 5",
     "ends": "ended with status 1: see the log",
     "two models": "has 2 models: name one of kasoku, other",
     "no model": "has 0 models",
@@ -179,13 +180,19 @@ def test_a_fault_is_one_sentence(tmp_path: Path, fault: str) -> None:
     assert len(said.splitlines()) == 1
 
 
-@pytest.mark.parametrize("fault", ["ignores the length", "miscounts", "no usage"])
+def test_a_count_to_the_moon_is_no_memory(tmp_path: Path) -> None:
+    said = failed(tmp_path, "counts to the moon", "--speaks", "llamacpp")
+    assert "went on after the 4 tokens" in said
+
+
+@pytest.mark.parametrize("fault", ["ignores the length", "miscounts", "no usage", "no count"])
 def test_counts_that_cannot_be_are_faults_where_there_is_text_alone(tmp_path: Path, fault: str) -> None:
     said = failed(tmp_path, fault, "--speaks", "openai")
     expected = {
         "ignores the length": "went on after the 4 tokens",
         "miscounts": "generated 5 tokens where 4 were asked for",
         "no usage": "says neither the IDs nor the number of its tokens",
+        "no count": "says neither the IDs nor the number of its tokens",
     }
     assert expected[fault] in said
 

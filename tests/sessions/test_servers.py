@@ -134,6 +134,9 @@ def test_a_server_alone_is_measured_by_its_own_count_and_gets_no_verdict(work: W
     assert (row.tok_s_low, row.tok_s_high, row.ratio) == (None, None, None)
     assert row.verdict == ONE_PROCESS
     assert row.missing["tok_s_low"] == ONE_PROCESS
+    for command in (["show", folder.id], ["export", folder.id, "--out", str(work.home / "csv")]):
+        said = work.command(*command)
+        assert (said.code, said.err) == (0, ""), said.err
     assert comparison.remarks[0].startswith(
         f"{server.address} gives one client {row.tok_s_mean:.1f} tokens/s of kasoku"
     )

@@ -242,14 +242,15 @@ class ServerEngine(Engine):
         told = whole.prompt_tokens
         if self.protocol.takes_ids and prompt_ids and told is not None and told != len(prompt_ids):
             raise ServerError(
-                "The server counts %s tokens in a prompt of %d: it has another model, or adds its own."
+                "The server counts %d tokens in a prompt of %d: it has another model, or adds its own."
                 % (told, len(prompt_ids))
             )
+        cached, length = whole.cached_prompt_tokens, len(prompt_ids) if prompt_ids else told
+        if cached is not None and length is not None and cached > length:
+            raise ServerError("The server says that it reused %d tokens of a prompt of %d." % (cached, length))
 
     def _check_count(self, whole: Piece, most: int, got: int, pieces: int) -> None:
         counted = whole.output_tokens
-        if counted is not None and (type(counted) is not int or counted < 0):
-            raise ServerError("The server counts tokens that cannot be: %s." % self.server.said(counted))
         if got:
             if counted is not None and counted != got:
                 raise ServerError("The server counts %d tokens, but sent %d." % (counted, got))
@@ -274,7 +275,7 @@ class ServerEngine(Engine):
         deadline = time.monotonic() + DIES_S
         while time.monotonic() < deadline:
             self.started.check()
-            if kasoku_http.listens(self.started.port, [self.started.process.pid]):
+            if self.started.listens():
                 return
             time.sleep(0.02)
 
