@@ -7,7 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 
 
 class AddressError(Exception):
-    """It is no address of a server; the text says why and what would be one."""
+    """It is not the address of a server; the text says why and what would be one."""
 
 
 def server_address(text: str) -> str:

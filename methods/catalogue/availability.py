@@ -92,7 +92,7 @@ def choice(method: Method, device: DeviceFacts, home: Path, config_folder: Path)
     if lack is None and not environment:
         lack = Unavailable(f"It names no environment for {'a GPU' if device.kind == 'cuda' else 'a CPU'}.", "")
     found = lack or interpreter_for(method.needs, environment, device.kind, home, config_folder)
-    return Choice(method, environment, lack, with_packages(method.packages, found))
+    return Choice(method, environment, lack, with_program(method, with_packages(method.packages, found)))
 
 
 def interpreter_for(
@@ -100,23 +100,24 @@ def interpreter_for(
 ) -> Interpreter | Unavailable:
     """The interpreter for a device of this kind in which the needs are met, as far as a look tells, or why none is."""
     if not needs.compiler:
-        found = resolve(environment, home, config_folder)
-        return (without_program(needs, found) or found) if isinstance(found, Interpreter) else found
+        return resolve(environment, home, config_folder)
     if (without := unbuildable(kind, None, home / CACHE)) is not None:  # whatever the environment, so before making one
         return without
     interpreter = resolve(environment, home, config_folder)
     if isinstance(interpreter, Unavailable):
         return interpreter
-    return unbuildable(kind, interpreter, home / CACHE) or without_program(needs, interpreter) or interpreter
+    return unbuildable(kind, interpreter, home / CACHE) or interpreter
 
 
-def without_program(needs: Needs, interpreter: Interpreter) -> Unavailable | None:
-    """Why the program that is needed cannot be started; None where it is beside the Python, or on the PATH."""
-    program = needs.program
-    if program is None or os.access(interpreter.python.parent / program, os.X_OK) or shutil.which(program) is not None:
-        return None
-    hint = f": {needs.program_from}" if needs.program_from else ""
-    return Unavailable(f"There is no {program} in the environment {interpreter.environment} or on the PATH{hint}.", "")
+def with_program(method: Method, found: Interpreter | Unavailable) -> Interpreter | Unavailable:
+    """The interpreter if the program that the method needs is beside it, or on the PATH."""
+    program = method.program
+    if isinstance(found, Unavailable) or program is None:
+        return found
+    if os.access(found.python.parent / program, os.X_OK) or shutil.which(program) is not None:
+        return found
+    hint = f": {method.program_from}" if method.program_from else ""
+    return Unavailable(f"There is no {program} in the environment {found.environment} or on the PATH{hint}.", "")
 
 
 def with_packages(packages: Sequence[str], found: Interpreter | Unavailable) -> Interpreter | Unavailable:

@@ -77,8 +77,7 @@ def _bytes(table: Mapping[str, object], name: str) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a machine must have. The driver and the compute capability (lowest and highest) apply to GPUs only, and the
-    program is in the environment or on the PATH."""
+    """What a machine must have. The driver and the compute capability (lowest and highest) apply to GPUs only."""
 
     devices: tuple[str, ...] = field(default=DEVICES, metadata=key(_devices))
     min_driver: str | None = field(default=None, metadata=key(_driver))
@@ -86,8 +85,6 @@ class Needs:
     max_compute_capability: str | None = field(default=None, metadata=key(_capability))
     compiler: bool = field(default=False, metadata=key(_needed))
     free_bytes: int | None = field(default=None, metadata=key(_bytes))
-    program: str | None = field(default=None, metadata=key(text_or_none))
-    program_from: str = field(default="", metadata=key(text_or_empty))  # what to do where it is not there
 
 
 def _needs(table: Mapping[str, object], name: str) -> Needs:
@@ -179,6 +176,8 @@ class Method:
     group: str = field(default=OTHERS, metadata=key(_group))  # under which it is listed
     presets: tuple[str, ...] = field(default=(), metadata=key(texts))
     fidelity_floor: bool = field(default=False, metadata=key(_yes_or_no))
+    program: str | None = field(default=None, metadata=key(text_or_none))  # in the environment or on the PATH
+    program_from: str = field(default="", metadata=key(text_or_empty))  # what to do where it is not there
 
     @property
     def library(self) -> str:

@@ -31,7 +31,7 @@ OF_FRESH: Final = ("until", "at_most", "aa")
 
 @dataclass(frozen=True, slots=True)
 class ServerPlan:
-    """The options with the server's address and model in them, its method, and what is to be said of it."""
+    """The options with the server's address and model in them, its method, and what there is to say of it."""
 
     options: RunOptions
     method: PlannedMethod
@@ -110,7 +110,7 @@ def _check_alone(said: Mapping[str, Value]) -> None:
         if name in said and said[name] is not False:
             raise PlanError(
                 f"--{name.replace('_', '-')} goes by intervals, and a server that runs already has none: one process"
-                " is no sample. Use --requests."
+                " says nothing of another. Use --requests."
             )
 
 

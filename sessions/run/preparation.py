@@ -22,7 +22,7 @@ from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.base.progress import Progress
 from methods.base.refusal import refusal
 from methods.base.secret_variables import without_secrets
-from methods.catalogue.availability import with_packages, without_program
+from methods.catalogue.availability import with_packages, with_program
 from methods.catalogue.method import SERVER
 from methods.catalogue.native_code import tried, unbuildable
 from methods.catalogue.quantised import lacking_for
@@ -134,11 +134,9 @@ class Preparation:
             found = self._interpreter(method)
             if isinstance(found, Unavailable) and found.remedy and self._plan.create_environments:
                 found = self._created(method.environment)
-            found = with_packages(method.packages, found)
+            found = with_program(method, with_packages(method.packages, found))
             if isinstance(found, Interpreter) and method.needs.compiler:
                 found = tried(self._kind, found, self._home / CACHE) or found
-            if isinstance(found, Interpreter):
-                found = without_program(method.needs, found) or found
             if isinstance(found, Interpreter):
                 ready[method.name] = found
             else:

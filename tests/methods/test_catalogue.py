@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from methods.base.interpreter import Interpreter, Unavailable
-from methods.catalogue.availability import DeviceFacts, choices, without_program
+from methods.catalogue.availability import DeviceFacts, choices, with_program
 from methods.catalogue.catalogue import Catalogue, load_catalogue
 from methods.catalogue.evidence import CONDITIONS
-from methods.catalogue.method import Needs
+from methods.catalogue.method import Method
 from methods.catalogue.toml_keys import nearest
 from methods.environments.specs import load_specs
 from methods.models.conversions import CONVERSIONS
@@ -315,16 +315,16 @@ def test_servers_are_started_on_loopback_with_a_key_that_is_no_argument(tmp_path
 
 def test_a_program_that_is_not_there_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interpreter = Interpreter("mine", tmp_path / "bin" / "python", (), {}, "configured", {})
-    needs = Needs(program="a-server", program_from="install it from its makers")
+    method = Method(name="m", engine="server", program="a-server", program_from="install it from its makers")
     monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
 
-    assert without_program(needs, interpreter) == Unavailable(
+    assert with_program(method, interpreter) == Unavailable(
         "There is no a-server in the environment mine or on the PATH: install it from its makers.", ""
     )
     for folder in ("elsewhere", "bin"):
         program = tmp_path / folder / "a-server"
         program.parent.mkdir()
         program.touch(mode=0o755)
-        assert without_program(needs, interpreter) is None
+        assert with_program(method, interpreter) is interpreter
         program.unlink()
-    assert without_program(Needs(), interpreter) is None
+    assert with_program(Method(name="m", engine="server"), interpreter) is interpreter

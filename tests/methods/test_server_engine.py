@@ -292,5 +292,27 @@ def test_a_prompt_is_scored_by_its_logprobs() -> None:
 def test_what_a_server_cannot_score_is_said(path: str) -> None:
     with running("llamacpp") as server:
         engine = engine_with(server)
-        with pytest.raises(Exception, match=r"hands out no probabilities|can be made to generate"):
+        with pytest.raises(Exception, match=r"hands out no probabilities|generates no given IDs"):
             getattr(engine, path)([5, 6, 8, 9], 3)
+
+
+def test_the_memory_for_keys_and_values_follows_the_models_config(tmp_path: Path) -> None:
+    kv_bytes = runner_module("kasoku_server_words").kv_bytes
+    job = {"model_folder": str(tmp_path), "dtype": "bfloat16"}
+    assert kv_bytes(job, 128) == 1 << 30, "nothing is known of it"
+    config = {"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 576}
+    for described in (config, {"text_config": config}):
+        (tmp_path / "config.json").write_text(json.dumps(described))
+        assert kv_bytes(job, 128) == 64 << 20
+        assert kv_bytes(job, 100_000) == 2 * 30 * 3 * 64 * 2 * 100_512
+        assert kv_bytes({**job, "dtype": "float32"}, 100_000) == 2 * 30 * 3 * 64 * 4 * 100_512
+
+
+def test_braces_in_a_path_are_left_alone(tmp_path: Path) -> None:
+    words = runner_module("kasoku_server_words").words_for(measure_job("server", model_folder="/models/{port}"))
+    started = runner_module("kasoku_server_process").StartedServer
+    server = started({"command": [sys.executable, "-c", "pass", "{model_folder}", "{x}"]}, words, None)
+    server.process.wait()
+    assert server.command[3:] == ["/models/{port}", "{x}"]
+    with pytest.raises(Exception, match="ended with status 0"):
+        server.check()

@@ -7,7 +7,7 @@ own, and wants a key that is drawn for each start. What is not said in a request
 
 Options:
   command       words of the command; {python}, {model_folder}, {converted_file}, {name}, {host}, {port}, {file},
-                {context}, {threads}, {gpus}, {dtype} and {seed} are filled in
+                {context}, {kv_bytes}, {threads}, {gpus}, {dtype} and {seed} are filled in
   variables     of the command's process, by name
   key_variable  the variable of the command's process that holds the key
   file_form     the content of {file}, with the key in place of {key}
@@ -20,9 +20,7 @@ Options:
 from __future__ import annotations
 
 import os
-import sys
 import time
-from pathlib import Path
 
 import kasoku_http
 import kasoku_worker_facts
@@ -31,10 +29,9 @@ from kasoku_failure import ServerError
 from kasoku_served import MODELS, models_of
 from kasoku_server_process import StartedServer
 from kasoku_server_protocols import PROTOCOLS, Piece, protocol_for
+from kasoku_server_words import words_for
 
 OPTIONS = ("command", "file_form", "key_from", "key_variable", "model", "protocol", "url", "variables")
-NAME = "kasoku"  # of the model, at a server that we start
-LENGTH_STEP = 128
 SHARE_OF_LOADING = 0.9  # of the session's deadline, after which the block would end without a sentence of ours
 LOAD_S = 900.0
 BYTES_PER_TOKEN = 1 << 16
@@ -136,7 +133,7 @@ class ServerEngine(Engine):
         return self.protocol.scores(self.server, ids, scored)
 
     def score_decode(self, ids: list, scored: int) -> Scores:  # noqa: ARG002
-        raise UnsupportedError("no server can be made to generate given IDs over HTTP")
+        raise UnsupportedError("a server generates no given IDs over HTTP")
 
     def memory(self) -> dict:
         reason = "A server does not say it over HTTP." if self.started else "It is not known: %s." % NOT_OURS
@@ -304,30 +301,6 @@ class ServerEngine(Engine):
         if not (self.protocol.takes_ids and self.job["prompts"][0]):
             found.append("the prompt is sent as text")
         return found
-
-
-def words_for(job: dict) -> dict:
-    """What is filled into a command, from the job."""
-    longest = max(len(prompt) for prompt in job["prompts"]) + job["sampling"]["max_new_tokens"]
-    length = -(-(longest + 1) // LENGTH_STEP) * LENGTH_STEP
-    return {
-        "python": sys.executable,
-        "model_folder": str(job["model_folder"]),
-        "converted_file": converted_file(job),
-        "name": NAME,
-        "context": str(max(min(length, job.get("context_length") or length), longest)),
-        "threads": str(job.get("threads") or 1),
-        "gpus": str(max(1, len(job.get("gpu_uuids") or ()))),
-        "dtype": str(job["dtype"]),
-        "seed": str(job.get("seed") or 0),
-    }
-
-
-def converted_file(job: dict) -> str:
-    """The GGUF of the job's converted model; empty where it has none."""
-    folder = job.get("converted_folder")
-    found = sorted(Path(folder).glob("*.gguf")) if folder else []
-    return str(found[0]) if found else ""
 
 
 ENGINE = ServerEngine
