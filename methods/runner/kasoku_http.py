@@ -54,7 +54,7 @@ class Server:
             connection.connect()
         except (OSError, ValueError) as error:  # of a host's name that is none
             connection.close()
-            raise ServerError("The server at %s cannot be reached: %s." % (self.name, reason_of(error))) from error
+            raise ServerError("The server at %s cannot be reached: %s." % (self.name, self._reason(error))) from error
         self._connection, self._socket = connection, connection.sock
 
     def ask(self, path: str, body: dict | None = None, within_s: float = ANSWER_S) -> object:
@@ -211,7 +211,10 @@ class Server:
         where = "in answer to " + path if path else "in mid-answer"
         if isinstance(error, socket.timeout):
             return ServerError("The server at %s said nothing for too long %s." % (self.name, where))
-        return ServerError("The server at %s closed the connection %s: %s." % (self.name, where, reason_of(error)))
+        return ServerError("The server at %s closed the connection %s: %s." % (self.name, where, self._reason(error)))
+
+    def _reason(self, error: Exception) -> str:
+        return self.said(reason_of(error))
 
 
 def message_in(answer: bytes) -> str:

@@ -44,6 +44,13 @@ def models_of(server: kasoku_http.Server, within_s: float = kasoku_http.ANSWER_S
     told = server.ask(MODELS, within_s=within_s)
     try:
         rows = told["data"] or []
-        return [[str(row["id"]), str(row.get("owned_by") or "")] for row in rows[:MOST_MODELS]]
+        found = [[str(row["id"]), server.said(row.get("owned_by") or "")] for row in rows[:MOST_MODELS]]
     except (AttributeError, KeyError, TypeError):
         raise ServerError("The server at %s does not list its models at %s." % (server.name, MODELS)) from None
+    for name, _ in found:
+        if server.said(name) != name:
+            raise ServerError(
+                "The server at %s has a model whose name is too long or holds what cannot be shown: %s"
+                % (server.name, server.said(name))
+            )
+    return found

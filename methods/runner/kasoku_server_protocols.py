@@ -12,15 +12,16 @@ from kasoku_failure import ServerError
 
 class Piece:
     """What one event brought: `ids` (list of int or None where an id is unknown; None: the server gives none), `text`,
-    `finish` (`length`, `eos` or None), `margins` where they were asked for (for each id the best logit minus the second
-    best, or None), and what the server has counted: `output_tokens`, `prompt_tokens`, `cached_prompt_tokens`, each None
-    where it says nothing.
+    `finish` (`length`, `eos` or None), `model`, the name of the one that answers, `margins` where they were asked for
+    (for each id the best logit minus the second best, or None), and what the server has counted: `output_tokens`,
+    `prompt_tokens`, `cached_prompt_tokens`; each None where it says nothing.
     """
 
-    __slots__ = ("cached_prompt_tokens", "finish", "ids", "margins", "output_tokens", "prompt_tokens", "text")
+    __slots__ = ("cached_prompt_tokens", "finish", "ids", "margins", "model", "output_tokens", "prompt_tokens", "text")
 
     def __init__(self, text: str = "", ids: list | None = None, finish: str | None = None) -> None:
         self.text, self.ids, self.finish = text, ids, finish
+        self.model: object = None
         self.margins: list | None = None
         self.output_tokens: int | None = None
         self.prompt_tokens: int | None = None
@@ -93,11 +94,10 @@ class OpenAi:
                 piece.margins = self.margins_of(choice) if self.margins else None
                 finish = choice.get("finish_reason")
                 piece.finish = None if finish is None else "length" if finish == "length" else "eos"
+            piece.model = event.get("model") or None
             take_usage(piece, event.get("usage"))
         except (AttributeError, KeyError, TypeError, IndexError):
             raise ServerError("The server's stream is not of the form of %s." % self.path) from None
-        if event.get("model") not in (None, "", self.model):
-            raise ServerError("The server answers for the model %.80s, not %s." % (event["model"], self.model))
         return piece
 
     def text(self, choice: dict) -> str:

@@ -301,7 +301,7 @@ class RunOptions:
         metadata=option(
             Option(
                 metavar="URL|auto",
-                help="and a server that runs already; auto: the one on this machine's usual ports",
+                help="a server that runs already; auto: the one that is found on this machine's usual ports",
                 heading="server",
             )
         ),

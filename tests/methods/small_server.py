@@ -55,7 +55,9 @@ class Handler(BaseHTTPRequestHandler):
         if self._refused():
             return
         if self.path == "/v1/models":
-            names = {"two models": [MODEL, "other"], "no model": []}.get(self.server.fault, [MODEL])
+            names = {"two models": [MODEL, "other"], "no model": [], "odd name": ["kas\x1b[31moku"]}.get(
+                self.server.fault, [MODEL]
+            )
             rows = [{"id": name, "object": "model", "owned_by": OWNERS[self.server.speaks]} for name in names]
             if self.server.fault == "never ready":
                 self._answer(503, {"error": {"message": "Loading model"}})

@@ -169,6 +169,7 @@ SENTENCES = {
     "ends": "ended with status 1: see the log",
     "two models": "has 2 models: name one of kasoku, other",
     "no model": "has 0 models",
+    "odd name": "has a model whose name is too long or holds what cannot be shown: kas [31moku",
 }
 
 

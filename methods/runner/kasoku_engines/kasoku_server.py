@@ -199,6 +199,10 @@ class ServerEngine(Engine):
         whole, pieces, got = Piece(), 0, 0
         for event in self.server.events(protocol.path, body, BYTES_BESIDE + most * BYTES_PER_TOKEN):
             piece = protocol.take(event)
+            if piece.model not in (None, self.model):
+                raise ServerError(
+                    "The server answers for the model %s, not %s." % (self.server.said(piece.model), self.model)
+                )
             if piece.ids:
                 self._check_ids(piece.ids)
                 got += len(piece.ids)
