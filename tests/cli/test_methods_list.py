@@ -23,7 +23,7 @@ def test_each_group_has_one_heading_and_its_methods_under_it(capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     headings = [line for line in lines if line.endswith(":") and " " not in line]
 
-    assert headings == ["transformers:", "engines:", "speculative:", "quantised:", "article:"]
+    assert headings == ["transformers:", "engines:", "speculative:", "quantised:", "servers:", "article:"]
     under = lines[lines.index("engines:") : lines.index("quantised:")]
     assert any(line.startswith("openvino ") for line in under)
     assert any("Making it takes 0.2 GB and some 10 seconds." in line for line in under)
