@@ -82,7 +82,8 @@ class TokenStream:
     Called by an engine with the IDs that have just reached the host: `emit([id, ...])`; all of one call share its time.
     An ID that is not known is None. An engine for which fetching an ID is expensive calls `emit.mark(fetch)` instead
     when there is one more; one that gets text without IDs calls `emit.text(words)` for each piece, and at the end
-    `emit.counted(tokens, prompt_tokens)`.
+    `emit.counted(tokens, prompt_tokens)`. One that gets text with IDs that nobody else can decode calls
+    `emit.text(words, beside=True)` after `emit`.
     """
 
     def __init__(self, wire: Wire, request: int) -> None:
@@ -93,7 +94,7 @@ class TokenStream:
         self._fetch: object = None
         self._sent: dict = {}
         self._next_flush = 0
-        self._pieces: list = []  # (time, text), not sent yet
+        self._pieces: dict = {False: [], True: []}  # (time, text), not sent yet; True: beside tokens
         self._counted: int | None = None
         self.prompt_tokens: int | None = None
 
@@ -117,10 +118,10 @@ class TokenStream:
         if now >= self._next_flush:
             self.flush()
 
-    def text(self, words: str) -> None:
-        """A piece of text has arrived, of one token or more."""
+    def text(self, words: str, beside: bool = False) -> None:
+        """A piece of text has arrived, of one token or more, or beside tokens."""
         now = self._clock()
-        self._pieces.append((now, words))
+        self._pieces[beside].append((now, words))
         if now >= self._next_flush:
             self.flush()
 
@@ -130,11 +131,11 @@ class TokenStream:
 
     def flush(self) -> None:
         """Send what has not been sent. Exceptions of a `fetch` pass through, and its tokens are not sent."""
-        if self._pieces:
-            pieces, self._pieces = self._pieces, []
-            self._wire.send(
-                "text", request=self._request, times=[t for t, _ in pieces], texts=[words for _, words in pieces]
-            )
+        for beside, pieces in self._pieces.items():
+            if pieces:
+                times, texts = zip(*pieces)
+                self._wire.send("text", request=self._request, times=times, texts=texts, beside=beside)
+                pieces.clear()
         arrived, self._arrived = self._arrived, []
         marks = sum(ids is None for _, _, ids in arrived)
         fetched = iter(self._fetch(marks) if marks else ())

@@ -118,12 +118,14 @@ class ManyMessage(Line, tag="many", frozen=True, kw_only=True):
 
 class TextMessage(Line, tag="text", frozen=True, kw_only=True):
     """Pieces of a response's text with the time each reached the host, where it comes without ids: each piece is of one
-    token or more. How many they are is said at the end of the request.
+    token or more. How many they are is said at the end of the request. Text `beside` tokens that come with their ids is
+    for readers, where nobody else can decode them, and counts for nothing.
     """
 
     request: Int64
     times: list[Int64]
     texts: list[str]
+    beside: bool = False
 
 
 class RequestEndMessage(TimedLine, tag="request_end", frozen=True, kw_only=True):

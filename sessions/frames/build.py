@@ -281,7 +281,8 @@ class JournalFrames:
             text = self._texts.text(key_cells[:4])
             if text is not None:
                 said[key_cells] = text
-                missing["token_id"] = NO_IDS
+                if self._texts.without_ids(key_cells[:4]):
+                    missing["token_id"] = NO_IDS
                 if reason := self._texts.uneven(key_cells[:4]):
                     missing |= dict.fromkeys(("decode_tok_s", "itl_s_p50", "itl_s_p99"), reason)
             elif decode is None:

@@ -24,10 +24,15 @@ class TextPieces:
 
     def __init__(self) -> None:
         self._of: dict[Key, _Pieces] = {}
+        self._beside: dict[Key, list[str]] = {}
 
     def add(self, record: Text, attempt: int) -> None:
         """Take in the pieces of one record."""
-        pieces = self._of.setdefault((record.method, record.block, attempt, record.request), _Pieces())
+        key = (record.method, record.block, attempt, record.request)
+        if record.beside:
+            self._beside.setdefault(key, []).extend(record.texts)
+            return
+        pieces = self._of.setdefault(key, _Pieces())
         pieces.times += record.times
         pieces.texts += record.texts
 
@@ -50,8 +55,13 @@ class TextPieces:
         )
 
     def text(self, key: Key) -> str | None:
-        """All text of a response; None where its tokens have IDs."""
-        return "".join(self._of[key].texts) if key in self._of else None
+        """All text of a response; None where it came as IDs alone."""
+        texts = self._of[key].texts if key in self._of else self._beside.get(key)
+        return None if texts is None else "".join(texts)
+
+    def without_ids(self, key: Key) -> bool:
+        """Whether text is all that came."""
+        return key in self._of
 
     def uneven(self, key: Key) -> str:
         """Why it is not known when each token of a response came; "" where it is, or nothing is."""

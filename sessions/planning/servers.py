@@ -25,7 +25,7 @@ VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SHOWN_MODELS: Final = 8
 ALONE: Final[Mapping[str, int]] = {"requests": 6, "blocks": 3, "warmup": 1}
 # What needs the IDs or the weights of a model that Kasoku has.
-OF_A_MODEL: Final = ("fidelity", "fidelity_text", "reference_model", "prompt_tokens")
+OF_A_MODEL: Final = ("fidelity", "fidelity_text", "reference_model", "prompt_tokens", "isl", "depth")
 OF_FRESH: Final = ("until", "at_most", "aa")
 
 

@@ -21,6 +21,7 @@ from sessions.disk.messages import (
 from sessions.run.wire_lie import WireLieError, check_not_after, check_not_before
 
 MOST_SEQUENCES: Final = 4096
+BESIDE: Final = -1  # stands for a sequence, of the times of text beside tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class _Open:
     counts: dict[int, int] = field(default_factory=dict)
     newest: dict[int, int] = field(default_factory=dict)
     pieces: int = 0
+    beside: int = 0  # pieces of text that is only for readers
 
     def arrive(self, times: Sequence[int], sequence: int, now_ns: int) -> int:
         """The last of the times: the sequences of a response have each their own, none before the request's."""
@@ -188,15 +190,18 @@ class RequestsInFlight:
             raise WireLieError(f"it sent {len(said.texts)} pieces of text with {len(said.times)} times")
         if not said.texts:
             return None
-        if request.counts:
+        if said.beside:
+            request.beside += len(said.texts)
+        elif request.counts:
             raise WireLieError(f"it sent both text and tokens of request {said.request}")
-        request.pieces += len(said.texts)
-        if request.pieces > request.max_new_tokens:
+        else:
+            request.pieces += len(said.texts)
+        if max(request.pieces, request.beside) > request.max_new_tokens:
             raise WireLieError(
-                f"it sent {request.pieces} pieces of text for request {said.request},"
+                f"it sent {max(request.pieces, request.beside)} pieces of text for request {said.request},"
                 f" of which {request.max_new_tokens} tokens were requested"
             )
-        return request.arrive(said.times, 0, now_ns)
+        return request.arrive(said.times, BESIDE if said.beside else 0, now_ns)
 
     def end(self, said: RequestEndMessage) -> None:
         request = self._open.get(said.request)

@@ -35,10 +35,11 @@ class Flight:
         # into text once somebody looks: of an old journal only the last request is seen
         self._undecoded += [each for each in ids if each is not None]
 
-    def take_text(self, times: Sequence[int], texts: Sequence[str]) -> None:
-        """Take text in that comes without tokens: they are counted at the request's end."""
-        self._pieces = (self._pieces[0] if self._pieces else times[0], times[-1])
-        self._text += texts
+    def take_text(self, record: Text) -> None:
+        """Take text in. That which comes without tokens is counted at the request's end."""
+        self._text += record.texts
+        if not record.beside:
+            self._pieces = (self._pieces[0] if self._pieces else record.times[0], record.times[-1])
 
     def end(self, tokens: int) -> None:
         """It has ended, with so many tokens."""
@@ -126,10 +127,10 @@ class CurrentRequest:
             self.curve.append(rate)
 
     def take_text(self, record: Text) -> None:
-        """Take text in that comes without tokens."""
+        """The same of text."""
         flight = self._open.get(record.request)
         if flight is not None and record.times and self._is_of(record, flight):
-            flight.take_text(record.times, record.texts)
+            flight.take_text(record)
 
     def end(self, record: RequestEnded) -> Iterator[tuple[float, float, int]]:
         """(tokens/s, TTFT in s, tokens) of each of its responses that counts, if the block does."""

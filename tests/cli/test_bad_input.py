@@ -381,6 +381,7 @@ SERVERS: dict[str, tuple[list[str], str]] = {
     "against itself": (["--server", NO_SERVER, "--aa"], r"--aa and --server exclude each other"),
     "fidelity": (["--server", NO_SERVER, "--fidelity"], r"--fidelity needs the model itself"),
     "a length in tokens": (["--server", NO_SERVER, "--prompt-tokens", "9"], r"--prompt-tokens needs the model itself"),
+    "a length in tokens at a load": (["--server", NO_SERVER, "--isl", "9"], r"--isl needs the model itself"),
     "a precision": (["--server", NO_SERVER, "--until", "5%"], r"--until goes by intervals"),
 }
 

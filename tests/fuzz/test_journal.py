@@ -78,8 +78,8 @@ def reference(scored: list[int]) -> st.SearchStrategy[dict[str, Any]]:
     path = st.fixed_dictionaries(
         {name: st.tuples(*nats) for name in ("nll", "margin")} | {"top1": st.just([[1] * count for count in scored])}
     )
-    chosen = {"windows": st.just(windows), "prefill": st.none() | path, "decode": st.none() | path}
-    return fields_of(records.ReferenceScored, **CHOSEN, **chosen)
+    chosen = {"prefill": st.none() | path, "decode": st.none() | path}
+    return fields_of(records.ReferenceScored, **CHOSEN, **chosen).map(lambda row: {**row, "windows": windows})
 
 
 RECORDS = st.lists(st.one_of(*map(record, get_args(AnyRecord))), max_size=30)

@@ -103,6 +103,23 @@ def test_text_without_ids_is_counted_by_the_server(tmp_path: Path, speaks: str) 
     assert "a response may end at the model's EOS" in evidence["incomparable"]
 
 
+def test_text_comes_beside_ids_that_nobody_else_can_decode(tmp_path: Path) -> None:
+    """Those of a server's own model, whose tokeniser the session does not have."""
+    command = [sys.executable, str(SERVER), "{port}", "--asked", str(tmp_path / "asked")]
+    job = measure_job(
+        "server", options={"command": command}, prompts=[[]], prompt_text="Say some words now", greedy=True
+    )
+    outcome = block(tmp_path, job)
+
+    assert outcome.status == 0, outcome.log
+    for request in range(3):
+        assert len(outcome.tokens(request)[1]) == 4
+        assert "".join(map(str, texts_of(outcome, request))) == "四 one två three "
+    evidence = outcome.one("evidence")["evidence"]
+    assert isinstance(evidence, dict)
+    assert "greedy" not in evidence.get("missing", {}), evidence
+
+
 def test_two_tokens_in_a_chunk_share_its_time_and_are_two(tmp_path: Path) -> None:
     outcome = measured(tmp_path, "--fault", "two a chunk")
 
@@ -279,6 +296,17 @@ def test_the_greedy_pass_has_margins_where_the_server_gives_them(speaks: str, ma
     with running(speaks) as server:
         engine: Any = engine_with(server)
         assert engine.greedy(PROMPT) == {"ids": IDS, "margins": [margin] * 4}
+
+
+@pytest.mark.parametrize("speaks", ["openai", "vllm", "llamacpp", "sglang"])
+def test_what_is_shown_of_sampling_is_the_same_for_every_request(speaks: str) -> None:
+    """A seed is a request's own: with it in the evidence every block would be profiled and scored again."""
+    sampling = {"max_new_tokens": 4, "temperature": 0.7, "top_p": 0.9, "top_k": 20}
+    with running(speaks) as server:
+        engine: Any = engine_with(server, sampling=sampling, prompt_text="Say some words now")
+        shown = json.dumps(engine.evidence()["sampling"])
+    assert "0.7" in shown
+    assert "seed" not in shown
 
 
 def test_a_prompt_is_scored_by_its_logprobs() -> None:

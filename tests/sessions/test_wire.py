@@ -326,6 +326,16 @@ def test_text_and_tokens_of_one_request_are_a_lie() -> None:
             tell([*begun(), *messages])
 
 
+def test_text_beside_tokens_is_for_readers() -> None:
+    messages = request(-1, 1_500)
+    beside = {"k": "text", "request": -1, "times": [1_501], "texts": ["a"], "beside": True}
+    records = tell([*begun(), *messages[:-1], beside, messages[-1]])
+    assert [each.texts for each in records if isinstance(each, Text)] == [["a"]]
+    assert [each.output_tokens for each in records if isinstance(each, RequestEnded)] == [3]
+    with pytest.raises(WireLieError, match="5 pieces of text"):
+        tell([*begun(), *messages[:-1], beside | {"times": [1_501] * 5, "texts": ["a"] * 5}, messages[-1]])
+
+
 def test_an_id_may_be_unknown_but_not_negative() -> None:
     messages = request(-1, 1_500)
     messages[1]["ids"] = [None, 11]

@@ -37,6 +37,7 @@ LOAD_S = 900.0
 BYTES_PER_TOKEN = 1 << 16
 BYTES_BESIDE = 1 << 20
 DIES_S = 2.0
+OF_A_REQUEST = ("prompt", "messages", "input_ids", "seed", "sampling_seed")
 NOT_OURS = "Kasoku did not start the server"
 
 
@@ -197,6 +198,8 @@ class ServerEngine(Engine):
         protocol.begin()
         body = protocol.body(self._prompt(prompt_ids), most, list(stop_token_ids), seed)
         whole, pieces, got = Piece(), 0, 0
+        # the session has no tokeniser of the server's own model; the greedy pass takes IDs alone
+        undecodable = not prompt_ids and margins is None
         for event in self.server.events(protocol.path, body, BYTES_BESIDE + most * BYTES_PER_TOKEN):
             piece = protocol.take(event)
             if piece.model not in (None, self.model):
@@ -209,6 +212,8 @@ class ServerEngine(Engine):
                 if got > most:
                     raise ServerError("The server went on after the %d tokens that it was asked for." % most)
                 emit(piece.ids)
+                if undecodable and piece.text:
+                    emit.text(piece.text, beside=True)
                 if margins is not None:
                     margins += piece.margins or ()
             elif piece.text and piece.ids is None:
@@ -292,10 +297,15 @@ class ServerEngine(Engine):
         return {self.owner or "server": self.server.said(version)} if version else {}
 
     def _sampling(self) -> dict:
-        """What the server is asked for, without the prompt."""
+        """What the server is asked for, without the prompt and the seed, which are a request's own."""
         asked = self.job["sampling"]
         body = self.protocol.body([], asked["max_new_tokens"], list(asked.get("stop_token_ids") or ()), 0)
-        return {name: value for name, value in body.items() if name not in ("prompt", "messages", "input_ids", "seed")}
+        inner = {
+            name: {key: each for key, each in value.items() if key not in OF_A_REQUEST}
+            for name, value in body.items()
+            if isinstance(value, dict)
+        }
+        return {name: value for name, value in {**body, **inner}.items() if name not in OF_A_REQUEST}
 
     def _incomparable(self) -> list:
         """How this measurement departs from the session's settings."""

@@ -318,11 +318,11 @@ class SglangEngine(SglangScoring, Engine):
 
         self.asked += 1
         answer = str(self.folder / ("answer-%d" % self.asked))
-        socket = self.engine.send_to_rpc
-        sock_send(socket, RpcReqInput(method=name, parameters={"answer": answer, **parameters}))
-        while not socket.poll(ANSWER_WAIT_MS):
+        channel = self.engine.send_to_rpc
+        sock_send(channel, RpcReqInput(method=name, parameters={"answer": answer, **parameters}))
+        while not channel.poll(ANSWER_WAIT_MS):
             self._check_children()
-        said = sock_recv(socket)
+        said = sock_recv(channel)
         if not said.success:
             raise RuntimeError("SGLang's scheduler failed: %s" % said.message)
         files = [kasoku_sglang_scheduler.answer_file(answer, rank) for rank in range(self.server_args.tp_size)]
