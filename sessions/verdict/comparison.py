@@ -159,14 +159,13 @@ def compare(
             servers.append(in_plain_words(row, files[session]))
         if ratio is not None and against is not None and _looked_at(files, session, against.session):
             ratio = looked_at(ratio)
+        why_none = "" if ratio is not None else _without_ratio(row, against)
+        if without and row.blocks:
+            why_none = ONE_PROCESS
         row = replace(
             row,
             reference=against.method if against else row.reference,
-            verdict=ONE_PROCESS
-            if without and row.blocks
-            else _without_ratio(row, against)
-            if ratio is None
-            else "",
+            verdict=why_none,
             noise_floor=floors[session].difference if session in floors else None,
         )
         if ratio is not None and against is not None:

@@ -6,8 +6,8 @@ An interval over blocks says what another process would give, and of these there
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Final
+from dataclasses import fields, replace
+from typing import Any, Final
 
 from sessions.disk.session_folder import SessionFile
 from sessions.verdict.comparison_row import ComparisonRow
@@ -24,8 +24,10 @@ def not_fresh(files: Mapping[str, SessionFile]) -> set[tuple[str, str]]:
 
 def of_one_process(row: ComparisonRow) -> ComparisonRow:
     """The row without intervals over its blocks."""
-    missing = dict.fromkeys(("tok_s_low", "tok_s_high", "ratio"), ONE_PROCESS)
-    return replace(row, tok_s_low=None, tok_s_high=None, missing={**row.missing, **missing})
+    bounds = [each.name for each in fields(row) if each.name.endswith(("_low", "_high"))]
+    nothing: dict[str, Any] = dict.fromkeys(bounds)
+    missing = dict.fromkeys([*(name for name in bounds if getattr(row, name) is not None), "ratio"], ONE_PROCESS)
+    return replace(row, **nothing, missing={**row.missing, **missing})
 
 
 def in_plain_words(row: ComparisonRow, file: SessionFile) -> str:
