@@ -99,7 +99,7 @@ def _summary(plan: Plan, frames: dict[str, pl.DataFrame]) -> list[MethodSummary]
     from sessions.frames.counting import counted_requests, last_attempts
 
     rows: list[MethodSummary] = []
-    counted = counted_requests(frames["runs"], frames["requests"])
+    counted = counted_requests(frames["runs"], frames["requests"]).filter(pl.col("point") == plan.primary.name)
     for method in plan.methods:
         runs = frames["runs"].filter(pl.col("method") == method.name)
         timed = counted.filter(pl.col("method") == method.name)

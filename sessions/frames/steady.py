@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
 from sessions.frames.counting import with_attempt, with_point
 from sessions.frames.metrics import POINT_KEY
+from sessions.frames.steady_edges import loop_edges, open_edges
 
 
 def steady_parts(requests: pl.DataFrame) -> pl.DataFrame:
@@ -40,14 +40,7 @@ def with_steady(requests: pl.DataFrame) -> pl.DataFrame:
 
 def _part(own: pl.DataFrame) -> tuple[int | None, int | None]:
     if own["rate"][0] is not None:
-        due = own.select(pl.coalesce("scheduled_ns", "start_ns").alias("due"))["due"]
-        return int(due.min()), int(due.max())  # type: ignore[arg-type]
+        return open_edges(own.select(pl.coalesce("scheduled_ns", "start_ns").alias("due"))["due"].to_list())
     slots = own["batch"][0] or own["concurrency"][0] or 1
-    starts = np.sort(own["start_ns"].to_numpy())
-    ends = own["end_ns"].drop_nulls().to_numpy()
-    later = ends[ends >= starts[-1]]
-    in_flight = np.arange(1, len(starts) + 1) - np.searchsorted(np.sort(ends), starts, side="right")
-    full = np.flatnonzero(in_flight >= slots)
-    if not len(full) or not len(later):
-        return None, None
-    return int(starts[full[0]]), int(later.min())
+    edges = loop_edges(own["start_ns"].to_list(), own["end_ns"].drop_nulls().to_list(), slots)
+    return edges or (None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from sessions.disk.plan import Goal, Plan, PlannedBlock
@@ -17,6 +18,8 @@ from sessions.disk.records import (
     Look,
     ManyTokens,
     Note,
+    PointEnded,
+    PointStarted,
     RequestEnded,
     RequestStarted,
     Text,
@@ -29,6 +32,7 @@ from sessions.verdict.statistics import LEAST_BLOCKS, LogRatio, paired_ratio
 from sessions.verdict.stopping import done, width
 from sessions.watch.current_request import CurrentRequest
 from sessions.watch.method_progress import MethodProgress
+from sessions.watch.point_progress import PointProgress
 
 TIME_IS_UP: Final = "The time allowed is up: no further round begins after {rounds}."
 FUTILE: Final = 2  # so many failed blocks of a method on end, and it takes part no more
@@ -46,7 +50,8 @@ class Rounds:
         self._not_fresh = {method.name for method in plan.methods if not method.fresh}  # no interval is theirs
         self._failed: dict[str, int] = {}  # blocks on end, by method
         self._done: set[str] = set()
-        self._request = CurrentRequest()
+        self._request = CurrentRequest(times=plan.has_load)
+        self._points = PointProgress(plan) if plan.has_load else None
         self._sizes = BlockSizes()
 
     @property
@@ -128,15 +133,27 @@ class Rounds:
                 self._request.take_many(record)
             case Text():
                 self._request.take_text(record)
+            case PointStarted() if self._points is not None:
+                self._points.start(record)
+            case PointEnded() if self._points is not None:
+                self._points.end(record)
             case RequestEnded():
-                for tok_s, ttft_s, tokens in self._request.end(record):
-                    self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)
+                self._end_request(record)
             case BlockEnded():
+                if self._points is not None:
+                    self._points.leave()
                 self._progress(record.method).end(record)
                 failed = not block_counts(record.status)
                 self._failed[record.method] = self._failed.get(record.method, 0) + 1 if failed else 0
             case _:
                 pass
+
+    def _end_request(self, record: RequestEnded) -> None:
+        flight = self._request.flight_of(record)
+        for tok_s, ttft_s, tokens in self._request.end(record):
+            self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)
+        if flight is not None and self._points is not None:
+            self._points.add(flight, record)
 
     def _progress(self, name: str) -> MethodProgress:
         return self._methods.setdefault(name, MethodProgress())
@@ -168,6 +185,8 @@ class Rounds:
 
     def _ratios(self) -> dict[str, LogRatio]:
         figures = {name: progress.figures() for name, progress in self._methods.items()}
+        if (points := self._points) is not None:  # the primary point alone is judged
+            figures = {name: replace(own, block_means=points.judged(name)) for name, own in figures.items()}
         return {name: ratio for name in figures if (ratio := self._ratio(name, figures)) is not None}
 
     def _ratio(self, name: str, figures: Mapping[str, MethodFigures]) -> LogRatio | None:

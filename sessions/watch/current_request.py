@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -22,6 +23,7 @@ class Flight:
         self.begun = begun
         self.tokens = 0
         self.sequences: dict[int, tuple[int, int, int]] = {}  # tokens, first and last time
+        self.times: array[int] | None = None  # of each token, where they are asked for
         self._decode = decode
         self._text: list[str] = []
         self._pieces: tuple[int, int] | None = None  # when the first and the last piece of text came, where no ids did
@@ -32,6 +34,8 @@ class Flight:
         known = self.sequences.get(sequence)
         self.sequences[sequence] = (known[0] + count, known[1], last) if known else (count, first, last)
         self.tokens += count
+        if self.times is not None:
+            self.times.extend(times)
         # into text once somebody looks: of an old journal only the last request is seen
         self._undecoded += [each for each in ids if each is not None]
 
@@ -56,11 +60,16 @@ class Flight:
 
 
 class CurrentRequest:
-    """`begun` is None between blocks. Of those in flight the one that is shown is the longest there; what the last one
-    generated stays to be seen until the next begins.
+    """`begun` is None between blocks. Of those in flight the one that is shown is the longest there, or the one in the
+    slot that is looked into; what the last one generated stays to be seen until the next begins.
+
+    `times`: keep those of all tokens of a timed request while it is in flight.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, times: bool = False) -> None:
+        self._times = times
+        self._slots: list[Flight | None] = []  # each request takes the first that is free, and leaves it as it ends
+        self._looked_into: int | None = None
         self.curve: deque[float] = deque(maxlen=CURVE_POINTS)  # the rate of all together over time, oldest first
         self.new_decoder: Callable[[], Decoder] | None = None
         self._open: dict[int, Flight] = {}
@@ -78,26 +87,58 @@ class CurrentRequest:
         """Of the request that is shown."""
         return self._shown.tokens if self._shown is not None else 0
 
-    def in_flight(self) -> Sequence[Flight]:
-        """Those that have begun and not ended, the longest there first."""
-        return tuple(self._open.values())
+    def slots(self) -> Sequence[Flight | None]:
+        """The requests in flight, each in its slot; None is an empty one."""
+        return tuple(self._slots)
+
+    def flight_of(self, record: RequestEnded) -> Flight | None:
+        """The request that ends by this."""
+        flight = self._open.get(record.request)
+        return flight if flight is not None and self._is_of(record, flight) else None
+
+    def look_into(self, slot: int | None) -> None:
+        """Show the request in this slot from now on, or with None the longest there."""
+        self._looked_into = slot
+        self._choose()
+
+    def _choose(self) -> None:
+        slot = self._looked_into
+        looked = self._slots[slot] if slot is not None and slot < len(self._slots) else None
+        if looked is not None:
+            self._shown = looked
+        elif self._open and (self._shown is None or self._shown.begun.request not in self._open):
+            self._shown = next(iter(self._open.values()))
+
+    def _seat(self, flight: Flight) -> None:
+        if None in self._slots:
+            self._slots[self._slots.index(None)] = flight
+        else:
+            self._slots.append(flight)
 
     def start(self, record: RequestStarted) -> None:
         if self._open and not self._is_beside(record):
-            self._open.clear()
+            self._clear()
         if not self._open:
             self._since = record.t
             self._recent.clear()
+            self._slots.clear()
             self._shown = None
         flight = Flight(record, self.new_decoder() if self.new_decoder else None)
+        if self._times and not record.warmup:
+            flight.times = array("q")
         self._open[record.request] = flight
-        self._shown = self._shown or flight
+        self._seat(flight)
+        self._choose()
         self._left = False
 
     def leave(self) -> None:
         """The block is over."""
-        self._open.clear()
+        self._clear()
         self._left = True
+
+    def _clear(self) -> None:
+        self._open.clear()
+        self._slots.clear()
 
     def take(self, record: Tokens) -> None:
         """Take tokens in; those of a request that is not in flight are ignored."""
@@ -134,12 +175,12 @@ class CurrentRequest:
 
     def end(self, record: RequestEnded) -> Iterator[tuple[float, float, int]]:
         """(tokens/s, TTFT in s, tokens) of each of its responses that counts, if the block does."""
-        flight = self._open.get(record.request)
-        if flight is None or not self._is_of(record, flight):
+        flight = self.flight_of(record)
+        if flight is None:
             return
         del self._open[record.request]
-        if self._open and self._shown is flight:
-            self._shown = next(iter(self._open.values()))
+        self._slots[self._slots.index(flight)] = None
+        self._choose()
         flight.end(record.output_tokens)
         begun = flight.begun
         due = begun.t if begun.scheduled_ns is None else begun.scheduled_ns

@@ -58,6 +58,10 @@ class Follower:
         """Lines of the journal that were not records."""
         return self._tail.rejected
 
+    def look_into(self, slot: int | None) -> None:
+        """As of LiveReducer."""
+        self._reducer.look_into(slot)
+
     def snapshot(self) -> Live:
         """The live state as of the last poll."""
         return self._reducer.snapshot(abandoned=self.abandoned and not self.ended)
@@ -92,6 +96,10 @@ class Replayer:
             self._reducer.feed(self._waiting.pop())
         if self._now_ns is not None:
             self._now_ns += int(seconds * 1e9)
+
+    def look_into(self, slot: int | None) -> None:
+        """As of LiveReducer."""
+        self._reducer.look_into(slot)
 
     def snapshot(self) -> Live:
         """The live state at the session's clock."""

@@ -36,6 +36,31 @@ class MethodLive:
 
 
 @dataclass(frozen=True, slots=True)
+class PointLive:
+    """A point of a load for one method, over its blocks until now."""
+
+    point: str
+    method: str
+    status: str  # waiting | running | as the last block ended there
+    blocks_done: int
+    tok_s_total: float | None  # throughput of the steady part, mean of the blocks
+    interval: Interval | None
+    requests_done: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlightLive:
+    """A request in flight."""
+
+    request: int
+    warmup: bool
+    tokens: int
+    new_tokens: int  # how many it is to have
+    looked_into: bool  # its text is the one that is shown
+
+
+@dataclass(frozen=True, slots=True)
 class Gauge:
     """The newest value of one metric, with its recent past for a curve."""
 
@@ -88,3 +113,6 @@ class Live:
     left_s: float | None
     left_most_s: float | None  # where only a range can be told: then left_s is its lower end
     model_folder: str | None
+    points: tuple[PointLive, ...] = ()  # of a load, those of a point together
+    point: str = ""  # the one that runs now
+    flights: tuple[FlightLive | None, ...] = ()  # by slot; None: it is empty

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from sessions.disk.options import MOST_BLOCKS
 from sessions.disk.plan import Goal, Plan
@@ -26,6 +27,8 @@ from sessions.disk.records import (
     Memory,
     Note,
     Phase,
+    PointEnded,
+    PointStarted,
     Prepared,
     RequestEnded,
     RequestStarted,
@@ -37,8 +40,9 @@ from sessions.disk.records import (
 from sessions.verdict.block_sums import MethodFigures
 from sessions.watch.current_request import CurrentRequest, Decoder
 from sessions.watch.latest_readings import LatestReadings
-from sessions.watch.live import Live, MethodLive, PhaseLive
+from sessions.watch.live import FlightLive, Live, MethodLive, PhaseLive
 from sessions.watch.method_progress import MethodProgress
+from sessions.watch.point_progress import PointProgress
 from sessions.watch.rounds_left import rounds_left
 from sessions.watch.time_left import TimeLeft
 
@@ -59,7 +63,9 @@ class LiveReducer:
         self._session = session
         self._open_decoder = open_decoder
         self._methods = {method.name: MethodProgress() for method in plan.methods}
-        self._request = CurrentRequest()
+        self._request = CurrentRequest(times=plan.has_load)
+        self._points = PointProgress(plan) if plan.has_load else None
+        self._place: int | None = None
         self._readings = LatestReadings()
         self._left = TimeLeft(plan)
         self._status, self._error = "preparing", ""
@@ -114,9 +120,10 @@ class LiveReducer:
                 if record.times:
                     self._now = max(self._now, record.times[-1])
                 self._request.take_text(record)
+            case PointStarted() | PointEnded():
+                self._take_point(record)
             case RequestEnded():
-                for tok_s, ttft_s, tokens in self._request.end(record):
-                    self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)
+                self._end_request(record)
             case Memory():
                 self._progress(record.method).change(record.block).peak_rss_bytes = record.peak_rss_bytes
             case EvidenceTaken():
@@ -135,6 +142,27 @@ class LiveReducer:
                 self._cut()
             case _:
                 pass
+
+    def look_into(self, slot: int | None) -> None:
+        """Show the text of the request in this slot; None: of the one that is there longest."""
+        self._request.look_into(slot)
+
+    def _take_point(self, record: PointStarted | PointEnded) -> None:
+        if self._points is None or not 0 <= record.place < len(self._plan.points):
+            return
+        if isinstance(record, PointStarted):
+            self._points.start(record)
+            self._place = record.place
+        else:
+            self._points.end(record)
+            self._place = None
+
+    def _end_request(self, record: RequestEnded) -> None:
+        flight = self._request.flight_of(record)
+        for tok_s, ttft_s, tokens in self._request.end(record):
+            self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)
+        if flight is not None and self._points is not None:
+            self._points.add(flight, record)
 
     def _progress(self, name: str) -> MethodProgress:
         return self._methods.setdefault(name, MethodProgress())
@@ -197,6 +225,9 @@ class LiveReducer:
             self._progress(method).saw_vram(block, peak_bytes)
 
     def _leave_block(self) -> None:
+        if self._points is not None:
+            self._points.leave()
+        self._place = None
         self._method = self._block = None
         self._block_phase = ""
         self._request.leave()
@@ -206,6 +237,8 @@ class LiveReducer:
         request = self._request
         self._note_vram()
         figures = {name: progress.figures(abandoned) for name, progress in self._methods.items()}
+        if (points := self._points) is not None:  # the ratio is that at the primary point
+            figures = {name: replace(own, block_means=points.judged(name)) for name, own in figures.items()}
         left_s, left_most_s = self._left_s(figures)
         return Live(
             session=self._session,
@@ -232,6 +265,26 @@ class LiveReducer:
             left_s=left_s,
             left_most_s=left_most_s,
             model_folder=self._model_folder,
+            points=tuple(self._points.rows()) if self._points is not None else (),
+            point=self._plan.points[self._place].name if self._place is not None else "",
+            flights=self._flights(),
+        )
+
+    def _flights(self) -> tuple[FlightLive | None, ...]:
+        if self._points is None:
+            return ()
+        shown = self._request.begun
+        return tuple(
+            FlightLive(
+                request=flight.begun.request,
+                warmup=flight.begun.warmup,
+                tokens=flight.tokens,
+                new_tokens=self._plan.new_tokens(min(max(0, flight.begun.place), len(self._plan.points) - 1)),
+                looked_into=flight.begun is shown,
+            )
+            if flight is not None
+            else None
+            for flight in self._request.slots()
         )
 
     def _left_s(self, figures: Mapping[str, MethodFigures]) -> tuple[float | None, float | None]:

@@ -16,10 +16,12 @@ from sessions.disk.session_folder import SessionFolder, create
 from sessions.disk.store import Store
 from sessions.verdict.comparison import compare
 from sessions.verdict.comparison_row import ComparisonRow
+from sessions.verdict.load_row import LoadRow
 from sessions.watch.following import Follower
 from sessions.watch.live import Live, MethodLive
 from tests.sessions.eventful_session import GIB, PLAN, eventful_records, write_eventful
 from tests.tui.journals import write_session
+from tests.tui.load_journals import LoadScript, load_plan
 
 KEPT = Path(__file__).with_name("written_by_0_1_0") / "sessions"
 
@@ -144,3 +146,20 @@ def test_a_running_block_counts_among_requests_and_not_among_blocks(tmp_path: Pa
     assert running.requests_done == 5
     assert running.tok_s_interval is None
     os.close(lock)
+
+
+def test_the_points_of_a_load_are_those_of_its_comparison(tmp_path: Path) -> None:
+    """Throughput and its interval, and the ratio at the primary point."""
+    folder = write_session(tmp_path, load_plan(), written=LoadScript, oom=[("vllm", "c8")])
+    live, rows = followed(folder), compare(Store(tmp_path / "sessions"), [(folder.id, None)]).rows
+    assert len(live.points) == len(rows) == 8
+    for point, row in zip(live.points, rows, strict=True):
+        assert isinstance(row, LoadRow)
+        low, high = (point.interval.low, point.interval.high) if point.interval else (None, None)
+        shown = (point.point, point.method, point.tok_s_total, low, high, point.error)
+        compared = (row.point, row.method, row.tok_s_total, row.tok_s_total_low, row.tok_s_total_high, row.problem)
+        assert all(map(same, shown, compared)), (shown, compared)
+        assert point.status == row.status
+        assert point.requests_done >= row.requests  # ramp and tail too
+    (vllm,) = (row for row in live.methods if row.name == "vllm")
+    assert same(vllm.ratio, rows[1].ratio)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from sessions.disk.plan import Goal, Plan, PlannedMethod
+from sessions.disk.point import Point
 from sessions.disk.records import (
     AnyRecord,
     BlockEnded,
     BlockStarted,
     Look,
     Note,
+    PointEnded,
+    PointStarted,
     RequestEnded,
     RequestStarted,
     Tokens,
@@ -127,3 +132,40 @@ def test_a_stricter_goal_takes_up_the_methods_that_were_done_before_in_rounds_of
             stricter.feed(record)
     assert session.run() == {"base": 14, "near": before["near"] + 2, "wild": 14}
     assert {number for method, number in session.done if method == "near" and number >= before["near"]} == {12, 13}
+
+
+def load_block(method: str, number: int, rates: tuple[float, float]) -> Iterator[AnyRecord]:
+    """The records of a block with two points, of one and of two requests at once, of so many tokens/s in all."""
+    at: dict[str, Any] = {"method": method, "block": number}
+    yield BlockStarted(t=0, position=1, of=1, points=[0, 1], **at)
+    for place, tok_s in enumerate(rates):
+        begun = place * 1000 * SECOND
+        numbers = range(place, 2 * place + 1)
+        end = begun + int(len(numbers) * 2 / tok_s * SECOND)
+        yield PointStarted(t=begun, place=place, **at)
+        for request in numbers:
+            yield RequestStarted(t=begun, request=request, place=place, **at)
+        for request in numbers:
+            yield Tokens(t=end, request=request, index=0, times=[begun + 1, end], ids=[1, 2], **at)
+            yield RequestEnded(t=end, request=request, finish="length", output_tokens=2, **at)
+        yield PointEnded(t=end, place=place, status="ok", **at)
+    yield BlockEnded(t=1, status="ok", **at)
+
+
+@pytest.mark.parametrize(
+    ("primary", "other", "rounds"), [(STEADY, WILD, LEAST_FOR_WIDTH), (WILD, STEADY, 12)], ids=["known", "unknown"]
+)
+def test_under_load_the_primary_point_alone_is_looked_at(
+    primary: tuple[float, ...], other: tuple[float, ...], rounds: int
+) -> None:
+    points = [Point(name=f"c{slots}", concurrency=slots, requests=slots) for slots in (1, 2)]
+    planned = replace(plan(("base", None), ("alike", "base")), points=points)
+    looking, done = Rounds(planned, [planned.goal]), set[tuple[str, int]]()
+    for _, row in looking.missing(done, lambda _: None):
+        rates = (
+            (primary[row.block % len(primary)], other[row.block % len(other)]) if row.method == "alike" else (1.0, 1.0)
+        )
+        for record in load_block(row.method, row.block, rates):
+            looking.feed(record)
+        done.add((row.method, row.block))
+    assert len(done) == 2 * rounds

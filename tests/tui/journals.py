@@ -264,6 +264,7 @@ def write_session(
     status: str | None = None,
     session: str | None = None,
     machine: Machine = MACHINE,
+    written: type[Script] = Script,
     **script: Any,
 ) -> SessionFolder:
     """A session's folder under `home` with its journal, as if its conductor had ended (or died, where not `ended`)."""
@@ -271,15 +272,15 @@ def write_session(
     with patch("sessions.disk.session_folder.new_id", return_value=session or new_id()):
         folder, lock = create(home / "sessions", plan)
     journal = JournalWriter(folder.path)
-    for record in Script(plan, folder.id, **script).records(ended):
+    for record in written(plan, folder.id, **script).records(ended):
         journal.append(record)
     journal.close()
     if ended:
         close_session(folder, status or "finished")
-    written = folder.read()
+    file = folder.read()
     folder.write(
         msgspec.structs.replace(
-            written,
+            file,
             created_ns=CREATED_NS,
             ended_ns=CREATED_NS + 22_000_000_000 if ended else None,
             status=status or ("finished" if ended else "running"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
 from rich.text import Text
 
-from sessions.watch.live import Gauge, Live, MethodLive
+from sessions.watch.live import Gauge, Live, MethodLive, PointLive
 from tui.words.figures import UNKNOWN, blocks_done, of_total, percent, rate, size, time_left, trend
 from tui.words.terminal_text import one_line
 
@@ -47,17 +47,23 @@ class ProgressView:
 
 def milestones(live: Live) -> list[str]:
     """What has happened so far as sentences, each printed once."""
+    points = {row.name: [point for point in live.points if point.method == row.name] for row in live.methods}
     lines = [
         one_line(f"{phase.name}: {phase.detail or phase.state}")
         for phase in live.phases
         if phase.state in ("ended", "failed") or (phase.state == "started" and phase.detail)
     ]
-    lines += [_blocks_sentence(row) for row in live.methods if row.blocks_done and row.name != live.method]
+    lines += [
+        _blocks_sentence(row, points[row.name]) for row in live.methods if row.blocks_done and row.name != live.method
+    ]
     return lines + [one_line(note) for note in live.notes]
 
 
-def _blocks_sentence(row: MethodLive) -> str:
+def _blocks_sentence(row: MethodLive, points: Sequence[PointLive]) -> str:
     what = f"{rate(row.tok_s_mean)} tok/s" if row.tok_s_mean is not None else row.state
+    if points:
+        best = max((point.tok_s_total for point in points if point.tok_s_total is not None), default=None)
+        what = f"up to {rate(best)} tok/s" if best is not None else row.state
     return one_line(f"{row.name}: {blocks_done(row.blocks_done, row.blocks, ' of ')} done, {what}")
 
 
@@ -68,7 +74,10 @@ def picture(live: Live, width: int, footer: str) -> RenderableType:
         lines += [
             _phase_line(phase.name, phase.detail, phase.done, phase.total, phase.unit) for phase in live.phases[-4:]
         ]
-    lines += [_method_line(row, live.method) for row in live.methods]
+    if live.points:
+        lines += [_points_line(row, live) for row in live.methods]
+    else:
+        lines += [_method_line(row, live.method) for row in live.methods]
     if live.request is not None:
         lines.append(Text(""))
         lines += [Text(line, style="dim") for line in _tail(live.text, width - 2)]
@@ -114,6 +123,20 @@ def _method_line(row: MethodLive, current: str | None) -> Text:
         f"  {blocks_done(row.blocks_done, row.blocks)}{effect}{decided} {trend(row.history, 12)}"
     )
     return Text(text, style="bold" if row.name == current else "", overflow="ellipsis", no_wrap=True)
+
+
+def _points_line(row: MethodLive, live: Live) -> Text:
+    """A method's throughput at each point that it has reached."""
+    shown = [point for point in live.points if point.method == row.name and point.status != "waiting"]
+    said = [
+        f"{one_line(point.point, 24)} {rate(point.tok_s_total)}"
+        if point.tok_s_total is not None
+        else f"{one_line(point.point, 24)} {'▶' if point.status == 'running' else one_line(point.status, 20)}"
+        for point in shown
+    ]
+    mark = "▶" if row.name == live.method else "·"
+    text = f"{mark} {one_line(row.name, 40):<24} tok/s at {', '.join(said) or UNKNOWN}"
+    return Text(text, style="bold" if row.name == live.method else "", overflow="ellipsis", no_wrap=True)
 
 
 def _tail(text: str, width: int) -> list[str]:

@@ -51,6 +51,7 @@ class SessionWatch:
         self.folder = folder
         self.replay = replay
         self.paused = False
+        self._slot: int | None = None
         self._speed = SPEEDS.index(1.0)
         self._deliver = deliver
         self._wanted = threading.Event()
@@ -65,6 +66,10 @@ class SessionWatch:
     def want(self) -> None:
         """The last view has been shown: another is welcome."""
         self._wanted.set()
+
+    def look_into(self, slot: int | None) -> None:
+        """Show the text of the request in this slot, where several are in flight; None: of the one longest there."""
+        self._slot = slot
 
     def close(self) -> None:
         """End the thread soon; it delivers nothing more."""
@@ -95,7 +100,7 @@ class SessionWatch:
     def _follow(self) -> None:
         follower = Follower(self.folder)
         names: dict[str, str] = {}
-        news = True
+        news, looked = True, self._slot
         while not self._closed.is_set():
             behind = self._take_in(follower)
             closing = follower.ended and self.folder.is_live()  # the conductor writes the frames before it goes
@@ -106,6 +111,9 @@ class SessionWatch:
             news = news or behind or self._moved
             if closing and not self._closing:
                 self._closing = news = True
+            if looked != self._slot:
+                looked, news = self._slot, True
+                follower.look_into(looked)
             if over or (news and self._wanted.is_set()):
                 live = follower.snapshot()
                 names = names or self._gpu_names(live.gpus)
@@ -132,13 +140,16 @@ class SessionWatch:
         replayer = Replayer(self.folder)
         names: dict[str, str] = {}
         last = time.monotonic()
-        news = True
+        news, looked = True, self._slot
         while not self._closed.is_set():
             now = time.monotonic()
             if not self.paused:
                 replayer.advance((now - last) * self.speed)
                 news = True
             last = now
+            if looked != self._slot:
+                looked, news = self._slot, True
+                replayer.look_into(looked)
             if news and (self._wanted.is_set() or replayer.ended):
                 live = replayer.snapshot()
                 names = names or self._gpu_names(live.gpus)

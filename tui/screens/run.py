@@ -14,6 +14,7 @@ from textual.widgets import ContentSwitcher
 
 from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
+from tui.widgets.flight_grid import FlightGrid
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.run_form import RunForm
 
@@ -133,6 +134,12 @@ class RunScreen(WorkbenchScreen):
             self.live = LiveView(id="live")
             await self.switch.add_content(self.live)
         return self.live
+
+    @on(FlightGrid.Chosen)
+    def look_into(self, event: FlightGrid.Chosen) -> None:
+        event.stop()
+        if self.watched is not None:
+            self.watched.look_into(event.slot)
 
     def _deliver(self, watch: SessionWatch, what: View | str) -> None:
         self.post_message(self.Arrived(watch, what))

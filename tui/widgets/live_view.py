@@ -13,11 +13,13 @@ from textual.widget import Widget
 
 from tui.read.session_watch import View
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.flight_grid import FEW_LINES, MOST_LINES, FlightGrid
 from tui.widgets.gauges import Gauges
 from tui.widgets.live_text import LiveText
 from tui.widgets.methods_table import MethodsTable
 from tui.widgets.outcome import Outcome
 from tui.widgets.phases import Phases
+from tui.widgets.points_table import PointsTable
 from tui.widgets.rate_curve import RateCurve
 from tui.widgets.session_line import SessionLine
 from tui.words import figures
@@ -69,6 +71,13 @@ class LiveView(Widget):
         #problem.shown { display: block; }
         #phases { display: none; }
         &.preparing #phases { display: block; }
+        #points { display: none; }
+        #flights { display: none; }
+        &.load #points { display: block; }
+        &.load #methods { display: none; }
+        &.load #flights { display: block; }
+        &.load.preparing #flights { display: none; }
+        &.load.settled #flights { display: none; }
         #outcome-pane { display: none; height: auto; max-height: 80%; scrollbar-size-vertical: 1; }
         &.settled #outcome-pane { display: block; }
         #below { height: auto; max-height: 40%; display: none; border-top: solid $panel; }
@@ -81,6 +90,8 @@ class LiveView(Widget):
 
     line = query_one("#line", SessionLine)
     table = query_one("#methods", MethodsTable)
+    points = query_one("#points", PointsTable)
+    flights = query_one("#flights", FlightGrid)
     text = query_one("#text", LiveText)
     gauges = query_one("#gauges", Gauges)
     compact_gauges = query_one("#compact-gauges", Gauges)
@@ -99,12 +110,14 @@ class LiveView(Widget):
         yield Problem(id="problem")
         with VerticalScroll(id="table", can_focus=False):
             yield MethodsTable(id="methods")
+            yield PointsTable(id="points")
         with Horizontal(id="words"):
             with Vertical(id="text-pane"):
                 yield Phases(id="phases")
                 yield TextTitle(id="title")
                 with VerticalScroll(id="outcome-pane"):
                     yield Outcome(id="outcome")
+                yield FlightGrid(id="flights")
                 yield LiveText(id="text")
                 yield RateCurve(id="curve")
             with VerticalScroll(id="gauge-pane", can_focus=False):
@@ -118,6 +131,7 @@ class LiveView(Widget):
         self.set_class(event.size.width < WIDE or event.size.height < 16, "narrow")
         self.set_class(event.size.height >= TALL, "tall")
         self.gauges.curve_height = TALL_CURVE if event.size.height >= TALL else 1
+        self.flights.most_lines = MOST_LINES if event.size.height >= TALL else FEW_LINES
         self._instruments_due = self.shown is not None  # other gauges may be in view now than were brought up to date
         self.call_after_refresh(self.show_instruments, at_once=True)
 
@@ -133,7 +147,10 @@ class LiveView(Widget):
         preparing = live.status == "preparing" or (live.method is None and not live.text and not view.over)
         self.set_class(preparing, "preparing")
         self.line.show_live(live, view.plan, mode, view.closing)
+        self.set_class(bool(live.points), "load")
         self.table.show_live(live)
+        self.points.show_live(live)
+        self.flights.show_live(live)
         if preparing or (before is not None and before.live.phases != live.phases):
             self.phases.show_phases(live.phases, live.notes[-3:])
         self.title.show_pieces(self._title(view))
@@ -169,7 +186,8 @@ class LiveView(Widget):
             if live.request is not None
             else live.block_phase
         )
-        line: list[Piece] = [(live.method, "accent"), (f" · {what}", "")]
+        line: list[Piece] = [(live.method, "accent"), (f" · {live.point}" if live.point else "", "strong")]
+        line.append((f" · {what}", ""))
         if live.tokens:
             line.append((f" · {live.tokens} tokens · {figures.rate(live.tok_s_now)} tok/s", "dim"))
         if live.notes:

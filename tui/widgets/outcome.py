@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessions.verdict.load_row import LoadRow
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
 from tui.words.cells import unparted
+from tui.words.load_lines import load_sentences
 from tui.words.terminal_text import one_line
 from tui.words.verdict_text import said_of
 
@@ -35,7 +37,10 @@ class Outcome(DrawnLines):
         if comparison is None:
             return []
         lines: list[list[Piece]] = []
-        for row in comparison.rows:
+        loads = [row for row in comparison.rows if isinstance(row, LoadRow)]
+        for text, style in load_sentences(loads):
+            lines += [[(line, style)] for line in wrap("", unparted(text), width)]
+        for row in () if loads else comparison.rows:
             name = f"{one_line(row.method or row.session, 60)}: "
             style = "bad" if row.in_effect is False or row.problem else ""
             first, *others = wrap(name, unparted(one_line("; ".join(said_of(row)), 500)), width)

@@ -53,12 +53,15 @@ class SessionLine(DrawnLines):
         row = next((row for row in live.methods if row.name == live.method), None)
         fixed = row is not None and row.blocks is not None
         parts = [f"method {place}/{len(names)}", f"block {live.block + 1}"]
+        points = [point.name for point in plan.points]
         if row is not None and fixed:
             parts[1] += f"/{row.blocks}"
         if live.request is None:
             parts.append(live.block_phase)
         elif live.warmup:
             parts.append("warm-up")
+        elif live.point in points:
+            parts.append(f"point {points.index(live.point) + 1}/{len(points)}")
         else:
             parts.append(f"request {live.request + 1}" + (f"/{plan.requests}" if fixed else ""))
         return parts
