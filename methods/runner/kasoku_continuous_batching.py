@@ -1,9 +1,10 @@
-"""transformers' continuous batching at one request: its scheduler, and a cache in pages."""
+"""transformers' continuous batching: its scheduler, and a cache in pages."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import time
 
 import kasoku_generation_config as configs
 from kasoku_engine import UnsupportedError
@@ -12,28 +13,59 @@ from kasoku_transformers_hooks import described
 
 PAGE = 256  # tokens: transformers' own default
 WAIT_S = 1.0
+MOST_BATCH_TOKENS = 4096  # in one step, where several prompts are read
 NO_STOP = -1
 
 
 class ContinuousBatching(Generating):
     """A manager of requests, and a thread of its own that generates for them.
 
-    It has room for one request of `longest` tokens, reads a prompt at once, and shares nothing between requests. Its
-    attention is the model's: left alone it would look for a flash kernel on the Hub.
+    It has room for `most` requests of `longest` tokens, reads a prompt at once, and shares nothing between requests.
+    Its attention is the model's: left alone it would look for a flash kernel on the Hub.
     """
 
     in_threads = True
     cache = "paged"
 
-    def __init__(self, model: object, config: object, longest: int) -> None:
+    def __init__(self, model: object, config: object, longest: int, most: int) -> None:
         if not hasattr(model, "init_continuous_batching"):
             raise UnsupportedError("This transformers has no continuous batching for this model; 5.17 and later do.")
-        self.bare_model, self.config, self._longest = model, config, longest
+        self.bare_model, self.config, self._longest, self._most = model, config, longest, most
+        self._broken = False
         model.generation_config = config
         self._begin(config)
 
-    def stream(self, prompt_ids: list, emit: object) -> None:
-        self._run(prompt_ids, self.config.max_new_tokens, emit)
+    def stream(self, request: object, emit: object) -> None:
+        self._run(request.prompt_ids, request.max_new_tokens, emit)
+
+    def serve(self, load: object) -> None:
+        manager, open_requests = self._manager, {}
+        self._broken = True  # unless it comes to the end
+        while not load.over:
+            for request in load.take():
+                name = manager.add_request(
+                    list(request.prompt_ids),
+                    max_new_tokens=request.max_new_tokens,
+                    streaming=True,
+                    eos_token_id=self._stops,
+                )
+                open_requests[name] = [request, 0]
+            wait_s = load.wait_s()
+            if not open_requests:
+                time.sleep(wait_s or 0.0)
+                continue
+            said = manager.get_result(timeout=WAIT_S if wait_s is None else min(wait_s, WAIT_S))
+            if said is None:
+                self._check_running()
+            elif said.request_id in open_requests:
+                self._take(said, open_requests, load)
+        self._broken = False
+
+    def reset(self) -> None:
+        if self._broken:
+            self._end()
+            self._begin(self.config)
+            self._broken = False
 
     def whole(self, prompt_ids: list) -> list:
         return self._run(prompt_ids, self.config.max_new_tokens)
@@ -72,9 +104,9 @@ class ContinuousBatching(Generating):
 
         settings = ContinuousBatchingConfig(
             page_size=PAGE,
-            num_blocks=-(-self._longest // PAGE) + 1,
-            max_batch_tokens=self._longest,
-            max_requests_per_batch=1,
+            num_blocks=self._most * -(-self._longest // PAGE) + 1,
+            max_batch_tokens=max(self._longest, min(self._most * self._longest, MOST_BATCH_TOKENS)),
+            max_requests_per_batch=self._most,
             allow_block_sharing=False,
             auto_switch_to_flash=False,
             drop_unsupported_processors=False,  # it would leave them out silently
@@ -121,8 +153,29 @@ class ContinuousBatching(Generating):
                     raise RuntimeError(said.error)
                 if said.is_finished():
                     return ids
-        fault = manager.background_thread_status.fatal_error
-        raise RuntimeError("transformers' continuous batching has stopped: %s" % (fault or "it does not say why."))
+        raise self._stopped()
+
+    def _take(self, said: object, open_requests: dict, load: object) -> None:
+        """What the manager says of a request: all its tokens until now."""
+        entry = open_requests[said.request_id]
+        new = said.generated_tokens[entry[1] :]
+        if new:
+            load.emit(entry[0], new)
+            entry[1] += len(new)
+        if said.error:
+            raise RuntimeError(said.error)
+        if said.is_finished():
+            del open_requests[said.request_id]
+            entry[0].cached_prompt_tokens = 0  # nothing is shared
+            load.end(entry[0])
+
+    def _check_running(self) -> None:
+        if not self._manager.is_running():
+            raise self._stopped()
+
+    def _stopped(self) -> Exception:
+        fault = self._manager.background_thread_status.fatal_error
+        return RuntimeError("transformers' continuous batching has stopped: %s" % (fault or "it does not say why."))
 
     @contextlib.contextmanager
     def _as_greedy(self) -> object:

@@ -14,6 +14,13 @@ the runner can say which of them is missing. The calls come in this order, all o
     score_prefill(ids, scored), score_decode(ids, scored)   phase fidelity, for each window, where the job asks for it
     close()                                  phase close
 
+Where a load is asked for, `cannot_serve(point)` is asked of each of its points, and the requests come by
+
+    serve(load)                              phase warmup, for the warm-ups of each point
+    timed_begins()
+    reset(), serve(load)                     phase timed, for each point
+    timed_ends()
+
 Whatever fails after the last timed request is missing with its reason, and the block stands.
 """
 
@@ -23,19 +30,44 @@ import importlib
 import importlib.util
 import os
 import sys
+import time
 from pathlib import Path
 
 from kasoku_failure import UnsupportedError
 
-__all__ = ["Engine", "Request", "Scores", "UnsupportedError", "first_seed", "peak_rss_bytes", "take_engine"]
+__all__ = [
+    "Engine",
+    "Request",
+    "Scores",
+    "UnsupportedError",
+    "first_seed",
+    "longest",
+    "most_in_flight",
+    "peak_rss_bytes",
+    "take_engine",
+]
 
 
 class Request:
     """One response to generate: `prompt_ids` (list of int), `max_new_tokens`, `stop_token_ids` (empty: a fixed length),
-    `seed`, `number` and `warmup`. How to sample is the job's, the same for every request.
+    `seed`, `number` and `warmup`. How to sample is the job's, the same for every request. The first `depth` of the
+    prompt's ids are in the cache before it begins. `cached_prompt_tokens` and `speculated` are for `serve` to set: as
+    what the engine's methods of those names return.
     """
 
-    __slots__ = ("max_new_tokens", "number", "prompt_ids", "prompt_index", "seed", "stop_token_ids", "warmup")
+    __slots__ = (
+        "cached_prompt_tokens",
+        "depth",
+        "max_new_tokens",
+        "number",
+        "place",
+        "prompt_ids",
+        "prompt_index",
+        "seed",
+        "speculated",
+        "stop_token_ids",
+        "warmup",
+    )
 
     def __init__(self, job: dict, entry: dict) -> None:
         sampling = job["sampling"]
@@ -44,7 +76,10 @@ class Request:
         self.prompt_index = entry.get("prompt_index", 0)
         self.prompt_ids = list(job["prompts"][self.prompt_index])
         self.seed = entry.get("seed", job.get("seed", 0))
-        self.max_new_tokens = sampling["max_new_tokens"]
+        self.max_new_tokens = entry.get("max_new_tokens", sampling["max_new_tokens"])
+        self.place, self.depth = entry.get("place", 0), entry.get("depth", 0)
+        self.cached_prompt_tokens: int | None = None
+        self.speculated: dict = {}
         self.stop_token_ids = list(sampling.get("stop_token_ids") or ())
 
 
@@ -94,6 +129,38 @@ class Engine:
         `kasoku calibrate` compares streaming with it.
         """
         raise UnsupportedError("this engine has no loop without streaming")
+
+    def cannot_serve(self, point: object) -> str:
+        """Why the engine cannot serve the requests of a point (kasoku_load.Point), in one sentence; "" where it can.
+
+        With `generate` alone it serves one at a time, which an open loop may come to, too.
+        """
+        if point.depth:
+            return "This engine cannot begin with tokens in its cache."
+        if not point.rate and point.most > 1:
+            return "This engine generates one response at a time."
+        return ""
+
+    def reset(self) -> None:
+        """Between two points: let go of what is cached of earlier requests."""
+
+    def serve(self, load: object) -> None:
+        """Serve requests until `load.over` (kasoku_load.Load), all on the caller's thread.
+
+        `load.take()` gives those that begin now, to be worked on at once; `load.wait_s()` says how long it may be until
+        the next. As soon as ids are in host memory: `load.emit(request, ids)`; once a response is whole:
+        `load.end(request, finish)`. Whatever is raised ends the point, and the next one begins with `reset`. This one
+        takes one request after another to `generate`.
+        """
+        while not load.over:
+            wait_s = load.wait_s()
+            if wait_s:
+                time.sleep(wait_s)
+            for request in load.take(1):
+                self.prepare(request)
+                finish = self.generate(request, load.stream_of(request))
+                request.cached_prompt_tokens, request.speculated = self.cached_prompt_tokens(), self.speculated()
+                load.end(request, finish)
 
     def cached_prompt_tokens(self) -> int | None:
         """How many of the last request's prompt tokens were reused from earlier requests; None: unknown."""
@@ -146,6 +213,29 @@ class Engine:
 
     def close(self) -> None:
         """Release the model and end what was started."""
+
+
+def most_in_flight(job: dict) -> int:
+    """The most requests that the job may have in flight at once, in an open loop at most 256."""
+    most = [
+        point.get("batch") or point.get("concurrency") or (256 if point.get("rate") else 1) for point in points(job)
+    ]
+    return max(most, default=1)
+
+
+def points(job: dict) -> list:
+    """The job's points of a load, as it has them; none without a load."""
+    return job.get("points") or []
+
+
+def longest(job: dict) -> int:
+    """Tokens of the longest request, its prompt and what is generated; one of them may be a greedy pass."""
+    most = job["sampling"]["max_new_tokens"]
+    whole = [
+        len(job["prompts"][entry.get("prompt_index", 0)]) + entry.get("max_new_tokens", most)
+        for entry in job["requests"]
+    ]
+    return max([len(job["prompts"][0]) + most, *whole])
 
 
 def first_seed(job: dict) -> int:

@@ -7,7 +7,7 @@ import copy
 import kasoku_generation_config as configs
 import kasoku_torch_facts as torch_facts
 from kasoku_engine import UnsupportedError
-from kasoku_transformers_hooks import Arrivals, forcing, noting_margins, observed_processors, stopping_at
+from kasoku_transformers_hooks import Arrivals, BatchArrivals, forcing, noting_margins, observed_processors, stopping_at
 
 A_FEW = 3
 
@@ -32,11 +32,37 @@ class Generating:
         """The kind of cache that the settings ask for."""
         return getattr(self.config, "cache_implementation", None) or "dynamic"
 
-    def stream(self, prompt_ids: list, emit: object) -> None:
+    def stream(self, request: object, emit: object) -> None:
         """One response, its new ids to `emit` as they arrive."""
-        self._arrivals.begin(emit, len(prompt_ids))
-        output = self._generate(prompt_ids, self.config)
+        self._arrivals.begin(emit, len(request.prompt_ids))
+        output = self._generate(request.prompt_ids, self._config_of(request))
         self._arrivals.finish(output[0])
+
+    def serve(self, load: object) -> None:
+        """Batch after batch, each in one call: rows of unlike lengths are padded on the left."""
+        import torch
+
+        while not load.over:
+            requests = load.take()
+            rows = [request.prompt_ids for request in requests]
+            longest = max(map(len, rows))
+            pad = self.config.pad_token_id
+            ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=self.bare_model.device)
+            mask = torch.tensor(
+                [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.bare_model.device
+            )
+            batch = BatchArrivals(load, requests)
+            self._arrivals.begin(batch, longest)
+            with torch_facts.sdpa_restricted_to(self.backends):
+                output = self.model.generate(ids, attention_mask=mask, generation_config=self._config_of(requests[0]))
+            self._arrivals.finish(output)
+            for request in requests:
+                request.cached_prompt_tokens = 0  # every call begins with an empty cache
+            load.end_all(requests)
+
+    def reset(self) -> None:
+        """After a failure, perhaps: what it left in memory is let go of."""
+        self._arrivals.forget()
 
     def whole(self, prompt_ids: list) -> list:
         """One response's new ids, handed over at its end."""
@@ -96,6 +122,14 @@ class Generating:
     def close(self) -> None:
         """Release the model and end what was started."""
         del self.model, self.bare_model, self._arrivals
+
+    def _config_of(self, request: object) -> object:
+        """The settings, with the request's own length."""
+        if request.max_new_tokens == self.config.max_new_tokens:
+            return self.config
+        config = copy.deepcopy(self.config)
+        config.max_new_tokens = request.max_new_tokens
+        return config
 
     def _generate(self, prompt_ids: list, config: object, **more: object) -> object:
         import torch

@@ -9,6 +9,7 @@ import traceback
 import kasoku_engine
 import kasoku_failure
 import kasoku_fidelity
+import kasoku_points
 from kasoku_failure import BrokenEnvironmentError
 from kasoku_wire import TokenStream
 
@@ -32,15 +33,22 @@ def run(job: dict, wire: object) -> None:
     wire.send("loaded", t=loaded_at, load_s=(loaded_at - began) / 1e9, **loaded)
 
     wire.phase("warmup")
-    for request in requests:
-        if request.warmup:
-            carry_out(engine, request, wire)
+    points = kasoku_points.Points(engine, job, requests, wire) if job.get("points") else None
+    if points is not None:
+        points.warm_up()
+    else:
+        for request in requests:
+            if request.warmup:
+                carry_out(engine, request, wire)
     engine.timed_begins()
     wire.phase("timed")
-    for request in requests:
-        if not request.warmup:
-            time.sleep(pause_s)
-            carry_out(engine, request, wire, bare=request.number in bare)
+    if points is not None:
+        points.measure()
+    else:
+        for request in requests:
+            if not request.warmup:
+                time.sleep(pause_s)
+                carry_out(engine, request, wire, bare=request.number in bare)
     after = Afterwards()
     after.read("peaks", engine.timed_ends)
 

@@ -73,10 +73,13 @@ class Speculating(Generating):
 
         model._get_candidate_generator = observed
 
-    def stream(self, prompt_ids: list, emit: object) -> None:
+    def reset(self) -> None:
+        """Nothing of a request is left."""
+
+    def stream(self, request: object, emit: object) -> None:
         self._emit = emit
         try:
-            output = self._generate(prompt_ids, self.config)
+            output = self._generate(request.prompt_ids, self._config_of(request))
             self._arrived(output)
         finally:
             self._emit = None

@@ -25,6 +25,7 @@ class Arrivals:
         self._stream: object = None
         self._ids: object = None  # prompt and tokens as of the last mark
         self._length = self._fetched = 0
+        self._many = False
         inputs_of = model.prepare_inputs_for_generation
 
         @functools.wraps(inputs_of)  # transformers reads its signature
@@ -42,15 +43,23 @@ class Arrivals:
 
             self._stream = torch.cuda.current_stream(self._device)
         self._emit, self._length, self._fetched = emit, prompt_tokens, prompt_tokens
+        self._many = isinstance(emit, BatchArrivals)
 
     def finish(self, ids: object) -> None:
-        """`generate` returned these IDs, the prompt's included: emit the last. Raises UnsupportedError."""
-        rest = ids[self._length :].tolist()
-        if len(rest) > 1:
+        """`generate` returned these IDs, the prompt's included: emit the last. Raises UnsupportedError.
+
+        Those of a batch have a row for each of its requests.
+        """
+        rest = ids[..., self._length :].tolist()
+        if ids.shape[-1] - self._length > 1:
             raise UnsupportedError("This model's `generate` does not ask the model for its inputs at every step.")
-        if rest:
+        if ids.shape[-1] > self._length:
             self._emit(rest)
         self._emit = None  # what is generated from now on, for evidence, is nobody's token
+
+    def forget(self) -> None:
+        """A `generate` that was broken off has no tokens any more."""
+        self._emit = self._ids = None
 
     def _mark(self, input_ids: object) -> None:
         if input_ids.shape[1] != self._length + 1:
@@ -63,7 +72,35 @@ class Arrivals:
     def _fetch(self, count: int) -> list:
         first = self._fetched
         self._fetched += count
-        return self._ids[0, first : self._fetched].tolist()
+        rows = self._ids[:, first : self._fetched].tolist()
+        return rows if self._many else rows[0]
+
+
+class BatchArrivals:
+    """Takes the tokens of a batch for its requests: a row that has come to a stop id has no more."""
+
+    def __init__(self, load: object, requests: list) -> None:
+        self._load, self._requests = load, requests
+        self._stopped = [False] * len(requests)
+
+    def __call__(self, rows: list) -> None:
+        self._load.flush()  # a row may have stopped among the ids that were only marked
+        last = self._cut(rows)
+        self._load.mark(self._requests, lambda count: last)  # noqa: ARG005
+
+    def mark(self, fetch: object) -> None:
+        self._load.mark(self._requests, lambda count: self._cut(fetch(count)))
+
+    def _cut(self, rows: list) -> list:
+        return [self._kept(place, ids) for place, ids in enumerate(rows)]
+
+    def _kept(self, place: int, ids: list) -> list:
+        if self._stopped[place]:
+            return []
+        stops = self._requests[place].stop_token_ids
+        end = next((index for index, each in enumerate(ids, start=1) if each in stops), None) if stops else None
+        self._stopped[place] = end is not None
+        return ids[:end]
 
 
 def stopping_at(length: int) -> object:

@@ -71,7 +71,23 @@ class Outcome:
                 assert line["index"] == len(ids)
                 times += line["times"]  # type: ignore[arg-type]
                 ids += line["ids"]  # type: ignore[arg-type]
+        for line in self.of("many"):
+            for number, index, came, those in line["tokens"]:  # type: ignore[attr-defined]
+                if number == request:
+                    assert index == len(ids)
+                    times += came
+                    ids += those
         return times, ids
+
+    def most_in_flight(self) -> int:
+        """How many timed requests were in flight at once, by the order of the wire's lines."""
+        now = most = 0
+        timed = {line["request"] for line in self.of("request") if not line["warmup"]}
+        for line in self.messages:
+            if line.get("request") in timed and line["k"] in ("request", "request_end"):
+                now += 1 if line["k"] == "request" else -1
+                most = max(most, now)
+        return most
 
 
 @contextmanager

@@ -10,6 +10,8 @@ at         where: load | request (default) | evidence | profile | greedy | close
 profile    true: it has a profile, which says which process made it, and a greedy pass
 request    in which request (default 0, the first timed one)
 after      after how many tokens of it (default 2)
+serves     true: it serves many requests at once, each at that rate
+point      the name of the point of a load in which the fault happens, in the first timed request of it
 once       a file: the fault happens only while it is not there, and makes it
 pids       a file that gets the ids of processes this engine leaves behind, one a line
 
@@ -242,6 +244,35 @@ class Scripted(Engine):
             token_id = (token_id + self.options.get("step", 1)) % VOCABULARY
             emit([token_id])
         return "length"
+
+    def cannot_serve(self, point: object) -> str:
+        return "" if self.options.get("serves") and not point.depth else super().cannot_serve(point)
+
+    def serve(self, load: object) -> None:
+        timed = load.point.name == self.options.get("point") and not load.point.requests[-1].warmup
+        if not self.options.get("serves"):
+            super().serve(load)
+            return
+        pause = 1.0 / self.options.get("rate", 500.0)
+        going = {}
+        while not load.over:
+            for request in load.take():
+                going[request.number] = [request, request.prompt_ids[-1] % VOCABULARY, 0, time.perf_counter()]
+                if timed and not request.warmup:
+                    self.break_at("point", request)
+            if not going:
+                time.sleep(load.wait_s() or 0.0)
+                continue
+            next_due = min(due for _, _, _, due in going.values()) + pause
+            time.sleep(max(0.0, next_due - time.perf_counter()))
+            for entry in list(going.values()):
+                request, token_id, count, due = entry
+                if due + pause <= time.perf_counter():
+                    entry[1:] = [(token_id + self.options.get("step", 1)) % VOCABULARY, count + 1, due + pause]
+                    load.emit(request, [entry[1]])
+                    if count + 1 == request.max_new_tokens:
+                        del going[request.number]
+                        load.end(request)
 
     def generate_bare(self, request: object) -> list:
         kept = Kept()

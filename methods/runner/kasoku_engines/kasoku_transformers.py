@@ -1,4 +1,4 @@
-"""The engine of Hugging Face transformers (4.35 and later): `generate` of a causal language model, batch 1.
+"""The engine of Hugging Face transformers (4.35 and later): `generate` of a causal language model.
 
 Options:
   attn_implementation  "eager" | "sdpa" | any name transformers knows | absent: what transformers chooses by itself
@@ -10,12 +10,14 @@ Options:
   quantise             quantise the weights while loading: "torchao-int8", … (kasoku_quantised_loading)
   quantised_cache      a KV cache in 8 bits: "fp8"
   bettertransformer    true: model.to_bettertransformer(), of optimum
-  batching             "continuous": transformers' continuous batching, with one request
+  batching             "continuous": transformers' continuous batching
   speculation          who drafts tokens, and how many (kasoku_speculating)
   load_arguments       more arguments for from_pretrained: {"use_cache": false}; a device_map is the job's device
 """
 
 from __future__ import annotations
+
+import gc
 
 import kasoku_children
 import kasoku_generation_config as generation_configs
@@ -29,7 +31,7 @@ from kasoku_cache import cache_kind, knows_cache_classes, reserved_bytes
 from kasoku_config_facts import resolved_config
 from kasoku_continuous_batching import ContinuousBatching
 from kasoku_converted import converted_folder
-from kasoku_engine import Engine, Request, Scores, UnsupportedError, peak_rss_bytes
+from kasoku_engine import Engine, Request, Scores, UnsupportedError, longest, most_in_flight, peak_rss_bytes
 from kasoku_failure import sentence_of
 from kasoku_generating import Generating
 from kasoku_scores import scores_of_logits
@@ -127,10 +129,32 @@ class TransformersEngine(Engine):
         self.torch.manual_seed(request.seed)
 
     def generate(self, request: Request, emit: object) -> str | None:
-        self.generating.stream(request.prompt_ids, emit)
+        self.generating.stream(request, emit)
         if not request.warmup:
             self.counts_of_timed.append(self.generating.counts())
         return None
+
+    def cannot_serve(self, point: object) -> str:
+        if self.options.get("speculation") and not point.rate and point.most > 1:
+            return "Speculation in transformers is for one response at a time."
+        if not point.depth and (point.batch or isinstance(self.generating, ContinuousBatching)):
+            return ""
+        if point.concurrency and point.most > 1:
+            return "`generate` takes no request while it works on others; the method continuous-batching does."
+        return super().cannot_serve(point)
+
+    def reset(self) -> None:
+        self.generating.reset()
+        gc.collect()  # what a failure holds on to
+        if self.device == "cuda":
+            self.torch.cuda.empty_cache()
+
+    def serve(self, load: object) -> None:
+        if load.point.most == 1 and not isinstance(self.generating, ContinuousBatching):
+            super().serve(load)
+            return
+        self.torch.manual_seed(load.seed)
+        self.generating.serve(load)
 
     def generate_bare(self, request: Request) -> list:
         return self.generating.whole(request.prompt_ids)
@@ -287,8 +311,7 @@ class TransformersEngine(Engine):
         for name in UNBATCHED:
             if self.options.get(name):
                 raise UnsupportedError("Continuous batching takes no option %s: that is its own choice." % name)
-        longest = max(map(len, job["prompts"])) + job["sampling"]["max_new_tokens"]
-        return ContinuousBatching(self.bare_model, self.generation_config, longest)
+        return ContinuousBatching(self.bare_model, self.generation_config, longest(job), most_in_flight(job))
 
     def _speculating(self, job: dict, arguments: dict, backends: list | None) -> Generating:
         for name in UNDRAFTED:

@@ -26,12 +26,14 @@ import kasoku_vllm_quantised
 import kasoku_vllm_worker
 import kasoku_worker_facts
 from kasoku_config_facts import resolved_config
-from kasoku_engine import Engine, Request, UnsupportedError
+from kasoku_engine import Engine, Request, UnsupportedError, most_in_flight
+from kasoku_engine import longest as longest_of
 from kasoku_engine_log import own_log_size
 from kasoku_failure import code_refused
 from kasoku_vllm_failure import explained
 from kasoku_vllm_sampling import VllmSampling
 from kasoku_vllm_scoring import VllmScoring
+from kasoku_vllm_serving import MOST_BATCHED_TOKENS, VllmServing
 from kasoku_vllm_sizes import kv_bytes_for, weights_in
 from kasoku_vllm_speculation import VllmSpeculation, draft_folders, speculative_config
 
@@ -50,7 +52,7 @@ VARIABLES = {
 }
 
 
-class VllmEngine(VllmScoring, VllmSpeculation, Engine):
+class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
     """One AsyncLLM and the event loop that it lives in."""
 
     def import_packages(self, job: dict) -> None:
@@ -219,7 +221,7 @@ class VllmEngine(VllmScoring, VllmSpeculation, Engine):
         config = arguments.create_engine_config()
         cache = config.cache_config
         if cache.kv_cache_memory_bytes is None:
-            cache.kv_cache_memory_bytes = kv_bytes_for(config, config.model_config.max_model_len)
+            cache.kv_cache_memory_bytes = kv_bytes_for(config, most_in_flight(job) * config.model_config.max_model_len)
         self.config = config
         quantisation = job.get("quantisation")
         if quantisation is not None and config.model_config.quantization is None:
@@ -234,7 +236,8 @@ class VllmEngine(VllmScoring, VllmSpeculation, Engine):
         from vllm.engine.arg_utils import AsyncEngineArgs
 
         most_new = self.sampling.parameters(job["sampling"]["max_new_tokens"], ()).max_tokens
-        longest = max(len(prompt) for prompt in job["prompts"]) + max(most_new, PROFILED_TOKENS)
+        longest = longest_of(job) + max(0, most_new - job["sampling"]["max_new_tokens"], PROFILED_TOKENS - most_new)
+        most = most_in_flight(job)
         length = -(-(longest + 1) // LENGTH_STEP) * LENGTH_STEP  # one more: a whole window is scored as a prompt
         wanted = {
             "model": job["model_folder"],
@@ -244,8 +247,9 @@ class VllmEngine(VllmScoring, VllmSpeculation, Engine):
             "dtype": self.options.get("dtype") or job["dtype"],
             "seed": self.sampling.seed,
             "max_model_len": max(min(length, job.get("context_length") or length), longest),
-            "max_num_seqs": 1,
-            "max_num_batched_tokens": length,  # or its trial run takes memory for prompts that nobody asks for
+            "max_num_seqs": most,
+            # or its trial run takes memory for prompts that nobody asks for
+            "max_num_batched_tokens": max(length, min(most * length, MOST_BATCHED_TOKENS)),
             "tensor_parallel_size": max(1, len(job.get("gpu_uuids") or ())),
             "enable_prefix_caching": False,
             "gpu_memory_utilization": MEMORY_FRACTION,

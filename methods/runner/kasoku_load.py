@@ -1,0 +1,217 @@
+"""A load: the requests of a point, handed to an engine as they are due, and what comes of them sent on the wire."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+from kasoku_failure import UnsupportedError
+
+FLUSH_INTERVAL_NS = 50_000_000
+
+
+class Point:
+    """How requests arrive: one of `batch`, `concurrency` and `rate` (requests a second, with `burstiness`) is set, or
+    none for one at a time. `place` is its own in the plan; `depth` tokens are in the cache before a request begins.
+    """
+
+    __slots__ = ("batch", "burstiness", "concurrency", "depth", "most", "name", "place", "rate", "requests", "seed")
+
+    def __init__(self, entry: dict, requests: list) -> None:
+        self.place, self.name = entry["place"], entry["name"]
+        self.batch, self.concurrency, self.rate = entry.get("batch"), entry.get("concurrency"), entry.get("rate")
+        self.burstiness, self.seed = entry.get("burstiness") or 1.0, entry.get("seed")
+        self.requests = requests
+        self.depth = max((request.depth for request in requests), default=0)
+        # in flight at once: in an open loop it may come to that
+        self.most = len(requests) if self.rate else self.batch or self.concurrency or 1
+
+    def due_after_s(self, count: int, warmup: bool) -> list:
+        """Seconds from the beginning until each of so many requests is due, in an open loop; [] where each is due as
+        soon as there is room. The gaps are gamma-distributed with a mean of 1/rate; shape 1 is a Poisson process.
+        """
+        if not self.rate:
+            return []
+        drawn = random.Random("%s %s" % (self.seed, warmup))  # noqa: S311 - gaps, not a secret
+        gaps = [drawn.gammavariate(self.burstiness, 1 / (self.rate * self.burstiness)) for _ in range(count)]
+        gaps[:1] = [0.0]
+        return [sum(gaps[: place + 1]) for place in range(count)]
+
+
+class Stream:
+    """One request's `emit`, as kasoku_wire.TokenStream is where there is no load."""
+
+    def __init__(self, load: object, request: object) -> None:
+        self._load, self._request = load, request
+        self.flush = load.flush
+
+    def __call__(self, ids: list, sequence: int = 0) -> None:
+        if sequence:
+            raise UnsupportedError("An engine that answers with several sequences cannot serve a load.")
+        self._load.emit(self._request, ids)
+
+    def mark(self, fetch: object) -> None:
+        self._load.mark([self._request], lambda count: [fetch(count)])
+
+
+class Load:
+    """Requests for an engine's `serve`, on its one thread: it takes those that are due, and says what comes of each.
+
+    `cached_prompt_tokens` and `speculated` of a request may be set before it ends, where the engine knows them.
+    """
+
+    def __init__(self, point: Point, requests: list, wire: object) -> None:
+        self._wire, self._clock = wire, wire.clock
+        self.point, self._waiting = point, deque(requests)
+        self.seed = requests[0].seed if requests else 0  # for an engine that draws for all of them
+        began = self._clock()
+        due = point.due_after_s(len(requests), bool(requests and requests[0].warmup))
+        self._due = deque(began + int(seconds * 1e9) for seconds in due)
+        self._open: dict = {}  # number -> [request, tokens sent]
+        self._arrived: list = []  # (time, number, ids), or (time, numbers of a mark, None), not sent yet
+        self._fetch: object = None
+        self._next_flush = began + FLUSH_INTERVAL_NS
+
+    @property
+    def over(self) -> bool:
+        """Whether every request has ended."""
+        return not self._waiting and not self._open
+
+    def take(self, most: int | None = None) -> list:
+        """The requests that begin now, at most so many: the engine is to work on them at once. Often none."""
+        room = self._room()
+        if most is not None:
+            room = min(room, most)
+        taken = []
+        now = self._clock()
+        while self._waiting and len(taken) < room and (not self._due or self._due[0] <= now):
+            taken.append(self._waiting.popleft())
+            self._begin(taken[-1], now, self._due.popleft() if self._due else None)
+        return taken
+
+    def wait_s(self) -> float | None:
+        """Seconds until the next request is due: 0 where one is; None where none is before another ends."""
+        if not self._waiting or not self._room():
+            return None
+        return max(0.0, (self._due[0] - self._clock()) / 1e9) if self._due else 0.0
+
+    def emit(self, request: object, ids: list) -> None:
+        """New ids of a request, never the prompt's, have just reached the host."""
+        now = self._clock()
+        self._arrived.append((now, request.number, list(ids)))  # all else waits for the flush
+        if now >= self._next_flush:
+            self.flush()
+
+    def stream_of(self, request: object) -> Stream:
+        """What `generate` calls with the ids of that request."""
+        return Stream(self, request)
+
+    def mark(self, requests: list, fetch: object) -> None:
+        """There is one more token of each of these as of now; a flush gets the ids of those n since by `fetch(n)`: a
+        list for each request, of n ids or, where it stopped before, of fewer.
+        """
+        now = self._clock()
+        self._arrived.append((now, [request.number for request in requests], None))
+        self._fetch = fetch
+        if now >= self._next_flush:
+            self.flush()
+
+    def end(self, request: object, finish: str | None = None) -> None:
+        """A request is over: `length`, `eos`, or None to derive it from the number of its tokens."""
+        self._end(request, finish, self._clock())
+
+    def end_all(self, requests: list) -> None:
+        """All of these are over, at one moment."""
+        now = self._clock()
+        for request in requests:
+            self._end(request, None, now)
+
+    def break_off(self) -> None:
+        """The engine has failed: what is in flight ends here, and the rest never begins."""
+        self._waiting.clear()
+        now = self._clock()
+        try:
+            self.flush()
+        except Exception:  # a device that has failed does not hand out its ids either
+            self._arrived.clear()
+        for request, _ in list(self._open.values()):
+            self._say_end(request, "error", now)
+
+    def flush(self) -> None:
+        """Send what has not been sent. Exceptions of a `fetch` pass through, and its tokens are not sent."""
+        arrived, self._arrived = self._arrived, []
+        times: dict = {}
+        tokens: dict = {}
+        marks = [(moment, numbers) for moment, numbers, ids in arrived if ids is None]
+        if marks:  # of a request they are all before the ids that were handed over
+            moments = [moment for moment, _ in marks]
+            for number, ids in zip(marks[0][1], self._fetch(len(marks))):
+                times[number], tokens[number] = moments[: len(ids)], list(ids)
+        for moment, number, ids in arrived:
+            if ids is None:
+                continue
+            if number in tokens:
+                times[number].extend([moment] * len(ids))
+                tokens[number].extend(ids)
+            else:
+                times[number], tokens[number] = [moment] * len(ids), ids
+        parts = []
+        for number, ids in tokens.items():
+            if not ids:
+                continue
+            if number not in self._open:
+                raise RuntimeError("The engine gave tokens of request %d, which is not in flight." % number)
+            entry = self._open[number]
+            parts.append(
+                "[%d,%d,[%s],[%s]]" % (number, entry[1], ",".join(map(str, times[number])), ",".join(map(str, ids)))
+            )
+            entry[1] += len(ids)
+        if parts:
+            self._wire.send_line('{"k":"many","tokens":[%s]}' % ",".join(parts))
+        self._next_flush = self._clock() + FLUSH_INTERVAL_NS
+
+    def _room(self) -> int:
+        """How many may begin: in a batch all at once, and then none before all have ended."""
+        point = self.point
+        if point.rate:
+            return len(self._waiting)
+        if point.batch:
+            return 0 if self._open else point.batch
+        return (point.concurrency or 1) - len(self._open)
+
+    def _begin(self, request: object, now: int, due: int | None) -> None:
+        self._open[request.number] = [request, 0]
+        self._wire.send(
+            "request",
+            t=now,
+            request=request.number,
+            warmup=request.warmup,
+            prompt_index=request.prompt_index,
+            prompt_tokens=len(request.prompt_ids),
+            batch=self.point.batch or 1,
+            place=self.point.place,
+            **({} if due is None else {"scheduled_ns": due}),
+        )
+
+    def _end(self, request: object, finish: str | None, now: int) -> None:
+        if self._arrived:
+            self.flush()
+        tokens = self._open[request.number][1]
+        if tokens == 0:
+            raise RuntimeError("The engine generated nothing for request %d." % request.number)
+        if finish is None:
+            finish = "length" if tokens >= request.max_new_tokens else "eos"
+        self._say_end(request, finish, now)
+
+    def _say_end(self, request: object, finish: str, now: int) -> None:
+        tokens = self._open.pop(request.number)[1]
+        cached = request.cached_prompt_tokens
+        self._wire.send(
+            "request_end",
+            t=now,
+            request=request.number,
+            finish=finish,
+            output_tokens=tokens,
+            **({} if cached is None else {"cached_prompt_tokens": cached}),
+            **({} if finish == "error" else request.speculated),
+        )
