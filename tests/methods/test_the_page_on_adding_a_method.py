@@ -48,12 +48,13 @@ def test_the_page_has_an_environment_an_engine_and_two_methods() -> None:
         ["kasoku", "env", "create"],
         ["kasoku", "methods"],
         ["kasoku", "run", "--method"],
+        ["kasoku", "run", "--method"],
     ]
 
 
 @pytest.mark.timeout(300)
 def test_its_commands_create_list_and_measure(work: Workplace) -> None:
-    create, methods, run = (shlex.split(command)[1:] for command in COMMANDS)
+    create, methods, run, load = (shlex.split(command)[1:] for command in COMMANDS)
 
     created = work.kasoku(*create, timeout=240)
     assert created.code == 0, created.err
@@ -68,6 +69,9 @@ def test_its_commands_create_list_and_measure(work: Workplace) -> None:
     assert (row["method"], row["status"], row["in_effect"]) == ("countdown", "ok", True)
     assert row["environment"] == "numbers"
     assert_nothing_left(session)
+    ran = work.kasoku(*load, "--model", str(work.model), "--prompt-tokens", "4")
+    assert ran.code == 0, ran.err
+    assert [(row["point"], row["status"]) for row in runs_of(work.sessions()[-1])] == [("c1", "ok"), ("c4", "ok")]
 
 
 @pytest.mark.timeout(300)

@@ -1,0 +1,236 @@
+"""What the wire carries: a fake engine of 50,000 tokens/s in 256 requests, through runner, conductor and follower.
+
+    python benchmarks/wire_rate.py [--rates 1000,10000,50000] [--in-flight 256] [--seconds 8] [--rounds 5]
+
+For each rate: the tokens that were made and those that came into the frames, the CPU that the conductor and a follower
+(`kasoku attach`) took in shares of a core, the conductor's peak memory, and the rate that came about. The engine makes
+all requests' next tokens in one step, as a scheduler does, and sleeps until the next is due.
+
+Then the runner's own cost: the same steps, for as long as there are tokens and with work in each that takes what a step
+takes, once through the runner's load and wire and once into a loop that takes every delta, in turn. Printed is by how
+much the first is slower, with the 95 % interval of the mean over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from sessions.disk.frame_schema import read_frame  # noqa: E402 - the checkout is put on the path first
+from sessions.run.launch import launch  # noqa: E402 - the checkout is put on the path first
+from tests.sessions.conftest import opened  # noqa: E402 - the checkout is put on the path first
+from tests.sessions.workplace import KASOKU, Workplace  # noqa: E402 - the checkout is put on the path first
+
+TOKENS = 128
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}
+
+ENGINE = '''
+"""Makes the next token of every request in one step, at so many tokens/s of all together."""
+import time
+from kasoku_engine import Engine
+
+class Steps(Engine):
+    def load(self, job):
+        self.rate = job["options"]["rate"]
+        found = {"weights_bytes": 0, "dtype": job["dtype"], "device": "cpu", "threads": 1}
+        return {**found, "versions": {}, "resolved": {}}
+
+    def generate(self, request, emit):
+        for _ in range(request.max_new_tokens):
+            emit([1])
+        return "length"
+
+    def cannot_serve(self, point):
+        return ""
+
+    def serve(self, load):
+        going, due = {}, time.perf_counter()
+        while not load.over:
+            for request in load.take():
+                going[request] = 0
+            due += len(going) / self.rate
+            time.sleep(max(0.0, due - time.perf_counter()))
+            for request, count in list(going.items()):
+                load.emit(request, [count % 50])
+                going[request] = count + 1
+                if count + 1 == request.max_new_tokens:
+                    del going[request]
+                    load.end(request)
+
+ENGINE = Steps
+'''
+
+
+def cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def carried(work: Workplace, place: Path, rate: float, in_flight: int, seconds: float) -> dict[str, Any]:
+    """One session at that rate, watched from outside."""
+    engine = place / "steps.py"
+    engine.write_text(ENGINE)
+    (work.config / "methods").mkdir(parents=True, exist_ok=True)
+    (work.config / "methods" / "steps.toml").write_text(
+        f'[methods.steps]\nsummary = "steps"\nengine = {json.dumps(str(engine))}\n'
+        f'environments = {{ cpu = "plain" }}\noptions = {{ rate = {rate} }}\n'
+    )
+    each = max(1, math.ceil(rate * seconds / TOKENS / in_flight))
+    plan = work.plan("steps", concurrency=str(in_flight), requests=each, max_new_tokens=TOKENS)
+    folder = launch(work.home, plan)
+    environ = {**os.environ, "KASOKU_HOME": str(work.home), "KASOKU_CONFIG": str(work.config)}
+    attach = subprocess.Popen(
+        [str(KASOKU), "attach", folder.id],
+        env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    conductor = next(
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(folder.path) in (process.info["cmdline"] or [])
+        and any("conductor" in w for w in process.info["cmdline"])
+    )
+    watched = {"conductor": conductor, "follower": psutil.Process(attach.pid)}
+    seen: list[tuple[float, dict[str, float], dict[str, int]]] = []
+    while folder.is_live():
+        try:
+            cpu = {name: cpu_s(process) for name, process in watched.items()}
+            rss = {name: process.memory_info().rss for name, process in watched.items()}
+        except psutil.NoSuchProcess:
+            break
+        seen.append((time.perf_counter(), cpu, rss))
+        time.sleep(0.1)
+    attach.wait(60)
+    work.finished(folder)
+    requests, tokens = read_frame(folder.frame("requests"), "requests"), read_frame(folder.frame("tokens"), "tokens")
+    begin, end = requests["start_ns"].min(), requests["end_ns"].max()
+    made = requests.height * TOKENS
+    inside = [row for row in seen if begin / 1e9 <= row[0] <= end / 1e9]  # type: ignore[operator]
+    shares = {
+        name: 100 * (inside[-1][1][name] - inside[0][1][name]) / (inside[-1][0] - inside[0][0]) for name in watched
+    }
+    return {
+        "asked tok/s": rate,
+        "came tok/s": round(tokens.height / ((end - begin) / 1e9)),  # type: ignore[operator]
+        "made": made,
+        "lost": made - tokens.height,
+        "conductor % of a core": round(shares["conductor"], 1),
+        "follower % of a core": round(shares["follower"], 1),
+        "conductor peak MB": round(max(row[2]["conductor"] for row in inside) / 1e6),
+        "journal bytes/token": round(folder.journal.stat().st_size / made, 1),
+    }
+
+
+# The runner's own cost
+
+COST = """
+import json, os, sys, time
+sys.path.insert(0, sys.argv[1])
+kind, in_flight, steps, step_s = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
+from kasoku_load import Load, Point
+from kasoku_wire import Wire
+
+class R:
+    __slots__ = ("number", "warmup", "prompt_index", "prompt_ids", "depth", "max_new_tokens", "seed",
+                 "cached_prompt_tokens", "speculated")
+    def __init__(self, number):
+        self.number, self.warmup, self.prompt_index, self.prompt_ids, self.depth = number, False, 0, [1], 0
+        self.max_new_tokens, self.seed, self.cached_prompt_tokens, self.speculated = steps, 0, None, {}
+
+requests = [R(n) for n in range(in_flight)]
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.close(writing)
+    while os.read(reading, 1 << 20):
+        pass
+    os._exit(0)
+os.close(reading)
+
+def work(until):
+    while time.perf_counter() < until:
+        pass
+
+began = time.perf_counter()
+if kind == "runner":
+    load = Load(Point({"place": 0, "name": "c", "concurrency": in_flight}, requests), requests, Wire(writing))
+    going = load.take()
+    for step in range(steps):
+        work(time.perf_counter() + step_s)
+        for request in going:
+            load.emit(request, [step])
+    for request in going:
+        load.end(request)
+else:
+    taken = {request.number: [] for request in requests}
+    for step in range(steps):
+        work(time.perf_counter() + step_s)
+        for request in requests:
+            taken[request.number].append((time.perf_counter_ns(), [step]))
+print(time.perf_counter() - began)
+"""
+
+
+def cost(in_flight: int, rate: float, rounds: int) -> dict[str, Any]:
+    """By how much the runner's way is slower than a loop that takes every delta."""
+    step_s = in_flight / rate
+    steps = max(20, round(3.0 / step_s))
+    ratios = []
+    for number in range(rounds + 1):
+        took = {}
+        for kind in ("bare", "runner") if number % 2 else ("runner", "bare"):
+            command = [sys.executable, "-c", COST, str(ROOT / "methods" / "runner"), kind, str(in_flight), str(steps)]
+            done = subprocess.run([*command, str(step_s)], capture_output=True, text=True, check=True)
+            took[kind] = float(done.stdout)
+        if number:  # the first is a warm-up
+            ratios.append(100 * (took["runner"] / took["bare"] - 1))
+    half = T_95.get(len(ratios), 2.0) * statistics.stdev(ratios) / math.sqrt(len(ratios))
+    return {
+        "in flight": in_flight,
+        "step ms": round(step_s * 1e3, 2),
+        "slower %": round(statistics.fmean(ratios), 2),
+        "± %": round(half, 2),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    print("| " + " | ".join(rows[0]) + " |")
+    print("|" + "---|" * len(rows[0]))
+    for row in rows:
+        print(
+            "| " + " | ".join(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()) + " |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rates", default="1000,5000,20000,50000")
+    parser.add_argument("--in-flight", type=int, default=256)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    rates = [float(rate) for rate in options.rates.split(",")]
+    rows = []
+    for rate in rates:
+        with tempfile.TemporaryDirectory() as place, contextlib.contextmanager(opened)(Path(place)) as work:
+            rows.append(carried(work, Path(place), rate, options.in_flight, options.seconds))
+    table(rows)
+    print()
+    table([cost(in_flight, rates[-1], options.rounds) for in_flight in (16, 64, options.in_flight)])
+
+
+if __name__ == "__main__":
+    main()
