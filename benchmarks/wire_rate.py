@@ -117,15 +117,15 @@ def carried(work: Workplace, place: Path, rate: float, in_flight: int, seconds: 
     attach.wait(60)
     work.finished(folder)
     requests, tokens = read_frame(folder.frame("requests"), "requests"), read_frame(folder.frame("tokens"), "tokens")
-    begin, end = requests["start_ns"].min(), requests["end_ns"].max()
+    begin, end = min(requests["start_ns"].to_list()), max(requests["end_ns"].to_list())
     made = requests.height * TOKENS
-    inside = [row for row in seen if begin / 1e9 <= row[0] <= end / 1e9]  # type: ignore[operator]
+    inside = [row for row in seen if begin / 1e9 <= row[0] <= end / 1e9]
     shares = {
         name: 100 * (inside[-1][1][name] - inside[0][1][name]) / (inside[-1][0] - inside[0][0]) for name in watched
     }
     return {
         "asked tok/s": rate,
-        "came tok/s": round(tokens.height / ((end - begin) / 1e9)),  # type: ignore[operator]
+        "came tok/s": round(tokens.height / ((end - begin) / 1e9)),
         "made": made,
         "lost": made - tokens.height,
         "conductor % of a core": round(shares["conductor"], 1),

@@ -153,11 +153,10 @@ class Engine:
         takes one request after another to `generate`.
         """
         while not load.over:
-            wait_s = load.wait_s()
-            if wait_s:
-                time.sleep(wait_s)
+            self.prepare(load.coming()[0])
+            while load.wait_s():
+                time.sleep(load.wait_s())
             for request in load.take(1):
-                self.prepare(request)
                 finish = self.generate(request, load.stream_of(request))
                 request.cached_prompt_tokens, request.speculated = self.cached_prompt_tokens(), self.speculated()
                 load.end(request, finish)

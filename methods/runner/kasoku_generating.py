@@ -26,6 +26,7 @@ class Generating:
         self.model, self.bare_model, self.config, self.backends = model, bare_model, config, backends
         bare_model.generation_config = config
         self._arrivals = Arrivals(bare_model)
+        self._filled: object = None
 
     @property
     def cache(self) -> str:
@@ -35,14 +36,31 @@ class Generating:
     def stream(self, request: object, emit: object) -> None:
         """One response, its new ids to `emit` as they arrive."""
         self._arrivals.begin(emit, len(request.prompt_ids))
-        output = self._generate(request.prompt_ids, self._config_of(request))
+        output = self._generate(request.prompt_ids, self._config_of(request), **self._taken())
         self._arrivals.finish(output[0])
+
+    def fill(self, requests: list) -> None:
+        """Before they begin: the first `depth` ids of each prompt into a cache, which the next call goes on from."""
+        import torch
+
+        self._filled = None
+        depth = requests[0].depth
+        if depth:
+            rows = [request.prompt_ids[:depth] for request in requests]
+            ids = torch.tensor(rows, dtype=torch.long, device=self.bare_model.device)
+            with torch.no_grad(), torch_facts.sdpa_restricted_to(self.backends):
+                self._filled = self.model(ids, use_cache=True).past_key_values
+
+    def _taken(self) -> dict:
+        filled, self._filled = self._filled, None
+        return {} if filled is None else {"past_key_values": filled}
 
     def serve(self, load: object) -> None:
         """Batch after batch, each in one call: rows of unlike lengths are padded on the left."""
         import torch
 
         while not load.over:
+            self.fill(load.coming())
             requests = load.take()
             rows = [request.prompt_ids for request in requests]
             longest = max(map(len, rows))
@@ -54,15 +72,17 @@ class Generating:
             batch = BatchArrivals(load, requests)
             self._arrivals.begin(batch, longest)
             with torch_facts.sdpa_restricted_to(self.backends):
-                output = self.model.generate(ids, attention_mask=mask, generation_config=self._config_of(requests[0]))
+                config = self._config_of(requests[0])
+                output = self.model.generate(ids, attention_mask=mask, generation_config=config, **self._taken())
             self._arrivals.finish(output)
             for request in requests:
-                request.cached_prompt_tokens = 0  # every call begins with an empty cache
+                request.cached_prompt_tokens = request.depth  # every call begins with an otherwise empty cache
             load.end_all(requests)
 
     def reset(self) -> None:
         """After a failure, perhaps: what it left in memory is let go of."""
         self._arrivals.forget()
+        self._filled = None
 
     def whole(self, prompt_ids: list) -> list:
         """One response's new ids, handed over at its end."""

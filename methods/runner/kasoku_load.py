@@ -53,6 +53,12 @@ class Stream:
     def mark(self, fetch: object) -> None:
         self._load.mark([self._request], lambda count: [fetch(count)])
 
+    def text(self, words: str, beside: bool = False) -> None:
+        self._load.text(self._request, words, beside)
+
+    def counted(self, tokens: int, prompt_tokens: int | None) -> None:
+        self._load.counted(self._request, tokens, prompt_tokens)
+
 
 class Load:
     """Requests for an engine's `serve`, on its one thread: it takes those that are due, and says what comes of each.
@@ -68,6 +74,8 @@ class Load:
         due = point.due_after_s(len(requests), bool(requests and requests[0].warmup))
         self._due = deque(began + int(seconds * 1e9) for seconds in due)
         self._open: dict = {}  # number -> [request, tokens sent]
+        self._pieces: dict = {}  # (number, beside tokens) -> [(time, text)], not sent yet
+        self._counted: dict = {}  # number -> (tokens, prompt tokens), as whoever generated text has counted them
         self._arrived: list = []  # (time, number, ids), or (time, numbers of a mark, None), not sent yet
         self._fetch: object = None
         self._next_flush = began + FLUSH_INTERVAL_NS
@@ -76,6 +84,10 @@ class Load:
     def over(self) -> bool:
         """Whether every request has ended."""
         return not self._waiting and not self._open
+
+    def coming(self) -> list:
+        """The requests that begin next, as soon as they are due: for what is done before the clock starts."""
+        return [self._waiting[place] for place in range(min(max(0, self._room()), len(self._waiting)))]
 
     def take(self, most: int | None = None) -> list:
         """The requests that begin now, at most so many: the engine is to work on them at once. Often none."""
@@ -96,7 +108,7 @@ class Load:
         return max(0.0, (self._due[0] - self._clock()) / 1e9) if self._due else 0.0
 
     def emit(self, request: object, ids: list) -> None:
-        """New ids of a request, never the prompt's, have just reached the host."""
+        """New ids of a request, never the prompt's, have just reached the host; None is one that is not known."""
         now = self._clock()
         self._arrived.append((now, request.number, list(ids)))  # all else waits for the flush
         if now >= self._next_flush:
@@ -115,6 +127,17 @@ class Load:
         self._fetch = fetch
         if now >= self._next_flush:
             self.flush()
+
+    def text(self, request: object, words: str, beside: bool = False) -> None:
+        """A piece of text has arrived, of one token or more, or beside tokens."""
+        now = self._clock()
+        self._pieces.setdefault((request.number, beside), []).append((now, words))
+        if now >= self._next_flush:
+            self.flush()
+
+    def counted(self, request: object, tokens: int, prompt_tokens: int | None) -> None:
+        """How many tokens the text was, and the prompt, as whoever generated it has counted."""
+        self._counted[request.number] = (tokens, prompt_tokens)
 
     def end(self, request: object, finish: str | None = None) -> None:
         """A request is over: `length`, `eos`, or None to derive it from the number of its tokens."""
@@ -139,6 +162,10 @@ class Load:
 
     def flush(self) -> None:
         """Send what has not been sent. Exceptions of a `fetch` pass through, and its tokens are not sent."""
+        for (number, beside), pieces in self._pieces.items():
+            times, texts = zip(*pieces)
+            self._wire.send("text", request=number, times=times, texts=texts, beside=beside)
+        self._pieces.clear()
         arrived, self._arrived = self._arrived, []
         times: dict = {}
         tokens: dict = {}
@@ -162,9 +189,8 @@ class Load:
             if number not in self._open:
                 raise RuntimeError("The engine gave tokens of request %d, which is not in flight." % number)
             entry = self._open[number]
-            parts.append(
-                "[%d,%d,[%s],[%s]]" % (number, entry[1], ",".join(map(str, times[number])), ",".join(map(str, ids)))
-            )
+            shown = map(str, ids) if None not in ids else ("null" if each is None else str(each) for each in ids)
+            parts.append("[%d,%d,[%s],[%s]]" % (number, entry[1], ",".join(map(str, times[number])), ",".join(shown)))
             entry[1] += len(ids)
         if parts:
             self._wire.send_line('{"k":"many","tokens":[%s]}' % ",".join(parts))
@@ -194,18 +220,22 @@ class Load:
         )
 
     def _end(self, request: object, finish: str | None, now: int) -> None:
-        if self._arrived:
+        if self._arrived or self._pieces:
             self.flush()
-        tokens = self._open[request.number][1]
+        tokens = self._tokens_of(request)
         if tokens == 0:
             raise RuntimeError("The engine generated nothing for request %d." % request.number)
         if finish is None:
             finish = "length" if tokens >= request.max_new_tokens else "eos"
         self._say_end(request, finish, now)
 
+    def _tokens_of(self, request: object) -> int:
+        return self._counted.get(request.number, (self._open[request.number][1],))[0]
+
     def _say_end(self, request: object, finish: str, now: int) -> None:
-        tokens = self._open.pop(request.number)[1]
-        cached = request.cached_prompt_tokens
+        tokens = self._tokens_of(request)
+        cached, counted = request.cached_prompt_tokens, self._counted.get(request.number, (tokens, None))[1]
+        del self._open[request.number]
         self._wire.send(
             "request_end",
             t=now,
@@ -214,4 +244,5 @@ class Load:
             output_tokens=tokens,
             **({} if cached is None else {"cached_prompt_tokens": cached}),
             **({} if finish == "error" else request.speculated),
+            **({} if counted is None else {"counted_prompt_tokens": counted}),
         )

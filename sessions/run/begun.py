@@ -22,6 +22,7 @@ from sessions.disk.records import (
     PointEnded,
     Prepared,
     ReferenceScored,
+    RequestStarted,
 )
 from sessions.frames.counting import block_counts
 
@@ -54,7 +55,9 @@ class Begun:
     _latest: Prepared | None = None
     _loaded: dict[tuple[str, int], Loaded] = field(default_factory=dict)
     _asked: dict[tuple[str, int], set[int]] = field(default_factory=dict)  # points that a block was ever to measure
-    _ended: set[int] = field(default_factory=set)  # points of the block that runs
+    _ended: set[int] = field(default_factory=set)  # points of the block that runs which count
+    _over: set[int] = field(default_factory=set)  # and those that are over
+    _under_way: int | None = None  # the point that it is at
 
     @classmethod
     def of(cls, records: Iterable[AnyRecord]) -> Begun:
@@ -78,7 +81,9 @@ class Begun:
                 self._loaded[record.method, record.block] = record
             case BlockStarted():
                 self._asked.setdefault((record.method, record.block), set()).update(record.points)
-                self._ended = set()
+                self._ended, self._over, self._under_way = set(), set(), None
+            case RequestStarted():
+                self._under_way = record.place
             case PointEnded():
                 self._end_point(record)
             case BlockEnded():
@@ -89,8 +94,17 @@ class Begun:
         counted = self.points.get((block.method, block.block), set())
         return replace(block, points=[place for place in block.points if place not in counted])
 
+    def not_reached(self, block: PlannedBlock) -> PlannedBlock | None:
+        """Of a block that has just broken off at one point of several: the block with the points after that; None where
+        there are none, or no point was to blame.
+        """
+        rest = [place for place in block.points if place not in self._over and place != self._under_way]
+        return replace(block, points=rest) if rest and self._under_way is not None else None
+
     def _end_point(self, record: PointEnded) -> None:
         """A point that was measured counts, also in a block that breaks off later."""
+        self._over.add(record.place)
+        self._under_way = None
         if block_counts(record.status):
             place = (record.method, record.block)
             self.points.setdefault(place, set()).add(record.place)
@@ -101,6 +115,7 @@ class Begun:
         counted = self.points.setdefault(place, set())
         if record.void:
             counted -= self._ended
+            self._under_way = None
         asked = self._asked.get(place, set())
         if asked <= counted if asked else block_counts(record.status):
             self.done.add(place)

@@ -53,7 +53,7 @@ from sessions.disk.records import (
 )
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.run.begun import DATED, Begun
-from sessions.run.block_run import REFUSED, BlockEnd, BlockRun
+from sessions.run.block_run import REFUSED, SPARED, BlockEnd, BlockRun
 from sessions.run.block_surroundings import surroundings_of
 from sessions.run.energy_reading import energy_at
 from sessions.run.known_evidence import KnownEvidence
@@ -239,6 +239,9 @@ class Conductor:
             self._attend()
             block = self._begun.left(row)
             status = self._block(block, position, of, prepared)
+            while status in SPARED and (rest := self._begun.not_reached(block)) is not None:
+                block = rest  # a point that took the process with it does not take the others
+                status = self._block(block, position, of, prepared)
             if status == "stopped" and (block.method, block.block) not in self._steering.skips:
                 return False
             self._journal.sync()

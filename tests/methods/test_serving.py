@@ -75,7 +75,28 @@ def test_generate_cannot_take_requests_as_they_come(
 
 
 @pytest.mark.engines
-@pytest.mark.parametrize("at_once", [{"concurrency": 3}, {"batch": 4}, {"rate": 20.0, "burstiness": 1.0}])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_what_is_in_the_cache_before_is_read_no_more_in_transformers(
+    torch_interpreter: Interpreter, default_model: Model, tmp_path: Path, batch: int
+) -> None:
+    """The ids are those of the whole prompt."""
+    job = load_job("transformers", {"batch": batch}, model_folder=str(default_model.folder), dtype="float32")
+    job["requests"] = [
+        {"request": -1, "warmup": True, "prompt_index": 0, "place": 0},
+        {"request": 0, "warmup": False, "prompt_index": 0, "place": 0},
+        *({"request": n, "warmup": False, "prompt_index": 0, "place": 1, "depth": 3} for n in range(1, 1 + 2 * batch)),
+    ]
+    outcome = run_in(torch_interpreter, job, tmp_path)
+
+    assert ends_of(outcome) == BOTH, outcome.log
+    for number in range(1, 1 + 2 * batch):
+        assert outcome.tokens(number)[1] == outcome.tokens(0)[1]
+    cached = {line["request"]: line["cached_prompt_tokens"] for line in outcome.of("request_end")}
+    assert cached == {-1: 0, 0: 0, **dict.fromkeys(range(1, 1 + 2 * batch), 3)}
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("at_once", [{"concurrency": 3}, {"rate": 20.0, "burstiness": 1.0}])
 def test_continuous_batching_serves_each_as_alone(
     torch_interpreter: Interpreter, default_model: Model, tmp_path: Path, at_once: dict[str, object]
 ) -> None:
@@ -87,7 +108,7 @@ def test_continuous_batching_serves_each_as_alone(
     assert ends_of(outcome) == BOTH
     assert_as_alone(outcome, 8, rounds=2)
     if "rate" not in at_once:
-        assert outcome.most_in_flight() == (at_once.get("concurrency") or 4)
+        assert outcome.most_in_flight() == 3
 
 
 @pytest.mark.engines

@@ -6,10 +6,12 @@ The journal is read here line by line as plain JSON, past the reader that the fr
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 
+from sessions.disk.plan import Plan
 from sessions.disk.session_folder import FRAMES, SessionFolder
 from sessions.run.launch import missing
 
@@ -37,7 +39,7 @@ def assert_sound(folder: SessionFolder) -> None:
     lines, frames = _attempts(whole_lines(folder)), frames_of(folder)
     _assert_tokens(lines, frames["tokens"])
     _assert_requests(lines, frames["requests"])
-    _assert_runs(lines, frames["runs"])
+    _assert_runs(lines, frames["runs"], folder.plan())
     _assert_telemetry(lines, frames["telemetry"])
     _assert_summary(folder, frames["runs"])
 
@@ -60,12 +62,20 @@ def _attempts(lines: list[Line]) -> list[Line]:
     return lines
 
 
+def pieces(line: Line) -> Iterator[tuple[int, int, list[int], list[int]]]:
+    """Request, index, times and ids of what a line says of tokens."""
+    if line["k"] == "tokens":
+        yield line["request"], line["index"], line["times"], line["ids"]
+    elif line["k"] == "many":
+        yield from line["tokens"]
+
+
 def _assert_tokens(lines: list[Line], tokens: pl.DataFrame) -> None:
     said = [
-        (line["method"], line["block"], line["attempt"], line["request"], line["index"] + place, t, token)
+        (line["method"], line["block"], line["attempt"], request, index + place, t, token)
         for line in lines
-        if line["k"] == "tokens"
-        for place, (t, token) in enumerate(zip(line["times"], line["ids"], strict=True))
+        for request, index, times, ids in pieces(line)
+        for place, (t, token) in enumerate(zip(times, ids, strict=True))
     ]
     kept = tokens.select("method", "block", "attempt", "request", "index", "t_ns", "token_id").rows()
     assert kept == said, f"{len(said)} tokens in the journal, {len(kept)} in the frame"
@@ -80,8 +90,8 @@ def _assert_requests(lines: list[Line], requests: pl.DataFrame) -> None:
             said[key] = {"start_ns": line["t"], "warmup": line.get("warmup", False), "finish_reason": "stopped"}
         elif line["k"] == "request_end":
             said[key]["finish_reason"] = line["finish"]
-        elif line["k"] == "tokens":
-            times.setdefault(key, []).extend(line["times"])
+        for request, _, came, _ in pieces(line):
+            times.setdefault((*key[:3], request), []).extend(came)
     assert len(requests) == len(said), f"{len(said)} requests in the journal, {len(requests)} in the frame"
     for row in requests.to_dicts():
         key = (row["method"], row["block"], row["attempt"], row["request"])
@@ -93,25 +103,34 @@ def _assert_requests(lines: list[Line], requests: pl.DataFrame) -> None:
             assert (row["ttft_s"], row["e2e_s"], row["decode_tok_s"], row["e2e_tok_s"]) == (None,) * 4, key
 
 
-def _assert_runs(lines: list[Line], runs: pl.DataFrame) -> None:
+def _assert_runs(lines: list[Line], runs: pl.DataFrame, plan: Plan) -> None:
     said: dict[tuple[str, int, int], Line] = {}
+    places: dict[tuple[str, int, int], set[int]] = {}
+    ends: dict[tuple[str, int, int, str], Line] = {}
     for line in lines:
+        key = (line.get("method", ""), line.get("block", -1), line.get("attempt", -1))
         if line["k"] in ("block", "block_end"):
-            said.setdefault((line["method"], line["block"], line["attempt"]), {})
+            said.setdefault(key, {})
+            places.setdefault(key, set(line.get("points") or range(len(plan.points))))
         if line["k"] in FACTS:
-            row = said[line["method"], line["block"], line["attempt"]]
+            row = said[key]
             row |= {name: line.get(name) for name in FACTS[line["k"]]}
             if line["k"] == "block_end":
                 row["error"] = line.get("error", "")
-    kept = {(row["method"], row["block"], row["attempt"]): row for row in runs.to_dicts()}
-    assert kept.keys() == said.keys(), "a row for every block that was begun or spoken of, and for no other"
-    for key, row in kept.items():
-        facts = said[key]
+        if line["k"] == "point_end":
+            ends[(*key, plan.points[line["place"]].name)] = {"status": line["status"], "error": line.get("error", "")}
+        if line["k"] == "block_end" and line.get("void"):
+            ends = {end: facts for end, facts in ends.items() if end[:3] != key}
+    kept = {(row["method"], row["block"], row["attempt"], row["point"]): row for row in runs.to_dicts()}
+    rows = {(*key, plan.points[place].name) for key, own in places.items() for place in own}
+    assert kept.keys() == rows, "a row for every point of a block that was begun or spoken of, and for no other"
+    for whole, row in kept.items():
+        facts = said[whole[:3]] | ends.get(whole, {})
         if "status" not in facts:
-            assert (row["status"], "Interrupted" in row["error"]) == ("stopped", True), key
+            assert (row["status"], "Interrupted" in row["error"]) == ("stopped", True), whole
         for name in (name for names in FACTS.values() for name in names if name not in ("status", "error")):
-            assert row[name] == facts.get(name), (key, name)
-        assert {name: row[name] for name in facts} == facts, key
+            assert row[name] == facts.get(name), (whole, name)
+        assert {name: row[name] for name in facts} == facts, whole
 
 
 def _assert_telemetry(lines: list[Line], telemetry: pl.DataFrame) -> None:
@@ -135,9 +154,10 @@ def assert_completed(folder: SessionFolder) -> None:
     assert (session.status, missing(folder)) == ("finished", []), session.error
     frames = frames_of(folder)
     well = frames["runs"].filter(
-        pl.col("attempt") == pl.col("attempt").max().over("method", "block"), pl.col("status") == "ok"
+        pl.col("attempt") == pl.col("attempt").max().over("method", "block", "point"), pl.col("status") == "ok"
     )
-    whole = frames["requests"].join(well, on=["method", "block", "attempt"], how="semi").filter(~pl.col("warmup"))
+    keys = ["method", "block", "attempt", "point"]
+    whole = frames["requests"].join(well, on=keys, how="semi").filter(~pl.col("warmup"))
     planned = [(row.method, request) for row in plan.order(session.goals) for request in row.requests]
     assert sorted(whole.select("method", "request").rows()) == sorted(planned)
     assert set(whole["output_tokens"]) == {plan.sampling.max_new_tokens}

@@ -79,6 +79,22 @@ def test_a_kill_at_any_moment_leaves_a_session_that_opens_and_can_be_completed(
     assert_sound(folder)
 
 
+@pytest.mark.parametrize("victim", ["conductor", "runner"])
+@pytest.mark.parametrize("number", range(max(1, KILLS // 2)))
+def test_so_does_one_with_many_requests_in_flight(work: Workplace, victim: str, number: int) -> None:
+    work.method("many", serves=True, rate=100.0)
+    folder = work.launch("many", **SMALL, concurrency="1,3")
+    kill_at_a_random_moment(folder, victim, 100 + number)
+    work.finished(folder)
+    assert_nothing_left(folder)
+    assert_sound(folder)
+    said = work.command("resume", folder.id)
+    assert said.code == 0, said.out + said.err
+    assert_nothing_left(folder)
+    assert_completed(folder)
+    assert_sound(folder)
+
+
 @pytest.mark.parametrize("number", range(KILLS))
 def test_a_viewer_that_is_killed_takes_nothing_along(work: Workplace, number: int) -> None:
     arguments = work.options(*methods(work), **SMALL)

@@ -121,6 +121,15 @@ def test_a_resume_measures_the_points_that_are_missing(work: Workplace, tmp_path
     assert runs.select("point", "attempt", "status").rows() == [("c1", 0, "ok"), ("c2", 0, "oom"), ("c2", 1, "ok")]
 
 
+def test_a_point_that_kills_its_process_leaves_the_others(work: Workplace) -> None:
+    work.method("falls", serves=True, rate=2000.0, fault="leave", at="point", point="c2")
+    folder = work.run("falls", concurrency="1,2,3", requests=2, max_new_tokens=4)
+    runs = frame(folder, "runs")
+    last = {row["point"]: row for row in runs.sort("attempt").iter_rows(named=True)}
+    assert {name: row["status"] for name, row in last.items()} == {"c1": "ok", "c2": "failed", "c3": "ok"}
+    assert "exited with status 7" in last["c2"]["error"]
+
+
 def test_static_batches_begin_together(work: Workplace) -> None:
     work.method("batches", serves=True, rate=2000.0)
     folder = work.run("batches", batch="3", requests=2, max_new_tokens=4)

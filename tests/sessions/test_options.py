@@ -112,6 +112,68 @@ def test_a_plans_command_asks_for_that_plan(
     assert dataclasses.replace(said, command=[]) == dataclasses.replace(plan, command=[])
 
 
+LOADS: list[dict[str, Value]] = [
+    {"concurrency": "1,2,4"},
+    {"batch": "4", "requests": 6, "blocks": 2},
+    {"rate": "0.5,2", "burstiness": "1,0.25", "warmup": 1},
+    {"isl": "10,20", "osl": "4,8", "concurrency": "2", "preset": "article"},
+    {"isl": "10", "osl": "8"},
+    {"osl": "4,8", "prompt": "hello world"},
+    {"depth": "0,16", "prompt_tokens": 8},
+]
+
+
+@pytest.mark.parametrize("asked", LOADS, ids=str)
+def test_so_does_a_plan_with_a_load(work: Workplace, offer: Offer, asked: dict[str, Value]) -> None:
+    whole = {**asked, "model": str(work.model.with_name("talks")), "device": "cpu"}
+    plan = plan_of(Wanted(whole, methods=["one"]), work.home, offer)
+    said = again(work, offer, plan)
+    assert dataclasses.replace(said, command=[]) == dataclasses.replace(plan, command=[])
+
+
+def test_points_are_every_combination_the_first_of_each_list_first(work: Workplace, offer: Offer) -> None:
+    asked: dict[str, Value] = {"isl": "512,2048", "osl": "128,256", "concurrency": "8,1", "requests": 20, "blocks": 5}
+    whole = {**asked, "model": str(work.model), "device": "cpu", "warmup": 2}
+    plan = plan_of(Wanted(whole, methods=["one"]), work.home, offer)
+    assert [(p.name, p.isl, p.osl, p.concurrency, p.requests, p.warmup) for p in plan.points] == [
+        ("512/128 c8", 512, 128, 8, 32, 16),
+        ("512/128 c1", 512, 128, 1, 4, 2),
+        ("2048/256 c8", 2048, 256, 8, 32, 16),
+        ("2048/256 c1", 2048, 256, 1, 4, 2),
+    ]
+    assert (plan.prompt_tokens, plan.sampling.max_new_tokens) == (2048, 256)
+    first, second = (block.requests for block in plan.order()[:2])
+    assert (len(first), second[0]) == (72, 72)
+    parts = plan.parts(plan.order()[1])
+    assert sorted(number for part in parts for number in part.timed) == second
+    assert sorted(number for part in parts for number in part.warmups) == list(range(-36, 0))
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"concurrency": "4", "batch": "4"}, "exclude each other"),
+        ({"batch": "0"}, "--batch 0 is out of range"),
+        ({"rate": "-1"}, "--rate -1 is out of range"),
+        ({"burstiness": "2"}, "--burstiness goes with --rate"),
+        ({"isl": "1,2", "osl": "1,2,3"}, "they pair up"),
+        ({"isl": "99000", "osl": "2000"}, "do not fit"),
+        ({"osl": "4", "max_new_tokens": 5}, "contradict each other"),
+        ({"prompt": "a", "isl": "4"}, "exclude each other"),
+        (
+            {name: ",".join(map(str, range(1, 101))) for name in ("concurrency", "isl", "depth")},
+            r"1,000,000 points, some .* years .* 200 at most",
+        ),
+    ],
+)
+def test_a_load_that_makes_no_sense_is_refused_in_a_sentence(
+    work: Workplace, offer: Offer, asked: dict[str, Value], says: str
+) -> None:
+    whole = {**asked, "model": str(work.model), "device": "cpu"}
+    with pytest.raises(PlanError, match=says):
+        plan_of(Wanted(whole, methods=["one"]), work.home, offer)
+
+
 @pytest.mark.parametrize("prompt", ["@home", "-", "--", "a\\b\0c%s\n'", "hello " * 30_000, "-v; rm -rf $HOME"])
 def test_a_shell_hands_on_the_prompt_as_it_was(tmp_path: Path, prompt: str) -> None:
     told = tmp_path / "kasoku"

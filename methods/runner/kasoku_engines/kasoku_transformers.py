@@ -127,6 +127,9 @@ class TransformersEngine(Engine):
 
     def prepare(self, request: Request) -> None:
         self.torch.manual_seed(request.seed)
+        self.cached_of_last = request.depth  # otherwise every response begins with an empty cache
+        if request.depth:
+            self.generating.fill([request])
 
     def generate(self, request: Request, emit: object) -> str | None:
         self.generating.stream(request, emit)
@@ -135,13 +138,20 @@ class TransformersEngine(Engine):
         return None
 
     def cannot_serve(self, point: object) -> str:
-        if self.options.get("speculation") and not point.rate and point.most > 1:
-            return "Speculation in transformers is for one response at a time."
-        if not point.depth and (point.batch or isinstance(self.generating, ContinuousBatching)):
+        if point.depth and not self._can_begin_with_a_cache():
+            return "This method cannot begin with tokens in its cache: that takes a growing one, in transformers 4.50."
+        if point.rate or point.most == 1 or isinstance(self.generating, ContinuousBatching):
             return ""
-        if point.concurrency and point.most > 1:
+        if self.options.get("speculation"):
+            return "Speculation in transformers is for one response at a time."
+        if point.concurrency:
             return "`generate` takes no request while it works on others; the method continuous-batching does."
-        return super().cannot_serve(point)
+        return ""
+
+    def _can_begin_with_a_cache(self) -> bool:
+        new_enough = torch_facts.version_tuple(self.transformers.__version__) >= (4, 50)
+        grows = self.generating.cache == "dynamic" and self.options.get("compile", "none") == "none"
+        return new_enough and grows and type(self.generating) is Generating and not self.options.get("quantised_cache")
 
     def reset(self) -> None:
         self.generating.reset()
@@ -150,17 +160,17 @@ class TransformersEngine(Engine):
             self.torch.cuda.empty_cache()
 
     def serve(self, load: object) -> None:
-        if load.point.most == 1 and not isinstance(self.generating, ContinuousBatching):
+        if isinstance(self.generating, ContinuousBatching) or (load.point.batch or 1) > 1:
+            self.torch.manual_seed(load.seed)
+            self.generating.serve(load)
+        else:
             super().serve(load)
-            return
-        self.torch.manual_seed(load.seed)
-        self.generating.serve(load)
 
     def generate_bare(self, request: Request) -> list:
         return self.generating.whole(request.prompt_ids)
 
     def cached_prompt_tokens(self) -> int | None:
-        return 0  # every response begins with an empty cache
+        return self.cached_of_last
 
     def speculated(self) -> dict:
         return self.generating.counts()
