@@ -58,6 +58,16 @@ CONVERSIONS: Final[Mapping[str, Conversion]] = {
         size=1.05,
         most_unexplained=0.01,
     ),
+    "gguf-words": Conversion(
+        title="GGUF with a vocabulary",
+        job="to-gguf",
+        options={"words": True},
+        environment=TORCH,
+        packages=("conversion", "gguf"),
+        made_by=("llama-cpp-python",),
+        size=1.05,
+        most_unexplained=0.01,
+    ),
     "gguf-q8": Conversion(
         title="GGUF of 8 bits",
         job="quantise-gguf",

@@ -2,11 +2,12 @@
 
 to-gguf        {"source": a model's folder, "folder": made here, "dtype": "bfloat16"}; llama.cpp's own converter (its
                package `conversion`, and the `gguf` that goes with it) must be importable, besides torch and
-               transformers
+               transformers. With "words": true the file has a vocabulary, without which llama-server ends at its
+               first token: id 7 is the word t7, and the model's ends of sequence are marked
 quantise-gguf  {"source": a folder with model.gguf, "folder": made here, "types": ["Q4_K_M", "Q4_0"], "threads": int}
                by llama.cpp's library; the first type whose blocks fit the widths of all tensors is taken, or the last
 
-Each writes `model.gguf` into the existing folder `folder`. The file has no tokeniser: ids go in, ids come out.
+Each writes `model.gguf` into the existing folder `folder`. No tokeniser is read from it: ids go in and out.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def to_gguf(job: dict, wire: object) -> None:
         model_arch = converter.model_arch
 
         def set_vocab(self) -> None:
-            self._set_vocab_none()
+            if job.get("words"):
+                add_words(self.gguf_writer, self.hparams)
+            else:
+                self._set_vocab_none()
             if not any("vocab_size" in key for shard in self.gguf_writer.kv_data for key in shard):
                 self.gguf_writer.add_vocab_size(self.hparams["vocab_size"])
 
@@ -55,6 +59,23 @@ def to_gguf(job: dict, wire: object) -> None:
     with torch.inference_mode():
         WithoutTokeniser(folder, kind, Path(job["folder"]) / FILE).write()
     wire.result({"architecture": architecture, "type": kind.name})
+
+
+def add_words(writer: object, hparams: dict) -> None:
+    """A vocabulary in which each token is a word of its own, of whole characters."""
+    import gguf
+
+    count, ends = hparams["vocab_size"], hparams.get("eos_token_id")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(["t%d" % token for token in range(count)])
+    writer.add_token_types([int(gguf.TokenType.NORMAL)] * count)
+    writer.add_token_merges(["t 0"])  # the form asks for one
+    for add, token in zip(
+        (writer.add_eos_token_id, writer.add_eot_token_id), ends if isinstance(ends, list) else [ends]
+    ):
+        if token is not None:
+            add(token)
 
 
 def quantise(job: dict, wire: object) -> None:

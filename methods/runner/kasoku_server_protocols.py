@@ -219,7 +219,7 @@ class LlamaCpp(OpenAi):
             "top_p": float(sampling.get("top_p") or 1.0),
             "min_p": 0.0,
             "repeat_penalty": float(sampling.get("repetition_penalty") or 1.0),
-            "repeat_last_n": -1,
+            "repeat_last_n": len(prompt) + most,  # all; -1, which once meant that, is refused by newer servers
             "seed": seed,
             "ignore_eos": not self.sampling.get("stop_at_eos") and not stop_token_ids,
             "cache_prompt": False,

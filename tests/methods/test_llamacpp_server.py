@@ -1,0 +1,107 @@
+"""llama.cpp's own server on the real model, over HTTP: the ids of llama.cpp in the process.
+
+The server is llama.cpp's, from a wheel that has it as a library; llama_server.py stands for the program around it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from methods.base import file_lock
+from methods.base.home import private_folder
+from methods.base.interpreter import Interpreter
+from methods.base.progress import silent
+from methods.catalogue.catalogue import load_catalogue
+from methods.environments import environments
+from methods.models.converted import Converting, Reader
+from methods.models.models import Model
+from tests.conftest import MakeEnvironment, told
+from tests.methods.runner_process import Outcome, judged, measure_job, run_in, shown
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+PROGRAM = Path(__file__).with_name("llama_server.py")
+PROMPT = [504, 3575, 282, 4649, 314]
+ENVIRONMENT = """
+[llama-server]
+purpose = "llama.cpp's server."
+python = ">=3.10"
+requirements = ["xllamacpp==2026.10.11549"]
+imports = ["xllamacpp"]
+"""
+
+
+@pytest.fixture(scope="module")
+def program(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `llama-server` in it."""
+    config = tmp_path_factory.mktemp("config")
+    (private_folder(config / "environments") / "llama-server.toml").write_text(ENVIRONMENT)
+    with file_lock.held(assets / ".lock", "tests", told):
+        try:
+            python = environments.create("llama-server", assets, config, report=told).python
+        except environments.CreationError as error:
+            pytest.skip(f"the environment of llama.cpp's server cannot be created here: {error}")
+    found = tmp_path_factory.mktemp("bin") / "llama-server"
+    found.write_text(f'#!/bin/sh\nexec {python} {PROGRAM} "$@"\n')
+    found.chmod(0o700)
+    return found.parent
+
+
+@pytest.fixture(scope="module")
+def interpreter(made_environment: MakeEnvironment) -> Interpreter:
+    return made_environment("llamacpp-cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(interpreter: Interpreter, torch_interpreter: Interpreter, default_model: Model, assets: Path) -> Path:
+    """The model with a vocabulary, made and checked."""
+    converting = Converting(
+        home=assets,
+        dtype="bfloat16",
+        device="cpu",
+        gpu_uuids=(),
+        threads=2,
+        variables={},
+        interpreter_of=lambda name: torch_interpreter,
+        report=silent,
+    )
+    return converting.converted(
+        default_model, "gguf-words", Reader(engine="llamacpp", options={}, interpreter=interpreter)
+    )
+
+
+def measured(
+    engine: str, options: object, interpreter: Interpreter, model: Model, converted: Path, at: Path, path: str
+) -> Outcome:
+    job = measure_job(engine, options=options, model_folder=str(model.folder), prompts=[PROMPT], greedy=True)
+    private = private_folder(at / engine)
+    job |= {"converted_folder": str(converted), "private_folder": str(private)}
+    outcome = run_in(interpreter, job, private, {"PATH": path})
+    assert outcome.status == 0, [*outcome.of("error"), outcome.log]
+    return outcome
+
+
+def test_its_server_generates_the_ids_of_llamacpp_in_the_process(
+    program: Path, interpreter: Interpreter, default_model: Model, folder: Path, tmp_path: Path
+) -> None:
+    method = load_catalogue(tmp_path).methods["llamacpp-server"]
+    path = f"{program}{os.pathsep}{os.environ['PATH']}"
+    server = measured("server", method.options, interpreter, default_model, folder, tmp_path, path)
+    process = measured("llamacpp", {}, interpreter, default_model, folder, tmp_path, path)
+
+    for request in range(3):
+        times, ids = server.tokens(request)
+        assert ids == process.tokens(request)[1]
+        assert times == sorted(times)
+    assert [end["finish"] for end in server.of("request_end")] == ["length"] * 3
+    assert [end["cached_prompt_tokens"] for end in server.of("request_end")] == [0] * 3
+    judgement = judged("llamacpp-server", server, tmp_path)
+    assert judgement.in_effect is True, judgement.reason
+    assert shown(server)["incomparable"] == []
+    over_http, inside = shown(server)["greedy"], shown(process)["greedy"]
+    assert isinstance(over_http, dict)
+    assert isinstance(inside, dict)
+    assert over_http["ids"] == inside["ids"]
+    assert over_http["margins"] == pytest.approx(inside["margins"], abs=0.1)
