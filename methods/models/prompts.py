@@ -184,9 +184,14 @@ def _check_vocabulary(ids: list[int], tokeniser: Tokeniser, model: Model) -> Non
 
 
 def _check_length(prompt_tokens: int, max_new_tokens: int, model: Model) -> None:
-    if model.context_length is not None and prompt_tokens + max_new_tokens > model.context_length:
-        raise PromptError(
-            f"A prompt of {prompt_tokens} tokens and {max_new_tokens} new ones do not fit {model.name}'s context of "
-            f"{model.context_length}; shorten the prompt or lower --max-new-tokens to "
-            f"{max(0, model.context_length - prompt_tokens)}."
-        )
+    if model.context_length is None or prompt_tokens + max_new_tokens <= model.context_length:
+        return
+    ways = []
+    if (shorter := model.context_length - max_new_tokens) > 0:
+        ways.append(f"shorten the prompt to {shorter} tokens")
+    if (fewer := model.context_length - prompt_tokens) > 0:
+        ways.append(f"lower --max-new-tokens to {fewer}")
+    raise PromptError(
+        f"A prompt of {prompt_tokens} tokens and {max_new_tokens} new ones do not fit {model.name}'s context of "
+        f"{model.context_length}; {' or '.join(ways) or 'shorten both'}."
+    )

@@ -101,7 +101,7 @@ RUN: dict[str, tuple[list[str], str]] = {
     "a prompt without tokens": (["--prompt-tokens", "0"], r"--prompt-tokens 0 is out of range"),
     "a prompt and output longer than the context": (
         ["--prompt-tokens", str(CONTEXT - 5), "--max-new-tokens", "10"],
-        rf"{CONTEXT - 5} tokens and 10 new ones do not fit model's context of {CONTEXT}; shorten the prompt or lower",
+        rf"{CONTEXT - 5} tokens and 10 new ones do not fit model's context of {CONTEXT}; shorten the prompt",
     ),
     "an output longer than the context": (["--max-new-tokens", str(CONTEXT)], r"do not fit"),
     "raw and chat": (["--raw", "--chat"], r"--chat: not allowed with argument --raw"),

@@ -157,8 +157,8 @@ def test_what_does_not_fit_the_context_says_how_much_would(default_model: Model)
     assert make(small, "Hi", "raw", max_new_tokens=64 - length)
     with pytest.raises(PromptError, match=f"context of 64; .* to {64 - length}\\."):
         make(small, "Hi", "raw", max_new_tokens=65 - length)
-    with pytest.raises(PromptError, match="do not fit"):
-        make(small, tokens=65)
+    with pytest.raises(PromptError, match=r"context of 64; shorten the prompt to 60 tokens\.$"):
+        make(small, tokens=65, max_new_tokens=4)
     assert make(replace(small, context_length=None), tokens=65)
 
 
