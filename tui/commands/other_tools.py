@@ -45,7 +45,7 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
     screen = console()
     for point, found in groupby(quotations, key=lambda quotation: quotation.point):
         own = list(found)
-        at_point = f", {point}" if point else ""
+        at_point = f", {one_line(point, 100)}" if point else ""
         told = f"{folder.id} in the terms of {tool}{at_point}: {own[0].requests} requests per method"
         screen.print(Text(told))
         screen.print(_table(tool, own))
