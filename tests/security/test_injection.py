@@ -326,10 +326,8 @@ def test_no_cell_of_an_export_is_a_formula_and_every_text_can_be_had_back(home: 
         assert "''=1" in said, "an apostrophe of the text's own is told from ours"
 
 
-def test_negative_numbers_stay_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KASOKU_HOME", str(tmp_path))
-    folder = write_session(tmp_path, session=HARMLESS)
-    with exported(folder, tmp_path / "csv") as rows:
+def test_negative_numbers_stay_numbers(home: Path, tmp_path: Path) -> None:
+    with exported(SessionFolder(home / "sessions" / HARMLESS), tmp_path / "csv") as rows:
         warmups = [row["request"] for row in rows["requests"] if row["warmup"] == "true"]
     assert warmups
     assert all(number == "-1" for number in warmups)

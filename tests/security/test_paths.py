@@ -29,12 +29,20 @@ ID = "20260225-060000-aaaaaa"
 ESCAPES = ["../../../../tmp/x", "/etc/passwd", "..", ".", "a/b", "a\0b", "", "x" * 300, "-x", "a\nb", "~"]
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home with one finished session in it, and a folder of the user's beside it that nobody may touch."""
-    folder = tmp_path / "home"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one finished session in it, which tests take copies of."""
+    folder = tmp_path_factory.mktemp("written") / "home"
     folder.mkdir(mode=0o700)
     write_session(folder, session=ID, name="first")
+    return folder
+
+
+@pytest.fixture
+def home(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That home, and a folder of the user's beside it that nobody may touch."""
+    folder = tmp_path / "home"
+    shutil.copytree(written, folder)
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "stop").write_text("precious")
@@ -246,15 +254,27 @@ def test_a_session_whose_folder_is_a_link_is_not_opened_and_its_deletion_takes_t
 # What a plan says to run
 
 
-def carried_over(work: Workplace, to: Path) -> SessionFolder:
-    """A session of `work` in another home, as somebody gets it who unpacks an archive."""
-    work.method("slow", rate=20.0)
-    folder = work.launch("slow", requests=2, blocks=2, max_new_tokens=400)
+@pytest.fixture(scope="module")
+def stopped(shared_work: Workplace, tmp_path_factory: pytest.TempPathFactory) -> tuple[SessionFolder, Path]:
+    """A session begun here and stopped, and a copy of it, as it goes into an archive."""
+    shared_work.method("slow", rate=20.0)
+    folder = shared_work.launch("slow", requests=2, blocks=2, max_new_tokens=400)
     folder.ask("stop")
-    work.finished(folder)
-    (to / "sessions").mkdir(parents=True, mode=0o700)
-    shutil.copytree(folder.path, to / "sessions" / folder.id)
-    return SessionFolder(to / "sessions" / folder.id)
+    shared_work.finished(folder)
+    archived = tmp_path_factory.mktemp("archive") / folder.id
+    shutil.copytree(folder.path, archived)
+    return folder, archived
+
+
+@pytest.fixture
+def elsewhere(stopped: tuple[SessionFolder, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SessionFolder:
+    """That session in another home, as somebody gets it who unpacks the archive."""
+    _, archived = stopped
+    other = tmp_path / "other"
+    (other / "sessions").mkdir(parents=True, mode=0o700)
+    shutil.copytree(archived, other / "sessions" / archived.name)
+    monkeypatch.setenv("KASOKU_HOME", str(other))
+    return SessionFolder(other / "sessions" / archived.name)
 
 
 EVIL = """
@@ -265,50 +285,44 @@ ENGINE = Engine
 """
 
 
-def test_a_session_from_elsewhere_is_not_resumed_unless_that_is_said(work: Workplace, tmp_path: Path) -> None:
+def test_a_session_from_elsewhere_is_not_resumed_unless_that_is_said(elsewhere: SessionFolder, tmp_path: Path) -> None:
     """Its plan names the engine, a Python file, that a resume would run."""
-    other = tmp_path / "other"
-    folder = carried_over(work, other)
+    folder = elsewhere
     trap = tmp_path / "sprung"
     (folder.path / "evil.py").write_text(EVIL.format(trap=str(trap)))
     plan = json.loads((folder.path / "plan.json").read_bytes())
     plan["methods"][0]["engine"] = str(folder.path / "evil.py")
     (folder.path / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(SessionError, match=f"{folder.id} was not started here, or its plan has changed since"):
-        resume(folder, other)
+        resume(folder, tmp_path / "other")
     assert not trap.exists()
     assert folder.read().status == "stopped"
-    os.environ["KASOKU_HOME"] = str(other)
-    said = work.command("resume", folder.id)
+    said = Workplace.command("resume", folder.id)
     assert said.code == 2
     assert f"kasoku resume --anyway {folder.id}" in said.err
     assert not trap.exists()
-    said = work.command("resume", "--anyway", folder.id)
-    work.finished(folder)
+    said = Workplace.command("resume", "--anyway", folder.id)
+    Workplace.finished(folder)
     assert trap.exists(), "the trap is one"
 
 
-def test_a_session_that_was_begun_here_is_resumed(work: Workplace) -> None:
-    work.method("slow", rate=20.0)
-    folder = work.launch("slow", requests=2, blocks=2, max_new_tokens=400)
+def test_a_session_that_was_begun_here_is_resumed(shared_work: Workplace, stopped: tuple[SessionFolder, Path]) -> None:
+    folder, _ = stopped
+    assert own_plans.is_own(shared_work.home, folder.id, (folder.path / "plan.json").read_bytes())
+    assert Store(shared_work.home / "sessions").folder(folder.id).path == folder.path, "what is whole holds no link"
+    assert resume(folder, shared_work.home)
     folder.ask("stop")
-    work.finished(folder)
-    assert own_plans.is_own(work.home, folder.id, (folder.path / "plan.json").read_bytes())
-    assert Store(work.home / "sessions").folder(folder.id).path == folder.path, "what is whole holds no link"
-    assert resume(folder, work.home)
-    folder.ask("stop")
-    work.finished(folder)
-    Store(work.home / "sessions").delete(folder.id)
-    assert not (work.home / "plans" / folder.id).exists()
+    shared_work.finished(folder)
+    Store(shared_work.home / "sessions").delete(folder.id)
+    assert not (shared_work.home / "plans" / folder.id).exists()
 
 
-def test_a_session_from_elsewhere_is_shown_compared_and_replayed(work: Workplace, tmp_path: Path) -> None:
+def test_a_session_from_elsewhere_is_shown_compared_and_replayed(elsewhere: SessionFolder, tmp_path: Path) -> None:
     """None of that runs anything."""
-    folder = carried_over(work, tmp_path / "other")
-    os.environ["KASOKU_HOME"] = str(tmp_path / "other")
+    folder = elsewhere
     for command in (("show", folder.id), ("export", folder.id, "--out", str(tmp_path / "csv"))):
-        assert work.command(*command).code == 0
-    assert work.command("replay", folder.id, "--speed", "1000").code == 0
+        assert Workplace.command(*command).code == 0
+    assert Workplace.command("replay", folder.id, "--speed", "1000").code == 0
     replayer = Replayer(folder)
     while not replayer.ended:
         replayer.advance(1000.0)

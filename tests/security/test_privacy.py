@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +17,8 @@ from methods.base.named_output import write_named
 from methods.environments import environments
 from methods.models import models
 from tests.sessions.processes import until
-from tests.sessions.workplace import Workplace, environment_of, make_model, records_of
+from tests.sessions.workplace import Workplace, make_model, records_of
+from tests.tui.journals import write_session
 
 WRITER = Path(__file__).with_name("writing_engine.py")
 
@@ -54,9 +53,10 @@ def writing(work: Workplace) -> str:
     return "writing"
 
 
-def test_a_whole_session_is_the_users_alone(work: Workplace) -> None:
+def test_a_whole_session_is_the_users_alone_in_a_home_that_was_there_and_keeps_its_mode(work: Workplace) -> None:
     """What runs well, breaks and is stopped; and what a look at it writes; under the umask that leaves most open."""
     name = writing(work)
+    work.home.chmod(0o755)
     with umask(0o000):
         broken = work.method("breaks", fault="exception")
         assert work.command(*work.options(name, broken)).code == 1
@@ -70,20 +70,13 @@ def test_a_whole_session_is_the_users_alone(work: Workplace) -> None:
     assert {"journal.ndjson", "runs.parquet", "comparison.csv", "writing-0.log", "conductor.log", "lock"} <= written
     assert {"inductor-cache.so", "plain-folder", "from-a-child"} <= written, "the engine's own are looked at too"
     assert "engine said so" in (ran.path / "logs" / "writing-0.log").read_text()
-    assert open_to_others(work.home) == []
-
-
-def test_a_home_that_was_there_keeps_its_mode_and_what_is_in_it_is_private(work: Workplace) -> None:
-    work.home.chmod(0o755)
-    with umask(0o000):
-        work.run(writing(work))
     assert stat.S_IMODE(work.home.stat().st_mode) == 0o755, "the user's own folder is left as it is"
     assert open_to_others(work.home) == ["755 ."]
 
 
 def test_the_doctor_says_that_a_home_can_be_read_by_others(work: Workplace) -> None:
     work.home.chmod(0o755)
-    said = work.kasoku("doctor").out
+    said = work.command("doctor").out
     assert f"{work.home} can be read by others." in said
     assert f"chmod 700 {work.home}" in said
 
@@ -141,8 +134,7 @@ def make_wheel(package: Path) -> Path:
 def test_what_the_user_asked_for_elsewhere_follows_the_umask(
     work: Workplace, tmp_path: Path, mask: int, folder_mode: int, file_mode: int
 ) -> None:
-    work.method("one")
-    folder = work.run("one")
+    folder = write_session(work.home)
     out = tmp_path / "csv"
     with umask(mask):
         for command in (
@@ -179,8 +171,8 @@ def test_a_file_is_never_open_to_others_not_even_while_it_is_written(tmp_path: P
 
 
 def test_the_command_line_does_not_change_the_umask_of_what_it_is_called_from(work: Workplace) -> None:
-    code = "import os, sys; from tui.command_line import main; main(['sessions']); os.mkdir(sys.argv[1], 0o777)"
     target = work.home.with_name("made-after")
     with umask(0o022):
-        subprocess.run([sys.executable, "-c", code, str(target)], env=dict(environment_of(work)), check=True)
+        assert work.command("sessions").code == 0
+        target.mkdir(0o777)
     assert stat.S_IMODE(target.stat().st_mode) == 0o755

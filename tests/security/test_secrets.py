@@ -71,13 +71,15 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_a_run_leaves_no_secret_in_any_file(work: Workplace, secrets: None) -> None:
+def test_a_run_leaves_no_secret_in_any_file_and_its_plan_and_jobs_keep_no_variable(
+    work: Workplace, secrets: None
+) -> None:
     """The engine writes all it knows into its log, the wire and the evidence; Kasoku keeps all of that."""
     name = telling(work)
     said = work.kasoku(*work.options(name, requests=2, blocks=2))
     assert said.code == 1, "its first block ends in an exception, its second has one in a request"
     folder = work.sessions()[0]
-    assert work.kasoku("show", folder.id, "--json").code == 0
+    assert work.command("show", folder.id, "--json").code == 0
     told = json.loads(next(run["resolved"] for run in runs_of(folder) if run["method"] == name))["environment"]
     assert {key: told.get(key) for key in KEPT} == KEPT, "what is no secret is passed on"
     assert not set(told) & set(SECRETS)
@@ -87,20 +89,11 @@ def test_a_run_leaves_no_secret_in_any_file(work: Workplace, secrets: None) -> N
     assert files_with("LANG_OF_MINE", work.home)
     assert files_with(MARK, *(each for each in everything if each.is_dir())) == []
     assert MARK not in said.out + said.err
-
-
-def test_the_plan_keeps_the_command_and_the_job_what_it_needs_and_both_no_variable(
-    work: Workplace, secrets: None
-) -> None:
-    work.method("one")
-    folder = work.run("one")
-    job = json.loads((folder.path / "logs" / "one-0.json").read_bytes())
+    job = json.loads((folder.path / "logs" / "telling-0.json").read_bytes())
     assert not set(job) & {"env", "environ", "variables", "token"}
     plan = (folder.path / "plan.json").read_text()
-    session = (folder.path / "session.json").read_text()
     assert '"command"' in plan
-    for text in (plan, session):
-        assert MARK not in text
+    for text in (plan, (folder.path / "session.json").read_text()):
         assert "LANG_OF_MINE" not in text
 
 

@@ -7,8 +7,9 @@ import ipaddress
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,13 @@ def assert_listens_nowhere(process: psutil.Process) -> None:
 
 @contextmanager
 def app(work: Workplace) -> Iterator[Terminal]:
-    opened = Terminal(120, 30)
-    opened.start([str(KASOKU)], {**environment_of(work), "TERM": "xterm-256color"})
+    terminal = Terminal(120, 30)
+    terminal.start([str(KASOKU)], {**environment_of(work), "TERM": "xterm-256color"})
     try:
-        yield opened
+        yield terminal
     finally:
-        if opened.status is None:
-            opened.hang_up()
+        if terminal.status is None:
+            terminal.hang_up()
 
 
 def test_no_process_of_a_session_nor_the_workbench_listens(work: Workplace) -> None:
@@ -125,17 +126,54 @@ def test_this_test_would_see_a_socket(tmp_path: Path) -> None:
 # An engine's own
 
 
-def test_an_engine_that_listens_on_every_address_is_recorded_and_flagged(work: Workplace, tmp_path: Path) -> None:
-    port, private = free_port(), free_port()
-    name = listening(work, "open", listen=[f"0.0.0.0:{port}", f"127.0.0.1:{private}"])
-    folder = work.run(name, requests=2, blocks=1, max_new_tokens=4)
-    (run,) = runs_of(folder)
+@dataclass(frozen=True)
+class Opened:
+    """A session of four methods, two of which open sockets: `ports` says which."""
+
+    work: Workplace
+    folder: SessionFolder
+    ports: Mapping[str, int]
+
+    @property
+    def runs(self) -> dict[str, dict[str, Any]]:
+        return {run["method"]: run for run in runs_of(self.folder)}
+
+    def seen(self, method: str) -> list[SocketsSeen]:
+        return [record for record in seen(self.folder) if record.method == method]
+
+
+@pytest.fixture(scope="module")
+def opened(shared_work: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    work, noted = shared_work, tmp_path_factory.mktemp("noted") / "noted"
+    ports = {kind: free_port() for kind in ("every", "private", "child", "udp", "later", "six")}
+    listening(work, "open", listen=[f"0.0.0.0:{ports['every']}", f"127.0.0.1:{ports['private']}"])
+    asked = [
+        f"child 0.0.0.0:{ports['child']}",
+        f"udp 0.0.0.0:{ports['udp']}",
+        f"later 127.0.0.1:{ports['later']}",
+        f":::{ports['six']}",
+    ]
+    listening(work, "many", listen=asked, noted=str(noted))
+    work.method("one", rate=200.0)
+    work.method("breaks", fault="exception", at="load")
+    folder = work.launch("one", "breaks", "open", "many", warmup=1, requests=2, max_new_tokens=20)
+    session = Opened(work, folder, ports)
+    until(lambda: len(session.seen("many")) == 2, "the second look, with the timed part over")
+    noted.touch()
+    assert work.finished(folder) == "finished"
+    assert_nothing_left(folder)
+    return session
+
+
+def test_an_engine_that_listens_on_every_address_is_recorded_and_flagged(opened: Opened, tmp_path: Path) -> None:
+    work, folder, run = opened.work, opened.folder, opened.runs["open"]
+    port, private = opened.ports["every"], opened.ports["private"]
     assert run["status"] == "ok", run["error"]
     assert run["sockets"] == [f"listens on 0.0.0.0:{port}", f"listens on 127.0.0.1:{private}"]
     assert f"open to the network: listens on 0.0.0.0:{port}" in run["flags"]
     assert not any(str(private) in flag for flag in run["flags"])
     assert "sockets" not in json.loads(run["missing"])
-    first = seen(folder)[0]
+    first = opened.seen("open")[0]
     assert (first.beyond, first.reason) == ([f"0.0.0.0:{port}"], "")
     notes = [record.text for record in records_of(folder) if isinstance(record, Note)]
     assert f"open, block 0: listens on 0.0.0.0:{port}" in notes, "whoever watches it reads it at once"
@@ -145,24 +183,12 @@ def test_an_engine_that_listens_on_every_address_is_recorded_and_flagged(work: W
     assert any(fact.text == f"open to the network: listens on 0.0.0.0:{port}" for fact in run_facts(folder, run))
     assert work.command("export", folder.id, "--out", str(tmp_path / "csv")).code == 0
     with (tmp_path / "csv" / "runs.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+        (row,) = [row for row in csv.DictReader(file) if row["method"] == "open"]
     assert row["sockets"] == f"listens on 0.0.0.0:{port}; listens on 127.0.0.1:{private}"
 
 
-def test_sockets_of_children_of_every_kind_and_of_later_are_found(work: Workplace, tmp_path: Path) -> None:
-    ports = {kind: free_port() for kind in ("child", "udp", "later", "six")}
-    asked = [
-        f"child 0.0.0.0:{ports['child']}",
-        f"udp 0.0.0.0:{ports['udp']}",
-        f"later 127.0.0.1:{ports['later']}",
-        f":::{ports['six']}",
-    ]
-    noted = tmp_path / "noted"
-    folder = work.launch(listening(work, "many", listen=asked, noted=str(noted)), max_new_tokens=4)
-    until(lambda: len(seen(folder)) == 2, "the second look, with the timed part over")
-    noted.touch()
-    assert work.finished(folder) == "finished"
-    (run,) = runs_of(folder)
+def test_sockets_of_children_of_every_kind_and_of_later_are_found(opened: Opened) -> None:
+    ports, run = opened.ports, opened.runs["many"]
     assert run["sockets"] == sorted(
         [
             f"listens on 0.0.0.0:{ports['child']}",
@@ -174,21 +200,17 @@ def test_sockets_of_children_of_every_kind_and_of_later_are_found(work: Workplac
     (flag,) = {flag for flag in run["flags"] if flag.startswith("open to the network")}
     beyond = sorted([f"0.0.0.0:{ports['child']}", f"0.0.0.0:{ports['udp']} (UDP)", f"[::]:{ports['six']}"])
     assert flag == f"open to the network: listens on {', '.join(beyond)}"
-    assert f"127.0.0.1:{ports['later']}" in seen(folder)[-1].listening
-    assert_nothing_left(folder)
+    assert f"127.0.0.1:{ports['later']}" in opened.seen("many")[-1].listening
 
 
-def test_there_are_two_looks_a_block_and_a_reason_where_there_was_none(work: Workplace) -> None:
-    work.method("one", rate=200.0)
-    work.method("breaks", fault="exception", at="load")
-    folder = work.run("one", "breaks", warmup=1, requests=2, max_new_tokens=20)
+def test_there_are_two_looks_a_block_and_a_reason_where_there_was_none(opened: Opened) -> None:
     kinds = [
         record.phase if isinstance(record, BlockPhase) else "look"
-        for record in records_of(folder)
+        for record in records_of(opened.folder)
         if isinstance(record, BlockPhase | SocketsSeen) and record.method == "one"
     ]
     assert kinds == ["import", "load", "warmup", "look", "timed", "evidence", "look", "greedy", "close"]
-    runs = {run["method"]: run for run in runs_of(folder)}
+    runs = opened.runs
     assert runs["one"]["sockets"] == []
     assert runs["breaks"]["sockets"] is None
     assert "did not reach its warm-up" in json.loads(runs["breaks"]["missing"])["sockets"]
