@@ -22,7 +22,8 @@ def until(condition: Callable[[], Found | None], what: str, deadline_s: float = 
     while not (found := condition()):
         now = time.monotonic()
         assert now < deadline, f"not within {deadline_s:g} s: {what}"
-        time.sleep(max(0.005, now - looked))  # looking leaves half a core to what is waited for
+        looking = now - looked
+        time.sleep(max(0.005, looking, min(0.03, 4 * looking)))  # most of a core is left to what is waited for
         looked = time.monotonic()
     return found
 

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -43,16 +44,23 @@ def whole(work: Workplace) -> SessionFolder:
     return folder
 
 
-@pytest.fixture
-def copied(whole: SessionFolder) -> Iterator[SessionFolder]:
-    """A copy of it to be damaged, and gone afterwards."""
-    path = whole.path.parent / f"{whole.id[:-6]}{random.randrange(16**6):06x}"  # noqa: S311
-    shutil.copytree(whole.path, path)
-    folder = SessionFolder(path)
+@pytest.fixture(scope="module")
+def closed(whole: SessionFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it under an id of its own, closed as such, and kept where no session is looked for."""
+    folder = SessionFolder(whole.path.with_name(f"{whole.id[:-6]}c0c0c0"))
+    shutil.copytree(whole.path, folder.path)
     folder.write(msgspec.structs.replace(folder.read(), id=folder.id))
     close_session(folder, "finished")
+    return Path(shutil.move(folder.path, tmp_path_factory.mktemp("closed")))
+
+
+@pytest.fixture
+def copied(whole: SessionFolder, closed: Path) -> Iterator[SessionFolder]:
+    """That copy beside the whole one, to be damaged, and gone afterwards."""
+    folder = SessionFolder(whole.path.with_name(closed.name))
+    shutil.copytree(closed, folder.path)
     yield folder
-    shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def unfinish(folder: SessionFolder, cut: int | None = None) -> None:
