@@ -63,7 +63,16 @@ def slow(work: Workplace) -> str:
     return work.method("slow", rate=20.0)
 
 
-def test_sessions_say_who_has_the_device_and_wait_for_it_or_are_stopped(work: Workplace) -> None:
+def ask_for_nothing(folder: SessionFolder) -> None:
+    """Rubbish among the request files of a session."""
+    requests = folder.path / "requests"
+    requests.mkdir(exist_ok=True)
+    (requests / "stop").mkdir()
+    for name in ("skip-", "skip-quick", "skip-quick-x", "halt", "skip-quick-99999999999999999999", "\udcff"):
+        (requests / name).touch()
+
+
+def test_sessions_say_who_has_the_device_and_wait_for_it_or_are_stopped_and_obey_no_rubbish(work: Workplace) -> None:
     first = work.launch(slow(work), max_new_tokens=1_000)
     until(lambda: begun(first), "the first one measures")
     second, third = (work.launch(work.method("quick")) for _ in range(2))
@@ -72,6 +81,7 @@ def test_sessions_say_who_has_the_device_and_wait_for_it_or_are_stopped(work: Wo
         said = ("started", f"waiting for session {first.id}, which is measuring on this device")
         assert phases(waiting, "device") == [said]
     assert (second.read().status, runner_of(second)) == ("preparing", None)
+    ask_for_nothing(second)
     third.ask("stop")
     assert work.finished(third) == "stopped"
     assert phases(third, "device")[-1] == ("ended", "stopped while waiting")
@@ -82,6 +92,7 @@ def test_sessions_say_who_has_the_device_and_wait_for_it_or_are_stopped(work: Wo
     assert work.finished(second) == "finished"
     assert phases(second, "device")[-1][0] == "ended"
     assert [row["status"] for row in runs_of(second)] == ["ok"]
+    assert not any(isinstance(record, Asked) for record in records_of(second))
     ended = next(record.t for record in records_of(first) if isinstance(record, BlockEnded))
     started = next(record.t for record in records_of(second) if isinstance(record, BlockStarted))
     assert started > ended, "they never measured at once"
@@ -160,28 +171,6 @@ def test_a_block_can_be_skipped_before_and_while_it_runs(work: Workplace) -> Non
     ]
 
 
-def test_rubbish_among_the_request_files_asks_for_nothing(work: Workplace) -> None:
-    folder = work.launch(slow(work), max_new_tokens=60)
-    until(lambda: (folder.path / "requests").is_dir() or begun(folder), "it measures")
-    requests = folder.path / "requests"
-    requests.mkdir(exist_ok=True)
-    (requests / "stop").mkdir()
-    for name in (
-        "skip-",
-        "skip-slow",
-        "skip-slow-x",
-        "skip-../../x-1",
-        "halt",
-        "skip-slow-99999999999999999999",
-        "\udcff",
-    ):
-        if "/" not in name:
-            (requests / name).touch()
-    assert work.finished(folder) == "finished"
-    assert [row["status"] for row in runs_of(folder)] == ["ok"]
-    assert not any(isinstance(record, Asked) for record in records_of(folder))
-
-
 def test_a_terminals_signals_do_not_end_a_conductor_which_is_in_a_process_session_of_its_own(work: Workplace) -> None:
     folder = work.launch(slow(work), max_new_tokens=1_000)
     with pytest.raises(SessionError, match="is running already: `kasoku attach"):
@@ -201,18 +190,7 @@ def test_a_terminals_signals_do_not_end_a_conductor_which_is_in_a_process_sessio
     assert_nothing_left(folder)
 
 
-def test_a_lock_that_cannot_be_taken_is_a_sentence(work: Workplace) -> None:
-    (work.home / "cache").write_text("in the way")
-    folder = work.run(work.method("quick"))
-    session = folder.read()
-    assert session.status == "failed"
-    assert f"cannot write to {work.home / 'cache'}" in session.error
-    (work.home / "cache").unlink()
-    work.resume(folder)
-    assert folder.read().status == "finished"
-
-
-def test_a_conductor_that_dies_before_its_first_line_leaves_an_interrupted_session(
+def test_a_conductor_that_dies_before_its_first_line_or_cannot_take_a_lock_leaves_a_session_that_is_resumed(
     work: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
@@ -227,7 +205,14 @@ def test_a_conductor_that_dies_before_its_first_line_leaves_an_interrupted_sessi
     assert "the session's process ended early" in said.out.lower()
     monkeypatch.undo()
     os.environ |= {"KASOKU_HOME": str(work.home), "KASOKU_CONFIG": str(work.config)}
+    (work.home / "cache").write_text("in the way")
     work.resume(folder)
+    session = folder.read()
+    assert session.status == "failed"
+    assert f"cannot write to {work.home / 'cache'}" in session.error
+    (work.home / "cache").unlink()
+    work.resume(folder)
+    assert folder.read().status == "finished"
     assert [row["status"] for row in runs_of(folder)] == ["ok"]
 
 

@@ -123,7 +123,7 @@ READING: tuple[tuple[str, ...], ...] = (
 )
 WRITING: tuple[tuple[str, ...], ...] = (
     ("run", "--method", "one", "--model", "MODEL", "--device", "cpu", "--prompt-tokens", "4"),
-    ("resume", "STOPPED"),
+    ("resume", "SESSION"),
     ("show", "CUT"),
     ("env", "use", "torch", "/bin/true"),
     ("env", "remove", "plain"),
@@ -138,10 +138,10 @@ def test_a_home_that_may_only_be_read_shows_what_is_there_and_refuses_the_rest_i
 ) -> None:
     disk_work.method("one")
     disk_work.method("broken", fault="exception")
-    done, stopped = disk_work.run("one"), disk_work.run("broken")
+    folder = disk_work.run("one", "broken")
     cut, lock = create(disk_work.home / "sessions", disk_work.plan("one"))
     os.close(lock)
-    words = {"SESSION": done.id, "STOPPED": stopped.id, "CUT": cut.id, "MODEL": str(disk_work.model)}
+    words = {"SESSION": folder.id, "CUT": cut.id, "MODEL": str(disk_work.model)}
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     try:
         for command in READING:

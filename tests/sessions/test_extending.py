@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from sessions.disk.extension import Extension
 from sessions.disk.plan import Goal
@@ -33,26 +30,6 @@ def extended(work: Workplace, folder: SessionFolder, **asked: object) -> Goal:
     return goal
 
 
-def test_rounds_are_added_and_numbered_on_and_nothing_else_changes(work: Workplace) -> None:
-    folder = work.run(*methods(work), **FAST)
-    before = (folder.path / "plan.json").read_bytes()
-    assert extended(work, folder, blocks=2, more=True) == Goal(blocks=4, since=2)
-    assert extended(work, folder, blocks=5) == Goal(blocks=5, since=4)
-    plan, session = folder.plan(), folder.read()
-    assert (folder.path / "plan.json").read_bytes() == before
-    assert (session.extensions, session.looked_at) == ([Goal(blocks=4, since=2), Goal(blocks=5, since=4)], True)
-    records = records_of(folder)
-    begun = [(record.method, record.block) for record in records if isinstance(record, BlockStarted)]
-    assert begun == [(row.method, row.block) for row in plan.order(session.goals)]
-    assert begun[:4] == [(row.method, row.block) for row in plan.order()], "the plan's own come first, once"
-    assert len({tuple(map(tuple, record.prompts)) for record in records if isinstance(record, Prepared)}) == 1
-    goals = [(record.extension, record.blocks, record.since) for record in records if isinstance(record, GoalSet)]
-    assert goals == [(0, 2, 0), (1, 4, 2), (2, 5, 4)]
-    assert [record.rounds for record in records if isinstance(record, Look)] == [2, 4], "each extension is a look"
-    assert_completed(folder)
-    assert_sound(folder)
-
-
 def test_a_method_that_was_done_is_judged_anew_and_makes_up_for_no_earlier_round(work: Workplace) -> None:
     names = (*methods(work), work.method("far", reference="one", rate=3_000.0))
     folder = work.run(*names, blocks=6, requests=12, until=0.5, at_most=120.0, max_new_tokens=8)
@@ -68,9 +45,9 @@ def test_a_method_that_was_done_is_judged_anew_and_makes_up_for_no_earlier_round
 
 def test_an_extension_that_was_cut_off_before_its_first_line_is_gone_on_with(work: Workplace) -> None:
     folder = work.run(*methods(work), **FAST)
-    goal = Goal(blocks=20, until=0.001, at_most=10.0, since=2)
+    goal = Goal(blocks=4, until=0.001, at_most=10.0, since=2)
     session = json.loads((folder.path / "session.json").read_bytes())
-    session |= {"status": "preparing", "extensions": [{"blocks": 20, "until": 0.001, "at_most": 10.0, "since": 2}]}
+    session |= {"status": "preparing", "extensions": [{"blocks": 4, "until": 0.001, "at_most": 10.0, "since": 2}]}
     (folder.path / "session.json").write_text(json.dumps(session))
     assert work.finished(folder) == "interrupted"
     assert missing(folder)
@@ -80,29 +57,27 @@ def test_an_extension_that_was_cut_off_before_its_first_line_is_gone_on_with(wor
     assert missing(folder) == []
 
 
-@pytest.mark.parametrize("victim", [name for name in VICTIMS if name != "preparation"])
-def test_a_kill_while_it_is_extended_leaves_a_session_that_is_resumed_and_extended_again(
-    work: Workplace, victim: str
-) -> None:
-    unhurried = work.method("one", rate=40.0), work.method("two", reference="one", rate=60.0)
-    folder = work.run(*unhurried, **FAST)
-    extend(folder, Extension(blocks=2, more=True), work.home)
-    begun = len([record for record in records_of(folder) if isinstance(record, BlockStarted)])
-    until(
-        lambda: sum(isinstance(record, BlockStarted) for record in records_of(folder)) > begun or not folder.is_live(),
-        "a new block begins",
-    )
-    assert struck_while_live(folder, victim, signal.SIGKILL) is not None
-    work.finished(folder)
-    assert_nothing_left(folder)
-    assert work.command("show", folder.id).code == 0
-    assert_sound(folder)
-    work.resume(folder)
-    assert folder.read().goal == Goal(blocks=4, since=2)
-    assert_completed(folder)
-    assert extended(work, folder, blocks=1, more=True) == Goal(blocks=5, since=4)
+def test_kills_while_it_is_extended_leave_a_session_that_is_resumed_and_extended_again(work: Workplace) -> None:
+    folder = work.run(work.method("one", rate=40.0), **FAST)
+    for rounds, victim in enumerate((name for name in VICTIMS if name != "preparation"), FAST["blocks"]):
+        extend(folder, Extension(blocks=1, more=True), work.home)
+        begun = blocks_begun(folder)
+        until(lambda begun=begun: blocks_begun(folder) > begun or not folder.is_live(), "a new block begins")  # type: ignore[misc]
+        assert struck_while_live(folder, victim, signal.SIGKILL) is not None, victim
+        work.finished(folder)
+        assert_nothing_left(folder)
+        assert work.command("show", folder.id).code == 0
+        assert_sound(folder)
+        work.resume(folder)
+        assert folder.read().goal == Goal(blocks=rounds + 1, since=rounds), victim
+        assert_completed(folder)
+    assert extended(work, folder, blocks=1, more=True) == Goal(blocks=6, since=5)
     assert_completed(folder)
     assert_sound(folder)
+
+
+def blocks_begun(folder: SessionFolder) -> int:
+    return sum(isinstance(record, BlockStarted) for record in records_of(folder))
 
 
 def test_it_is_refused_after_its_environment_was_upgraded(work: Workplace, tmp_path: Path) -> None:
@@ -116,14 +91,14 @@ def test_it_is_refused_after_its_environment_was_upgraded(work: Workplace, tmp_p
         described.write_text(python + f"paths = [{json.dumps(str(tmp_path / version))}]\n")
 
     have("2.12.0")
-    folder = work.run(*methods(work), **FAST)
+    folder = work.run(work.method("one", rate=500.0))
     have("2.13.0")
     said = work.command("resume", folder.id, "--blocks", "+1")
     assert said.code == 1
     sentence = "The session's environment plain had torch 2.12.0 and now has 2.13.0: start a new session"
     assert sentence in folder.read().error
     assert sentence in " ".join(said.out.split())
-    assert [row["block"] for row in runs_of(folder)] == [0, 0, 1, 1]
+    assert [row["block"] for row in runs_of(folder)] == [0]
     have("2.12.0")
     work.resume(folder)
     assert_completed(folder)
@@ -157,29 +132,33 @@ def test_what_is_known_well_enough_already_is_refused(work: Workplace) -> None:
     refused(work.command("resume", folder.id, "--until", "50%"), "--until 50% asks for nothing new of")
 
 
-def test_what_makes_no_sense_and_a_running_a_foreign_and_a_half_deleted_session_are_refused(work: Workplace) -> None:
+def test_a_running_a_foreign_and_a_half_deleted_session_are_refused(work: Workplace) -> None:
     folder = work.launch(work.method("long", rate=20.0), max_new_tokens=2_000)
     until(lambda: any(isinstance(record, Header) for record in records_of(folder)), "it has begun")
     refused(work.command("resume", folder.id, "--blocks", "+1"), f"{folder.id} is running already: `kasoku attach")
     folder.ask("stop")
     work.finished(folder)
-    shutil.rmtree(work.home / "plans")
+    own = (work.home / "plans").rename(work.home / "elsewhere")
     refused(work.command("resume", folder.id, "--blocks", "+1"), f"{folder.id} was not started here")
-    own = work.run(*methods(work), **FAST)
-    before = (own.path / "session.json").read_bytes()
+    own.rename(work.home / "plans")
+    newer = folder.journal.read_bytes()
+    folder.journal.write_bytes(newer.replace(b'"schema_version":%d' % SCHEMA_VERSION, b'"schema_version":99'))
+    refused(work.command("resume", folder.id, "--blocks", "+1"), "written by a newer Kasoku")
+    folder.journal.unlink()
+    refused(work.command("resume", folder.id, "--blocks", "+1"), f"{folder.id} has no journal.ndjson")
+    (folder.path / "plan.json").unlink()
+    refused(work.command("resume", folder.id, "--blocks", "+1"), f"{folder.id} was not started here")
+    (folder.path / "session.json").unlink()
+    refused(work.command("resume", folder.id, "--blocks", "+1"), f"{folder.id} has no session.json")
+
+
+def assert_makes_no_sense(work: Workplace, folder: SessionFolder) -> None:
+    """Each of BAD is refused and changes nothing of a session of FAST."""
+    before = (folder.path / "session.json").read_bytes()
     for arguments, sentence in BAD.items():
-        refused(work.command("resume", own.id, *arguments), sentence)
-    assert (own.path / "session.json").read_bytes() == before
-    assert not own.is_live()
-    newer = own.journal.read_bytes()
-    own.journal.write_bytes(newer.replace(b'"schema_version":%d' % SCHEMA_VERSION, b'"schema_version":99'))
-    refused(work.command("resume", own.id, "--blocks", "+1"), "written by a newer Kasoku")
-    own.journal.unlink()
-    refused(work.command("resume", own.id, "--blocks", "+1"), f"{own.id} has no journal.ndjson")
-    (own.path / "plan.json").unlink()
-    refused(work.command("resume", own.id, "--blocks", "+1"), f"{own.id} was not started here")
-    (own.path / "session.json").unlink()
-    refused(work.command("resume", own.id, "--blocks", "+1"), f"{own.id} has no session.json")
+        refused(work.command("resume", folder.id, *arguments), sentence)
+    assert (folder.path / "session.json").read_bytes() == before
+    assert not folder.is_live()
 
 
 def as_of_another_boot(folder: SessionFolder, later_ns: int) -> None:
@@ -199,19 +178,33 @@ def as_of_another_boot(folder: SessionFolder, later_ns: int) -> None:
     folder.journal.write_text("\n".join(lines) + "\n")
 
 
-def test_it_is_extended_after_a_restart_and_again_and_compared_and_reported(work: Workplace, tmp_path: Path) -> None:
+def test_rounds_are_added_after_a_restart_and_again_and_numbered_on_and_nothing_else_changes(
+    work: Workplace, tmp_path: Path
+) -> None:
     folder = work.run(*methods(work), **FAST)
+    assert_makes_no_sense(work, folder)
     as_of_another_boot(folder, 10**18)
-    for blocks in ("+1", "4"):
-        said = work.command("resume", folder.id, "--blocks", blocks)
-        assert said.code == 0, said.err
-    session = folder.read()
-    assert [stretch.rounds for stretch in session.stretches] == [(0, 1), (2, 2), (3, 3)]
+    before = (folder.path / "plan.json").read_bytes()
+    said = work.command("resume", folder.id, "--blocks", "+2")
+    assert said.code == 0, said.err
+    assert extended(work, folder, blocks=5) == Goal(blocks=5, since=4)
+    plan, session = folder.plan(), folder.read()
+    assert (folder.path / "plan.json").read_bytes() == before
+    assert (session.extensions, session.looked_at) == ([Goal(blocks=4, since=2), Goal(blocks=5, since=4)], True)
+    records = records_of(folder)
+    begun = [(record.method, record.block) for record in records if isinstance(record, BlockStarted)]
+    assert begun == [(row.method, row.block) for row in plan.order(session.goals)]
+    assert begun[:4] == [(row.method, row.block) for row in plan.order()], "the plan's own come first, once"
+    assert len({tuple(map(tuple, record.prompts)) for record in records if isinstance(record, Prepared)}) == 1
+    goals = [(record.extension, record.blocks, record.since) for record in records if isinstance(record, GoalSet)]
+    assert goals == [(0, 2, 0), (1, 4, 2), (2, 5, 4)]
+    assert [record.rounds for record in records if isinstance(record, Look)] == [2, 4], "each extension is a look"
+    assert [stretch.rounds for stretch in session.stretches] == [(0, 1), (2, 3), (4, 4)]
     assert session.took_s is not None
     assert session.took_s < 120.0, "not the day between, nor the years of its clock"
     rows = runs_of(folder)
     assert [(row["stretch"], row["block"]) for row in rows] == [
-        (0, 0), (0, 0), (0, 1), (0, 1), (1, 2), (1, 2), (2, 3), (2, 3),
+        (0, 0), (0, 0), (0, 1), (0, 1), (1, 2), (1, 2), (1, 3), (1, 3), (2, 4), (2, 4),
     ]  # fmt: skip
     assert rows[0]["started_ns"] > rows[-1]["started_ns"], "the clock did restart"
     assert_completed(folder)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.disk.session_folder import SessionError, SessionFolder, create
 from sessions.watch.following import Follower
 from tests.sessions.processes import until
 from tests.sessions.soundness import assert_completed
@@ -50,7 +50,8 @@ def test_a_moved_home_ends_its_session_and_is_not_made_again(work: Workplace, mo
 
 def test_a_command_that_follows_a_session_whose_folder_goes_says_so(work: Workplace) -> None:
     work.method("one")
-    folder = work.run("one")
+    folder, lock = create(work.home / "sessions", work.plan("one"))
+    os.close(lock)
     os.rename(folder.path, folder.path.with_name("elsewhere"))  # noqa: PTH104
     with pytest.raises(SessionError, match="was moved or removed"):
         folder.read()
