@@ -140,6 +140,21 @@ class Loads:
         ),
     )
 
+    until_saturated: bool = field(
+        default=False,
+        metadata=option(
+            Option(
+                negative="--no-until-saturated",
+                help="after three rounds, leave out points beyond two steps that gain no throughput (preset load)",
+                negative_help="measure every point in every round",
+                label="saturation",
+                words=("measure every point", "stop beyond it"),
+                heading="load",
+                say=lambda *_: "until it is saturated",
+            )
+        ),
+    )
+
     def __post_init__(self) -> None:
         check(self)
         if self.slo is not None:

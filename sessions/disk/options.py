@@ -52,7 +52,11 @@ class RunOptions:
     preset: str = field(
         default="quick",
         metadata=option(
-            Option(metavar="quick|quantised|engines|article", help="source of the defaults (quick)", label="preset")
+            Option(
+                metavar="quick|quantised|engines|load|llama-bench|inferencex|article",
+                help="source of the defaults (quick)",
+                label="preset",
+            )
         ),
     )
     device: str = field(  # "cpu", or GPU indices as in "0,1"

@@ -32,8 +32,8 @@ def with_loads(options: RunOptions, said: Mapping[str, Value]) -> RunOptions:
     if len(arrivals) > 1:
         raise PlanError(f"--{arrivals[0]} and --{arrivals[1]} exclude each other: measure one, then the other.")
     if arrivals:  # a preset's own way does not go with another
-        others: dict[str, None] = dict.fromkeys(name for name in ARRIVALS if name not in said)
-        loads = dataclasses.replace(loads, **others)
+        batch, concurrency, rate = (getattr(loads, name) if name in said else None for name in ARRIVALS)
+        loads = dataclasses.replace(loads, batch=batch, concurrency=concurrency, rate=rate)
     if "prompt" in said or ("prompt_tokens" in said and "isl" not in said):
         if "isl" in said:
             raise PlanError("--prompt and --isl exclude each other: give either the text or its length.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sessions.disk.loads import Loads
 from sessions.disk.options import RunOptions
 from sessions.disk.sampling import Sampling
 
@@ -40,6 +41,29 @@ PRESETS: Final = {
             at_most=1800.0,
             fidelity=True,
             sampling=Sampling(max_new_tokens=128),
+        ),
+        RunOptions(  # the load curve, as far as it rises
+            preset="load",
+            warmup=2,
+            blocks=5,
+            loads=Loads(
+                isl="512,2048",
+                osl="128,256",
+                concurrency="1,2,4,8,16,32,64,128,256",
+                until_saturated=True,
+            ),
+        ),
+        RunOptions(  # pp512 and tg128
+            preset="llama-bench",
+            warmup=1,
+            blocks=5,
+            loads=Loads(isl="512,1", osl="1,129"),
+        ),
+        RunOptions(  # the shape and the ladder of InferenceX
+            preset="inferencex",
+            warmup=2,
+            blocks=5,
+            loads=Loads(isl="8192", osl="1024", concurrency="4,8,16,32,64,128,256"),
         ),
         RunOptions(  # the article's measurement: its prompt, its sampling
             preset="article",

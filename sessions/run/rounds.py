@@ -52,6 +52,7 @@ class Rounds:
         self._done: set[str] = set()
         self._request = CurrentRequest(times=plan.has_load)
         self._points = PointProgress(plan) if plan.has_load else None
+        self._until_saturated = plan.loads.until_saturated
         self._sizes = BlockSizes()
 
     @property
@@ -95,9 +96,16 @@ class Rounds:
                 append(Note(t=time.perf_counter_ns(), text=TIME_IS_UP.format(rounds=number)))
                 return
             for row in missing:
-                sized = self._sizes.sized(row, enough=self._goal.until is not None)
+                sized = self._sizes.sized(self._worthwhile(row), enough=self._goal.until is not None)
                 yield number * len(self._reference) + blocks.index(row) + 1, sized
             last = time.monotonic() - started
+
+    def _worthwhile(self, row: PlannedBlock) -> PlannedBlock:
+        """The block without the points that lie beyond saturation, where those are to be left out."""
+        if self._points is None or not self._until_saturated:
+            return row
+        beyond = self._points.saturated() - {0}  # the primary point is judged
+        return replace(row, points=[place for place in row.points if place not in beyond])
 
     def _is_too_late(self, number: int, elapsed_s: float, last_s: float) -> bool:
         """Whether the time allowed forbids a round that takes as long as the last one did.

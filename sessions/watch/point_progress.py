@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import statistics
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from sessions.disk.plan import Plan
+from sessions.disk.point import Point
 from sessions.disk.records import PointEnded, PointStarted, RequestEnded
 from sessions.frames.counting import block_counts, request_counts
 from sessions.frames.steady_edges import loop_edges, open_edges
-from sessions.verdict.statistics import mean_interval
+from sessions.verdict.statistics import LEAST_BLOCKS, mean_interval
 from sessions.watch.current_request import Flight
 from sessions.watch.live import PointLive
 
@@ -65,7 +67,7 @@ class PointProgress:
         block = self._blocks.setdefault((record.method, record.place), {}).setdefault(record.block, _Block())
         block.status, block.error = record.status, record.error
         if block_counts(record.status):
-            block.total = self._total(record.place, block)
+            block.total = self._throughput(record.place, block)
         block.times = array("q")  # tokens by the million
         self._runs = None
 
@@ -87,6 +89,39 @@ class PointProgress:
                     found[number] = value
         return found
 
+    def saturated(self) -> set[int]:
+        """The places of the points beyond two steps of the load, at the same lengths, neither of which gains more
+        throughput than half its interval, with whichever method; of three blocks or more."""
+        beyond: set[int] = set()
+        for ladder in self._ladders():
+            worth = [self._worth(method.name, ladder) for method in self._plan.methods]
+            beyond |= {*ladder[max((number for number in worth if number is not None), default=len(ladder)) :]}
+        return beyond
+
+    def _ladders(self) -> list[list[int]]:
+        """The places of points that differ in their load alone, from the least."""
+        ladders: dict[Point, list[int]] = {}
+        points = self._plan.points
+        for place, point in enumerate(points):
+            alike = replace(point, name="", batch=None, concurrency=None, rate=None, requests=0, warmup=0)
+            ladders.setdefault(alike, []).append(place)
+        return [sorted(places, key=lambda place: points[place].in_flight or 0) for places in ladders.values()]
+
+    def _worth(self, method: str, ladder: Sequence[int]) -> int | None:
+        """How many points of a ladder are worth measuring with a method; None where nothing is known."""
+        known = [place for place in ladder if len(self._totals(method, place)) >= LEAST_BLOCKS]
+        idle = 0
+        for lower, upper in pairwise(known):
+            before, after = self._totals(method, lower), mean_interval(self._totals(method, upper))
+            gains = after is None or after.estimate - statistics.fmean(before) > after.high - after.estimate
+            idle = 0 if gains else idle + 1
+            if idle == 2:
+                return ladder.index(upper) + 1
+        return len(ladder) if known else None
+
+    def _totals(self, method: str, place: int) -> list[float]:
+        return [block.total for block in self._blocks.get((method, place), {}).values() if block.total is not None]
+
     def rows(self) -> Iterator[PointLive]:
         """Every point of every method, those of a point together."""
         for place, point in enumerate(self._plan.points):
@@ -95,7 +130,7 @@ class PointProgress:
 
     def _row(self, method: str, place: int, name: str) -> PointLive:
         blocks = self._blocks.get((method, place), {})
-        totals = [block.total for block in blocks.values() if block.total is not None]
+        totals = self._totals(method, place)
         runs = self._runs is not None and self._runs[:2] == (method, place)
         last = next(reversed(blocks.values())) if blocks else None
         status = RUNNING if runs else (last.status or WAITING) if last is not None else WAITING
@@ -110,7 +145,7 @@ class PointProgress:
             error=last.error if last is not None else "",
         )
 
-    def _total(self, place: int, block: _Block) -> float | None:
+    def _throughput(self, place: int, block: _Block) -> float | None:
         """As in the frames: tokens that came within the steady part, ÷ its length."""
         if not block.starts:
             return None

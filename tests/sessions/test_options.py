@@ -41,7 +41,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     for work in opened(tmp_path_factory.mktemp("options")):
-        work.method("one", presets=["quick", "article", "quantised", "engines"])
+        work.method("one", presets=sorted(PRESETS))
         work.method("two", reference="one", presets=["quick"])
         make_model(work.model.with_name("talks"), ["hello", "world"])
         yield work
@@ -234,3 +234,22 @@ def test_a_plan_keeps_its_keys() -> None:
 def test_a_planned_method_whose_name_is_none_of_a_file_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="regex"):
         msgspec.json.decode(b'{"name": "../up", "engine": "e", "environment": "t"}', type=PlannedMethod)
+
+
+@pytest.mark.parametrize(
+    ("preset", "first", "points", "more"),
+    [
+        ("load", "512/128 c1", 18, {}),
+        ("llama-bench", "512/1", 2, {}),
+        ("inferencex", "c4", 7, {"isl": "4096"}),  # the shape's context has no room for 8192
+    ],
+)
+def test_the_presets_of_a_load_plan_its_points(
+    work: Workplace, offer: Offer, preset: str, first: str, points: int, more: dict[str, Value]
+) -> None:
+    asked: dict[str, Value] = {"preset": preset, "model": "synthetic:llama-8b", "device": "cpu", **more}
+    plan = plan_of(Wanted(asked, methods=["one"]), work.home, offer)
+    assert (plan.primary.name, len(plan.points)) == (first, points)
+    assert all(point.requests >= 16 for point in plan.points)
+    assert plan.loads.until_saturated == (preset == "load")
+    assert again(work, offer, plan).points == plan.points

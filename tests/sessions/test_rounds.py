@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sessions.disk.loads import Loads
 from sessions.disk.plan import Goal, Plan, PlannedMethod
 from sessions.disk.point import Point
 from sessions.disk.records import (
@@ -134,14 +135,14 @@ def test_a_stricter_goal_takes_up_the_methods_that_were_done_before_in_rounds_of
     assert {number for method, number in session.done if method == "near" and number >= before["near"]} == {12, 13}
 
 
-def load_block(method: str, number: int, rates: tuple[float, float]) -> Iterator[AnyRecord]:
-    """The records of a block with two points, of one and of two requests at once, of so many tokens/s in all."""
+def load_block(method: str, number: int, rates: tuple[float, ...], places: list[int]) -> Iterator[AnyRecord]:
+    """The records of a block whose points have 1, 2, 4 … requests at once, of so many tokens/s in all."""
     at: dict[str, Any] = {"method": method, "block": number}
-    yield BlockStarted(t=0, position=1, of=1, points=[0, 1], **at)
-    for place, tok_s in enumerate(rates):
+    yield BlockStarted(t=0, position=1, of=1, points=places, **at)
+    for place in places:
         begun = place * 1000 * SECOND
-        numbers = range(place, 2 * place + 1)
-        end = begun + int(len(numbers) * 2 / tok_s * SECOND)
+        numbers = range(2**place - 1, 2 ** (place + 1) - 1)
+        end = begun + int(len(numbers) * 2 / rates[place] * SECOND)
         yield PointStarted(t=begun, place=place, **at)
         for request in numbers:
             yield RequestStarted(t=begun, request=request, place=place, **at)
@@ -152,20 +153,50 @@ def load_block(method: str, number: int, rates: tuple[float, float]) -> Iterator
     yield BlockEnded(t=1, status="ok", **at)
 
 
+def load_points(count: int) -> list[Point]:
+    return [Point(name=f"c{2**place}", concurrency=2**place, requests=2**place) for place in range(count)]
+
+
 @pytest.mark.parametrize(
     ("primary", "other", "rounds"), [(STEADY, WILD, LEAST_FOR_WIDTH), (WILD, STEADY, 12)], ids=["known", "unknown"]
 )
 def test_under_load_the_primary_point_alone_is_looked_at(
     primary: tuple[float, ...], other: tuple[float, ...], rounds: int
 ) -> None:
-    points = [Point(name=f"c{slots}", concurrency=slots, requests=slots) for slots in (1, 2)]
-    planned = replace(plan(("base", None), ("alike", "base")), points=points)
+    planned = replace(plan(("base", None), ("alike", "base")), points=load_points(2))
     looking, done = Rounds(planned, [planned.goal]), set[tuple[str, int]]()
     for _, row in looking.missing(done, lambda _: None):
-        rates = (
-            (primary[row.block % len(primary)], other[row.block % len(other)]) if row.method == "alike" else (1.0, 1.0)
-        )
-        for record in load_block(row.method, row.block, rates):
+        rates = (1.0, 1.0)
+        if row.method == "alike":
+            rates = (primary[row.block % len(primary)], other[row.block % len(other)])
+        for record in load_block(row.method, row.block, rates, row.points):
             looking.feed(record)
         done.add((row.method, row.block))
     assert len(done) == 2 * rounds
+
+
+@pytest.mark.parametrize(
+    ("base", "fast", "left"),
+    [
+        ((100.0, 190.0, 195.0, 196.0, 197.0), (100.0, 190.0, 195.0, 196.0, 197.0), 4),  # c2 to c4 and c8 gain nothing
+        ((100.0, 190.0, 195.0, 196.0, 197.0), (100.0, 190.0, 300.0, 301.0, 302.0), 5),  # one of them gains up to c4
+        ((100.0, 190.0, 195.0, 290.0, 295.0), (100.0, 101.0, 102.0, 103.0, 104.0), 5),  # not twice on end
+    ],
+)
+def test_points_beyond_saturation_are_left_out_after_three_rounds(
+    base: tuple[float, ...], fast: tuple[float, ...], left: int
+) -> None:
+    planned = replace(
+        plan(("base", None), ("fast", "base"), blocks=5, until=None),
+        points=load_points(5),
+        loads=Loads(until_saturated=True),
+    )
+    looking, measured = Rounds(planned, [planned.goal]), dict[int, set[int]]()
+    for _, row in looking.missing(set(), lambda _: None):
+        spread = (1.0, 1.05, 0.95)[row.block % 3]
+        rates = tuple(spread * rate for rate in (base if row.method == "base" else fast))
+        measured.setdefault(row.block, set()).update(row.points)
+        for record in load_block(row.method, row.block, rates, row.points):
+            looking.feed(record)
+    assert [len(measured[number]) for number in range(5)] == [5, 5, 5, left, left]
+    assert measured[4] == set(range(left))
