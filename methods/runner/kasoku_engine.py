@@ -47,6 +47,8 @@ __all__ = [
     "take_engine",
 ]
 
+OPEN_LOOP = 256  # requests for which there is room at once; the others wait in the engine
+
 
 class Request:
     """One response to generate: `prompt_ids` (list of int), `max_new_tokens`, `stop_token_ids` (empty: a fixed length),
@@ -215,16 +217,12 @@ class Engine:
 
 
 def most_in_flight(job: dict) -> int:
-    """The most requests that the job may have in flight at once, in an open loop at most 256."""
-    most = [
-        point.get("batch") or point.get("concurrency") or (256 if point.get("rate") else 1) for point in points(job)
-    ]
-    return max(most, default=1)
-
-
-def points(job: dict) -> list:
-    """The job's points of a load, as it has them; none without a load."""
-    return job.get("points") or []
+    """The most requests that the job may have in flight at once; in an open loop all of a point's, up to OPEN_LOOP."""
+    most = [1]
+    for point in job.get("points") or ():
+        own = sum(entry["place"] == point["place"] for entry in job["requests"])
+        most.append(point.get("batch") or point.get("concurrency") or (min(own, OPEN_LOOP) if point.get("rate") else 1))
+    return max(most)
 
 
 def longest(job: dict) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +15,7 @@ from sessions.disk import records
 from sessions.disk.frame_schema import SCHEMAS
 from sessions.disk.journal import JournalTail, NewerJournalError, read_journal
 from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.point import Point
 from sessions.disk.records import AnyRecord, Text, Tokens
 from sessions.frames.build import write_frames
 from sessions.watch.reducer import LiveReducer
@@ -36,6 +38,8 @@ CHOSEN: dict[str, st.SearchStrategy[Any]] = {
     "finish": st.sampled_from(("length", "eos", "error", "stopped")),
     "path": st.sampled_from(("prefill", "decode")) | st.text(max_size=4),
     "window": st.integers(0, 2) | st.just(-1),
+    "place": st.integers(-1, 2),
+    "points": st.lists(st.integers(-1, 2), max_size=3),
     "edge": st.sampled_from(("start", "timed_start", "timed_end", "end")),
     "schema_version": st.sampled_from((1, 0, -1)),
     "gpus": st.sampled_from(([], ["gpu0"], ["gpu0", "gpu1"])),
@@ -89,13 +93,17 @@ def lines(rows: list[dict[str, Any]]) -> bytes:
     return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
 
 
-def taken(raw: bytes) -> tuple[list[AnyRecord], int]:
+POINTS = [Point(name=f"c{number}", concurrency=number, requests=1, warmup=1) for number in (1, 2)]
+LOADED = replace(PLAN, points=POINTS)
+
+
+def taken(raw: bytes, plan: Plan = PLAN) -> tuple[list[AnyRecord], int]:
     """The journal through all its readers: its records, and the number of lines that were none."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         path = folder / "journal.ndjson"
         path.write_bytes(raw)
-        tail, reducer = JournalTail(path), LiveReducer(PLAN, "session")
+        tail, reducer = JournalTail(path), LiveReducer(plan, "session")
         found: list[AnyRecord] = []
         try:
             while tail.offset < len(raw):
@@ -105,7 +113,7 @@ def taken(raw: bytes) -> tuple[list[AnyRecord], int]:
                 reducer.snapshot()
         except NewerJournalError:
             return found, tail.rejected
-        frames = write_frames(folder, "session", PLAN, read_journal(path))
+        frames = write_frames(folder, "session", plan, read_journal(path))
         said = sum(len(each.ids) for each in found if isinstance(each, Tokens))
         said += sum(len(each.ids) for many in found if isinstance(many, records.ManyTokens) for each in many.tokens)
         assert len(frames["tokens"]) == said
@@ -115,11 +123,11 @@ def taken(raw: bytes) -> tuple[list[AnyRecord], int]:
         return found, tail.rejected
 
 
-@given(RECORDS)
-@example([{"k": "machine", "t": 0, "machine": {}, "software": {}, "gpus": ["gpu0"]}])
+@given(RECORDS, st.sampled_from((PLAN, LOADED)))
+@example([{"k": "machine", "t": 0, "machine": {}, "software": {}, "gpus": ["gpu0"]}], PLAN)
 @fuzzed(0.5)
-def test_records_of_valid_kinds_in_any_order_are_all_taken(rows: list[dict[str, Any]]) -> None:
-    found, rejected = taken(lines(rows))
+def test_records_of_valid_kinds_in_any_order_are_all_taken(rows: list[dict[str, Any]], plan: Plan) -> None:
+    found, rejected = taken(lines(rows), plan)
     assert (len(found), rejected) == (len(rows), 0)
 
 
