@@ -222,6 +222,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds: an interval takes at least 2")
     rates = [float(rate) for rate in options.rates.split(",")]
     rows = []
     for rate in rates:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from array import array
+from binascii import b2a_base64
 from collections import deque
 
 from kasoku_failure import UnsupportedError
 
 FLUSH_INTERVAL_NS = 50_000_000
+UNKNOWN = -1  # on the wire, an id that is not known
 
 
 class Point:
@@ -60,6 +63,16 @@ class Stream:
         self._load.counted(self._request, tokens, prompt_tokens)
 
 
+class Flight:
+    """A request in flight: what has come and was not sent yet, and how many tokens were."""
+
+    __slots__ = ("ids", "request", "sent", "times")
+
+    def __init__(self, request: object) -> None:
+        self.request, self.sent = request, 0
+        self.times, self.ids = array("q"), array("q")
+
+
 class Load:
     """Requests for an engine's `serve`, on its one thread: it takes those that are due, and says what comes of each.
 
@@ -73,10 +86,10 @@ class Load:
         began = self._clock()
         due = point.due_after_s(len(requests), bool(requests and requests[0].warmup))
         self._due = deque(began + int(seconds * 1e9) for seconds in due)
-        self._open: dict = {}  # number -> [request, tokens sent]
+        self._open: dict = {}  # number -> Flight
         self._pieces: dict = {}  # (number, beside tokens) -> [(time, text)], not sent yet
         self._counted: dict = {}  # number -> (tokens, prompt tokens), as whoever generated text has counted them
-        self._arrived: list = []  # (time, number, ids), or (time, numbers of a mark, None), not sent yet
+        self._marks: list = []  # (time, numbers), not fetched yet
         self._fetch: object = None
         self._next_flush = began + FLUSH_INTERVAL_NS
 
@@ -110,7 +123,17 @@ class Load:
     def emit(self, request: object, ids: list) -> None:
         """New ids of a request, never the prompt's, have just reached the host; None is one that is not known."""
         now = self._clock()
-        self._arrived.append((now, request.number, list(ids)))  # all else waits for the flush
+        if self._marks:
+            self._settle()
+        flight = self._open.get(request.number)
+        if flight is None:
+            raise RuntimeError("The engine gave tokens of request %d, which is not in flight." % request.number)
+        if len(ids) == 1 and ids[0] is not None:
+            flight.times.append(now)
+            flight.ids.append(ids[0])
+        else:
+            flight.times.extend([now] * len(ids))
+            flight.ids.extend([UNKNOWN if each is None else each for each in ids])
         if now >= self._next_flush:
             self.flush()
 
@@ -123,7 +146,7 @@ class Load:
         list for each request, of n ids or, where it stopped before, of fewer.
         """
         now = self._clock()
-        self._arrived.append((now, [request.number for request in requests], None))
+        self._marks.append((now, [request.number for request in requests]))
         self._fetch = fetch
         if now >= self._next_flush:
             self.flush()
@@ -156,9 +179,9 @@ class Load:
         try:
             self.flush()
         except Exception:  # a device that has failed does not hand out its ids either
-            self._arrived.clear()
-        for request, _ in list(self._open.values()):
-            self._say_end(request, "error", now)
+            self._marks.clear()
+        for flight in list(self._open.values()):
+            self._say_end(flight.request, "error", now)
 
     def flush(self) -> None:
         """Send what has not been sent. Exceptions of a `fetch` pass through, and its tokens are not sent."""
@@ -166,35 +189,38 @@ class Load:
             times, texts = zip(*pieces)
             self._wire.send("text", request=number, times=times, texts=texts, beside=beside)
         self._pieces.clear()
-        arrived, self._arrived = self._arrived, []
-        times: dict = {}
-        tokens: dict = {}
-        marks = [(moment, numbers) for moment, numbers, ids in arrived if ids is None]
-        if marks:  # of a request they are all before the ids that were handed over
-            moments = [moment for moment, _ in marks]
-            for number, ids in zip(marks[0][1], self._fetch(len(marks))):
-                times[number], tokens[number] = moments[: len(ids)], list(ids)
-        for moment, number, ids in arrived:
-            if ids is None:
-                continue
-            if number in tokens:
-                times[number].extend([moment] * len(ids))
-                tokens[number].extend(ids)
-            else:
-                times[number], tokens[number] = [moment] * len(ids), ids
-        parts = []
-        for number, ids in tokens.items():
-            if not ids:
-                continue
-            if number not in self._open:
-                raise RuntimeError("The engine gave tokens of request %d, which is not in flight." % number)
-            entry = self._open[number]
-            shown = map(str, ids) if None not in ids else ("null" if each is None else str(each) for each in ids)
-            parts.append("[%d,%d,[%s],[%s]]" % (number, entry[1], ",".join(map(str, times[number])), ",".join(shown)))
-            entry[1] += len(ids)
-        if parts:
-            self._wire.send_line('{"k":"many","tokens":[%s]}' % ",".join(parts))
+        if self._marks:
+            self._settle()
+        numbers: list = []
+        firsts: list = []
+        counts: list = []
+        times: list = []
+        ids: list = []
+        for number, flight in self._open.items():
+            count = len(flight.ids)
+            if count:
+                numbers.append(number)
+                firsts.append(flight.sent)
+                counts.append(count)
+                times.append(flight.times)
+                ids.append(flight.ids)
+                flight.sent += count
+                flight.times, flight.ids = array("q"), array("q")
+        if numbers:
+            self._wire.send_line(
+                '{"k":"many","requests":%s,"indexes":%s,"counts":%s,"times":"%s","ids":"%s"}'
+                % (numbers, firsts, counts, packed(times), packed(ids))
+            )
         self._next_flush = self._clock() + FLUSH_INTERVAL_NS
+
+    def _settle(self) -> None:
+        """Fetch the ids of the marks: of a request they are all before ids that are handed over."""
+        marks, self._marks = self._marks, []
+        moments = [moment for moment, _ in marks]
+        for number, ids in zip(marks[0][1], self._fetch(len(marks))):
+            flight = self._open[number]
+            flight.times.extend(moments[: len(ids)])
+            flight.ids.extend(ids)
 
     def _room(self) -> int:
         """How many may begin: in a batch all at once, and then none before all have ended."""
@@ -206,7 +232,7 @@ class Load:
         return (point.concurrency or 1) - len(self._open)
 
     def _begin(self, request: object, now: int, due: int | None) -> None:
-        self._open[request.number] = [request, 0]
+        self._open[request.number] = Flight(request)
         self._wire.send(
             "request",
             t=now,
@@ -220,7 +246,7 @@ class Load:
         )
 
     def _end(self, request: object, finish: str | None, now: int) -> None:
-        if self._arrived or self._pieces:
+        if self._marks or self._pieces or self._open[request.number].ids:
             self.flush()
         tokens = self._tokens_of(request)
         if tokens == 0:
@@ -230,7 +256,7 @@ class Load:
         self._say_end(request, finish, now)
 
     def _tokens_of(self, request: object) -> int:
-        return self._counted.get(request.number, (self._open[request.number][1],))[0]
+        return self._counted.get(request.number, (self._open[request.number].sent,))[0]
 
     def _say_end(self, request: object, finish: str, now: int) -> None:
         tokens = self._tokens_of(request)
@@ -246,3 +272,8 @@ class Load:
             **({} if finish == "error" else request.speculated),
             **({} if counted is None else {"counted_prompt_tokens": counted}),
         )
+
+
+def packed(numbers: list) -> str:
+    """Arrays of numbers as the wire has them: digit by digit they would cost more than all else of a token."""
+    return b2a_base64(b"".join(numbers), newline=False).decode()

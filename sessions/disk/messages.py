@@ -101,19 +101,17 @@ class TokensMessage(Line, tag="tokens", frozen=True, kw_only=True):
     sequence: Int64 = 0
 
 
-class RequestTokens(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Tokens of one of many requests, as `tokens` has them."""
-
-    request: Int64
-    index: Int64
-    times: list[Int64]
-    ids: list[Int64 | None]
-
-
 class ManyMessage(Line, tag="many", frozen=True, kw_only=True):
-    """Token ids of several requests in flight, each request's in the order in which they came."""
+    """Token ids of several requests in flight: of each its number, the position of the first of them in its response
+    and how many they are; then the times and the ids of all, one request's after another's, as integers of 64 bits. An
+    id of -1 is not known. The journal has them as text.
+    """
 
-    tokens: list[RequestTokens]
+    requests: list[Int64]
+    indexes: list[Int64]
+    counts: list[Int64]
+    times: bytes
+    ids: bytes
 
 
 class TextMessage(Line, tag="text", frozen=True, kw_only=True):

@@ -22,7 +22,6 @@ from sessions.disk.messages import (
     EvidenceMessage,
     Int64,
     LoadedMessage,
-    ManyMessage,
     MemoryMessage,
     Nats,
     PhaseMessage,
@@ -219,12 +218,19 @@ class Tokens(TokensMessage, frozen=True, kw_only=True):
             raise ValueError(f"{len(self.ids)} tokens with {len(self.times)} times")
 
 
-class ManyTokens(ManyMessage, frozen=True, kw_only=True):
-    """`t` is the time of the last of them."""
+class RequestTokens(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Tokens of one of many requests, as a record `tokens` has them."""
 
-    t: Int64
-    method: str
-    block: Int64
+    request: Int64
+    index: Int64
+    times: list[Int64]
+    ids: list[Int64 | None]
+
+
+class ManyTokens(BlockLine, tag="many", frozen=True, kw_only=True):
+    """The tokens that have come of several requests in flight; `t` is the time of the last of them."""
+
+    tokens: list[RequestTokens]
 
     def __post_init__(self) -> None:
         for each in self.tokens:

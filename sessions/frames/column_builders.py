@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 
 from sessions.disk.frame_schema import TELEMETRY, TOKENS
-from sessions.disk.messages import RequestTokens
-from sessions.disk.records import ManyTokens, Telemetry, Tokens
+from sessions.disk.records import ManyTokens, RequestTokens, Telemetry, Tokens
 from sessions.frames.metrics import REQUEST_KEY
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]

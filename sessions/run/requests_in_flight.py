@@ -14,10 +14,10 @@ from sessions.disk.messages import (
     PointMessage,
     RequestEndMessage,
     RequestMessage,
-    RequestTokens,
     TextMessage,
     TokensMessage,
 )
+from sessions.disk.records import RequestTokens
 from sessions.run.wire_lie import WireLieError, check_not_after, check_not_before
 
 MOST_SEQUENCES: Final = 4096

@@ -32,7 +32,8 @@ from sessions.disk.messages import (
     TokensMessage,
     UnscoredMessage,
 )
-from sessions.disk.records import AnyRecord
+from sessions.disk.records import AnyRecord, ManyTokens
+from sessions.run.packed_tokens import unpacked
 from sessions.run.requests_in_flight import PlannedPart, RequestsInFlight
 from sessions.run.wire_lie import WireLieError, check_not_after, check_not_before
 
@@ -208,14 +209,21 @@ class WireTranslator:
             case TokensMessage():
                 newest = self._requests.arrive(said, said.sequence, now_ns)
             case ManyMessage():
-                arrived = (self._requests.arrive(each, 0, now_ns) for each in said.tokens)
-                newest = max((t for t in arrived if t is not None), default=None)
+                return self._many(said, now_ns)
             case TextMessage():
                 newest = self._requests.arrive_as_text(said, now_ns)
         if newest is None:
             return None
         self._last_ns = max(self._last_ns, newest)
         return self._record(said, newest)
+
+    def _many(self, said: ManyMessage, now_ns: int) -> AnyRecord | None:
+        tokens = unpacked(said)
+        newest = max((t for each in tokens if (t := self._requests.arrive(each, 0, now_ns)) is not None), default=None)
+        if newest is None:
+            return None
+        self._last_ns = max(self._last_ns, newest)
+        return ManyTokens(t=newest, method=self._method, block=self._block, tokens=tokens)
 
 
 def _kind(message: AnyMessage) -> str:

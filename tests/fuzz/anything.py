@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
         float: FLOATS,
         str: TEXT,
         bool: st.booleans(),
+        bytes: st.binary(max_size=24).map(lambda raw: b64encode(raw).decode()),
         Path: TEXT,
         type(None): st.none(),
         Any: ANY_JSON,

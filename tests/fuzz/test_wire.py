@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from array import array
+from base64 import b64encode
 from typing import Any, get_args
 
 import msgspec
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessions.disk.journal import LINE_LIMIT_BYTES as JOURNAL_LINE_BYTES
-from sessions.disk.messages import PHASES, AnyMessage
+from sessions.disk.messages import PHASES, AnyMessage, ManyMessage
 from sessions.disk.records import AnyRecord, ManyTokens, PointEnded, RequestEnded, Tokens
 from sessions.run import wire
 from sessions.run.requests_in_flight import PlannedPart
@@ -35,8 +37,18 @@ CHOSEN: dict[str, st.SearchStrategy[Any]] = {
     "times": st.lists(NEAR, max_size=4),
     "ids": st.lists(st.integers(-1, 70) | st.just(2**63 - 1), max_size=4),
 }
-CHOSEN["tokens"] = st.lists(st.tuples(*(CHOSEN[name] for name in ("request", "index", "times", "ids"))), max_size=3)
-MESSAGES = st.one_of(*(fields_of(kind, **CHOSEN) for kind in get_args(AnyMessage)))
+NUMBERS = st.lists(NEAR | st.integers(-2, 70), max_size=3)
+PACKED = NUMBERS.map(lambda numbers: b64encode(array("q", numbers).tobytes()).decode()) | st.text(max_size=12)
+CHOSEN_OF_MANY = {
+    "requests": st.lists(PLANNED, max_size=2),
+    "indexes": st.lists(CHOSEN["index"], max_size=2),
+    "counts": st.lists(st.integers(-1, 3), max_size=2),
+    "times": PACKED,
+    "ids": PACKED,
+}
+MESSAGES = st.one_of(
+    *(fields_of(kind, **(CHOSEN_OF_MANY if kind is ManyMessage else CHOSEN)) for kind in get_args(AnyMessage))
+)
 
 
 PLAIN = [PlannedPart(warmups=[-1], timed=[5, 6], max_new_tokens=MOST_TOKENS)]

@@ -12,15 +12,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 import methods
 from methods.base.interpreter import Interpreter
 from methods.catalogue import evidence
 from methods.catalogue.catalogue import load_catalogue
+from sessions.disk.messages import ManyMessage
+from sessions.run import packed_tokens
 
 RUNNER = Path(methods.__file__).parent / "runner"
 DEADLINE_S = 300.0
 
 Message = Mapping[str, object]
+
+
+def unpacked(line: Message) -> list[tuple[int, int, list[int], list[int | None]]]:
+    """Request, index, times and ids of each request in a line of many."""
+    tokens = packed_tokens.unpacked(msgspec.convert({**line}, ManyMessage))
+    return [(each.request, each.index, each.times, each.ids) for each in tokens]
 
 
 @dataclass
@@ -72,11 +82,11 @@ class Outcome:
                 times += line["times"]  # type: ignore[arg-type]
                 ids += line["ids"]  # type: ignore[arg-type]
         for line in self.of("many"):
-            for number, index, came, those in line["tokens"]:  # type: ignore[attr-defined]
+            for number, index, came, those in unpacked(line):
                 if number == request:
                     assert index == len(ids)
                     times += came
-                    ids += those
+                    ids += those  # type: ignore[arg-type]
         return times, ids
 
     def most_in_flight(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.methods.runner_module import runner_module
+from tests.methods.runner_process import unpacked
 
 kasoku_load = runner_module("kasoku_load")
 kasoku_wire = runner_module("kasoku_wire")
@@ -62,7 +63,7 @@ def test_a_closed_loop_has_so_many_in_flight_and_the_next_when_one_ends() -> Non
     load.end(first)
     assert load.wait_s() == 0
     assert numbers(load.coming()) == numbers(load.take()) == [2]
-    for request in (second, load._open[2][0]):
+    for request in (second, load._open[2].request):
         load.emit(request, [1, 2, 3])
         load.end(request)
     assert numbers(load.take()) == [3]
@@ -124,9 +125,9 @@ def test_tokens_of_all_in_flight_go_in_one_line_at_most_every_50_ms() -> None:
     load.emit(second, [9])
     (line,) = driven.said()
     start = 5 * SECOND
-    assert line["tokens"] == [
-        [0, 0, [start + 20_000_000, start + 40_000_000], [4, 5]],
-        [1, 0, [start + 20_000_000, start + 40_000_000, start + 60_000_000], [9, 9, 9]],
+    assert unpacked(line) == [
+        (0, 0, [start + 20_000_000, start + 40_000_000], [4, 5]),
+        (1, 0, [start + 20_000_000, start + 40_000_000, start + 60_000_000], [9, 9, 9]),
     ]
     load.end(first)
     load.end(second)
@@ -147,7 +148,7 @@ def test_marks_of_a_batch_are_fetched_by_row_and_rows_may_be_shorter() -> None:
     load.end_all(both)
     line, *ends = driven.said()
     start = 5 * SECOND
-    assert line["tokens"] == [[0, 0, [start + 1, start + 2, start + 3], [5, 6, 7]], [1, 0, [start + 1], [8]]]
+    assert unpacked(line) == [(0, 0, [start + 1, start + 2, start + 3], [5, 6, 7]), (1, 0, [start + 1], [8])]
     assert [(each["finish"], each["output_tokens"]) for each in ends] == [("length", 3), ("eos", 1)]
 
 
@@ -169,9 +170,8 @@ def test_ids_after_the_end_of_a_response_are_an_error_and_not_lost() -> None:
     (only,) = driven.load.take()
     driven.load.emit(only, [1])
     driven.load.end(only)
-    driven.load.emit(only, [2])
     with pytest.raises(RuntimeError, match="request 0, which is not in flight"):
-        driven.load.flush()
+        driven.load.emit(only, [2])
 
 
 def test_text_without_ids_is_sent_as_text_and_counted_by_whoever_made_it() -> None:
@@ -191,6 +191,6 @@ def test_text_without_ids_is_sent_as_text_and_counted_by_whoever_made_it() -> No
     assert [(line["request"], line["texts"], line["beside"]) for line in lines if line["k"] == "text"] == [
         (0, ["Hel", "lo"], False), (1, ["x"], True),
     ]  # fmt: skip
-    assert [line["tokens"] for line in lines if line["k"] == "many"] == [[[1, 0, [5 * SECOND] * 2, [3, None]]]]
+    assert [unpacked(line) for line in lines if line["k"] == "many"] == [[(1, 0, [5 * SECOND] * 2, [3, None])]]
     ends = [line for line in lines if line["k"] == "request_end"]
     assert [(line["output_tokens"], line.get("counted_prompt_tokens")) for line in ends] == [(5, 9), (2, None)]

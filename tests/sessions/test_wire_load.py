@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from array import array
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -26,7 +28,15 @@ def begin(number: int, t: int, place: int = 1, **more: object) -> Message:
 
 def many(*tokens: tuple[int, int, list[int]]) -> Message:
     """(request, index, times) of each."""
-    return {"k": "many", "tokens": [[request, index, times, [7] * len(times)] for request, index, times in tokens]}
+    times = array("q", [t for _, _, own in tokens for t in own])
+    ids = array("q", [7] * len(times))
+    return {
+        "k": "many",
+        "requests": [request for request, _, _ in tokens],
+        "indexes": [index for _, index, _ in tokens],
+        "counts": [len(own) for _, _, own in tokens],
+        **{name: b64encode(numbers.tobytes()).decode() for name, numbers in (("times", times), ("ids", ids))},
+    }
 
 
 def end(number: int, t: int, tokens: int) -> Message:
@@ -124,11 +134,14 @@ LIES: dict[str, tuple[list[Message], str]] = {
         "outside that request",
     ),
     "tokens of one request counted for another": (
-        swapped(
-            place_of(k="many", tokens=many((1, 1, [1_231]), (2, 0, [1_251]))["tokens"]), tokens=[[1, 0, [1_231], [7]]]
-        ),
+        swapped(place_of(k="many", requests=[1, 2]), **many((1, 0, [1_231]))),
         "lost count",
     ),
+    "fewer times than tokens": (
+        swapped(place_of(k="many", requests=[1, 2]), times=many((1, 1, [1_231]))["times"]),
+        "do not add up",
+    ),
+    "a count below none": (swapped(place_of(k="many", requests=[1, 2]), counts=[3, -1]), "do not add up"),
     "times of one request that run backwards": (
         with_more(place_of(k="request_end", request=0), many((0, 2, [1_229]))),
         "backwards",

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sessions.disk.messages import RequestTokens
 from sessions.disk.plan import Plan, PlannedBlock
 from sessions.disk.point import Point
 from sessions.disk.records import (
@@ -20,6 +19,7 @@ from sessions.disk.records import (
     PointStarted,
     RequestEnded,
     RequestStarted,
+    RequestTokens,
 )
 from tests.tui.journals import MS, Script, make_plan
 
