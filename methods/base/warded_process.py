@@ -31,6 +31,7 @@ class ProcessEnd:
     """How the process ended: its exit status or the signal that ended it; what it left behind and was killed.
 
     `refused`: what the system refused the warden, so that the process was not started or had to be killed.
+    `containers_left`: commands that would end the containers which could not be ended.
     """
 
     exit: int | None = None
@@ -38,6 +39,7 @@ class ProcessEnd:
     left_behind: int = 0
     oom_kills: int | None = None
     refused: str = ""
+    containers_left: Sequence[str] = ()
 
     def sentence(self) -> str:
         """The end in words, without a full stop."""

@@ -7,10 +7,12 @@ process session of its own; its stdin is OUTPUT where that is a terminal, and ot
 other end of LIFELINE_FD closes (its starter let go, or died), every descendant is killed, engines' own children
 included: the warden is a child subreaper, so none can leave by losing its parent. Should the warden itself be killed,
 the program dies with it (parent-death signal), and the conductor, a subreaper too, reaps the rest. Once they are gone,
-so is the folder REMOVED, unless that is empty.
+so is the folder REMOVED, unless that is empty, and before it the containers that are noted in it: they are no
+descendants of anybody here, and are ended by name through their runtime.
 
 REPORT_FD gets two JSON lines: {"pid"} once the program runs, and at the end {"exit", "signal", "left_behind",
-"oom_kills"}, where oom_kills is by how much the kernel's count of out-of-memory kills rose meanwhile. Where the system
+"oom_kills", "containers_left"}, where oom_kills is by how much the kernel's count of out-of-memory kills rose
+meanwhile, and containers_left are commands that would end those that could not be ended. Where the system
 refuses what the warden needs, the last line is {"refused"}, a few words on what that was.
 """
 
@@ -28,6 +30,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LET_GO_S = 10.0
+CONTAINERS = "containers"  # in the folder REMOVED, a line for each: [runtime, name]
+END_CONTAINER_S = 8.0
 
 
 def prctl(option: int, value: int) -> None:
@@ -93,6 +97,30 @@ def kill_descendants(spare: frozenset[int] = frozenset(), within_s: float = LET_
         reap(spare)
         time.sleep(0.005)
     return len(killed)
+
+
+def end_containers(folder: str) -> list[str]:
+    """End the containers that are noted in a block's folder. The commands that would end those that may be left."""
+    try:
+        lines = (Path(folder) / CONTAINERS).read_text(encoding="utf-8").splitlines()
+        noted = [(str(runtime), str(name)) for runtime, name in map(json.loads, lines)]
+    except (OSError, ValueError, TypeError):
+        return []
+    import subprocess
+
+    left = []
+    for runtime, name in noted:
+        command = [runtime, "rm", "--force", name]
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=END_CONTAINER_S, check=False
+            )
+            gone = done.returncode == 0 or b"no such container" in done.stderr.lower()
+        except (OSError, subprocess.TimeoutExpired):
+            gone = False
+        if not gone:
+            left.append(" ".join(command))
+    return left
 
 
 def reap(spare: frozenset[int] = frozenset()) -> None:
@@ -191,15 +219,16 @@ def main(arguments: list[str]) -> int:
         os.set_inheritable(descriptor, False)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    end: dict[str, int | None] | dict[str, str]
+    end: dict[str, object]
     try:
-        end = watch_over(lifeline, report, wire, output, arguments[6:])
+        end = dict(watch_over(lifeline, report, wire, output, arguments[6:]))
     except OSError as error:
         kill_descendants()
         end = {"refused": f"{error.filename or 'a system call'}: {error.strerror or error}"}
     if arguments[5]:
         import shutil
 
+        end["containers_left"] = end_containers(arguments[5])
         shutil.rmtree(arguments[5], ignore_errors=True)
     with contextlib.suppress(OSError):
         os.write(report, json.dumps(end).encode() + b"\n")

@@ -185,6 +185,11 @@ class Method:
         return str(self.options.get("protocol", self.engine)) if self.engine == SERVER else self.engine
 
     @property
+    def below_runner(self) -> bool:
+        """Whether what it measures descends from its runner, and is not mistaken for what else is running."""
+        return self.fresh and not (self.engine == SERVER and self.options.get("container"))
+
+    @property
     def fresh(self) -> bool:
         """Whether each block is a process of its own: a server that runs already is one for all."""
         return self.engine != SERVER or "url" not in self.options

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import kasoku_children
 import kasoku_http
+from kasoku_container import Container
 from kasoku_engine import UnsupportedError
 from kasoku_failure import ServerError
 
@@ -34,6 +35,8 @@ class StartedServer:
     A key is drawn for this start. It goes into the variable of the process that the option `key_variable` names, or in
     place of {key} into {file}, whose content is the option `file_form`; never into an argument. With neither the server
     has none. The file is made in `folder`, for the user alone.
+
+    The option `container` names the runtime of a container that the command starts by the name {container}.
     """
 
     def __init__(self, options: dict, words: dict, folder: str | None) -> None:
@@ -48,6 +51,12 @@ class StartedServer:
         if file_form:
             filled["file"] = self._kept(file_form.replace("{key}", self.key or ""), folder)
         command = list(options["command"])
+        self.container = None
+        if options.get("container"):
+            if not any("{container}" in word for word in command):
+                raise UnsupportedError("The option command gives the container no name: put {container} where it goes.")
+            self.container = Container(program_of(options["container"]), folder)
+            filled["container"] = self.container.name
         self.command = [NAMED.sub(lambda found: filled.get(found[1], found[0]), word) for word in command]
         module = self.command[2:3] if self.command[1:2] == ["-m"] else []
         self.name = module[0] if module else Path(self.command[0]).name
@@ -81,7 +90,9 @@ class StartedServer:
         self.check()
 
     def listens(self) -> bool:
-        """Whether it, or what it started, listens at its port."""
+        """Whether it, or what it started, listens at its port; of a container, whether it runs."""
+        if self.container is not None:
+            return self.container.runs()
         return kasoku_http.listens(self.port, [self.process.pid, *kasoku_children.descendants(self.process.pid)])
 
     def check(self) -> None:
@@ -97,6 +108,8 @@ class StartedServer:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(END_S)
         kasoku_children.end_descendants()
+        if self.container is not None:
+            self.container.end()
         if self._made is not None:
             shutil.rmtree(self._made, ignore_errors=True)
 

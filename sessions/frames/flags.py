@@ -72,8 +72,12 @@ class Block:
         return replace(self.plan.sampling, max_new_tokens=self.run.get("osl") or self.plan.sampling.max_new_tokens)
 
     def is_fresh(self) -> bool:
-        """Whether it is a process of its own; of a server that ran already the CPU's use is not known apart."""
+        """Whether it is a process of its own."""
         return all(method.fresh or method.name != self.run.get("method") for method in self.plan.methods)
+
+    def is_below_runner(self) -> bool:
+        """Whether it descends from its runner; otherwise its use of CPU and GPU is not known apart."""
+        return all(method.below_runner or method.name != self.run.get("method") for method in self.plan.methods)
 
     def evidence(self) -> Mapping[str, object]:
         """The engine's evidence; empty if it left none."""
@@ -98,8 +102,8 @@ def block_flags(block: Block) -> list[Flag]:
         *unsettled(rates),
         *drifted(rates),
         *throttled(window, block.sources),
-        *gpu_shared(block),
-        *(cpu_shared(window, block.cores, on_cpu=not block.sources) if block.is_fresh() else ()),
+        *(() if block.is_fresh() and not block.is_below_runner() else gpu_shared(block)),
+        *(cpu_shared(window, block.cores, on_cpu=not block.sources) if block.is_below_runner() else ()),
         *telemetry_gaps(window, timed),
         *gpu_gaps(window, block.sources, timed),
         *energy_disagrees(block.run),
@@ -107,9 +111,10 @@ def block_flags(block: Block) -> list[Flag]:
 
 
 def not_fresh(block: Block) -> Iterable[Flag]:
-    """A server that ran already is one process for all blocks."""
     if not block.is_fresh():
         yield Flag("not fresh", "a server that Kasoku did not start, one process for all blocks")
+    elif not block.is_below_runner():
+        yield Flag("in a container", "its use of CPU and GPU is not told from that of other processes")
 
 
 def not_in_effect(run: FrameRow) -> Iterable[Flag]:

@@ -20,7 +20,7 @@ from methods.base.interpreter import Interpreter
 from methods.base.log_tail import log_tail
 from methods.base.secret_variables import without_secrets
 from methods.base.warded_process import ProcessEnd, WardedProcess
-from methods.base.warden import kill_descendants
+from methods.base.warden import end_containers, kill_descendants
 from methods.catalogue.compiler_paths import compiled_folder
 from methods.catalogue.evidence import judge
 from methods.catalogue.method import KEY_FROM, SERVER
@@ -46,6 +46,7 @@ LAST_WORD_S: Final = 10.0  # for a runner that has said all, or closed its wire,
 NOT_MESSAGES: Final = "invalid lines"
 LINGERED: Final = "did not exit on its own"
 CUT_SHORT: Final = "evidence cut short"
+CONTAINER_LEFT: Final = "container left"
 SPARED: Final = ("failed", "oom", "stalled")  # what does not take away a block that was measured before it happened
 AFTER_EVIDENCE: Final = PHASES[PHASES.index("fidelity") :]
 LIE: Final = "lie: "
@@ -216,6 +217,7 @@ class BlockRun:
             started(None)
             end = process.close()
             kill_descendants()  # a warden that was killed leaves its orphans to this process, a subreaper too
+            left = [*end.containers_left, *(end_containers(str(sockets)) if sockets is not None else ())]
         status, error = self._judge(why, translator, end, process)
         if self._spares(status, translator) and not why.startswith((LIE, REFUSED)):
             self._note(CUT_SHORT, f"all its requests had ended before this: {error}")
@@ -224,6 +226,8 @@ class BlockRun:
             self._keep(translator.error.detail)
         if count := translator.rejected + process.oversized_lines:
             self._note(NOT_MESSAGES, f"its runner sent {count} invalid lines.")
+        for command in left:
+            self._note(CONTAINER_LEFT, f"its container could not be ended and may still run: `{command}` ends it.")
         if why == "lingers":
             self._note(LINGERED, "its runner was complete but did not exit, so it was killed.")
         self._append(

@@ -8,6 +8,7 @@ own, and wants a key that is drawn for each start. What is not said in a request
 Options:
   command       words of the command; {python}, {model_folder}, {converted_file}, {name}, {host}, {port}, {file},
                 {context}, {kv_bytes}, {threads}, {gpus}, {dtype} and {seed} are filled in
+  container     the runtime (docker, podman) of a container that the command starts by the name {container}
   variables     of the command's process, by name
   key_variable  the variable of the command's process that holds the key
   file_form     the content of {file}, with the key in place of {key}
@@ -31,7 +32,7 @@ from kasoku_server_process import StartedServer
 from kasoku_server_protocols import PROTOCOLS, Piece, protocol_for
 from kasoku_server_words import words_for
 
-OPTIONS = ("command", "file_form", "key_from", "key_variable", "model", "protocol", "url", "variables")
+OPTIONS = ("command", "container", "file_form", "key_from", "key_variable", "model", "protocol", "url", "variables")
 SHARE_OF_LOADING = 0.9  # of the session's deadline, after which the block would end without a sentence of ours
 LOAD_S = 900.0
 BYTES_PER_TOKEN = 1 << 16
@@ -98,7 +99,8 @@ class ServerEngine(Engine):
         return self.cached_of_last
 
     def timed_ends(self) -> None:
-        self.peak_rss_bytes = kasoku_worker_facts.peak_rss_of_tree(self.started.process.pid) if self.started else None
+        own = self.started is not None and self.started.container is None
+        self.peak_rss_bytes = kasoku_worker_facts.peak_rss_of_tree(self.started.process.pid) if own else None
 
     def evidence(self) -> dict:
         known = None not in self.cached_of_timed and bool(self.cached_of_timed)
@@ -138,6 +140,8 @@ class ServerEngine(Engine):
 
     def memory(self) -> dict:
         reason = "A server does not say it over HTTP." if self.started else "It is not known: %s." % NOT_OURS
+        if self.started and self.started.container:
+            reason = "A container's processes are not below this one."
         columns = ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes")
         missing = dict.fromkeys(columns, reason)
         if self.peak_rss_bytes is None:
