@@ -42,6 +42,8 @@ def with_loads(options: RunOptions, said: Mapping[str, Value]) -> RunOptions:
         loads = dataclasses.replace(loads, osl=None)
     if loads.burstiness is not None and loads.rate is None:
         raise PlanError("--burstiness goes with --rate: say how many requests arrive a second, as in --rate 2.")
+    if "slo" in said and not is_asked(loads):
+        raise PlanError("--slo goes with a load: say which, as in --concurrency 1,4,16.")
     options = dataclasses.replace(options, loads=loads)
     if loads.isl is not None:
         longest = _of_lengths("isl", "prompt_tokens", loads.isl, said)

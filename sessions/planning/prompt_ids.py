@@ -24,15 +24,18 @@ def prompts_of(plan: Plan, model: Model) -> list[Prompt]:
     return [prompt for length in _lengths(plan) for prompt in _made(plan, model, length)]
 
 
-def prompt_index(plan: Plan, place: int, number: int) -> int:
-    """Which of them a request with that number takes at a point."""
+def prompt_index(plan: Plan, place: int, position: int) -> int:
+    """Which of them a request takes at a point, by its position among the timed ones there; warm-ups come before 0.
+
+    Every point of a length has the same prompts, so that what is generated to them can be compared.
+    """
     own = _length(plan, place)
     before = 0
     for length in _lengths(plan):
         if length == own:
             break
         before += _variants(plan, length)
-    return before + number % _variants(plan, own)
+    return before + position % _variants(plan, own)
 
 
 def _length(plan: Plan, place: int) -> Length:

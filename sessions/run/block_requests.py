@@ -28,12 +28,12 @@ def requests_of_job(plan: Plan, block: PlannedBlock) -> dict[str, Any]:
                 "request": number,
                 "warmup": number < 0,
                 "place": part.place,
-                "prompt_index": prompt_index(plan, part.place, number),
+                "prompt_index": prompt_index(plan, part.place, position),
                 "max_new_tokens": plan.new_tokens(part.place),
                 "depth": point.depth,
                 "seed": plan.request_seed(number),
             }
-            for number in [*part.warmups, *part.timed]
+            for position, number in enumerate([*part.warmups, *part.timed], -len(part.warmups))
         ]
         points.append(
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from sessions.verdict.load_row import LoadRow
 from sessions.verdict.result_columns import columns_of
 from tests.verdicts.made_load_store import C1, C2, C4, MODEL, TOKENS_EACH, make_load_session
 from tests.verdicts.made_store import make_session
+from tui.command_line import main
+from tui.words.load_lines import load_lines
 
 BASE = {"c1": [100.0, 101.0, 99.0], "c2": [180.0, 181.0, 179.0], "c4": [300.0, 302.0, 298.0]}
 NO_SLO = Loads()
@@ -162,3 +165,31 @@ def test_a_baseline_of_another_session_is_taken_at_the_same_point(store: Store) 
     row = at(comparison, "fast", "c2")
     assert row.ratio == pytest.approx(2.0, rel=0.005)
     assert "of another session" in row.verdict
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_keeps_to_the_width_by_leaving_out_what_is_least_asked_for(store: Store, width: int) -> None:
+    comparison = compared(store, Loads(slo="tpot:14ms"))
+    rows = [row for row in comparison.rows if isinstance(row, LoadRow)]
+    lines = ["".join(text for text, _ in line) for line in load_lines(rows, comparison.columns, width, lambda _: "")]
+    assert max(map(len, lines)) <= width
+    assert "total ±95 % × ref tok/s/user" in lines[0]
+    assert ("memory" in lines[0]) == (width > 80)
+    assert len(lines) == 1 + 3 * (1 + 2)
+
+
+def test_the_command_prints_goodput_and_says_where_bounds_say_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KASOKU_HOME", str(store.path.parent))
+    loaded = make_load_session(store.path, {"base": BASE, "fast": FAST})
+    plain = make_session(store.path, {"base": [100.0, 101.0, 99.0]})
+    assert main(["compare", loaded.id, "--slo", "tpot:14ms"]) == 0
+    told = capsys.readouterr()
+    assert re.search(r"total ±95 % × ref tok/s/user +req/s goodput", told.out)
+    assert re.search(r"c4: 4 in flight, 3/16 tokens\n +base +300", told.out)
+    assert "c4, fast: 3.00× faster" in told.out
+    assert main(["compare", plain.id, "--slo", "tpot:14ms"]) == 0
+    assert "none of these sessions was measured under load" in capsys.readouterr().err
+    assert main(["compare", loaded.id, "--slo", "tpot:14"]) == 2
+    assert "such as ttft:200ms" in capsys.readouterr().err

@@ -119,6 +119,8 @@ def show(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Methods and sessions side by side."""
+    from sessions.verdict.load_row import LoadRow
+
     picks, readable = [], False
     for pick in options.picks:
         session, _, method = pick.partition(":")
@@ -137,6 +139,8 @@ def compare(options: argparse.Namespace) -> int:
     if not readable:
         return EXIT_USAGE
     comparison = _compared(picks, options.baseline, options.anyway, options.slo)
+    if options.slo is not None and not any(isinstance(row, LoadRow) for row in comparison.rows):
+        sys.stderr.write("kasoku: --slo says nothing here: none of these sessions was measured under load.\n")
     if options.csv:
         from sessions.export.csv_export import ExportError, write_comparison_csv
 
