@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
-from sessions.disk.frame_schema import FrameRow
-from sessions.frames.metrics import latency_percentiles
+from sessions.disk.frame_schema import FrameRow, read_frame
+from sessions.frames.counting import timed_and_ended_well, with_attempt, with_point
+from sessions.frames.metrics import POINT_KEY, latency_percentiles
 from sessions.frames.point_columns import NO_STEADY_PART, add_equal_shares, add_point_figures, add_steady_energy
-from sessions.frames.point_figures import point_figures
+from sessions.frames.point_figures import point_figures, with_steady_tokens
+from sessions.frames.steady import with_steady
 from tests.validity.made_frames import telemetry, tenths
 from tests.validity.made_loads import KEY, SECOND, TWO_AT_ONCE, frames
 
@@ -121,3 +125,29 @@ def test_greedy_text_under_load_is_compared_with_the_same_prompt_alone() -> None
     assert "add 1 to the list" in runs[0]["missing"]["equal_alone_share"]
     add_equal_shares(runs, requests, tokens, greedy=False)
     assert runs[0]["missing"]["equal_alone_share"].startswith("tokens were sampled")
+
+
+KEPT = Path(__file__).parents[1] / "sessions" / "written_by_0_1_0" / "sessions"
+
+
+@pytest.mark.parametrize("session", sorted(path.name for path in KEPT.iterdir()))
+def test_of_a_real_session_one_request_at_a_time_every_figure_is_todays(session: str) -> None:
+    """Of the median and the 99th percentile of the gaps too, and throughput up to the gaps between requests."""
+    said = {name: read_frame(KEPT / session / f"{name}.parquet", name) for name in ("runs", "requests", "tokens")}
+    tokens = with_attempt(said["tokens"])
+    requests = with_steady_tokens(with_steady(with_point(with_attempt(said["requests"]))), tokens)
+    runs = with_point(with_attempt(said["runs"]))
+    _, gaps, _ = latency_percentiles(tokens, requests, runs.select(POINT_KEY))
+    rows = point_figures(requests).join(gaps, on=POINT_KEY, how="left").join(runs, on=POINT_KEY, suffix="_then")
+    assert len(rows)
+    for row in rows.iter_rows(named=True):
+        own = requests.filter(timed_and_ended_well(), method=row["method"], block=row["block"], attempt=row["attempt"])
+        assert row["ttft_s_p50"] == pytest.approx(own["ttft_s"].median())
+        assert row["tok_s_user"] == pytest.approx(own["decode_tok_s"].mean())
+        assert row["timed_requests"] == row["steady_requests"] == len(own)
+        assert (row["decoding"], row["most_decoding"]) == (1.0, 1)
+        assert (row["itl_s_p50"], row["itl_s_p99"]) == pytest.approx((row["itl_s_p50_then"], row["itl_s_p99_then"]))
+        between_s = row["steady_s"] - own["e2e_s"].sum()
+        assert between_s >= 0
+        assert row["tok_s_total"] == pytest.approx(own["output_tokens"].sum() / (own["e2e_s"].sum() + between_s))
+        assert row["tok_s_total"] == pytest.approx(own["e2e_tok_s"].mean(), rel=0.05 + between_s / row["steady_s"])
