@@ -12,6 +12,7 @@ from typing import Final
 
 import scipy.special  # noqa: F401 - loaded here, so that the first comparison need not wait for it
 
+from methods.models.served import is_served
 from methods.models.sources import SYNTHETIC
 from sessions.device.device_key import device_key
 from sessions.disk.journal import prepared
@@ -201,8 +202,8 @@ def _is_unscored(frames: ComparisonFrames, session: str, file: SessionFile) -> b
     """Whether fidelity could be added to it: it has ended, was never to have it, and its model has a text."""
     measured = any(figures.requests for key, figures in frames.figures.items() if key[0] == session)
     asked = any(goal.fidelity for goal in file.goals) or any(key[0] == session for key in frames.fidelity)
-    made_up = file.plan.model.startswith(SYNTHETIC)
-    return measured and not asked and not made_up and file.plan.preset == "quick" and file.status not in UNFINISHED
+    without_text = file.plan.model.startswith(SYNTHETIC) or is_served(file.plan.model)
+    return measured and not asked and not without_text and file.plan.preset == "quick" and file.status not in UNFINISHED
 
 
 def _offers(rows: Sequence[ComparisonRow], files: Mapping[str, SessionFile]) -> dict[str, int]:

@@ -129,6 +129,7 @@ def test_a_server_alone_is_measured_by_its_own_count_and_gets_no_verdict(work: W
     assert tokens["token_id"].null_count() == len(tokens) == 9 * 8
     comparison = compare(Store(work.home / "sessions"), [(folder.id, None)])
     (row,) = comparison.rows
+    assert comparison.unscored == (), "its fidelity cannot be added"
     assert row.tok_s_mean is not None
     assert row.tok_s_sd is not None
     assert (row.tok_s_low, row.tok_s_high, row.ratio) == (None, None, None)
