@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from methods.base.interpreter import Interpreter
-from methods.base.progress import silent
 from methods.catalogue.catalogue import load_catalogue
 from methods.models.converted import MANIFEST, ConversionError, Converting, Reader
 from methods.models.models import Model
@@ -28,20 +27,6 @@ Run = Callable[..., Outcome]
 @pytest.fixture(scope="module")
 def interpreter(made_environment: MakeEnvironment) -> Interpreter:
     return made_environment("ctranslate2")
-
-
-@pytest.fixture(scope="module")
-def converting(torch_interpreter: Interpreter, assets: Path) -> Converting:
-    return Converting(
-        home=assets,
-        dtype="bfloat16",
-        device="cpu",
-        gpu_uuids=(),
-        threads=2,
-        variables={},
-        interpreter_of=lambda name: torch_interpreter,
-        report=silent,
-    )
 
 
 @pytest.fixture(scope="module")

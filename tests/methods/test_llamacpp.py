@@ -37,20 +37,8 @@ def interpreter(made_environment: MakeEnvironment) -> Interpreter:
 
 
 @pytest.fixture(scope="module")
-def forms(
-    interpreter: Interpreter, torch_interpreter: Interpreter, default_model: Model, assets: Path
-) -> dict[str, Path]:
+def forms(converting: Converting, interpreter: Interpreter, default_model: Model) -> dict[str, Path]:
     """The default model in each form, made and checked for real, kept among the assets."""
-    converting = Converting(
-        home=assets,
-        dtype="bfloat16",
-        device="cpu",
-        gpu_uuids=(),
-        threads=2,
-        variables={},
-        interpreter_of=lambda name: torch_interpreter,
-        report=silent,
-    )
     reader = Reader(engine="llamacpp", options={}, interpreter=interpreter)
     return {name: converting.converted(default_model, form, reader) for name, form in FORMS.items()}
 

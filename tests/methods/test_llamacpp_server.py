@@ -13,7 +13,6 @@ import pytest
 from methods.base import file_lock
 from methods.base.home import private_folder
 from methods.base.interpreter import Interpreter
-from methods.base.progress import silent
 from methods.catalogue.catalogue import load_catalogue
 from methods.environments import environments
 from methods.models.converted import Converting, Reader
@@ -55,18 +54,8 @@ def interpreter(made_environment: MakeEnvironment) -> Interpreter:
 
 
 @pytest.fixture(scope="module")
-def folder(interpreter: Interpreter, torch_interpreter: Interpreter, default_model: Model, assets: Path) -> Path:
+def folder(converting: Converting, interpreter: Interpreter, default_model: Model) -> Path:
     """The model with a vocabulary, made and checked."""
-    converting = Converting(
-        home=assets,
-        dtype="bfloat16",
-        device="cpu",
-        gpu_uuids=(),
-        threads=2,
-        variables={},
-        interpreter_of=lambda name: torch_interpreter,
-        report=silent,
-    )
     return converting.converted(
         default_model, "gguf-words", Reader(engine="llamacpp", options={}, interpreter=interpreter)
     )

@@ -18,7 +18,8 @@ from tests.verdicts.made_store import make_session
 from tests.verdicts.made_windows import add_fidelity
 from tui.print.report_page import page
 from tui.screens.compare import CompareScreen
-from tui.widgets.speed_and_loss import MARK, SpeedAndLoss
+from tui.widgets.legend import MARK
+from tui.widgets.speed_and_loss import SpeedAndLoss
 
 BASE = ComparisonRow("s", "base", tok_s_mean=100.0, dnll_decode=0.0, dnll_low_decode=0.0, dnll_high_decode=0.0)
 FAST = ComparisonRow(

@@ -6,23 +6,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from rich.cells import cell_len
 from textual.containers import Container
 from textual.geometry import Size
 
 from sessions.verdict.load_curves import PICTURES, LoadCurve, LoadCurves, LoadPicture
 from tui.widgets.braille_canvas import Canvas
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.legend import MARK, legend
 from tui.widgets.plot import series_style
 from tui.words import figures
-from tui.words.cells import cut, fit
+from tui.words.cells import fit
 
 if TYPE_CHECKING:
     from sessions.verdict.statistics import Interval
 
 LABEL_WIDTH: Final = 8
 HEIGHT: Final = 9
-MARK: Final = "●"
 TEXTS: Final[Mapping[str, Callable[[float], str]]] = {"rate": figures.rate, "duration": figures.duration}
 AXES: Final[Mapping[str, str]] = {
     "batch": "sequences in a batch", "concurrency": "requests in flight", "requests/s": "requests/s",
@@ -52,7 +51,7 @@ class LoadPlot(DrawnLines):
             for curve, name, style in zip(self.curves.curves, self._names, self._styles, strict=True)
             if (points := self._points(curve))
         ]
-        lines = _legend(self.picture.title, [(name, style) for name, style, _ in drawn], width)
+        lines = legend(self.picture.title, [(name, style) for name, style, _ in drawn], width)
         if not drawn:
             return [*lines, [("Not known at any point.", "dim")]]
         columns = max(10, width - LABEL_WIDTH - 1)
@@ -124,19 +123,6 @@ class LoadPlots(Container):
                 for curves in found
                 for picture in PICTURES
             )
-
-
-def _legend(title: str, series: Sequence[tuple[str, str]], width: int) -> list[list[Piece]]:
-    lines: list[list[Piece]] = [[(cut(title, width), "title")]]
-    used = cell_len(title)
-    for name, style in series:
-        piece = cut(f"  {MARK} {name}", width)
-        if used + cell_len(piece) > width:
-            lines.append([])
-            used = 0
-        lines[-1].append((piece, style))
-        used += cell_len(piece)
-    return lines
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

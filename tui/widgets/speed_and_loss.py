@@ -10,19 +10,18 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from rich.cells import cell_len
 from textual.geometry import Size
 
 from sessions.verdict.fidelity_words import nats
 from sessions.verdict.speed_and_loss import TICKS, USUAL_FLOOR, TradeOff, TradeOffs
 from tui.widgets.braille_canvas import SHADE, Canvas
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.legend import MARK, legend
 from tui.widgets.live_text import wrap
-from tui.words.cells import cut, fit
+from tui.words.cells import fit
 
 LABEL_WIDTH: Final = 7
 HEIGHT: Final = 12
-MARK: Final = "●"
 TITLE: Final = "speed (×) against loss in {} (nats a token)"
 
 
@@ -54,7 +53,7 @@ class SpeedAndLoss(DrawnLines):
         found = self._found
         if found is None:
             return []
-        lines = self._legend(found, width)
+        lines = legend(TITLE.format(found.where), zip(self._names, self._styles, strict=True), width)
         columns = max(10, width - LABEL_WIDTH - 1)
         scale = found.floor or USUAL_FLOOR
         across = _padded([_scaled(value, scale) for value in found.losses])
@@ -76,19 +75,6 @@ class SpeedAndLoss(DrawnLines):
         said = [f"{SHADE} the floor of {nats(found.floor)}: losses within it are not told apart"] if found.floor else []
         said += [found.remark] if found.remark else []
         return lines + [[(line, "dim")] for text in said for line in wrap("", text, width)]
-
-    def _legend(self, found: TradeOffs, width: int) -> list[list[Piece]]:
-        title = cut(TITLE.format(found.where), width)
-        lines: list[list[Piece]] = [[(title, "title")]]
-        used = cell_len(title)
-        for name, style in zip(self._names, self._styles, strict=True):
-            piece = cut(f"  {MARK} {name}", width)
-            if used + cell_len(piece) > width:
-                lines.append([])
-                used = 0
-            lines[-1].append((piece, style))
-            used += cell_len(piece)
-        return lines
 
 
 def _scaled(loss: float, scale: float) -> float:
