@@ -300,6 +300,7 @@ class RunOptions:
         ),
     )
 
+    # no label for what follows: a form that checks as one types would ask half of an address, with the key
     server: str | None = field(
         default=None,
         metadata=option(

@@ -54,4 +54,6 @@ def test_what_cannot_be_quoted_is_one_line(home: Path) -> None:
     assert "nothing to report" in said.err
     unknown = Workplace.command("show", folder.id, "--as", "pytest")
     assert unknown.code == 2
-    assert unknown.err.endswith("use one of vllm, guidellm, aiperf, llama-bench, optimum-benchmark, article.\n")
+    assert unknown.err.endswith(
+        "use one of vllm, guidellm, aiperf, genai-bench, llama-bench, optimum-benchmark, article.\n"
+    )

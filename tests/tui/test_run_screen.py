@@ -218,6 +218,9 @@ async def test_every_option_of_a_run_can_be_asked_for_on_the_form(bare: Path, si
         await until(pilot, lambda text: "[✓] baseline" in text, "the catalogue")
         form = pilot.app.screen.query_one(RunForm)
         for option in table(RunOptions):
+            if option.name.startswith("server"):
+                assert not form.query(f"#{option.name}"), "half an address would be asked while it is typed"
+                continue
             control = form.query_one(f"#{option.name}")
             control.focus()
             await until(pilot, partial(contains, option.label), f"{option.label} is on the screen")
