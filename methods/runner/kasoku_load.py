@@ -42,7 +42,7 @@ class Point:
 
 
 class Stream:
-    """One request's `emit`, as kasoku_wire.TokenStream is where there is no load."""
+    """One request's `emit` under a load; without one, that is kasoku_wire.TokenStream."""
 
     def __init__(self, load: object, request: object) -> None:
         self._load, self._request = load, request

@@ -60,7 +60,7 @@ class LoadedMessage(TimedLine, tag="loaded", frozen=True, kw_only=True):
 
 
 class PointMessage(TimedLine, tag="point", frozen=True, kw_only=True):
-    """The timed requests of a point begin; `place` is its own in the plan. Where there is no load, nothing is said."""
+    """The timed requests of a point begin; `place` is its index in the plan. Sent only under a load."""
 
     place: Int64
 

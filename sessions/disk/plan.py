@@ -35,7 +35,7 @@ class PlannedMethod(Method):
 class PlannedBlock:
     """One fresh process of one method: the warm-ups, then the timed requests with these numbers.
 
-    `points` are those of the plan's that it measures, by their places and in its order; empty where there is no load.
+    `points` are the indices of the plan's points that it measures, in its order; empty without a load.
     """
 
     method: str

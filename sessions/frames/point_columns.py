@@ -22,7 +22,7 @@ SHAPE: Final = ("isl", "osl", "depth")
 
 
 def add_point_figures(rows: Sequence[FrameRow], requests: pl.DataFrame, *, load: bool) -> None:
-    """Fill in what the requests of each row's point come to, and under a `load` why there is no throughput."""
+    """Add the figures of each row's point and, under a `load`, the reason for a missing throughput."""
     figures = {tuple(row[name] for name in POINT_KEY): row for row in point_figures(requests).iter_rows(named=True)}
     for row in rows:
         found = figures.get(tuple(row[name] for name in POINT_KEY), {})

@@ -37,7 +37,7 @@ class PointRows:
         return self._energy.setdefault(place, {})
 
     def rows(self, row: FrameRow, plan: Plan, prepared: Prepared | None) -> list[FrameRow]:
-        """A row for each point, from the block's own; the block's itself where there is no load."""
+        """One row per point, copied from the block's; without a load, just the block's row."""
         if not plan.has_load:
             return [row | point_columns(plan, 0, prepared)]
         return [

@@ -1,6 +1,6 @@
 """Servers that Kasoku did not start: one process for all blocks, with a mean and a spread, but no interval.
 
-An interval over blocks says what another process would give, and of these there is no other.
+An interval over blocks predicts another process, and a server that was already running has no other.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def test_a_connection_that_drops_leaves_the_session_running_and_another_viewer_a
             assert f"kasoku · {folder.id} · running" in text
             assert "slow" in text
         first.press(CTRL_C)
-        assert first.wait_until_ended(60) == 0, "to detach is no error"
+        assert first.wait_until_ended(60) == 0, "detaching is not an error"
         assert any(f"Detached; {folder.id} continues" in line for line in first.lines())
         assert folder.is_live()
         assert work.command("stop", folder.id).code == 0

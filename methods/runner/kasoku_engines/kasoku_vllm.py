@@ -39,7 +39,7 @@ from kasoku_vllm_speculation import VllmSpeculation, draft_folders, speculative_
 
 OPTIONS = ("dtype", "engine_arguments", "leave_out", "speculation")
 PROFILED_TOKENS = 3
-# vLLM compiles anew for another length.
+# vLLM recompiles for every other length.
 LENGTH_STEP = 128
 # What vLLM may take by fraction is not used: the KV cache has a size. It only has to be free when vLLM starts.
 MEMORY_FRACTION = 0.01
