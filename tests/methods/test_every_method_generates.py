@@ -28,11 +28,17 @@ def on_a_cpu(config: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def session(made_environment: MakeEnvironment, assets: Path, tmp_path_factory: pytest.TempPathFactory) -> SessionFolder:
+def session(
+    made_environment: MakeEnvironment,
+    assets: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> SessionFolder:
     """`kasoku run` with every method of the catalogue that a CPU can run, 8 greedy tokens each; without those whose
     environment is left out, which `test_it_has_an_environment` tells."""
     config = tmp_path_factory.mktemp("config")
-    used = {name: load_catalogue(config).methods[name].environments["cpu"] for name in on_a_cpu(config)}
+    catalogue = load_catalogue(config).methods
+    used = {name: catalogue[name].environments["cpu"] for name in on_a_cpu(config)}
     names = [name for name, environment in used.items() if not left_out(environment, assets)]
     converting = {each.environment for each in CONVERSIONS.values() if each.environment is not None}
     for environment in sorted({used[name] for name in names} | converting):
@@ -43,6 +49,8 @@ def session(made_environment: MakeEnvironment, assets: Path, tmp_path_factory: p
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("KASOKU_HOME", str(home))
         patched.setenv("KASOKU_CONFIG", str(config))
+        if "llama-server" in {catalogue[name].program for name in names}:
+            patched.setenv("PATH", str(request.getfixturevalue("llama_server")), prepend=os.pathsep)
         work = Workplace(home, config, Path("unused"))
         methods = [word for name in names for word in ("--method", name)]
         short = ["--requests", "1", "--blocks", "1", "--warmup", "1", "--max-new-tokens", "8", "--seed", "1"]

@@ -1,7 +1,4 @@
-"""llama.cpp's own server on the real model, over HTTP: the ids of llama.cpp in the process.
-
-The server is llama.cpp's, from a wheel that has it as a library; llama_server.py stands for the program around it.
-"""
+"""llama.cpp's own server on the real model, over HTTP: the ids of llama.cpp in the process."""
 
 from __future__ import annotations
 
@@ -10,42 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from methods.base import file_lock
 from methods.base.home import private_folder
 from methods.base.interpreter import Interpreter
 from methods.catalogue.catalogue import load_catalogue
-from methods.environments import environments
 from methods.models.converted import Converting, Reader
 from methods.models.models import Model
-from tests.conftest import MakeEnvironment, told
+from tests.conftest import MakeEnvironment
 from tests.methods.runner_process import Outcome, judged, measure_job, run_in, shown
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
-PROGRAM = Path(__file__).with_name("llama_server.py")
 PROMPT = [504, 3575, 282, 4649, 314]
-ENVIRONMENT = """
-[llama-server]
-purpose = "llama.cpp's server."
-python = ">=3.10"
-requirements = ["xllamacpp==2026.10.11549"]
-imports = ["xllamacpp"]
-"""
-
-
-@pytest.fixture(scope="module")
-def program(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `llama-server` in it."""
-    config = tmp_path_factory.mktemp("config")
-    (private_folder(config / "environments") / "llama-server.toml").write_text(ENVIRONMENT)
-    with file_lock.held(assets / ".lock", "tests", told):
-        try:
-            python = environments.create("llama-server", assets, config, report=told).python
-        except environments.CreationError as error:
-            pytest.skip(f"the environment of llama.cpp's server cannot be created here: {error}")
-    found = tmp_path_factory.mktemp("bin") / "llama-server"
-    found.write_text(f'#!/bin/sh\nexec {python} {PROGRAM} "$@"\n')
-    found.chmod(0o700)
-    return found.parent
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +44,10 @@ def measured(
 
 
 def test_its_server_generates_the_ids_of_llamacpp_in_the_process(
-    program: Path, interpreter: Interpreter, default_model: Model, folder: Path, tmp_path: Path
+    llama_server: Path, interpreter: Interpreter, default_model: Model, folder: Path, tmp_path: Path
 ) -> None:
     method = load_catalogue(tmp_path).methods["llamacpp-server"]
-    path = f"{program}{os.pathsep}{os.environ['PATH']}"
+    path = f"{llama_server}{os.pathsep}{os.environ['PATH']}"
     server = measured("server", method.options, interpreter, default_model, folder, tmp_path, path)
     process = measured("llamacpp", {}, interpreter, default_model, folder, tmp_path, path)
 
