@@ -48,7 +48,7 @@ ONLY_IN: dict[str, tuple[tuple[str, ...], str]] = {
     ),
 }
 OWN_FILES = ("SHAPES.", "TEMPLATES.", "Path(__file__)")  # of the installation
-OTHERS = ("environments.", "app.", "event.")  # objects of ours that are no paths
+OTHERS = ("environments.", "app.", "event.", "distribution.")  # objects that are no paths
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, str, int]]:

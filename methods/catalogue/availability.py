@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from methods.catalogue.method import Method, Needs
 from methods.catalogue.native_code import unbuildable
 from methods.environments.creation import site_packages, versions_in
 from methods.environments.environments import resolve
+
+Find = Callable[[str], Interpreter | Unavailable]
+"""The interpreter of an environment by its name, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +86,27 @@ def choices(catalogue: Catalogue, device: DeviceFacts, home: Path, config_folder
     methods = list(catalogue.methods.values())
     groups = list(dict.fromkeys(method.group for method in methods))
     methods.sort(key=lambda method: groups.index(method.group))
-    return [choice(method, device, home, config_folder) for method in methods]
+    find = functools.cache(functools.partial(resolve, home=home, config_folder=config_folder))
+    return [choice(method, device, home, find) for method in methods]
 
 
-def choice(method: Method, device: DeviceFacts, home: Path, config_folder: Path) -> Choice:
+def choice(method: Method, device: DeviceFacts, home: Path, find: Find) -> Choice:
     """A method with its availability on a device, in milliseconds."""
     environment = method.environments.get(device.kind, "")
     lack = lacking(method.needs, device)
     if lack is None and not environment:
         lack = Unavailable(f"It names no environment for {'a GPU' if device.kind == 'cuda' else 'a CPU'}.", "")
-    found = lack or interpreter_for(method.needs, environment, device.kind, home, config_folder)
+    found = lack or interpreter_for(method.needs, environment, device.kind, home, find)
     return Choice(method, environment, lack, with_program(method, with_packages(method.packages, found)))
 
 
-def interpreter_for(
-    needs: Needs, environment: str, kind: str, home: Path, config_folder: Path
-) -> Interpreter | Unavailable:
+def interpreter_for(needs: Needs, environment: str, kind: str, home: Path, find: Find) -> Interpreter | Unavailable:
     """The interpreter for a device of this kind in which the needs are met, as far as a look tells, or why none is."""
     if not needs.compiler:
-        return resolve(environment, home, config_folder)
+        return find(environment)
     if (without := unbuildable(kind, None, home / CACHE)) is not None:  # whatever the environment, so before making one
         return without
-    interpreter = resolve(environment, home, config_folder)
+    interpreter = find(environment)
     if isinstance(interpreter, Unavailable):
         return interpreter
     return unbuildable(kind, interpreter, home / CACHE) or interpreter

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from methods.base.toml_file import TomlError, read_toml, toml_files
 from methods.base.user_path import named_path, reason
@@ -59,7 +61,7 @@ class EnvironmentSpecs:
 
 def load_specs(config_folder: Path) -> EnvironmentSpecs:
     """The built-in descriptions, overridden and extended by `environments.toml` and then `environments/*.toml`."""
-    specs = {name: described(name, table, None) for name, table in read_toml(BUILT_IN).items()}
+    specs = dict(_built_in())
     problems: list[str] = []
     try:
         files = toml_files(config_folder / "environments")
@@ -80,6 +82,11 @@ def load_specs(config_folder: Path) -> EnvironmentSpecs:
             except ValueError as error:
                 problems.append(f"{path}: [{name}] {error}; it is ignored.")
     return EnvironmentSpecs(specs, tuple(problems))
+
+
+@functools.cache
+def _built_in() -> Mapping[str, EnvironmentSpec]:
+    return MappingProxyType({name: described(name, table, None) for name, table in read_toml(BUILT_IN).items()})
 
 
 def described(name: str, table: object, base: EnvironmentSpec | None) -> EnvironmentSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,10 @@ def test_any_method_file_gives_methods_that_can_be_judged_or_sentences(content: 
         catalogue = load_catalogue(folder)
         assert "baseline" in catalogue.methods
         assert all(isinstance(problem, str) and problem for problem in catalogue.problems)
+        find = partial(environments.resolve, home=folder, config_folder=folder)
         for method in catalogue.methods.values():
             if catalogue.files[method.name] != METHODS:
-                found = choice(method, DeviceFacts("cpu"), folder, folder).found
+                found = choice(method, DeviceFacts("cpu"), folder, find).found
                 assert isinstance(found, Interpreter | Unavailable)
                 for taken in ({}, {"device": "cpu", "attention_ops": facts, "cache": facts, "compiled_frames": facts}):
                     assert evidence.judge(method.must_show, taken).reason

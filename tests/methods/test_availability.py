@@ -76,7 +76,9 @@ def test_a_compiler_is_looked_for_on_the_path(
     kind: str, compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    lack = interpreter_for(Needs(compiler=True), "torch", kind, tmp_path, tmp_path)
+    lack = interpreter_for(
+        Needs(compiler=True), "torch", kind, tmp_path, lambda name: Unavailable(f"{name} was looked for", "")
+    )
 
     assert isinstance(lack, Unavailable)
     assert f"finds no {compiler} compiler" in lack.reason

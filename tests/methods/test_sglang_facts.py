@@ -308,6 +308,6 @@ def test_in_effect_needs_its_attention_and_its_graph(
 
 def test_a_cpu_has_no_sglang(tmp_path: Path) -> None:
     method = load_catalogue(tmp_path).methods["sglang"]
-    found = choice(method, DeviceFacts(kind="cpu", name="a CPU"), tmp_path, tmp_path).found
+    found = choice(method, DeviceFacts(kind="cpu", name="a CPU"), tmp_path, pytest.fail).found
 
     assert "It runs on an NVIDIA GPU only." in getattr(found, "reason", "")
