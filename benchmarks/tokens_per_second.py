@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -85,9 +86,6 @@ def runner_process(
     """A process of Kasoku's runner; tokens/s from the times on its wire."""
     warmups, requests = int(str(settings["warmups"])), int(str(settings["requests"]))
     job = {
-        "schema": 1,
-        "job": "measure",
-        "paths": list(interpreter.paths),
         "engine": method.engine,
         "options": dict(method.options),
         **{name: settings[name] for name in ("model_folder", "dtype", "device", "threads")},
@@ -100,8 +98,24 @@ def runner_process(
         ],
         "sampling": {"max_new_tokens": settings["max_new_tokens"], "stop_token_ids": [], "temperature": 0},
     }
+    messages = of_runner(interpreter, job, folder)
+    begun = {message["request"]: message["t"] for message in messages if message["k"] == "request"}
+    times: dict[int, list[int]] = {number: [] for number in begun}
+    ids: dict[int, list[int]] = {number: [] for number in begun}
+    for message in messages:
+        if message["k"] == "tokens":
+            times[message["request"]] += message["times"]
+            ids[message["request"]] += message["ids"]
+    timed = range(warmups, warmups + requests)
+    speeds = [len(times[number]) / (times[number][-1] - begun[number]) * 1e9 for number in timed]
+    return ProcessResult(statistics.median(speeds), tuple(ids[timed[-1]]))
+
+
+def of_runner(interpreter: Interpreter, job: Mapping[str, object], folder: Path) -> list[dict[str, Any]]:
+    """The messages of a process of Kasoku's runner that measures; ends the program where it fails."""
     file, log = folder / "job.json", folder / "runner.log"
-    file.write_text(json.dumps(job))
+    measure = {"schema": 1, "job": "measure", "paths": list(interpreter.paths)}
+    file.write_text(json.dumps({**measure, **job}))
     reading, writing = os.pipe()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -117,16 +131,7 @@ def runner_process(
     if process.wait(PROCESS_LIMIT_S):
         said = [message["message"] for message in messages if message["k"] == "error"]
         raise SystemExit(f"The runner failed: {' '.join(said)}\n{log.read_text(errors='replace')}")
-    begun = {message["request"]: message["t"] for message in messages if message["k"] == "request"}
-    times: dict[int, list[int]] = {number: [] for number in begun}
-    ids: dict[int, list[int]] = {number: [] for number in begun}
-    for message in messages:
-        if message["k"] == "tokens":
-            times[message["request"]] += message["times"]
-            ids[message["request"]] += message["ids"]
-    timed = range(warmups, warmups + requests)
-    speeds = [len(times[number]) / (times[number][-1] - begun[number]) * 1e9 for number in timed]
-    return ProcessResult(statistics.median(speeds), tuple(ids[timed[-1]]))
+    return messages
 
 
 def environ_of(interpreter: Interpreter, folder: Path) -> dict[str, str]:

@@ -1,0 +1,63 @@
+"""transformers' continuous batching alone with so many requests in flight: nothing of Kasoku is imported here.
+
+    PYTHON -I bare_load_transformers.py SETTINGS.json
+
+SETTINGS and what is printed are those of bare_load_vllm.py; SETTINGS has `device` as well.
+"""
+
+# mypy: disable-error-code="import-not-found"
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
+
+PAGE = 256
+
+
+def main() -> None:
+    settings = json.loads(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(settings["threads"])
+    prompts, in_flight, new = settings["prompts"], settings["concurrency"], settings["max_new_tokens"]
+    length = len(prompts[0]) + new
+    model = AutoModelForCausalLM.from_pretrained(settings["model_folder"], dtype=getattr(torch, settings["dtype"]))
+    model = model.to(settings["device"]).eval()
+    manager = model.init_continuous_batching(
+        generation_config=GenerationConfig(max_new_tokens=new, do_sample=False, eos_token_id=-1, pad_token_id=0),
+        continuous_batching_config=ContinuousBatchingConfig(
+            page_size=PAGE,
+            num_blocks=in_flight * -(-length // PAGE) + 1,
+            max_batch_tokens=max(length, min(in_flight * length, 4096)),
+            max_requests_per_batch=in_flight,
+            allow_block_sharing=False,
+            auto_switch_to_flash=False,
+        ),
+    )
+    manager.warmup()
+    manager.start()
+
+    taken: dict[str, tuple[int, list[int]]] = {}
+    for part in (prompts[: settings["warmups"]], prompts[settings["warmups"] :]):
+        taken.clear()
+        left, going = iter(part), 0
+        while True:
+            while going < in_flight and (prompt := next(left, None)) is not None:
+                began = time.perf_counter_ns()
+                name = manager.add_request(list(prompt), max_new_tokens=new, streaming=True, eos_token_id=-1)
+                taken[name] = (began, [])
+                going += 1
+            if not going:
+                break
+            said = manager.get_result(timeout=60)
+            times = taken[said.request_id][1]
+            times.extend([time.perf_counter_ns()] * (len(said.generated_tokens) - len(times)))
+            going -= said.is_finished()
+    manager.stop(block=True)
+    print(json.dumps(list(taken.values())))
+
+
+if __name__ == "__main__":
+    main()
