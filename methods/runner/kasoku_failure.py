@@ -43,6 +43,10 @@ class ServerError(Exception):
         self.status = status
 
 
+class TimeIsUpError(Exception):
+    """The time that a measurement was allowed is over; what is under way is cut, and counts for nothing."""
+
+
 class BrokenEnvironmentError(Exception):
     """The engine's packages cannot be imported; the text is one sentence that says what, and `repair` what to do."""
 
@@ -82,7 +86,7 @@ def kind_of(error: BaseException) -> str:
 def sentence_of(error: BaseException) -> str:
     """The first meaningful line, with the type if the text alone is not enough."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, (UnsupportedError, BrokenEnvironmentError, ServerError)) and lines:
+    if isinstance(error, (UnsupportedError, BrokenEnvironmentError, ServerError, TimeIsUpError)) and lines:
         return lines[0]
     text = with_hint(type(error).__name__ + (": " + lines[0] if lines else ""))
     said = compilers_line("\n".join(lines[1:])) if "compil" in str(error).lower() else ""

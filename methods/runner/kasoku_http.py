@@ -10,19 +10,21 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import os
 import re
 import socket
+import ssl
 import time
 from urllib.parse import urlsplit
 
-from kasoku_failure import ServerError
+from kasoku_failure import ServerError, TimeIsUpError
+from kasoku_http_events import Events
 
 CONNECT_S = 10.0
 ANSWER_S = 60.0
 SILENT_S = 600.0  # between two events; the session's own deadline is usually shorter
 ANSWER_BYTES = 16 << 20
-LINE_BYTES = 1 << 20
 READ_BYTES = 1 << 16
 SAID_LENGTH = 200
 LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
@@ -30,14 +32,17 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u
 
 
 class Server:
-    """The server at `url`, whose path is put before each request's; `key` is its API key, None: it wants none."""
+    """The server at `url`, whose path is put before each request's; `key` is its API key, None: it wants none.
 
-    def __init__(self, url: str, key: str | None = None) -> None:
+    After `until`, on the monotonic clock in seconds, nothing is waited for: what is under way raises TimeIsUpError.
+    """
+
+    def __init__(self, url: str, key: str | None = None, until: float = math.inf) -> None:
         parts = urlsplit(url)
         self.scheme, self.host = parts.scheme, parts.hostname or ""
         self.port = parts.port or (443 if self.scheme == "https" else 80)
         self.prefix = parts.path.rstrip("/")
-        self._key = key
+        self._key, self._until = key, until
         self._connection: http.client.HTTPConnection | None = None
 
     @property
@@ -49,11 +54,12 @@ class Server:
         """Open a connection, which the next request takes; an earlier one is closed. Raises ServerError."""
         self.close()
         kind = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self.host, self.port, timeout=within_s)
+        connection = kind(self.host, self.port, timeout=self._left_s(time.monotonic() + within_s))
         try:
             connection.connect()
         except (OSError, ValueError) as error:  # of a host's name that is none
             connection.close()
+            self._check_time()
             raise ServerError("The server at %s cannot be reached: %s." % (self.name, self._reason(error))) from error
         self._connection, self._socket = connection, connection.sock
 
@@ -63,7 +69,7 @@ class Server:
         self.connect(min(within_s, CONNECT_S))
         try:
             response = self._request(path, body, deadline)
-            return self._parsed(self._all_of(response, deadline))
+            return self.parsed(self._all_of(response, deadline))
         finally:
             self.close()
 
@@ -79,12 +85,23 @@ class Server:
             response = self._request(path, body, time.monotonic() + SILENT_S)
             kind = response.headers.get_content_type()
             if kind != "text/event-stream":
-                raise ServerError(
-                    "The server at %s does not stream: it answered with %s." % (self.name, self.said(kind))
-                )
+                raise self.does_not_stream(kind)
             yield from self._events_of(response, most_bytes)
         finally:
             self.close()
+
+    def open(self) -> OpenConnection:
+        """A connection of its own, for a caller who waits for many. Raises ServerError."""
+        self.connect()
+        connection, self._connection = self._connection, None
+        return OpenConnection(self, connection.sock)
+
+    def posted(self, path: str, body: dict) -> bytes:
+        """A POST of `body` as it goes over a connection that is kept open."""
+        content = json.dumps(body).encode()
+        lines = ["POST %s%s HTTP/1.1" % (self.prefix, path), "Host: %s" % self.name]
+        lines += ["%s: %s" % field for field in self._headers(content).items()]
+        return ("\r\n".join([*lines, "Content-Length: %d" % len(content)]) + "\r\n\r\n").encode("latin-1") + content
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -101,27 +118,37 @@ class Server:
         return line if len(line) <= SAID_LENGTH else line[: SAID_LENGTH - 1] + "…"
 
     def _request(self, path: str, body: dict | None, deadline: float) -> http.client.HTTPResponse:
-        headers = {"Accept": "text/event-stream, application/json", "User-Agent": "kasoku"}
-        content = None
-        if body is not None:
-            content = json.dumps(body).encode()
-            headers["Content-Type"] = "application/json"
-        if self._key:
-            headers["Authorization"] = "Bearer " + self._key
+        content = None if body is None else json.dumps(body).encode()
+        headers = self._headers(content)
         try:
             self._connection.request("GET" if body is None else "POST", self.prefix + path, content, headers)
             self._wait_until(deadline)
             response = self._connection.getresponse()
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._broken(error, path) from error
+            raise self.broken(error, path) from error
         if response.status != http.client.OK:
             raise self._refusal(response, path, deadline)
         return response
 
+    def _headers(self, content: bytes | None) -> dict:
+        headers = {"Accept": "text/event-stream, application/json", "User-Agent": "kasoku"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        if self._key:
+            headers["Authorization"] = "Bearer " + self._key
+        return headers
+
     def _refusal(self, response: http.client.HTTPResponse, path: str, deadline: float) -> ServerError:
-        status = response.status
+        status, content = response.status, b""
+        if status >= 400:
+            with contextlib.suppress(ServerError):
+                content = self._all_of(response, deadline)
+        return self.refused(path, status, response.headers.get("Location", ""), content)
+
+    def refused(self, path: str, status: int, location: str, content: bytes) -> ServerError:
+        """What to say of an answer with another status than 200, whose body is `content`."""
         if 300 <= status < 400:
-            to = self.said(response.headers.get("Location", "another address"))
+            to = self.said(location or "another address")
             return ServerError("The server at %s redirects %s to %s, which is not followed." % (self.name, path, to))
         if status in (401, 403):
             return ServerError(
@@ -129,10 +156,7 @@ class Server:
                 % (self.name, path, status, "the API key is wrong" if self._key else "it wants an API key"),
                 status,
             )
-        try:
-            words = self.said(message_in(self._all_of(response, deadline)))
-        except ServerError:
-            words = ""
+        words = self.said(message_in(content))
         return ServerError(
             "The server at %s answered %s with status %d%s" % (self.name, path, status, ": " + words if words else "."),
             status,
@@ -154,49 +178,39 @@ class Server:
                 raise ServerError("The server at %s did not finish its answer in time." % self.name)
 
     def _events_of(self, response: http.client.HTTPResponse, most_bytes: int) -> object:
-        rest, data, size = b"", [], 0
+        events = Events(self, most_bytes)
         newest = time.monotonic()
-        self._wait_until(newest + SILENT_S)
-        while True:
+        while not events.over:
+            self._wait_until(newest + SILENT_S)
             part = self._read(response)
             if not part:
-                raise ServerError("The server at %s closed the stream before its end." % self.name)
-            size += len(part)
-            if size > most_bytes:
-                raise ServerError(
-                    "The server at %s floods: over %.1f MB for one response." % (self.name, most_bytes / 1e6)
-                )
-            *lines, rest = (rest + part).split(b"\n")
-            if len(rest) > LINE_BYTES:
-                raise ServerError("The server at %s sent a line of over %d MB." % (self.name, LINE_BYTES >> 20))
-            for line in lines:
-                line = line.rstrip(b"\r")  # noqa: PLW2901
-                if line.startswith(b"data:"):
-                    data.append(line[5:].strip())
-                elif not line and data:
-                    event, data = b"\n".join(data), []
-                    if event == b"[DONE]":
-                        return
-                    newest = time.monotonic()
-                    told = self._parsed(event)
-                    yield told
-                    if isinstance(told, dict) and told.get("stop") is True:
-                        return
-                # what is neither is another field of the event, or a comment to keep the connection open
+                raise self.cut_short()
+            for told in events.feed(part):
+                newest = time.monotonic()
+                yield told
             if time.monotonic() - newest > SILENT_S:
-                raise ServerError("The server at %s sent nothing of use for %g s." % (self.name, SILENT_S))
+                raise self.silent(SILENT_S)
 
     def _wait_until(self, deadline: float) -> None:
         """Have the next read end by then. The connection gives up its socket to the response before that is read."""
-        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+        self._socket.settimeout(self._left_s(deadline))
+
+    def _left_s(self, deadline: float) -> float:
+        self._check_time()
+        return max(0.001, min(deadline, self._until) - time.monotonic())
+
+    def _check_time(self) -> None:
+        if time.monotonic() >= self._until:
+            raise TimeIsUpError("The time allowed was up before the server at %s had answered." % self.name)
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         try:
             return response.read1(READ_BYTES)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._broken(error, "") from error
+            raise self.broken(error, "") from error
 
-    def _parsed(self, text: bytes) -> object:
+    def parsed(self, text: bytes) -> object:
+        """An object or a list from JSON. Raises ServerError, also of an error that is reported in it."""
         try:
             told = json.loads(text.decode("utf-8", errors="replace"))
         except (ValueError, RecursionError):
@@ -207,7 +221,19 @@ class Server:
             raise ServerError("The server at %s reports an error: %s" % (self.name, self.said(message_in(text))))
         return told
 
-    def _broken(self, error: Exception, path: str) -> ServerError:
+    def does_not_stream(self, kind: str) -> ServerError:
+        return ServerError("The server at %s does not stream: it answered with %s." % (self.name, self.said(kind)))
+
+    def cut_short(self) -> ServerError:
+        return ServerError("The server at %s closed the stream before its end." % self.name)
+
+    def silent(self, seconds: float) -> ServerError:
+        return ServerError("The server at %s sent nothing of use for %g s." % (self.name, seconds))
+
+    def broken(self, error: Exception, path: str) -> ServerError:
+        """What to say of a connection that breaks, in answer to `path`, or in the middle of an answer. TimeIsUpError
+        where the time was up."""
+        self._check_time()
         where = "in answer to " + path if path else "in mid-answer"
         if isinstance(error, socket.timeout):
             return ServerError("The server at %s said nothing for too long %s." % (self.name, where))
@@ -215,6 +241,44 @@ class Server:
 
     def _reason(self, error: Exception) -> str:
         return self.said(reason_of(error))
+
+
+class OpenConnection:
+    """An open connection that nobody waits for: it takes and gives what it can at once. Raises ServerError."""
+
+    def __init__(self, server: Server, opened: socket.socket) -> None:
+        opened.setblocking(False)
+        self._server, self._socket = server, opened
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, content: object) -> int:
+        """How many bytes of it were taken."""
+        try:
+            return self._socket.send(content)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except OSError as error:
+            raise self._server.broken(error, "") from error
+
+    def receive(self) -> bytes | None:
+        """What has come; None where nothing has, b"" where nothing will."""
+        parts: list = []
+        try:
+            while True:
+                parts.append(self._socket.recv(READ_BYTES))
+                pending = getattr(self._socket, "pending", None)  # of TLS: taken off the wire, and not seen by a poll
+                if not parts[-1] or pending is None or not pending():
+                    break
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return b"".join(parts) or None
+        except OSError as error:
+            raise self._server.broken(error, "") from error
+        return b"".join(parts)
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 def message_in(answer: bytes) -> str:

@@ -10,7 +10,7 @@ import kasoku_engine
 import kasoku_failure
 import kasoku_fidelity
 import kasoku_points
-from kasoku_failure import BrokenEnvironmentError
+from kasoku_failure import BrokenEnvironmentError, TimeIsUpError
 from kasoku_wire import TokenStream
 
 
@@ -19,6 +19,7 @@ def run(job: dict, wire: object) -> None:
     engine = kasoku_engine.take_engine(job["engine"])
     requests = [kasoku_engine.Request(job, entry) for entry in job["requests"]]
     bare, pause_s = frozenset(job.get("bare_requests") or ()), job.get("pause_s") or 0  # of a calibration only
+    ends_ns = job.get("ends_ns")  # on the clock of the wire: nothing begins after that
 
     wire.phase("import")
     try:
@@ -37,7 +38,7 @@ def run(job: dict, wire: object) -> None:
     if points is not None:
         points.warm_up()
     else:
-        for request in requests:
+        for request in in_time(requests, wire, ends_ns):
             if request.warmup:
                 carry_out(engine, request, wire)
     engine.timed_begins()
@@ -45,7 +46,7 @@ def run(job: dict, wire: object) -> None:
     if points is not None:
         points.measure()
     else:
-        for request in requests:
+        for request in in_time(requests, wire, ends_ns):
             if not request.warmup:
                 time.sleep(pause_s)
                 carry_out(engine, request, wire, bare=request.number in bare)
@@ -81,6 +82,14 @@ def run(job: dict, wire: object) -> None:
     after.read("close", engine.close)
 
 
+def in_time(requests: list, wire: object, ends_ns: int | None) -> object:
+    """The requests, one after another, until the time is up."""
+    for request in requests:
+        if ends_ns is not None and wire.clock() >= ends_ns:
+            return
+        yield request
+
+
 def is_as_earlier(evidence: dict, earlier: dict | None) -> bool:
     """Whether this block shows what an earlier one of the method did, whose profile then stands for both."""
     if earlier is None:
@@ -109,7 +118,10 @@ class Afterwards:
 
 def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire: object, bare: bool = False) -> None:
     """One request, from start to last token. A bare one emits nothing before that."""
-    engine.prepare(request)
+    try:
+        engine.prepare(request)
+    except TimeIsUpError:
+        return
     wire.push()
     emit = TokenStream(wire, request.number)
     wire.send(
@@ -134,6 +146,8 @@ def carry_out(engine: kasoku_engine.Engine, request: kasoku_engine.Request, wire
             raise RuntimeError("The engine generated nothing for request %d." % request.number)
         if finish is None:
             finish = "length" if tokens >= request.max_new_tokens else "eos"
+    except TimeIsUpError:
+        finish = "stopped"
     finally:
         ended = wire.clock()
         try:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from methods.models.served import is_served
 from sessions.disk.deadlines import Deadlines
 from sessions.disk.loads import Loads
 from sessions.disk.option_table import Option, Value, check, option
@@ -33,6 +34,10 @@ def _requests(shown: str, run: Mapping[str, Value]) -> str:
 
 def _warmup(shown: str, run: Mapping[str, Value]) -> str:
     return f"{shown} request{'s' if run.get('warmup') != 1 else ''} per block"
+
+
+def _dtype(shown: str, run: Mapping[str, Value]) -> str:
+    return "not known: the server's own" if is_served(str(run.get("model"))) else shown
 
 
 def _model(shown: str, run: Mapping[str, Value]) -> str:
@@ -135,7 +140,8 @@ class RunOptions:
         metadata=option(
             Option(
                 metavar="TIME",
-                help="with --until: after three rounds, add none that would end later than this (30m)",
+                help="with --until: after three rounds, add none that would end later than this (30m); with --server"
+                " alone: measure no longer (40s)",
                 least=10.0,
                 most=604_800.0,
                 unit="s",
@@ -207,7 +213,14 @@ class RunOptions:
     dtype: str = field(
         default="bfloat16",
         metadata=option(
-            Option(metavar="D", help="bfloat16, float16 or float32", choices=DTYPES, label="dtype", job=True)
+            Option(
+                metavar="D",
+                help="bfloat16, float16 or float32",
+                choices=DTYPES,
+                label="dtype",
+                say=_dtype,
+                job=True,
+            )
         ),
     )
     threads: int = field(

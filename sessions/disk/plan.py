@@ -72,7 +72,8 @@ class Goal:
 
     `until`: rounds are added until each ratio is decided, or known to within that share of it; `at_most`: and as long
     as they end within that many seconds. A plan has one, and a session that was extended its later ones, which go on
-    after the first `since` rounds. `fidelity`: and each method's fidelity, where the plan did not ask for it.
+    after the first `since` rounds. `at_most` alone is the rule for a server that runs already: measuring ends by then,
+    with what there is. `fidelity`: and each method's fidelity, where the plan did not ask for it.
     """
 
     blocks: Annotated[int, Meta(ge=1, le=MOST_BLOCKS)]
@@ -80,6 +81,11 @@ class Goal:
     at_most: float | None = None
     since: Annotated[int, Meta(ge=0, le=MOST_BLOCKS)] = 0
     fidelity: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether measuring ends at that time by the clock, within a block and a response too."""
+        return self.at_most is not None and self.until is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

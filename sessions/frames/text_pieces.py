@@ -39,7 +39,7 @@ class TextPieces:
     def end(self, record: RequestEnded, attempt: int) -> Tokens | None:
         """The tokens of a request that is over, where the time of each is known."""
         pieces = self._of.get((record.method, record.block, attempt, record.request))
-        if pieces is None or record.finish == "error":
+        if pieces is None or record.finish in ("error", "stopped"):
             return None
         pieces.tokens = record.output_tokens
         if len(pieces.times) != record.output_tokens:

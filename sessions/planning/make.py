@@ -22,7 +22,7 @@ from sessions.disk.plan import Plan, PlannedMethod
 from sessions.planning.fidelity_rule import FidelityTextError, rule_of
 from sessions.planning.offer import Offer, offer_on
 from sessions.planning.points import points_of, with_loads
-from sessions.planning.servers import planned_server
+from sessions.planning.servers import is_alone, planned_server
 from sessions.planning.twice import twice
 from sessions.planning.wanted import PlanError, Wanted
 
@@ -106,7 +106,8 @@ def _options(wanted: Wanted, offer: Offer) -> RunOptions:
         options = wanted.options(drawn)
     except OptionError as error:
         raise PlanError(str(error)) from None
-    if options.until is None and options.at_most is not None:
+    cut = is_alone(options, said, wanted.methods)  # a server that runs already: whatever it is at, it ends in time
+    if options.until is None and options.at_most is not None and not cut:
         raise PlanError("--at-most goes with --until: say how precise the ratios are to be, as in --until 5%.")
     options = with_loads(options, said)
     requests, blocks = options.requests, options.blocks

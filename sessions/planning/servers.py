@@ -19,14 +19,17 @@ from methods.models.served import SERVED
 from sessions.disk.option_table import Value, changed
 from sessions.disk.options import AUTO, RunOptions
 from sessions.disk.plan import PlannedMethod
+from sessions.planning.points import is_asked
 from sessions.planning.wanted import PlanError
 
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SHOWN_MODELS: Final = 8
 ALONE: Final[Mapping[str, int]] = {"requests": 6, "blocks": 3, "warmup": 1}
+AMOUNT: Final = frozenset(("requests", "blocks"))
+WITHIN_S: Final = 40.0  # of measuring, where no amount is said: with the session's beginning and end, a minute
 # What needs the IDs or the weights of a model that Kasoku has.
 OF_A_MODEL: Final = ("fidelity", "fidelity_text", "reference_model", "prompt_tokens", "isl", "depth")
-OF_FRESH: Final = ("until", "at_most", "aa")
+OF_FRESH: Final = ("until", "aa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,9 @@ def planned_server(
     _check(options, said, taken)
     if options.server is None:
         return None
-    alone = not others and "model" not in said
+    alone = is_alone(options, said, others)
     if alone:
-        _check_alone(said)
+        _check_alone(options, said)
     found = _found(options, home)
     model = _model(options, found)
     remarks = []
@@ -62,8 +65,15 @@ def planned_server(
         if "requests" in said and "blocks" not in said:
             amount["blocks"] = min(ALONE["blocks"], options.requests)
         options = changed(options, {"model": SERVED + model, "fidelity": False, **amount})
-        options = dataclasses.replace(options, until=None, at_most=None)
+        limited = AMOUNT.isdisjoint(said) and not is_asked(options.loads)
+        at_most = options.at_most if "at_most" in said else WITHIN_S if limited else None
+        options = dataclasses.replace(options, until=None, at_most=at_most)
     return ServerPlan(options, _method(options, found.models[model]), tuple(remarks))
+
+
+def is_alone(options: RunOptions, said: Mapping[str, Value], others: Sequence[str]) -> bool:
+    """Whether a server that runs already is measured with its own model and beside nothing."""
+    return options.server is not None and not others and "model" not in said
 
 
 def _method(options: RunOptions, owner: str) -> PlannedMethod:
@@ -100,7 +110,9 @@ def _check(options: RunOptions, said: Mapping[str, Value], taken: Collection[str
         raise PlanError("--aa and --server exclude each other: a server that runs already has no second process.")
 
 
-def _check_alone(said: Mapping[str, Value]) -> None:
+def _check_alone(options: RunOptions, said: Mapping[str, Value]) -> None:
+    if "at_most" in said and is_asked(options.loads):
+        raise PlanError("--at-most would end a load before it is steady: say how many with --requests instead.")
     for name in OF_A_MODEL:
         if name in said and said[name] is not False:
             raise PlanError(
@@ -110,7 +122,7 @@ def _check_alone(said: Mapping[str, Value]) -> None:
         if name in said and said[name] is not False:
             raise PlanError(
                 f"--{name.replace('_', '-')} goes by intervals, and a server that runs already has none: one process"
-                " says nothing of another. Use --requests."
+                " says nothing of another. Use --requests, or --at-most."
             )
 
 

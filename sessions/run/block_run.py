@@ -34,6 +34,7 @@ from sessions.disk.session_folder import SessionFolder
 from sessions.run.block_requests import planned_parts, requests_of_job
 from sessions.run.known_evidence import ELSEWHERE, Known
 from sessions.run.reference_cache import fidelity_job
+from sessions.run.requests_in_flight import RequestsInFlight
 from sessions.run.short_folder import short_folder
 from sessions.run.wire import LINE_LIMIT_BYTES, WireTranslator, too_much
 from sessions.run.wire_lie import WireLieError
@@ -45,6 +46,8 @@ DETAIL_LENGTH: Final = 20_000
 LAST_WORD_S: Final = 10.0  # for a runner that has said all, or closed its wire, to end
 NOT_MESSAGES: Final = "invalid lines"
 LINGERED: Final = "did not exit on its own"
+TIME_WAS_UP: Final = "cut by the time allowed"
+NONE_WHOLE: Final = "The time allowed was up before a response of this block was complete."
 CUT_SHORT: Final = "evidence cut short"
 CONTAINER_LEFT: Final = "container left"
 SPARED: Final = ("failed", "oom", "stalled")  # what does not take away a block that was measured before it happened
@@ -152,7 +155,7 @@ class BlockRun:
     REFUSED and why), or "".
 
     `changes` are put into the runner's job; `known` is what the method's earlier blocks have shown; with a `reference`
-    the block's fidelity is scored.
+    the block's fidelity is scored. At `ends_ns` measuring is over: a response that is under way then is cut.
     """
 
     def __init__(
@@ -168,13 +171,14 @@ class BlockRun:
         changes: Mapping[str, object] | None = None,
         known: Known = UNKNOWN,
         reference: ReferenceScored | None = None,
+        ends_ns: int | None = None,
     ) -> None:
         self._folder, self._plan, self._block, self._prepared = folder, plan, block, prepared
         self._method = plan.method(block.method)
         self._append, self._every_tick, self._clock = append, every_tick, clock
         self._cache, self._changes, self._known = cache, dict(changes or {}), known
         self._reference = reference if reference is not None and reference.windows else None
-        self._last_word_ns = 0
+        self._ends_ns, self._last_word_ns = ends_ns, 0
         self._log = folder.log(block.method, block.block)
 
     def carry_out(self, started: Callable[[int | None], None]) -> BlockEnd:
@@ -187,6 +191,8 @@ class BlockRun:
         job = self._log.with_suffix(".json")
         fidelity = fidelity_job(self._reference, self._cache) if self._reference is not None else None
         told = job_of(self._plan, self._method, self._block, self._prepared, self._known, fidelity) | self._changes
+        if self._ends_ns is not None:
+            told |= {"ends_ns": self._ends_ns, "greedy": False}
         told["private_folder"] = None if sockets is None else str(sockets)
         write_atomically(job, msgspec.json.encode(told))
         self._last_word_ns = begun_ns = self._clock()
@@ -207,6 +213,7 @@ class BlockRun:
             [len(prompt) for prompt in self._prepared.prompts],
             [window.scored for window in self._reference.windows] if self._reference is not None else [],
             load=self._plan.has_load,
+            ends_ns=self._ends_ns,
         )
         why = ""
         try:
@@ -222,6 +229,8 @@ class BlockRun:
         if self._spares(status, translator) and not why.startswith((LIE, REFUSED)):
             self._note(CUT_SHORT, f"all its requests had ended before this: {error}")
             status, error = "ok", ""
+        if status == "ok" and self._ends_ns is not None and not translator.requests.over_as_planned:
+            status, error = self._cut_by_time(translator.requests)
         if translator.error is not None:
             self._keep(translator.error.detail)
         if count := translator.rejected + process.oversized_lines:
@@ -252,6 +261,14 @@ class BlockRun:
         """The variable with the key of a server that runs already, which its own runner alone is to have."""
         name = self._method.options.get(KEY_FROM) if self._method.engine == SERVER else None
         return {name: os.environ[name]} if isinstance(name, str) and name in os.environ else {}
+
+    def _cut_by_time(self, requests: RequestsInFlight) -> tuple[str, str]:
+        """What the block counts for, whose time was up before it was over, and why; what it lacks is noted."""
+        cut = "a response was cut and does not count" if requests.cut else ""
+        never = f"{requests.to_go} of its responses did not begin" if requests.to_go else ""
+        lacking = "; ".join(filter(None, (cut, never)))
+        self._note(TIME_WAS_UP, f"the time allowed was up: {lacking}.")
+        return ("ok", "") if requests.whole else ("stopped", NONE_WHOLE)
 
     @staticmethod
     def _spares(status: str, translator: WireTranslator) -> bool:

@@ -242,7 +242,7 @@ class Conductor:
             while status in SPARED and (rest := self._begun.not_reached(block)) is not None:
                 block = rest  # a point that took the process with it does not take the others
                 status = self._block(block, position, of, prepared)
-            if status == "stopped" and (block.method, block.block) not in self._steering.skips:
+            if status == "stopped" and self._steering.stop:
                 return False
             self._journal.sync()
         return True
@@ -283,6 +283,7 @@ class Conductor:
             self._cache(),
             known=self._evidence.of(name),
             reference=self._begun.reference,
+            ends_ns=self._rounds.ends_ns,
         )
         missed = self._feed.missed_ticks
         try:

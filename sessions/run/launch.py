@@ -144,7 +144,8 @@ def missing(folder: SessionFolder) -> list[tuple[str, int]]:
                 extension = record.extension
     except JournalError as error:
         raise SessionError(str(error)) from None
-    if session.status == "finished" and session.goal.until is not None and extension == len(session.extensions):
+    ends_early = session.goal.until is not None or session.goal.is_cut
+    if session.status == "finished" and ends_early and extension == len(session.extensions):
         return []
     return [
         (row.method, row.block)

@@ -71,33 +71,46 @@ class RequestsInFlight:
     """Checks what a runner says of requests against what is planned, and against what it said before.
 
     Each check raises WireLieError. `parts` are one for each point where there is a `load`, otherwise one;
-    `prompt_lengths` are tokens of each prompt, None: not known.
+    `prompt_lengths` are tokens of each prompt, None: not known. From `ends_ns` on none need begin that has not.
     """
 
-    def __init__(self, parts: Sequence[PlannedPart], load: bool, prompt_lengths: Sequence[int] | None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[PlannedPart],
+        load: bool,
+        prompt_lengths: Sequence[int] | None,
+        ends_ns: int | None = None,
+    ) -> None:
         self._parts = {part.place: _Part(part, deque([*part.warmups, *part.timed])) for part in parts}
         self._load = load
         self._point: int | None = None if load else 0  # whose timed requests may begin
         self._warmups = frozenset(number for part in parts for number in part.warmups)
         self._prompt_lengths = prompt_lengths
         self._open: dict[int, _Open] = {}
-        self.ended = 0
+        self._ends_ns = ends_ns
+        self.ended = self.cut = self.whole = 0  # `whole` are timed and were neither cut nor broken off
 
     @property
     def over(self) -> bool:
         """Whether none is in flight, nor to come."""
-        return not self._open and not self._to_go
+        return not self._open and not self.to_go
 
     @property
-    def _to_go(self) -> int:
+    def over_as_planned(self) -> bool:
+        """Whether it is over, and the time cut none of it."""
+        return self.over and not self.cut
+
+    @property
+    def to_go(self) -> int:
+        """How many have not begun."""
         return sum(len(part.expected) for part in self._parts.values())
 
-    def incomplete(self) -> str:
-        """What is wrong with being done now; "" where nothing is."""
+    def incomplete(self, t: int) -> str:
+        """What is wrong with being done at `t`; "" where nothing is."""
         for number in self._open:
             return f"it claims to be done inside request {number}"
-        if self._to_go:
-            return f"it claims to be done with {self._to_go} requests to go"
+        if self.to_go and (self._ends_ns is None or t < self._ends_ns):
+            return f"it claims to be done with {self.to_go} requests to go"
         for place, part in self._parts.items():
             if self._load and not part.over:
                 return f"it claims to be done, and has not ended point {place}"
@@ -208,7 +221,8 @@ class RequestsInFlight:
         if request is None:
             raise WireLieError(f"it ended request {said.request}, which had not begun")
         counted, most = sum(request.counts.values()), request.max_new_tokens
-        counts = said.finish != "error" or said.output_tokens  # of text that broke off nobody has said how much it was
+        broken = said.finish in ("error", "stopped")  # of text that broke off nobody has said how much it was
+        counts = not broken or said.output_tokens
         if request.pieces and counts and not request.pieces <= said.output_tokens <= most:
             raise WireLieError(
                 f"it says request {said.request} has {said.output_tokens} tokens, which came in {request.pieces} pieces"
@@ -226,6 +240,8 @@ class RequestsInFlight:
         _check_speculation(said)
         del self._open[said.request]
         self.ended += 1
+        self.cut += said.finish == "stopped"
+        self.whole += not broken and not request.begun.warmup
 
 
 def _check_speculation(said: RequestEndMessage) -> None:

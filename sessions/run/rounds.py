@@ -35,6 +35,7 @@ from sessions.watch.method_progress import MethodProgress
 from sessions.watch.point_progress import PointProgress
 
 TIME_IS_UP: Final = "The time allowed is up: no further round begins after {rounds}."
+WORTHWHILE: Final = 2 / 3  # of a round: a warm-up and a response, where a block has two
 FUTILE: Final = 2  # so many failed blocks of a method on end, and it takes part no more
 
 
@@ -54,6 +55,7 @@ class Rounds:
         self._points = PointProgress(plan) if plan.has_load else None
         self._until_saturated = plan.loads.until_saturated
         self._sizes = BlockSizes()
+        self.ends_ns: int | None = None  # when measuring is over, also within a block
 
     @property
     def of(self) -> int:
@@ -83,6 +85,8 @@ class Rounds:
         What is seen in between, and why it ends early, is appended to the journal.
         """
         begun, last = time.monotonic(), 0.0
+        if self._goal.is_cut:
+            self.ends_ns = time.perf_counter_ns() + int((self._goal.at_most or 0.0) * 1e9)
         for number, blocks in enumerate(self._planned):
             if all((row.method, row.block) in done for row in blocks):
                 continue
@@ -110,10 +114,13 @@ class Rounds:
     def _is_too_late(self, number: int, elapsed_s: float, last_s: float) -> bool:
         """Whether the time allowed forbids a round that takes as long as the last one did.
 
-        The first rounds, without which nothing can be said, need only begin in time.
+        The first rounds, without which nothing can be said, need only begin in time. One that may be cut is to have
+        time enough for some of it.
         """
         if self._goal.at_most is None or not last_s:
             return False
+        if self._goal.is_cut:
+            return elapsed_s + last_s * WORTHWHILE > self._goal.at_most
         return elapsed_s + (last_s if number >= LEAST_BLOCKS else 0.0) > self._goal.at_most
 
     def _taking(self, number: int, append: Callable[[AnyRecord], None]) -> Collection[str]:

@@ -59,12 +59,14 @@ class WireTranslator:
         windows: Sequence[int] = (),
         *,
         load: bool = False,
+        ends_ns: int | None = None,
     ) -> None:
         """`parts` are one for each point where there is a `load`, otherwise one; `prompt_lengths` tokens of each
-        prompt, None: not known; `windows` how many ids of each window of fidelity are scored."""
+        prompt, None: not known; `windows` how many ids of each window of fidelity are scored; from `ends_ns` on the
+        runner begins no request."""
         self._method, self._block = method, block
         self._decoder = msgspec.json.Decoder(AnyMessage)
-        self._requests = RequestsInFlight(parts, load, prompt_lengths)
+        self.requests = RequestsInFlight(parts, load, prompt_lengths, ends_ns)
         self._started_ns = self._last_ns = started_ns
         self._windows = windows
         self._scored: set[tuple[str, int | None]] = set()
@@ -78,12 +80,12 @@ class WireTranslator:
     @property
     def measured(self) -> bool:
         """Whether the timed part is over: all requests have ended, and what follows is read of the engine."""
-        return self.phase in AFTER_TIMED and self._requests.over
+        return self.phase in AFTER_TIMED and self.requests.over
 
     @property
     def finished_requests(self) -> int:
         """How many have ended, warm-ups among them."""
-        return self._requests.ended
+        return self.requests.ended
 
     def take(self, line: bytes, now_ns: int) -> AnyRecord | None:
         """The record of one line, None if it has none. Raises WireLieError."""
@@ -114,7 +116,7 @@ class WireTranslator:
                 self._once(message)
                 self.error = message
             case Done():
-                if lie := self._requests.incomplete():
+                if lie := self.requests.incomplete(message.t):
                     raise WireLieError(lie)
                 self.done = True
         return None
@@ -193,25 +195,25 @@ class WireTranslator:
     ) -> AnyRecord:
         match said:
             case RequestMessage():
-                self._requests.begin(said)
+                self.requests.begin(said)
             case RequestEndMessage():
-                self._requests.end(said)
+                self.requests.end(said)
             case PointMessage():
                 if self.phase != "timed":
                     raise WireLieError(f"it began point {said.place} in the phase {self.phase!r}")
-                self._requests.begin_point(said)
+                self.requests.begin_point(said)
             case PointEndMessage():
-                self._requests.end_point(said)
+                self.requests.end_point(said)
         return self._record(said, self._time(said.t, now_ns))
 
     def _tokens(self, said: TokensMessage | ManyMessage | TextMessage, now_ns: int) -> AnyRecord | None:
         match said:
             case TokensMessage():
-                newest = self._requests.arrive(said, said.sequence, now_ns)
+                newest = self.requests.arrive(said, said.sequence, now_ns)
             case ManyMessage():
                 return self._many(said, now_ns)
             case TextMessage():
-                newest = self._requests.arrive_as_text(said, now_ns)
+                newest = self.requests.arrive_as_text(said, now_ns)
         if newest is None:
             return None
         self._last_ns = max(self._last_ns, newest)
@@ -219,7 +221,7 @@ class WireTranslator:
 
     def _many(self, said: ManyMessage, now_ns: int) -> AnyRecord | None:
         tokens = unpacked(said)
-        newest = max((t for each in tokens if (t := self._requests.arrive(each, 0, now_ns)) is not None), default=None)
+        newest = max((t for each in tokens if (t := self.requests.arrive(each, 0, now_ns)) is not None), default=None)
         if newest is None:
             return None
         self._last_ns = max(self._last_ns, newest)

@@ -383,6 +383,14 @@ SERVERS: dict[str, tuple[list[str], str]] = {
     "a length in tokens": (["--server", NO_SERVER, "--prompt-tokens", "9"], r"--prompt-tokens needs the model itself"),
     "a length in tokens at a load": (["--server", NO_SERVER, "--isl", "9"], r"--isl needs the model itself"),
     "a precision": (["--server", NO_SERVER, "--until", "5%"], r"--until goes by intervals"),
+    "a time for a load": (
+        ["--server", NO_SERVER, "--concurrency", "4", "--at-most", "30s"],
+        r"--at-most would end a load before it is steady",
+    ),
+    "a time beside a method": (
+        ["--server", NO_SERVER, "--method", "baseline", "--requests", "3", "--at-most", "30s"],
+        r"--at-most goes with --until",
+    ),
 }
 
 

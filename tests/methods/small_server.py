@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -22,18 +23,40 @@ from pathlib import Path
 from typing import Any
 
 MODEL = "kasoku"
-OWNERS = {"vllm": "vllm", "llamacpp": "llamacpp", "sglang": "sglang", "openai": "library", "chat": "library"}
+OWNERS = {
+    "vllm": "vllm",
+    "llamacpp": "llamacpp",
+    "sglang": "sglang",
+    "openai": "somebody",
+    "chat": "somebody",
+    "ollama": "library",
+    "lm studio": "organization_owner",
+}
+TAGS = {"models": [{"name": MODEL, "details": {"parameter_size": "134.52M", "quantization_level": "Q4_K_M"}}]}
+STUDIO = {"object": "list", "data": [{"id": MODEL, "arch": "llama", "quantization": "4bit"}]}
 WORDS = ("one ", "två ", "three ", "四 ")
 
 
 class SmallServer(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(
-        self, port: int, speaks: str = "vllm", fault: str = "", key: str = "", asked: Path | None = None
+        self,
+        port: int,
+        speaks: str = "vllm",
+        fault: str = "",
+        key: str = "",
+        asked: Path | None = None,
+        pace_s: float = 0.0,
+        together: int = 1,
     ) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.speaks, self.fault, self.key, self.asked = speaks, fault, key, asked
+        self.pace_s = pace_s  # between two tokens
+        self.gate = threading.Barrier(together, timeout=60)  # none is answered before so many ask
+        self.posts = itertools.count(1)
+        self.connections: set[tuple[str, int]] = set()
         self.headers_seen: list[str | None] = []
 
     def handle_error(self, *_: object) -> None:
@@ -69,6 +92,12 @@ class Handler(BaseHTTPRequestHandler):
                 self._answer(200, {"data": rows, "more": "x" * (20 << 20)})
             else:
                 self._answer(200, {"object": "list", "data": rows})
+        elif self.server.speaks == "ollama" and self.path in ("/api/version", "/api/tags"):
+            self._answer(200, {"version": "0.12.6"} if self.path == "/api/version" else TAGS)
+        elif self.server.speaks == "lm studio" and self.path == "/api/v0/models":
+            self._answer(200, STUDIO)
+        elif self.server.speaks == "lm studio":  # which answers 200 to whatever it does not know
+            self._answer(200, {"error": f"Unexpected endpoint or method. (GET {self.path})"})
         elif self.path == "/version":
             self._answer(200, {"version": "1.2.3"})
         else:
@@ -81,7 +110,9 @@ class Handler(BaseHTTPRequestHandler):
                 file.write(json.dumps({"path": self.path, **body}) + "\n")
         if self._refused():
             return None
-        fault = self.server.fault
+        fault = self.fault = self._own_fault()
+        self.server.connections.add(self.client_address)
+        self.server.gate.wait()
         if fault == "500":
             return self._answer(500, {"error": {"message": "CUDA\x1b[31m error: an illegal\r\nmemory access"}})
         if fault == "redirect":
@@ -104,6 +135,12 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         return None
+
+    def _own_fault(self) -> str:
+        """The server's, or that of one request among many: "closed once at 11"."""
+        fault, _, place = self.server.fault.partition(" once at ")
+        number = next(self.server.posts)
+        return fault if not place or number == int(place) else ""
 
     def _refused(self) -> bool:
         told = self.headers.get("Authorization")
@@ -136,6 +173,8 @@ class Handler(BaseHTTPRequestHandler):
         for first in range(0, length, each):
             if first >= 2:
                 self._break(fault)
+            if self.server.pace_s:
+                time.sleep(self.server.pace_s)
             self._say(ids[first : first + each], first + each >= length, first + each, len(prompt))
         if self.server.speaks not in ("llamacpp",):
             self._chunk(b"data: [DONE]\n\n")
@@ -164,7 +203,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(600)
 
     def _say(self, ids: list[int], last: bool, count: int, prompt: int) -> None:
-        fault, speaks = self.server.fault, self.server.speaks
+        fault, speaks = self.fault, self.server.speaks
         text = "".join(WORDS[token % len(WORDS)] for token in ids)
         usage = {"prompt_tokens": prompt, "completion_tokens": count, "total_tokens": prompt + count}
         if fault == "another tokeniser":
@@ -211,9 +250,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def running(speaks: str = "openai", fault: str = "", key: str = "") -> Iterator[SmallServer]:
+def running(
+    speaks: str = "openai", fault: str = "", key: str = "", pace_s: float = 0.0, together: int = 1
+) -> Iterator[SmallServer]:
     """A server that runs already."""
-    with SmallServer(0, speaks, fault, key) as server:
+    with SmallServer(0, speaks, fault, key, pace_s=pace_s, together=together) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

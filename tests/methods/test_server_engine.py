@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -23,11 +26,12 @@ SUM = sum(PROMPT)
 IDS = [(SUM + place) % 1000 for place in range(4)]
 
 
-def measured(tmp_path: Path, *more: str, **options: object) -> Outcome:
+def measured(tmp_path: Path, *more: str, ends_ns: int | None = None, **options: object) -> Outcome:
     """The block of a runner under its warden, as in a session; of the server nothing is left."""
     command = [sys.executable, str(SERVER), "{port}", "--asked", str(tmp_path / "asked"), *more]
     asked: dict[str, object] = {"command": command, "key_variable": "KASOKU_TEST_KEY", **options}
-    return block(tmp_path, measure_job("server", options=asked, load_deadline_s=20, prompt_text="Say some words now"))
+    job = measure_job("server", options=asked, load_deadline_s=20, prompt_text="Say some words now", ends_ns=ends_ns)
+    return block(tmp_path, job)
 
 
 def block(tmp_path: Path, job: dict[str, object]) -> Outcome:
@@ -307,6 +311,69 @@ def test_what_is_shown_of_sampling_is_the_same_for_every_request(speaks: str) ->
         shown = json.dumps(engine.evidence()["sampling"])
     assert "0.7" in shown
     assert "seed" not in shown
+
+
+@pytest.mark.parametrize("speaks", ["vllm", "openai"])
+def test_a_response_that_is_under_way_when_the_time_is_up_is_cut(speaks: str) -> None:
+    """The server has gone silent after two tokens, and the connection is given up."""
+    job = {"prompt_text": "Say some words now", "ends_ns": time.perf_counter_ns() + 600 * 10**9}
+    with running(speaks, "hangs") as server:
+        engine: Any = engine_with(server, **job)
+        emitted = Noting(lambda: setattr(engine.server, "_until", time.monotonic()))
+        request = SimpleNamespace(
+            prompt_ids=PROMPT, max_new_tokens=4, stop_token_ids=[], seed=1, warmup=False, number=0
+        )
+        with pytest.raises(Exception, match="The time allowed was up before the server at") as told:
+            engine.generate(request, emitted)
+    assert type(told.value).__name__ == "TimeIsUpError"
+    assert emitted.pieces == 2
+
+
+class Noting:
+    """Takes what is emitted, and after the second piece says so."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.pieces, self._then = 0, then
+
+    def __call__(self, _: object) -> None:
+        self.pieces += 1
+        if self.pieces == 2:
+            self._then()
+
+    def text(self, words: str, beside: bool = False) -> None:
+        if not beside:
+            self(words)
+
+
+def test_nothing_begins_after_the_time_is_up(tmp_path: Path) -> None:
+    outcome = measured(tmp_path, ends_ns=0)
+    assert outcome.status == 0, outcome.log
+    assert outcome.of("request") == []
+    assert outcome.one("evidence") is not None
+
+
+@pytest.mark.parametrize(
+    ("speaks", "said", "versions"),
+    [
+        ("vllm", {"name": "vLLM", "version": "1.2.3", "form": None, "parameters": None}, {"vllm": "1.2.3"}),
+        (
+            "ollama",
+            {"name": "Ollama", "version": "0.12.6", "form": "Q4_K_M", "parameters": "134.52M"},
+            {"Ollama": "0.12.6"},
+        ),
+        ("lm studio", {"name": "LM Studio", "version": None, "form": "4bit", "parameters": None}, {}),
+        ("openai", {"name": "somebody", "version": None, "form": None, "parameters": None}, {}),
+    ],
+)
+def test_what_a_running_server_says_of_itself(
+    speaks: str, said: dict[str, str | None], versions: dict[str, str]
+) -> None:
+    with running(speaks) as server:
+        engine = runner_module("kasoku_engines/kasoku_server").ENGINE()
+        job = measure_job("server", options={"url": server.address}, prompt_text="Say some words now")
+        loaded = engine.load(job)
+    assert loaded["resolved"]["server"].items() >= said.items()
+    assert loaded["versions"] == versions
 
 
 def test_a_prompt_is_scored_by_its_logprobs() -> None:

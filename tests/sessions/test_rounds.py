@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -118,6 +119,24 @@ def test_rounds_that_would_end_too_late_are_not_begun(
     assert session.run() == {"base": rounds, "wild": rounds}
     (note,) = [record for record in session.journal if isinstance(record, Note)]
     assert note.text == f"The time allowed is up: no further round begins after {rounds}."
+
+
+@pytest.mark.parametrize(
+    ("at_most", "rounds"),
+    [(70.0, 1), (110.0, 2), (115.0, 3)],
+    ids=["the second could not come to a response", "the third could not", "the third could"],
+)
+def test_time_alone_ends_rounds_of_a_server_that_runs_already(
+    monkeypatch: pytest.MonkeyPatch, at_most: float, rounds: int
+) -> None:
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr("sessions.run.rounds.time.monotonic", lambda: float(next(clock)))
+    session = Session(plan(("served", None), until=None), {"served": STEADY}, Goal(blocks=12, at_most=at_most))
+    assert session.rounds.ends_ns is None, "not before it measures"
+    before = time.perf_counter_ns()
+    assert session.run() == {"served": rounds}
+    assert session.rounds.ends_ns is not None
+    assert session.rounds.ends_ns >= before + at_most * 1e9
 
 
 def test_a_stricter_goal_takes_up_the_methods_that_were_done_before_in_rounds_of_its_own() -> None:

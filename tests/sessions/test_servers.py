@@ -18,7 +18,7 @@ from sessions.disk.session_folder import SessionFolder
 from sessions.disk.store import Store
 from sessions.planning.make import make_plan
 from sessions.planning.wanted import Wanted
-from sessions.run.launch import launch
+from sessions.run.launch import launch, missing
 from sessions.verdict.comparison import compare
 from sessions.verdict.one_process import ONE_PROCESS
 from tests.methods.small_server import running
@@ -117,6 +117,7 @@ def test_a_server_alone_is_measured_by_its_own_count_and_gets_no_verdict(work: W
 
     plan = folder.plan()
     assert (plan.model, plan.blocks, plan.requests, plan.until) == ("server:kasoku", 3, 6, None)
+    assert plan.at_most == 40
     runs = runs_of(folder)
     assert [run["status"] for run in runs] == ["ok"] * 3, [run["error"] for run in runs]
     assert all("not fresh: a server that Kasoku did not start, one process for all blocks" in r["flags"] for r in runs)
@@ -135,6 +136,17 @@ def test_a_server_alone_is_measured_by_its_own_count_and_gets_no_verdict(work: W
     assert (row.tok_s_low, row.tok_s_high, row.ratio) == (None, None, None)
     assert row.verdict == ONE_PROCESS
     assert row.missing["tok_s_low"] == ONE_PROCESS
+    shown = work.command("show", folder.id).out
+    for words in (
+        "model kasoku as its server has it (dtype not known)",
+        f"kasoku, served by somebody at {server.address}",
+        f"{row.tok_s_mean:.1f} tokens/s, from " if row.tok_s_mean < 1000 else " tokens/s, from ",
+        "in 6 answers of up to 8 tokens",
+        "words a second: most people read 4",
+        "the precision of its weights: the server does not say it",
+        f"kasoku run --server {server.address} --server-model kasoku --concurrency 1,2,4,8",
+    ):
+        assert words in shown
     for command in (["show", folder.id], ["export", folder.id, "--out", str(work.home / "csv")]):
         said = work.command(*command)
         assert (said.code, said.err) == (0, ""), said.err
@@ -142,6 +154,33 @@ def test_a_server_alone_is_measured_by_its_own_count_and_gets_no_verdict(work: W
         f"{server.address} gives one client {row.tok_s_mean:.1f} tokens/s of kasoku"
     )
     assert "holds for the process that ran" in comparison.remarks[0]
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize(("pace_s", "answers"), [(0.3, 3), (1.4, 0)], ids=["a few answers in time", "none"])
+def test_a_slow_server_is_measured_for_no_longer_than_allowed(work: Workplace, pace_s: float, answers: int) -> None:
+    """Eight tokens an answer, ten seconds: what was cut does not count, and is said."""
+    with running(pace_s=pace_s) as server:
+        said = work.command(
+            *("run", "--device", "cpu", "--server", server.address, "--max-new-tokens", "8", "--at-most", "10s")
+        )
+    (folder,) = work.sessions()
+    assert folder.read().status == "finished"
+    runs, requests = runs_of(folder), frame(folder, "requests")
+    cut = requests.filter(pl.col("finish_reason") == "stopped")
+    whole = requests.filter(~pl.col("warmup") & (pl.col("finish_reason") == "length"))
+    assert len(whole) <= answers, "of six"
+    if answers:
+        assert said.code == 0
+        assert " tokens/s" in said.out
+    else:
+        assert said.code == 1
+        assert "no answer of 8 tokens was complete in 10 s; the one under way had come to" in said.out
+        assert "--max-new-tokens 1\n" in said.out
+        assert [run["status"] for run in runs] == ["stopped"]
+        assert len(cut) == 1
+    assert missing(folder) == [], "it has ended by time"
+    assert_nothing_left(folder)
 
 
 def test_when_each_token_came_is_unknown_where_a_piece_holds_two(work: Workplace) -> None:

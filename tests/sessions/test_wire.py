@@ -90,6 +90,29 @@ def test_an_honest_runner_is_believed_to_the_nanosecond() -> None:
     assert (loaded.load_s, loaded.weights_bytes, loaded.threads) == (1e-7, 10, 2)
 
 
+def cut_at(ends_ns: int | None, finish: str = "stopped", output_tokens: int = 2) -> WireTranslator:
+    """Told of a block whose second timed request never began, and whose first was cut after two tokens."""
+    begun, tokens, _, end = request(5, 1_700)
+    messages = [*HONEST[: TIMED + 1], begun, tokens, end | {"finish": finish, "output_tokens": output_tokens}]
+    part = PlannedPart(warmups=[-1], timed=[5, 6], max_new_tokens=MAX_TOKENS)
+    told = WireTranslator("one", 2, [part], START, prompt_lengths=[4], ends_ns=ends_ns)
+    tell([*messages, *HONEST[HONEST.index(phase("evidence", 1_900)) :]], told)
+    return told
+
+
+def test_once_the_time_is_up_a_runner_may_be_done_with_requests_to_go() -> None:
+    told = cut_at(1_940)
+    assert told.done
+    assert (told.requests.cut, told.requests.to_go, told.requests.whole) == (1, 1, 0)
+    assert not told.requests.over_as_planned
+
+
+@pytest.mark.parametrize("ends_ns", [None, 1_941], ids=["no limit", "before its time"])
+def test_before_that_it_may_not(ends_ns: int | None) -> None:
+    with pytest.raises(WireLieError, match="done with 1 requests to go"):
+        cut_at(ends_ns)
+
+
 def changed(place: int, **fields: object) -> list[Message]:
     return [*HONEST[:place], HONEST[place] | fields, *HONEST[place + 1 :]]
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from sessions.close.session_end import recover
 from sessions.device.affinity import keep_to, shared_out
@@ -15,6 +16,7 @@ from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFolder
 from sessions.export.article import article_tables, prepared_model
 from sessions.export.csv_export import ExportError, comparison_rows, keep_comparison_csv
 from sessions.verdict.comparison import compare
+from sessions.verdict.server_figures import server_figures
 from sessions.watch.following import Follower
 from sessions.watch.live import Live
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
@@ -23,6 +25,7 @@ from tui.print.article_view import print_article
 from tui.print.console import console
 from tui.print.progress_view import ProgressView, follow
 from tui.print.result_table import print_comparison
+from tui.print.server_view import print_server
 from tui.words.terminal_text import json_document, one_line, plain
 
 FRAME_S = 0.2
@@ -103,6 +106,7 @@ def outcome(folder: SessionFolder, as_json: bool) -> int:
         recover(folder)
         session = folder.read()
         comparison = compare(store(), [(folder.id, None)])
+        server = server_figures(folder)
     except SessionError as error:
         raise UsageError(str(error)) from None
     if as_json:
@@ -112,11 +116,15 @@ def outcome(folder: SessionFolder, as_json: bool) -> int:
             "error": session.error,
             "folder": str(folder.path),
             "comparison": comparison_rows(comparison),
+            **({} if server is None else {"server": asdict(server)}),
         }
         sys.stdout.write(json_document(document))
     else:
         screen = console()
-        if comparison.rows:
+        if server is not None:
+            screen.print()
+            print_server(screen, server, session.plan)
+        elif comparison.rows:
             screen.print()
             print_comparison(screen, comparison)
         if session.plan.preset == "article":
@@ -155,6 +163,8 @@ def exit_code(folder: SessionFolder) -> int:
     unavailable = pl.col("status") == "unavailable"
     failed = last.filter(~block_ended_well() & (pl.col("method").is_in(named) | ~unavailable))
     served = set(last.filter(block_ended_well())["method"])
+    if plan.goal.is_cut:  # the time was up before a response of its last block was complete
+        failed = failed.filter((pl.col("status") != "stopped") | ~pl.col("method").is_in(served))
     if plan.has_load:  # a point that a method cannot serve is no failure, if it serves another
         failed = failed.filter(~unavailable | ~pl.col("method").is_in(served))
     return EXIT_METHOD_FAILED if len(failed) else EXIT_OK

@@ -18,6 +18,7 @@ from tui.commands.store import find, store
 from tui.print.plain_table import table_lines
 from tui.words.amount import amount
 from tui.words.figures import rate
+from tui.words.model_text import model_text
 from tui.words.terminal_text import json_document, one_line, plain
 
 if TYPE_CHECKING:
@@ -83,16 +84,17 @@ def show(options: argparse.Namespace) -> int:
         return EXIT_OK
     from rich.text import Text
 
+    from sessions.verdict.server_figures import server_figures
     from tui.print.console import console
     from tui.print.result_table import print_comparison
+    from tui.print.server_view import print_server
 
     screen = console()
     plan = session.plan
     machine = session.machine
     lines = [
         f"{session.id}  {session.status}  {session.name}".rstrip(),
-        f"model {plan.model}, {plan.dtype}, device {plan.device_name or plan.device},"
-        f" {plan.threads} threads, seed {plan.seed}",
+        f"model {model_text(plan)}, device {plan.device_name or plan.device}, {plan.threads} threads, seed {plan.seed}",
         f"{amount(plan, session.goal)}, {plan.warmup} warm-ups each, sampling {json.dumps(_builtins(plan.sampling))}",
         f"machine: {machine.cpu_model}, {machine.os}, kernel {machine.kernel}" if machine != Machine() else "",
         f"limited by a control group to {limits}" if (limits := machine.limits()) else "",
@@ -105,6 +107,9 @@ def show(options: argparse.Namespace) -> int:
     if session.error:
         screen.print(Text(one_line(session.error, 600), style="red"))
     screen.print()
+    if (server := server_figures(folder)) is not None:
+        print_server(screen, server, plan)
+        screen.print()
     print_comparison(screen, comparison)
     for run in _runs(folder):
         if not block_counts(run["status"]):

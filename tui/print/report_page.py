@@ -22,6 +22,7 @@ from sessions.export.report import Report, ReportedSession
 from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.load_row import LoadRow
 from sessions.verdict.result_columns import ResultColumn
+from tui.words.model_text import model_text
 from tui.words.result_text import text_of, tone_of
 from tui.words.terminal_text import one_line, plain
 from tui.words.verdict_text import labelled
@@ -135,7 +136,7 @@ def _verdict(row: ComparisonRow, label: str) -> dict[str, object]:
 
 def _subtitle(reported: ReportedSession) -> str:
     plan, when = reported.session.plan, _when(reported.session)
-    return one_line(f"{plan.model}, {plan.dtype}, {plan.device_name or plan.device}, {when}", 300)
+    return one_line(f"{model_text(plan)}, {plan.device_name or plan.device}, {when}", 300)
 
 
 def _when(session: SessionFile) -> str:

@@ -15,7 +15,8 @@ def amount(plan: Plan, goal: Goal) -> str:
     points = f" at {len(plan.points)} points" if len(plan.points) > 1 else ""
     if goal.until is None:
         more = f", extended to {goal.blocks}" if goal.blocks > plan.blocks else ""
-        return f"{plan.requests_in(plan.blocks)} requests a method{points} in {plan.blocks} blocks{more}"
+        time = f", at most {duration(goal.at_most)}" if goal.at_most is not None else ""
+        return f"{plan.requests_in(plan.blocks)} requests a method{points} in {plan.blocks} blocks{more}{time}"
     each = plan.requests_in(1) if plan.has_load else plan.requests // plan.blocks
     time = f" or {duration(goal.at_most)}" if goal.at_most is not None else ""
     return (

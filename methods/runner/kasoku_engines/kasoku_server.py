@@ -20,6 +20,7 @@ Options:
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -28,8 +29,10 @@ import kasoku_worker_facts
 from kasoku_engine import Engine, Request, Scores, UnsupportedError
 from kasoku_failure import ServerError
 from kasoku_served import MODELS, models_of
+from kasoku_server_identity import NAMES, identity, version_at
 from kasoku_server_process import StartedServer
 from kasoku_server_protocols import PROTOCOLS, Piece, protocol_for
+from kasoku_server_response import ServerResponse
 from kasoku_server_words import words_for
 
 OPTIONS = ("command", "container", "file_form", "key_from", "key_variable", "model", "protocol", "url", "variables")
@@ -62,12 +65,15 @@ class ServerEngine(Engine):
         self.model = self._chosen(served)
         self.owner = served[self.model]
         self.protocol = self._protocol()
+        said = None if self.started else identity(self.server, self.owner, self.model)
+        version = version_at(self.server, self.protocol.version_path) or (said or {}).get("version")
+        name = self.owner if said is None or self.owner in NAMES else said["name"]
         return {
             "weights_bytes": None,
             "dtype": None,
             "device": None,
             "threads": None,
-            "versions": self._versions(),
+            "versions": {name or "server": version} if version else {},
             "resolved": {
                 "sampling": self._sampling(),
                 "server": {
@@ -76,6 +82,7 @@ class ServerEngine(Engine):
                     "model": self.model,
                     "owned_by": self.owner,
                     "path": self.protocol.path,
+                    **({} if said is None else {**said, "version": version}),
                 },
             },
         }
@@ -85,10 +92,11 @@ class ServerEngine(Engine):
 
     def generate(self, request: Request, emit: object) -> str | None:
         most, stops = request.max_new_tokens, request.stop_token_ids
+        self.cached_of_last = None
         try:
-            last = self._streamed(self.protocol, request.prompt_ids, most, stops, request.seed, emit)
+            last = self._streamed(self.protocol, [request.prompt_ids, most, stops, request.seed], emit)
         except ServerError:
-            self._say_if_dead()
+            self.say_if_dead()
             raise
         self.cached_of_last = last.cached_prompt_tokens
         if not request.warmup:
@@ -127,7 +135,7 @@ class ServerEngine(Engine):
         margins: list = []
         greedy = type(self.protocol)(self.model, {}, margins=True)
         stops = asked.get("stop_token_ids") or ()
-        self._streamed(greedy, prompt_ids, asked["max_new_tokens"], stops, 0, ids.extend, margins)
+        self._streamed(greedy, [prompt_ids, asked["max_new_tokens"], stops, 0], ids.extend, margins)
         if None in ids:
             raise UnsupportedError("the server held some token IDs back")
         return {"ids": ids, "margins": margins if len(margins) == len(ids) else [None] * len(ids)}
@@ -164,7 +172,9 @@ class ServerEngine(Engine):
         key = os.environ.get(name) if name else None
         if name and not key:
             raise UnsupportedError("The variable %s, which is to hold the server's API key, is not set." % name)
-        return kasoku_http.Server(self.options["url"], key)
+        ends_ns = self.job.get("ends_ns")
+        until = math.inf if ends_ns is None else time.monotonic() + (ends_ns - time.perf_counter_ns()) / 1e9
+        return kasoku_http.Server(self.options["url"], key, until)
 
     def _served(self) -> dict:
         """Who owns each of the server's models, by name."""
@@ -188,54 +198,19 @@ class ServerEngine(Engine):
             raise UnsupportedError("No server is asked by the protocol %r; choose %s." % (name, ", ".join(PROTOCOLS)))
         return PROTOCOLS[name](self.model, self.job["sampling"])
 
-    def _streamed(
-        self,
-        protocol: object,
-        prompt_ids: list,
-        most: int,
-        stop_token_ids: list,
-        seed: int,
-        emit: object,
-        margins: list | None = None,
-    ) -> Piece:
-        """One response, emitted as it comes; what the server has counted, in a piece. `margins` is added to."""
-        protocol.begin()
-        body = protocol.body(self._prompt(prompt_ids), most, list(stop_token_ids), seed)
-        whole, pieces, got = Piece(), 0, 0
-        # the session has no tokeniser of the server's own model; the greedy pass takes IDs alone
-        undecodable = not prompt_ids and margins is None
-        for event in self.server.events(protocol.path, body, BYTES_BESIDE + most * BYTES_PER_TOKEN):
-            piece = protocol.take(event)
-            if piece.model not in (None, self.model):
-                raise ServerError(
-                    "The server answers for the model %s, not %s." % (self.server.said(piece.model), self.model)
-                )
-            if piece.ids:
-                self._check_ids(piece.ids)
-                got += len(piece.ids)
-                if got > most:
-                    raise ServerError("The server went on after the %d tokens that it was asked for." % most)
-                emit(piece.ids)
-                if undecodable and piece.text:
-                    emit.text(piece.text, beside=True)
-                if margins is not None:
-                    margins += piece.margins or ()
-            elif piece.text and piece.ids is None:
-                pieces += 1
-                if pieces > most:
-                    raise ServerError("The server went on after the %d tokens that it was asked for." % most)
-                emit.text(piece.text)
-            for name in Piece.__slots__:
-                if getattr(piece, name) is not None:
-                    setattr(whole, name, getattr(piece, name))
-        self._check_prompt(prompt_ids, whole)
-        self._check_count(whole, most, got, pieces)
-        if not got:
-            self.counted_only = True
-            emit.counted(whole.output_tokens, whole.prompt_tokens)
+    def _streamed(self, protocol: object, request: list, emit: object, margins: list | None = None) -> Piece:
+        """The response to (ids, most, stop ids, seed), emitted as it comes; what the server has counted, in a piece."""
+        prompt_ids, most, stop_token_ids, seed = request
+        response = ServerResponse(protocol, self.server.said, prompt_ids, most, emit, margins)
+        body = protocol.body(self.prompt_of(prompt_ids), most, list(stop_token_ids), seed)
+        for event in self.server.events(protocol.path, body, self.most_bytes(most)):
+            response.take(event)
+        whole = response.end()
+        self.counted_only = self.counted_only or not response.tokens
         return whole
 
-    def _prompt(self, prompt_ids: list) -> object:
+    def prompt_of(self, prompt_ids: list) -> object:
+        """What is sent for a prompt: its ids, or a text."""
         if self.protocol.takes_ids and prompt_ids:
             return list(prompt_ids)
         text = self.job.get("prompt_text")
@@ -243,42 +218,21 @@ class ServerEngine(Engine):
             raise UnsupportedError("This server takes text, not token IDs, and the session's prompt has no text.")
         return text
 
-    def _check_ids(self, ids: list) -> None:
-        if not all(token is None or (type(token) is int and 0 <= token < 2**31) for token in ids):
-            raise ServerError("The server sent token IDs that are none.")
+    def most_bytes(self, tokens: int) -> int:
+        """Of a response with at most so many."""
+        return BYTES_BESIDE + tokens * BYTES_PER_TOKEN
 
-    def _check_prompt(self, prompt_ids: list, whole: Piece) -> None:
-        """A server that counts another number of tokens than it was sent does not read them as what they are."""
-        told = whole.prompt_tokens
-        if self.protocol.takes_ids and prompt_ids and told is not None and told != len(prompt_ids):
-            raise ServerError(
-                "The server counts %d tokens in a prompt of %d: it has another model, or adds its own."
-                % (told, len(prompt_ids))
-            )
-        cached, length = whole.cached_prompt_tokens, len(prompt_ids) if prompt_ids else told
-        if cached is not None and length is not None and cached > length:
-            raise ServerError("The server says that it reused %d tokens of a prompt of %d." % (cached, length))
+    def new_protocol(self) -> object:
+        """For a response beside others."""
+        return type(self.protocol)(self.model, self.job["sampling"])
 
-    def _check_count(self, whole: Piece, most: int, got: int, pieces: int) -> None:
-        counted = whole.output_tokens
-        if got:
-            if counted is not None and counted != got:
-                raise ServerError("The server counts %d tokens, but sent %d." % (counted, got))
-            if pieces:
-                raise ServerError("The server sent the IDs of some of its tokens only.")
-            return
-        if counted is None and pieces:
-            raise UnsupportedError("The server says neither the IDs nor the number of its tokens.")
-        if counted is None or counted == 0:
-            raise ServerError("The server generated nothing.")
-        if counted > most:
-            raise ServerError("The server generated %d tokens where %d were asked for." % (counted, most))
-        if not pieces:
-            raise ServerError("The server counts %d tokens, but sent none of them." % counted)
-        if pieces > counted:
-            raise ServerError("The server sent %d pieces of text, but counts %d tokens." % (pieces, counted))
+    def note(self, request: Request, whole: Piece, tokens: int) -> None:
+        """A response is over, of which so many came as ids."""
+        self.counted_only = self.counted_only or not tokens
+        if not request.warmup:
+            self.cached_of_timed.append(whole.cached_prompt_tokens)
 
-    def _say_if_dead(self) -> None:
+    def say_if_dead(self) -> None:
         """Raises ServerError that says how the server ended, where it did: a broken stream is only what follows."""
         if self.started is None:
             return
@@ -288,17 +242,6 @@ class ServerEngine(Engine):
             if self.started.listens():
                 return
             time.sleep(0.02)
-
-    def _versions(self) -> dict:
-        path = self.protocol.version_path
-        if path is None:
-            return {}
-        try:
-            told = self.server.ask(path)
-        except ServerError:
-            return {}
-        version = (told.get("version") or told.get("build_info")) if isinstance(told, dict) else None
-        return {self.owner or "server": self.server.said(version)} if version else {}
 
     def _sampling(self) -> dict:
         """What the server is asked for, without the prompt and the seed, which are a request's own."""
