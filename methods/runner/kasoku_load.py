@@ -166,6 +166,11 @@ class Load:
         """A request is over: `length`, `eos`, or None to derive it from the number of its tokens."""
         self._end(request, finish, self._clock())
 
+    def fail(self, request: object, why: str) -> None:
+        """A request has failed by itself: the others go on."""
+        self.flush()
+        self._say_end(request, "error", self._clock(), why)
+
     def end_all(self, requests: list) -> None:
         """All of these are over, at one moment."""
         now = self._clock()
@@ -258,7 +263,7 @@ class Load:
     def _tokens_of(self, request: object) -> int:
         return self._counted.get(request.number, (self._open[request.number].sent,))[0]
 
-    def _say_end(self, request: object, finish: str, now: int) -> None:
+    def _say_end(self, request: object, finish: str, now: int, why: str = "") -> None:
         tokens = self._tokens_of(request)
         cached, counted = request.cached_prompt_tokens, self._counted.get(request.number, (tokens, None))[1]
         del self._open[request.number]
@@ -270,6 +275,7 @@ class Load:
             output_tokens=tokens,
             **({} if cached is None else {"cached_prompt_tokens": cached}),
             **({} if finish == "error" else request.speculated),
+            **({"error": why} if why else {}),
             **({} if counted is None else {"counted_prompt_tokens": counted}),
         )
 

@@ -34,6 +34,7 @@ class OpenAi:
     path = "/v1/completions"
     gives_ids = False
     takes_ids = False
+    takes_stop_ids = False
     fixed_length = False
     version_path: str | None = None
 
@@ -127,7 +128,7 @@ class Chat(OpenAi):
 class Vllm(OpenAi):
     """vLLM's completions: ids in and out, a fixed length."""
 
-    gives_ids = takes_ids = fixed_length = True
+    gives_ids = takes_ids = takes_stop_ids = fixed_length = True
     version_path: str | None = "/version"
 
     def prompt(self, prompt: object) -> dict:
@@ -200,7 +201,7 @@ class TensorRt(Vllm):
 
 class LlamaCpp(OpenAi):
     """llama-server's own /completion. An id whose text is not yet whole characters is held back by the server, and only
-    its count is told with the next piece.
+    its count is told with the next piece. It ends a response at what its own file says ends one, and is told no others.
     """
 
     path = "/completion"
@@ -256,7 +257,7 @@ class SGLang(OpenAi):
     """SGLang's own /generate. Its `output_ids` are those since the last event, or all, as the server was started."""
 
     path = "/generate"
-    gives_ids = takes_ids = fixed_length = True
+    gives_ids = takes_ids = takes_stop_ids = fixed_length = True
     version_path = "/server_info"
 
     def body(self, prompt: object, most: int, stop_token_ids: list, seed: int) -> dict:

@@ -10,23 +10,21 @@ COUNTS = ("finish", "output_tokens", "prompt_tokens", "cached_prompt_tokens")
 
 
 class ServerResponse:
-    """The response to `prompt_ids`, empty where the prompt is a text of which the session knows no ids.
+    """The response to `asked`, (prompt ids, most tokens, stop ids, seed); the first is empty where the prompt is a text
+    of which the session knows no ids.
 
-    `emit` is the request's; `margins` is added to, where the protocol asks for them. What is wrong is a ServerError.
+    `emit` is the request's; `margins` is added to, where the protocol asks for them. What is wrong is a ServerError. A
+    server that takes no stop ids, and went on after one, is `cut` there: there is no need to wait for what follows.
     """
 
-    def __init__(
-        self,
-        protocol: object,
-        said: object,
-        prompt_ids: list,
-        most: int,
-        emit: object,
-        margins: list | None = None,
-    ) -> None:
+    def __init__(self, protocol: object, said: object, asked: tuple, emit: object, margins: list | None = None) -> None:
         protocol.begin()
+        prompt_ids, most, stop_token_ids, _ = asked
         self._protocol, self._said, self._prompt_ids = protocol, said, prompt_ids
         self._most, self._emit, self._margins = most, emit, margins
+        self._stops = frozenset(stop_token_ids)
+        self._last: int | None = None
+        self.cut = False
         # the session has no tokeniser of the server's own model; the greedy pass takes IDs alone
         self._undecodable = not prompt_ids and margins is None
         self._whole, self._pieces, self.tokens = Piece(), 0, 0
@@ -39,6 +37,10 @@ class ServerResponse:
             raise ServerError("The server answers for the model %s, not %s." % (self._said(piece.model), model))
         if piece.ids:
             self._check_ids(piece.ids)
+            if not self._protocol.takes_stop_ids:
+                self._stop_at(piece)
+        if piece.ids:
+            self._last = piece.ids[-1]
             self.tokens += len(piece.ids)
             self._check_length(self.tokens)
             self._emit(piece.ids)
@@ -46,7 +48,7 @@ class ServerResponse:
                 self._emit.text(piece.text, beside=True)
             if self._margins is not None:
                 self._margins += piece.margins or ()
-        elif piece.text and piece.ids is None:
+        elif piece.text and piece.ids is None and not self.cut:
             self._pieces += 1
             self._check_length(self._pieces)
             self._emit.text(piece.text)
@@ -55,12 +57,30 @@ class ServerResponse:
                 setattr(self._whole, name, getattr(piece, name))
 
     def end(self) -> Piece:
-        """What the server has counted, once the stream is complete, held against what came."""
+        """What the server has counted, once the stream is complete, checked against what came."""
+        if self.cut:
+            self._whole.finish, self._whole.output_tokens = "eos", None
         self._check_prompt()
         self._check_count()
         if not self.tokens:
             self._emit.counted(self._whole.output_tokens, self._whole.prompt_tokens)
         return self._whole
+
+    @property
+    def ended_elsewhere(self) -> bool:
+        """Whether it ended at a token that is none of those at which it was to end."""
+        known = bool(self._stops) and self._last is not None
+        return known and self._whole.finish == "eos" and self._last not in self._stops
+
+    def _stop_at(self, piece: Piece) -> None:
+        """Leave out what comes after an id at which the response is over."""
+        if self._last in self._stops:
+            piece.ids, self.cut = [], True
+            return
+        for place, token in enumerate(piece.ids, 1):
+            if token in self._stops and place < len(piece.ids):
+                piece.ids, self.cut = piece.ids[:place], True
+                return
 
     def _check_length(self, count: int) -> None:
         if count > self._most:

@@ -8,6 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from kasoku_config_facts import resolved_config
+from kasoku_engine import longest as longest_of
+from kasoku_engine import most_in_flight
+from kasoku_vllm_serving import MOST_BATCHED_TOKENS
 
 NAME = "kasoku"  # of the model, at a server that Kasoku starts
 LENGTH_STEP = 128
@@ -18,8 +21,10 @@ UNKNOWN_KV_BYTES = 1 << 30
 
 
 def words_for(job: dict) -> dict:
-    """{name: word}; the memory of {kv_bytes} holds the keys and values of one request, with some to spare."""
-    longest = max(len(prompt) for prompt in job["prompts"]) + job["sampling"]["max_new_tokens"]
+    """{name: word}. {parallel} is how many requests may be in flight; {kv_bytes} of memory hold the keys and values of
+    as many, with some to spare, {contexts} their tokens, and {batched} is how many tokens may be read in a step.
+    """
+    most, longest = most_in_flight(job), longest_of(job)
     length = -(-(longest + 1) // LENGTH_STEP) * LENGTH_STEP
     context = max(min(length, job.get("context_length") or length), longest)
     return {
@@ -28,7 +33,10 @@ def words_for(job: dict) -> dict:
         "converted_file": converted_file(job),
         "name": NAME,
         "context": str(context),
-        "kv_bytes": str(kv_bytes(job, context)),
+        "contexts": str(most * context),
+        "parallel": str(most),
+        "batched": str(max(context, min(most * context, MOST_BATCHED_TOKENS))),
+        "kv_bytes": str(kv_bytes(job, most * context)),
         "threads": str(job.get("threads") or 1),
         "gpus": str(max(1, len(job.get("gpu_uuids") or ()))),
         "dtype": str(job["dtype"]),

@@ -137,6 +137,7 @@ class RequestEndMessage(TimedLine, tag="request_end", frozen=True, kw_only=True)
     drafted_tokens: Int64 | None = None
     accepted_tokens: Int64 | None = None
     counted_prompt_tokens: Int64 | None = None  # where the prompt was sent as text
+    error: str = ""  # what broke it off, where the others in flight went on
 
 
 class MemoryMessage(TimedLine, tag="memory", frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from methods.models.served import is_served
 from sessions.disk.deadlines import Deadlines
 from sessions.disk.loads import Loads
 from sessions.disk.option_table import Option, Value, check, option
@@ -37,7 +36,8 @@ def _warmup(shown: str, run: Mapping[str, Value]) -> str:
 
 
 def _dtype(shown: str, run: Mapping[str, Value]) -> str:
-    return "not known: the server's own" if is_served(str(run.get("model"))) else shown
+    own = run.get("server_model")  # what the model is named after, where that is a server's
+    return "not known: the server's own" if own is not None and run.get("model") == f"server:{own}" else shown
 
 
 def _model(shown: str, run: Mapping[str, Value]) -> str:

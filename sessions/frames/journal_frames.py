@@ -87,6 +87,7 @@ class JournalFrames:
         self._requests: dict[tuple[str, int, int, int], FrameRow] = {}
         self._tokens, self._telemetry, self._texts = TokensBuilder(), TelemetryBuilder(), TextPieces()
         self._now_ns, self._headers = 0, 0
+        self._broke_off: dict[tuple[str, int, int, int], str] = {}  # requests that failed alone, and why
         self._fidelity = FidelityRows()
         self.machine: MachineSeen | None = None
         self.prepared: Prepared | None = None
@@ -187,6 +188,8 @@ class JournalFrames:
             return
         begun |= columns_of(record, "requests")
         begun |= {"finish_reason": record.finish, "returned_ns": record.t}
+        if record.error:
+            self._broke_off[*key, record.request] = record.error
         if record.counted_prompt_tokens is not None:
             begun["prompt_tokens"] = record.counted_prompt_tokens
         if (tokens := self._texts.end(record, key[2])) is not None:
@@ -271,6 +274,8 @@ class JournalFrames:
         reasons: list[str] = []
         for key_cells in joined.select(REQUEST_KEY).iter_rows():
             missing = {"energy_j": energy}
+            if why := self._broke_off.get(key_cells[:4]):
+                missing["finish_reason"] = why
             text = self._texts.text(key_cells[:4])
             if text is not None:
                 said[key_cells] = text

@@ -6,6 +6,8 @@ time.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import polars as pl
@@ -39,7 +41,15 @@ def point_flags(run: FrameRow, requests: pl.DataFrame) -> list[Flag]:
 
 def failed(requests: pl.DataFrame, timed: pl.DataFrame) -> Iterator[Flag]:
     if lost := len(requests) - len(timed):
-        yield Flag("requests failed", f"{lost} of {len(requests)} timed requests did not complete")
+        reasons = Counter(filter(None, map(_reason, requests["missing"])))
+        why = f": {reasons.most_common(1)[0][0]}" if reasons else ""
+        yield Flag("requests failed", f"{lost} of {len(requests)} timed requests did not complete{why}")
+
+
+def _reason(missing: str | None) -> str | None:
+    """Why a request ended in an error, where that was its own."""
+    said = json.loads(missing or "{}").get("finish_reason")
+    return said if isinstance(said, str) else None
 
 
 def cached(timed: pl.DataFrame, depth: int) -> Iterator[Flag]:

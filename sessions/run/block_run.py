@@ -141,6 +141,7 @@ def job_of(
         "prompts": prepared.prompts,
         **requests_of_job(plan, block),
         "load_deadline_s": plan.deadlines.load_s,
+        "token_deadline_s": plan.deadlines.token_s,
         "prompt_text": prepared.prompt_text,
         "prompt_template": prepared.prompt_template,
         **{option.name: option.of(plan) for option in table(type(plan)) if option.job},

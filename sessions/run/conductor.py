@@ -242,7 +242,7 @@ class Conductor:
             while status in SPARED and (rest := self._begun.not_reached(block)) is not None:
                 block = rest  # a point that took the process with it does not take the others
                 status = self._block(block, position, of, prepared)
-            if status == "stopped" and self._steering.stop:
+            if self._steering.ends_with(status):
                 return False
             self._journal.sync()
         return True
@@ -250,8 +250,7 @@ class Conductor:
     def _block(self, block: PlannedBlock, position: int, of: int, prepared: Prepared) -> str:
         """Run one block, or record why not; returns its status."""
         name = block.method
-        lacking = prepared.unavailable.get(name)
-        if lacking is not None:
+        if (lacking := prepared.unavailable.get(name)) is not None:
             return self._no_block(block, "unavailable", f"{lacking.reason} {_remedy(lacking)}".strip())
         if name in self._not_loadable:
             return self._no_block(block, "failed", self._not_loadable[name])

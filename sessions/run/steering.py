@@ -32,6 +32,10 @@ class Steering:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
+    def ends_with(self, status: str) -> bool:
+        """Whether the session ends with a block that ended so: by request, rather than by the time allowed."""
+        return status == "stopped" and self.stop
+
     def look(self) -> list[tuple[str, str | None, int | None]]:
         """The new requests, as (action, method, block); reads the folder at most every 0.2 s.
 

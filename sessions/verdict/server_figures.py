@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -113,7 +114,7 @@ def _words_s(counted: pl.DataFrame) -> float | None:
     words = sum(len(row["text"].split()) for row in rows)
     if not words or sum(row["output_tokens"] for row in rows) > TOKENS_A_WORD * words:
         return None
-    return words / sum(row["e2e_s"] for row in rows)
+    return words / math.fsum(row["e2e_s"] for row in rows)
 
 
 def _cut(last: pl.DataFrame, requests: pl.DataFrame) -> list[dict[str, Any]]:
@@ -127,7 +128,7 @@ def _cut(last: pl.DataFrame, requests: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _seconds(row: Mapping[str, Any]) -> float | None:
-    return None if row["returned_ns"] is None else (row["returned_ns"] - row["start_ns"]) * 1e-9
+    return None if row["returned_ns"] is None else float(row["returned_ns"] - row["start_ns"]) * 1e-9
 
 
 def _kept(counted: pl.DataFrame) -> int | None:

@@ -39,7 +39,6 @@ WORDS = ("one ", "två ", "three ", "四 ")
 
 class SmallServer(ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 128
 
     def __init__(
         self,
@@ -52,6 +51,7 @@ class SmallServer(ThreadingHTTPServer):
         together: int = 1,
     ) -> None:
         super().__init__(("127.0.0.1", port), Handler)
+        self.socket.listen(128)
         self.speaks, self.fault, self.key, self.asked = speaks, fault, key, asked
         self.pace_s = pace_s  # between two tokens
         self.gate = threading.Barrier(together, timeout=60)  # none is answered before so many ask
@@ -167,7 +167,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _stream(self, body: dict[str, Any], fault: str) -> None:
         prompt, most = asked_of(body)
-        length = most + 2 if fault == "ignores the length" else most
+        length = most + 2 if fault == "ignores the length" else 2 if fault == "ends by itself" else most
         ids = [(sum(prompt) + place) % 1000 for place in range(length)]
         each = 2 if fault == "two a chunk" else 1
         for first in range(0, length, each):
@@ -220,7 +220,8 @@ class Handler(BaseHTTPRequestHandler):
             if not held:
                 self._event({"content": text, "tokens": ids[-1:], "stop": False, "tokens_predicted": count})
             if last:
-                end = {"content": "", "tokens": [], "stop": True, "stop_type": "limit", "tokens_predicted": count}
+                why = "eos" if fault == "ends by itself" else "limit"
+                end = {"content": "", "tokens": [], "stop": True, "stop_type": why, "tokens_predicted": count}
                 self._event({**end, "tokens_evaluated": prompt, "timings": {"cache_n": 0}})
             return
         if speaks == "sglang":

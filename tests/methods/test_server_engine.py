@@ -158,6 +158,33 @@ def test_an_id_that_llama_server_holds_back_is_unknown_but_counted(tmp_path: Pat
     assert times[1] == times[2], "it came with the next"
 
 
+def stopping(tmp_path: Path, stop: int, *more: str) -> Outcome:
+    """A llama-server, which cannot be told the session's stop ids."""
+    command = [sys.executable, str(SERVER), "{port}", "--speaks", "llamacpp", *more]
+    sampling = {"max_new_tokens": 4, "stop_token_ids": [stop], "temperature": 0.0}
+    return block(tmp_path, measure_job("server", options={"command": command}, sampling=sampling))
+
+
+def test_a_response_is_over_at_a_stop_id_that_llama_server_is_not_told(tmp_path: Path) -> None:
+    outcome = stopping(tmp_path, IDS[1])
+    assert outcome.status == 0, outcome.log
+    assert [outcome.tokens(number)[1] for number in range(3)] == [IDS[:2]] * 3
+    assert [end["finish"] for end in outcome.of("request_end")] == ["eos"] * 3
+    assert outcome.one("evidence")["evidence"]["incomparable"] == []  # type: ignore[index]
+
+
+def test_a_stop_id_that_comes_last_takes_nothing_of_what_the_server_counts(tmp_path: Path) -> None:
+    outcome = stopping(tmp_path, IDS[3])
+    assert [(end["output_tokens"], end["cached_prompt_tokens"]) for end in outcome.of("request_end")] == [(4, 0)] * 3
+
+
+def test_a_response_that_ends_where_the_session_would_go_on_is_not_comparable(tmp_path: Path) -> None:
+    outcome = stopping(tmp_path, 999, "--fault", "ends by itself")
+    assert [end["finish"] for end in outcome.of("request_end")] == ["eos"] * 3
+    said = outcome.one("evidence")["evidence"]["incomparable"]  # type: ignore[index]
+    assert said == ["a response ended at a token that is none of the session's stop tokens"]
+
+
 def test_an_event_in_two_writes_is_one(tmp_path: Path) -> None:
     assert measured(tmp_path, "--fault", "torn").tokens(2)[1] == IDS
 

@@ -132,8 +132,8 @@ def test_time_alone_ends_rounds_of_a_server_that_runs_already(
     clock = iter(range(0, 10_000, 20))
     monkeypatch.setattr("sessions.run.rounds.time.monotonic", lambda: float(next(clock)))
     session = Session(plan(("served", None), until=None), {"served": STEADY}, Goal(blocks=12, at_most=at_most))
-    assert session.rounds.ends_ns is None, "not before it measures"
-    before = time.perf_counter_ns()
+    unset, before = session.rounds.ends_ns, time.perf_counter_ns()
+    assert unset is None, "not before it measures"
     assert session.run() == {"served": rounds}
     assert session.rounds.ends_ns is not None
     assert session.rounds.ends_ns >= before + at_most * 1e9

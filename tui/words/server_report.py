@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 READING: Final = 238 / 60  # words a second: silent reading of English, Brysbaert (2019)
 
 Line = tuple[str, str]
-"""A label and what stands beside it."""
+"""A label and its text."""
 
 
 def title(said: ServerFigures) -> str:

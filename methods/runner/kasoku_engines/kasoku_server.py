@@ -7,7 +7,8 @@ own, and wants a key that is drawn for each start. What is not said in a request
 
 Options:
   command       words of the command; {python}, {model_folder}, {converted_file}, {name}, {host}, {port}, {file},
-                {context}, {kv_bytes}, {threads}, {gpus}, {dtype} and {seed} are filled in
+                {threads}, {gpus}, {dtype} and {seed} are filled in, and what a load asks for: {parallel} requests at
+                once, each in a {context}, {contexts} of all of them, {kv_bytes} for these, {batched} tokens a step
   container     the runtime (docker, podman) of a container that the command starts by the name {container}
   variables     of the command's process, by name
   key_variable  the variable of the command's process that holds the key
@@ -20,6 +21,7 @@ Options:
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -33,6 +35,7 @@ from kasoku_server_identity import NAMES, identity, version_at
 from kasoku_server_process import StartedServer
 from kasoku_server_protocols import PROTOCOLS, Piece, protocol_for
 from kasoku_server_response import ServerResponse
+from kasoku_server_serving import SILENT_SHARE, ServerServing
 from kasoku_server_words import words_for
 
 OPTIONS = ("command", "container", "file_form", "key_from", "key_variable", "model", "protocol", "url", "variables")
@@ -45,8 +48,8 @@ OF_A_REQUEST = ("prompt", "messages", "input_ids", "seed", "sampling_seed")
 NOT_OURS = "Kasoku did not start the server"
 
 
-class ServerEngine(Engine):
-    """A server, and the connection over which one request at a time is made."""
+class ServerEngine(ServerServing, Engine):
+    """A server, and the connection over which one request at a time is made; under a load, a connection for each."""
 
     def load(self, job: dict) -> dict:
         self.options = dict(job.get("options") or {})
@@ -58,7 +61,8 @@ class ServerEngine(Engine):
         self.job = job
         self.cached_of_last: int | None = None
         self.cached_of_timed: list = []
-        self.counted_only = False
+        self.counted_only = self.ended_elsewhere = False
+        self.silent_s = min(kasoku_http.SILENT_S, SILENT_SHARE * float(job.get("token_deadline_s") or math.inf))
         self.started = self._start(job) if self.options.get("command") else None
         self.server = self.started.server() if self.started else self._running()
         served = self._served()
@@ -91,17 +95,17 @@ class ServerEngine(Engine):
         self.server.connect()  # as a client that keeps its connection
 
     def generate(self, request: Request, emit: object) -> str | None:
-        most, stops = request.max_new_tokens, request.stop_token_ids
+        asked = (request.prompt_ids, request.max_new_tokens, request.stop_token_ids, request.seed)
         self.cached_of_last = None
         try:
-            last = self._streamed(self.protocol, [request.prompt_ids, most, stops, request.seed], emit)
+            response = self._streamed(self.protocol, asked, emit)
+            whole = response.end()
         except ServerError:
             self.say_if_dead()
             raise
-        self.cached_of_last = last.cached_prompt_tokens
-        if not request.warmup:
-            self.cached_of_timed.append(self.cached_of_last)
-        return last.finish
+        self.cached_of_last = whole.cached_prompt_tokens
+        self.note(response, None if request.warmup else whole)
+        return whole.finish
 
     def cached_prompt_tokens(self) -> int | None:
         return self.cached_of_last
@@ -135,7 +139,7 @@ class ServerEngine(Engine):
         margins: list = []
         greedy = type(self.protocol)(self.model, {}, margins=True)
         stops = asked.get("stop_token_ids") or ()
-        self._streamed(greedy, [prompt_ids, asked["max_new_tokens"], stops, 0], ids.extend, margins)
+        self._streamed(greedy, (prompt_ids, asked["max_new_tokens"], stops, 0), ids.extend, margins).end()
         if None in ids:
             raise UnsupportedError("the server held some token IDs back")
         return {"ids": ids, "margins": margins if len(margins) == len(ids) else [None] * len(ids)}
@@ -198,16 +202,21 @@ class ServerEngine(Engine):
             raise UnsupportedError("No server is asked by the protocol %r; choose %s." % (name, ", ".join(PROTOCOLS)))
         return PROTOCOLS[name](self.model, self.job["sampling"])
 
-    def _streamed(self, protocol: object, request: list, emit: object, margins: list | None = None) -> Piece:
-        """The response to (ids, most, stop ids, seed), emitted as it comes; what the server has counted, in a piece."""
-        prompt_ids, most, stop_token_ids, seed = request
-        response = ServerResponse(protocol, self.server.said, prompt_ids, most, emit, margins)
-        body = protocol.body(self.prompt_of(prompt_ids), most, list(stop_token_ids), seed)
-        for event in self.server.events(protocol.path, body, self.most_bytes(most)):
-            response.take(event)
-        whole = response.end()
-        self.counted_only = self.counted_only or not response.tokens
-        return whole
+    def _streamed(self, protocol: object, asked: tuple, emit: object, margins: list | None = None) -> ServerResponse:
+        """The response to (ids, most, stop ids, seed), emitted as it comes."""
+        response = ServerResponse(protocol, self.server.said, asked, emit, margins)
+        events = self.server.events(protocol.path, self.body_of(protocol, asked), self.most_bytes(asked[1]))
+        with contextlib.closing(events):
+            for event in events:
+                response.take(event)
+                if response.cut:
+                    break
+        return response
+
+    def body_of(self, protocol: object, asked: tuple) -> dict:
+        """What is posted for (ids, most, stop ids, seed)."""
+        prompt_ids, most, stop_token_ids, seed = asked
+        return protocol.body(self.prompt_of(prompt_ids), most, list(stop_token_ids), seed)
 
     def prompt_of(self, prompt_ids: list) -> object:
         """What is sent for a prompt: its ids, or a text."""
@@ -226,10 +235,11 @@ class ServerEngine(Engine):
         """For a response beside others."""
         return type(self.protocol)(self.model, self.job["sampling"])
 
-    def note(self, request: Request, whole: Piece, tokens: int) -> None:
-        """A response is over, of which so many came as ids."""
-        self.counted_only = self.counted_only or not tokens
-        if not request.warmup:
+    def note(self, response: ServerResponse, whole: Piece | None) -> None:
+        """A response is over; `whole` is what the server has counted of a timed one."""
+        self.counted_only = self.counted_only or not response.tokens
+        self.ended_elsewhere = self.ended_elsewhere or response.ended_elsewhere
+        if whole is not None:
             self.cached_of_timed.append(whole.cached_prompt_tokens)
 
     def say_if_dead(self) -> None:
@@ -261,6 +271,8 @@ class ServerEngine(Engine):
             found.append("a response may end at the model's EOS")
         if not (self.protocol.takes_ids and self.job["prompts"][0]):
             found.append("the prompt is sent as text")
+        if self.ended_elsewhere:
+            found.append("a response ended at a token that is none of the session's stop tokens")
         return found
 
 
