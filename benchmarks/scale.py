@@ -1,11 +1,12 @@
 """How the workbench grows: with the number of saved sessions, and with the length of a session's journal.
 
-    python benchmarks/scale.py [sessions|journals|all] [--sessions 10,100,1000,10000] [--tokens 10000,…,10000000]
-                               [--folder FOLDER] [--keep]
+    python benchmarks/scale.py [sessions|journals|loads|all] [--sessions 10,100,1000,10000] [--tokens 10000,…,10000000]
+                               [--load-tokens 1000000,10000000,100000000] [--folder FOLDER] [--keep]
 
 Sessions are real ones, written once by the product's own writers and then put into the store N times under other ids,
 names, models and dates. Journals are what a conductor would have written: four methods at 500 tokens/s in five blocks,
-responses of 250 tokens, telemetry of two GPUs and the host at 10 Hz. Each step is a process of its own; its time is
+responses of 250 tokens, telemetry of two GPUs and the host at 10 Hz. Those of loads have 256 requests in flight, and
+50,000 tokens/s of all together. Each step is a process of its own; its time is
 without its imports, except where it says "process"; peak memory is all of it. The growth between two steps is the
 exponent k of N^k. 1 is returned where a bar is missed.
 """
@@ -13,7 +14,8 @@ exponent k of N^k. 1 is returned where a bar is missed.
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
+import io
 import json
 import math
 import os
@@ -30,58 +32,15 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # and nothing of ours at the top: a step's peak memory would begin with it
 
-PATTERNS = 4
-TOKENS_EACH = 250
-METHOD_COUNT, BLOCKS = 4, 5
-SPEED = 500.0
 LISTED_BAR_S = 0.5
 GROWTH_BAR = 1.1
 FOLLOWER_BAR_MB = 32.0  # by which following the longest journal may take more memory than following the next shorter
+FINALISED_BAR_MB = 4000.0
 QUICK_S = 2.0
 SHORT_S, SMALL_MB = 0.1, 50.0  # below these a step's growth is the noise's
 
 
 # What is measured
-
-
-def make_sessions(home: Path, count: int) -> None:
-    """A store of so many sessions; what is there already is kept."""
-    import msgspec
-
-    from tests.tui.journals import METHODS, make_plan, write_session
-
-    sessions = home / "sessions"
-    sessions.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        patterns = [
-            write_session(
-                Path(name),
-                make_plan(METHODS[: 2 + place], requests=6, blocks=3, tokens=32),
-                session=f"20250101-00000{place}-aaaaaa",
-            )
-            for place in range(PATTERNS)
-        ]
-        read = [(folder.path, folder.read(), folder.plan()) for folder in patterns]
-        for number in range(len(os.listdir(sessions)), count):  # noqa: PTH208
-            path, session, plan = read[number % PATTERNS]
-            moment = 1_750_000_000 + number * 733
-            day = time.strftime("%Y%m%d-%H%M%S", time.gmtime(moment))
-            target = sessions / f"{day}-{number:06x}"
-            target.mkdir(mode=0o700)
-            changed = msgspec.structs.replace(
-                session,
-                id=target.name,
-                created_ns=moment * 10**9,
-                name=f"try {number} of batch {number // 25}" if number % 3 == 0 else "",
-                tags=["nightly", f"week{number // 800}"] if number % 5 == 0 else [],
-                plan=dataclasses.replace(session.plan, model=f"org{number % 7}/model-{number % 50}"),
-            )
-            (target / "session.json").write_bytes(msgspec.json.format(msgspec.json.encode(changed), indent=1))
-            (target / "plan.json").write_bytes(msgspec.json.encode(plan))
-            os.utime(target / "session.json", (moment, moment))
-            (target / "lock").touch(0o600)
-            for file in ("journal.ndjson", "runs.parquet", "requests.parquet", "tokens.parquet", "telemetry.parquet"):
-                shutil.copyfile(path / file, target / file)
 
 
 def step_list(home: Path) -> dict[str, float]:
@@ -185,22 +144,22 @@ def step_workbench(home: Path) -> dict[str, float]:
     return {"seconds": painted - terminal.began}
 
 
-def make_journal(home: Path, tokens: int) -> None:
-    """A session whose journal is written and whose frames are not."""
-    from sessions.disk.journal import JournalWriter
-    from sessions.disk.session_folder import create
-    from tests.tui.journals import METHODS, Script, make_plan, make_tokeniser
+def step_quote(home: Path) -> dict[str, float]:
+    """The session in the terms of another tool, which takes the gaps between all tokens."""
+    from sessions.disk.store import Store
+    from tui.commands.other_tools import show_as
 
-    tokeniser = home / "models" / "small"
-    ids = make_tokeniser(tokeniser)
-    requests = tokens // (METHOD_COUNT * TOKENS_EACH) - BLOCKS  # a warm-up a block
-    plan = make_plan(METHODS[:METHOD_COUNT], requests=max(BLOCKS, requests), blocks=BLOCKS, tokens=TOKENS_EACH)
-    folder, lock = create(home / "sessions", plan)
-    journal = JournalWriter(folder.path)
-    for record in Script(plan, folder.id, str(tokeniser), ids, speeds=dict.fromkeys(METHODS, SPEED)).records():
-        journal.append(record)
-    journal.close()
-    os.close(lock)
+    folder = Store(home / "sessions").folder("last")
+    began = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        show_as(folder, "vllm", True)
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "methods": len(json.loads(said.getvalue())["methods"])}
+
+
+def step_compare(home: Path) -> dict[str, float]:
+    """The session's own comparison."""
+    return _compared(home, list)
 
 
 def step_follow(home: Path) -> dict[str, float]:
@@ -349,17 +308,33 @@ def sessions_curves(folder: Path, counts: Sequence[int], repeats: int) -> tuple[
 
 def journal_curves(folder: Path, sizes: Sequence[int], repeats: int) -> tuple[list[Curve], list[str]]:
     """The curves over the length of a journal, and the bars that are missed."""
-    curves = {name: Curve(name) for name in ("follow", "finalise", "open")}
+    return _curves_of_journals(folder, sizes, repeats, "journal", ("follow", "finalise", "open"))
+
+
+def load_curves(folder: Path, sizes: Sequence[int], repeats: int) -> tuple[list[Curve], list[str]]:
+    """The same over the length of the journal of a load, with what reads its tokens afterwards."""
+    steps = ("finalise", "open", "compare", "quote")
+    curves, missed = _curves_of_journals(folder, sizes, repeats, "load-journal", steps)
+    size, last = curves[0].points[-1]
+    if last["megabytes"] > FINALISED_BAR_MB:
+        missed.append(f"finalising {size:,} tokens took {last['megabytes']:.0f} MB")
+    return curves, missed
+
+
+def _curves_of_journals(
+    folder: Path, sizes: Sequence[int], repeats: int, kind: str, steps: Sequence[str]
+) -> tuple[list[Curve], list[str]]:
+    curves = {name: Curve(name) for name in steps}
     for tokens in sizes:
-        home = folder / f"{tokens}-tokens"
+        home = folder / f"{tokens}-tokens-{kind}"
         if not home.is_dir():
-            measured([__file__, "--make-journal", str(tokens), "--folder", str(home)], home)
+            measured([__file__, f"--make-{kind}", str(tokens), "--folder", str(home)], home)
         size = next(home.glob("sessions/*/journal.ndjson")).stat().st_size
         for name, curve in curves.items():
             curve.points.append((tokens, own(name, home, repeats)))
             print(f"  {tokens:,} tokens, {size / 1e6:.0f} MB, {name}: {curve.points[-1][1]}", file=sys.stderr)
     missed = _too_steep(curves.values())
-    if len(sizes) > 1:
+    if len(sizes) > 1 and "follow" in curves:
         before, after = (figures["megabytes"] for _, figures in curves["follow"].points[-2:])
         if after - before > FOLLOWER_BAR_MB:
             missed.append(f"following took {after - before:.0f} MB more for the longest journal")
@@ -379,25 +354,27 @@ def _too_steep(curves: Any) -> list[str]:
 def main() -> int:
     """Parse the command line, measure, print; 1 where a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="all", choices=["sessions", "journals", "all"])
+    parser.add_argument("what", nargs="?", default="all", choices=["sessions", "journals", "loads", "all"])
     parser.add_argument("--sessions", default="10,100,1000,10000")
     parser.add_argument("--tokens", default="10000,100000,1000000,10000000")
+    parser.add_argument("--load-tokens", default="1000000,10000000,100000000")
     parser.add_argument("--repeats", type=int, default=3, help="of quick steps, of which the quickest counts")
     parser.add_argument("--folder", type=Path, help="where to put them (default: a temporary folder)")
     parser.add_argument("--keep", action="store_true", help="leave them there for another time")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--make-sessions", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--make-journal", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--make-load-journal", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
         print(json.dumps(STEPS[options.step](options.folder)))
         return 0
-    if options.make_sessions:
-        make_sessions(options.folder, options.make_sessions)
-        return 0
-    if options.make_journal:
-        make_journal(options.folder, options.make_journal)
-        return 0
+    from benchmarks import scale_made
+
+    for make in (scale_made.make_sessions, scale_made.make_journal, scale_made.make_load_journal):
+        if count := getattr(options, make.__name__):
+            make(options.folder, count)
+            return 0
     from benchmarks.machine_line import machine_line
 
     folder = options.folder or Path(tempfile.mkdtemp(prefix="kasoku-scale-"))
@@ -408,6 +385,7 @@ def main() -> int:
         for name, curves_of, sizes in (
             ("sessions", sessions_curves, options.sessions),
             ("journals", journal_curves, options.tokens),
+            ("loads", load_curves, options.load_tokens),
         ):
             if options.what in (name, "all"):
                 curves, failed = curves_of(folder, [int(size) for size in sizes.split(",")], options.repeats)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import polars as pl
 from polars.datatypes import DataTypeClass
@@ -246,15 +246,30 @@ def read_frame(path: Path, name: str) -> pl.DataFrame:
     """
     if name in YOUNGER and not os.path.lexists(path):
         return pl.DataFrame(schema=SCHEMAS[name])
-    try:
-        frame = pl.scan_parquet(
-            path, schema=SCHEMAS[name], missing_columns="insert", extra_columns="ignore", glob=False
-        ).collect()
-    except (OSError, ValueError, TypeError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise FrameError(str(error).splitlines()[0][:160] if str(error) else type(error).__name__) from None
+    frame = _collected(_scanned(path, name))
     if lacking := [column for column in NEVER_NULL[name] if frame[column].has_nulls()]:
         raise FrameError(f"it has rows without {', '.join(lacking)}")
     return frame
+
+
+def scan_frame(path: Path, name: str) -> pl.LazyFrame:
+    """The same frame unread, for one that may not fit in memory: it has been read through, so that it can be."""
+    rows = _scanned(path, name)
+    nulls = _collected(rows.select(pl.all().null_count()), engine="streaming")
+    if lacking := [column for column in NEVER_NULL[name] if nulls[column].item()]:
+        raise FrameError(f"it has rows without {', '.join(lacking)}")
+    return rows
+
+
+def _scanned(path: Path, name: str) -> pl.LazyFrame:
+    return pl.scan_parquet(path, schema=SCHEMAS[name], missing_columns="insert", extra_columns="ignore", glob=False)
+
+
+def _collected(rows: pl.LazyFrame, engine: Literal["auto", "streaming"] = "auto") -> pl.DataFrame:
+    try:
+        return rows.collect(engine=engine)
+    except (OSError, ValueError, TypeError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise FrameError(str(error).splitlines()[0][:160] if str(error) else type(error).__name__) from None
 
 
 def schema_version(path: Path) -> int:

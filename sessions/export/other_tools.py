@@ -16,9 +16,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sessions.disk.frame_schema import TOKENS
 from sessions.disk.point import ALONE
 from sessions.frames.counting import counted_requests, in_their_order, with_point
 from sessions.frames.metrics import REQUEST_KEY, inter_token_latencies
+from sessions.frames.response_tokens import ResponseTokens
 
 Values = NDArray[np.float64]
 
@@ -58,6 +60,9 @@ class OtherTool:
     quote: Callable[[RequestTimes], tuple[Quantity, ...]]
 
 
+NO_FIRST: Final = pl.DataFrame(schema={name: TOKENS[name] for name in REQUEST_KEY} | {"first": pl.Int64})
+
+
 @dataclass(frozen=True, slots=True)
 class RequestTimes:
     """The timed requests of a method, one value each: seconds, tokens; `gaps` are all inter-token latencies in seconds.
@@ -83,7 +88,7 @@ class RequestTimes:
         return (self.e2e - self.ttft)[several] / (self.output[several] - 1)
 
 
-def quote(tool: str, runs: pl.DataFrame, requests: pl.DataFrame, tokens: pl.DataFrame) -> list[Quotation]:
+def quote(tool: str, runs: pl.DataFrame, requests: pl.DataFrame, tokens: ResponseTokens) -> list[Quotation]:
     """Every method of a session's frames in the terms of `tool`, one of OTHER_TOOLS. Raises OtherToolError."""
     if tool not in OTHER_TOOLS:
         raise OtherToolError(f"--as {tool} is not known: use one of {', '.join(OTHER_TOOLS)}.")
@@ -102,11 +107,13 @@ def quote(tool: str, runs: pl.DataFrame, requests: pl.DataFrame, tokens: pl.Data
     return quotations
 
 
-def _request_times(timed: pl.DataFrame, tokens: pl.DataFrame, load: bool) -> RequestTimes:
-    own = tokens.join(timed.select(REQUEST_KEY), on=REQUEST_KEY, how="semi")
-    first = own.group_by(REQUEST_KEY).agg((pl.col("t_ns") == pl.col("t_ns").min()).sum().alias("first"))
-    joined = timed.join(first, on=REQUEST_KEY, how="left", maintain_order="left")
-    gaps = inter_token_latencies(own.lazy()).select("itl_s").drop_nulls().collect()["itl_s"]
+def _request_times(timed: pl.DataFrame, tokens: ResponseTokens, load: bool) -> RequestTimes:
+    firsts, gaps = [NO_FIRST], [pl.Series("itl_s", dtype=pl.Float64)]
+    for own in tokens.whole_responses(("index", "t_ns"), timed.select(REQUEST_KEY)):
+        at_first = (pl.col("t_ns") == pl.col("t_ns").min()).sum().cast(pl.Int64)
+        firsts.append(own.group_by(REQUEST_KEY).agg(at_first.alias("first")))
+        gaps.append(inter_token_latencies(own.lazy()).select("itl_s").drop_nulls().collect()["itl_s"])
+    joined = timed.join(pl.concat(firsts), on=REQUEST_KEY, how="left", maintain_order="left")
     walls = timed.group_by("block").agg((pl.col("end_ns").max() - pl.col("start_ns").min()).alias("wall"))["wall"]
     late = _values(((joined["start_ns"] - joined["scheduled_ns"]) * 1e-9).fill_null(0.0))
     batch = int(timed["batch"].drop_nulls().max() or 1) if load else 1  # type: ignore[arg-type]
@@ -116,7 +123,7 @@ def _request_times(timed: pl.DataFrame, tokens: pl.DataFrame, load: bool) -> Req
         prompt=_values(joined["prompt_tokens"]),
         output=_values(joined["output_tokens"]),
         first=_values(joined["first"].fill_null(1)),
-        gaps=_values(gaps),
+        gaps=_values(pl.concat(gaps)),
         wall=float(walls.sum()) / 1e9,
         load=load,
         batch=batch,

@@ -5,37 +5,41 @@ Done by the conductor at the end, or by whoever opens an interrupted session nex
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from methods.base.home import fsync_folder
-from sessions.disk.frame_schema import SCHEMA_KEY, SCHEMAS
+from sessions.disk.frame_schema import SCHEMAS
 from sessions.disk.plan import Plan
-from sessions.disk.records import SCHEMA_VERSION, AnyRecord, Prepared
+from sessions.disk.records import AnyRecord, Prepared
 from sessions.frames.derived import Context, complete
 from sessions.frames.journal_frames import JournalFrames
+from sessions.frames.long_frame import LongFrame
 
 
 def write_frames(folder: Path, session: str, plan: Plan, records: Iterable[AnyRecord]) -> dict[str, pl.DataFrame]:
-    """Build the frames of a journal and write each atomically; returns the frames as written."""
-    frames = JournalFrames(session, plan)
-    for record in records:
-        frames.feed(record)
-    tokens, telemetry = frames.tokens(), frames.telemetry()
-    built = {
-        "tokens": tokens,
-        "telemetry": telemetry,
-        "requests": frames.requests(tokens, _decoder(frames.prepared)),
-        "runs": frames.runs(telemetry),
-        "fidelity": frames.fidelity(),
-    }
-    built = complete(built, Context(plan, frames.prepared_of, frames.machine))
-    for name in SCHEMAS:
-        _write_parquet(built[name], folder / f"{name}.parquet")
-    return built
+    """Build the frames of a journal and write each atomically; returns those that are in memory, as written."""
+    files = {name: LongFrame(name, folder) for name in SCHEMAS}
+    try:
+        frames = JournalFrames(session, plan, files["tokens"], files["telemetry"])
+        for record in records:
+            frames.feed(record)
+        tokens, telemetry = frames.tokens(), frames.telemetry()
+        built = {
+            "requests": frames.requests(tokens, _decoder(frames.prepared)),
+            "runs": frames.runs(telemetry),
+            "fidelity": frames.fidelity(),
+        }
+        built = complete(built, Context(plan, frames.prepared_of, frames.machine), (tokens, telemetry))
+        for name, frame in built.items():
+            files[name].end(frame)
+        for file in files.values():
+            file.keep()
+    finally:
+        for file in files.values():
+            file.drop()
+    return {name: file.whole for name, file in files.items() if file.whole is not None}
 
 
 def _decoder(prepared: Prepared | None) -> Callable[[Sequence[int]], str] | None:
@@ -48,17 +52,3 @@ def _decoder(prepared: Prepared | None) -> Callable[[Sequence[int]], str] | None
     except TokeniserError:
         return None
     return decode
-
-
-def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    temporary = path.with_suffix(".parquet.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            frame.write_parquet(file, metadata={SCHEMA_KEY: str(SCHEMA_VERSION)})
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:  # on a full disk its blocks are what session.json needs
-        temporary.unlink(missing_ok=True)
-    fsync_folder(path.parent)

@@ -1,7 +1,7 @@
 """Builders of the two long frames' columns, tokens and telemetry: arrays of numbers that records are appended to.
 
-Ten million tokens take 160 MB this way, and a reading 32 bytes; as Python objects they would not fit in memory. The
-frames share these arrays: once a frame is built, nothing more can be appended.
+Ten million tokens take 160 MB this way, and a reading 32 bytes; as Python objects they would not fit in memory. A frame
+that is taken shares these arrays, and what is appended after it goes into others.
 """
 
 from __future__ import annotations
@@ -25,9 +25,17 @@ class TokensBuilder:
 
     def __init__(self) -> None:
         self._methods: dict[str, int] = {}
+        self._begin()
+
+    def _begin(self) -> None:
         self._spans = {name: array("q") for name in (*REQUEST_KEY, "first", "count")}
         self._times, self._ids = array("q"), array("q")
         self._unknown: list[int] = []  # places of ids that are not known
+
+    @property
+    def rows(self) -> int:
+        """How many tokens were taken in since a frame was taken."""
+        return len(self._times)
 
     def add(self, record: Tokens | ManyTokens, attempt: int) -> None:
         """Take in the tokens of one record, which belong to that attempt at their block."""
@@ -51,8 +59,8 @@ class TokensBuilder:
             self._unknown += [begin + place for place, each in enumerate(said.ids) if each is None]
             self._ids.extend(0 if each is None else each for each in said.ids)
 
-    def frame(self, session: str) -> pl.DataFrame:
-        """The tokens frame, in the journal's order."""
+    def take(self, session: str) -> pl.DataFrame:
+        """These tokens' part of the frame, in the journal's order."""
         spans = {name: _numbers(span) for name, span in self._spans.items()}
         counts = spans["count"]
         before = np.cumsum(counts) - counts - spans["first"]
@@ -67,6 +75,7 @@ class TokensBuilder:
             else _numbers(self._ids),
         }
         columns |= {name: np.repeat(spans[name], counts) for name in REQUEST_KEY if name != "method"}
+        self._begin()
         return pl.DataFrame({name: columns.pop(name) for name in TOKENS}, schema=TOKENS)
 
 
@@ -76,9 +85,17 @@ class TelemetryBuilder:
     def __init__(self) -> None:
         self._series: dict[tuple[str, str, str], int] = {}  # source, metric, unit
         self._statuses: dict[str, int] = {}
+        self._begin()
+
+    def _begin(self) -> None:
         self._series_of, self._status_of = array("i"), array("i")
         self._times, self._values, self._costs = array("q"), array("d"), array("d")
         self._stretches: dict[int, int] = {}  # how many readings each has
+
+    @property
+    def rows(self) -> int:
+        """How many readings were taken in since a frame was taken."""
+        return len(self._times)
 
     def add(self, record: Telemetry, stretch: int) -> None:
         """Take in the readings of one tick; stretches come one after another."""
@@ -91,8 +108,8 @@ class TelemetryBuilder:
             self._values.append(np.nan if value is None else value)
             self._costs.append(call_us)
 
-    def frame(self, session: str) -> pl.DataFrame:
-        """The telemetry frame, in the order in which it was sampled."""
+    def take(self, session: str) -> pl.DataFrame:
+        """These readings' part of the frame, in the order in which they were sampled."""
         series = np.frombuffer(self._series_of, dtype=np.int32) if self._series_of else np.zeros(0, np.int32)
         status = np.frombuffer(self._status_of, dtype=np.int32) if self._status_of else np.zeros(0, np.int32)
         words = zip(*self._series, strict=True) if self._series else ((), (), ())
@@ -108,6 +125,7 @@ class TelemetryBuilder:
             "status": _words(list(self._statuses), status),
             "stretch": np.repeat(list(self._stretches), list(self._stretches.values())).astype(np.int64),
         }
+        self._begin()
         return pl.DataFrame(columns, schema=TELEMETRY)
 
 

@@ -21,11 +21,14 @@ from sessions.disk.plan import Plan
 from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames import bandwidth_limit, config_differences, energy, flags, greedy
 from sessions.frames.counting import counted_blocks, with_point
-from sessions.frames.metrics import ITL_QUANTILES, POINT_KEY, REQUEST_KEY, latency_percentiles
+from sessions.frames.latencies import latency_percentiles
+from sessions.frames.metrics import ITL_QUANTILES, POINT_KEY, REQUEST_KEY
 from sessions.frames.point_columns import add_equal_shares, add_point_figures, add_steady_energy
 from sessions.frames.point_figures import with_steady_tokens
+from sessions.frames.response_tokens import ResponseTokens
 
 Frames = dict[str, pl.DataFrame]
+LongFrames = tuple[ResponseTokens, pl.LazyFrame]  # tokens and telemetry, which may not fit in memory
 RunKey = tuple[str, int, int]  # method, block, attempt
 ByKey = dict[tuple[object, ...], FrameRow]
 Latencies = tuple[ByKey, ByKey]  # by POINT_KEY, and by method and point
@@ -51,35 +54,38 @@ class Context:
         return list(self.machine.gpus) if self.machine else []
 
 
-def complete(frames: Frames, context: Context) -> Frames:
-    """The four frames with their derived columns filled in."""
+def complete(frames: Frames, context: Context, long: LongFrames | None = None) -> Frames:
+    """The frames with their derived columns filled in; `long` has those that `frames` lacks."""
+    tokens, telemetry = long or (ResponseTokens.of(frames["tokens"]), frames["telemetry"].lazy())
     frames = frames | {name: with_point(frames[name]) for name in ("runs", "requests")}
     counted = counted_blocks(frames["runs"]).select(POINT_KEY)
-    requests, latencies = _with_latencies(frames, counted)
-    requests = with_steady_tokens(requests, frames["tokens"])
-    requests = _with_energy(requests, frames["telemetry"], context.sources)
+    requests, latencies = _with_latencies(frames["requests"], tokens, counted)
+    requests = with_steady_tokens(requests, tokens)
+    requests = _with_energy(requests, telemetry, context.sources)
     rows = _run_rows(frames["runs"], latencies)
     add_point_figures(rows, requests, load=context.plan.has_load)
     if context.plan.has_load:
-        add_equal_shares(rows, requests, frames["tokens"], greedy=context.plan.sampling.temperature == 0)
+        add_equal_shares(rows, requests, tokens, greedy=context.plan.sampling.temperature == 0)
     _describe(rows, context)
-    blocks = [_block(row, rows, requests, frames["telemetry"], context) for row in rows]
-    for row, block in zip(rows, blocks, strict=True):
+    outliers: dict[tuple[Any, ...], str] = {}
+    lengths: list[list[int]] = []
+    for row in rows:  # one after another: the telemetry of all blocks may not fit in memory
+        block = _block(row, rows, requests, telemetry, context)
         _limit(row, block, context)
         _power(row, block, context)
         if context.plan.has_load:
             add_steady_energy(row, block.telemetry, context.sources)
-    _differences(rows)
-    outliers: dict[tuple[Any, ...], str] = {}
-    for row, block in zip(rows, blocks, strict=True):
         row["flags"] = [*row["flags"], *map(str, flags.block_flags(block))]
         found = flags.outliers(block)
         if found:
             row["flags"].append(str(flags.several(found, len(block.timed()))))
         for request, flag in found.items():
             outliers[(*(row[name] for name in POINT_KEY), request)] = str(flag)
+        lengths.append(block.timed()["output_tokens"].to_list())
+    _differences(rows)
     config_differences.flag(rows, [method.name for method in context.plan.methods])
-    _lengths_beside(rows, blocks, set(counted.iter_rows()))
+    if context.plan.sampling.stop_at_eos:
+        _lengths_beside(rows, lengths, set(counted.iter_rows()))
     for row in rows:
         row["flags"] = sorted(set(row["flags"]))
         row["missing"] = json.dumps(row["missing"], ensure_ascii=False)
@@ -102,16 +108,18 @@ def _digest_of(prepared: Prepared) -> str:
     return prompt_digest(prepared.prompts if any(prepared.prompts) else [list(text.encode(errors="replace"))])
 
 
-def _with_latencies(frames: Frames, counted: pl.DataFrame) -> tuple[pl.DataFrame, Latencies]:
-    own, blocks, methods = latency_percentiles(frames["tokens"], frames["requests"], counted)
-    requests = frames["requests"].drop("itl_s_p50", "itl_s_p99", strict=False)
-    joined = requests.join(own, on=REQUEST_KEY, how="left", maintain_order="left")
+def _with_latencies(
+    requests: pl.DataFrame, tokens: ResponseTokens, counted: pl.DataFrame
+) -> tuple[pl.DataFrame, Latencies]:
+    own, blocks, methods = latency_percentiles(tokens, requests, counted)
+    without = requests.drop("itl_s_p50", "itl_s_p99", strict=False)
+    joined = without.join(own, on=REQUEST_KEY, how="left", maintain_order="left")
     by_block: ByKey = {tuple(row[name] for name in POINT_KEY): row for row in blocks.iter_rows(named=True)}
     by_method: ByKey = {(row["method"], row["point"]): row for row in methods.iter_rows(named=True)}
     return joined.select(list(REQUESTS)), (by_block, by_method)
 
 
-def _with_energy(requests: pl.DataFrame, telemetry: pl.DataFrame, sources: Sequence[str]) -> pl.DataFrame:
+def _with_energy(requests: pl.DataFrame, telemetry: pl.LazyFrame, sources: Sequence[str]) -> pl.DataFrame:
     """A request's energy in joules, if it lasted long enough for the counter."""
     if not sources or requests.is_empty():
         return requests
@@ -122,7 +130,7 @@ def _with_energy(requests: pl.DataFrame, telemetry: pl.DataFrame, sources: Seque
     joules: list[float | None] = [None] * len(spans)
     for stretch in requests["stretch"].unique():
         places = requests.select(pl.arg_where(pl.col("stretch") == stretch)).to_series().to_list()
-        own = telemetry.filter(pl.col("stretch") == stretch)
+        own = telemetry.filter(pl.col("stretch") == stretch, pl.col("metric") == "energy_j").collect()
         found = energy.counter_difference(own, sources, [spans[place] for place in places])
         for place, value in zip(places, found, strict=True):
             joules[place] = value
@@ -165,7 +173,7 @@ def _describe(rows: list[FrameRow], context: Context) -> None:
 
 
 def _block(
-    row: FrameRow, rows: list[FrameRow], requests: pl.DataFrame, telemetry: pl.DataFrame, context: Context
+    row: FrameRow, rows: list[FrameRow], requests: pl.DataFrame, telemetry: pl.LazyFrame, context: Context
 ) -> flags.Block:
     begin, end, stretch = row["started_ns"], row["ended_ns"], row["stretch"]
     before = [other["ended_ns"] for other in rows if other["ended_ns"] is not None and other["stretch"] == stretch]
@@ -176,7 +184,7 @@ def _block(
     return flags.Block(
         run=row,
         requests=own,
-        telemetry=around,
+        telemetry=around.collect(),
         plan=context.plan,
         sources=context.sources,
         cores=context.machine.machine.cores_logical if context.machine else None,
@@ -271,18 +279,16 @@ def _differences(rows: list[FrameRow]) -> None:
             row["missing"]["first_difference"] = "none: all greedy tokens are equal"
 
 
-def _lengths_beside(rows: list[FrameRow], blocks: list[flags.Block], counted: set[tuple[Any, ...]]) -> None:
-    """If responses end at EOS: a method's lengths against its reference's."""
+def _lengths_beside(rows: list[FrameRow], of_rows: list[list[int]], counted: set[tuple[Any, ...]]) -> None:
+    """Where responses end at EOS: a method's lengths against its reference's."""
     lengths: dict[tuple[str, str], list[int]] = {}
     pairs = [
-        (row, block)
-        for row, block in zip(rows, blocks, strict=True)
-        if tuple(row[name] for name in POINT_KEY) in counted
+        (row, own) for row, own in zip(rows, of_rows, strict=True) if tuple(row[name] for name in POINT_KEY) in counted
     ]
-    for row, block in pairs:
-        lengths.setdefault((row["method"], row["point"]), []).extend(block.timed()["output_tokens"].to_list())
-    for row, block in pairs:
+    for row, own in pairs:
+        lengths.setdefault((row["method"], row["point"]), []).extend(own)
+    for row, _ in pairs:
         reference = row["reference"]
-        if block.plan.sampling.stop_at_eos and reference:
+        if reference:
             own, beside = lengths[row["method"], row["point"]], lengths.get((reference, row["point"]), [])
             row["flags"] += map(str, flags.lengths_beside(own, beside, reference))

@@ -41,9 +41,11 @@ from sessions.frames.column_builders import TelemetryBuilder, TokensBuilder
 from sessions.frames.counting import block_counts
 from sessions.frames.derived import RunKey
 from sessions.frames.fidelity import FidelityRows
-from sessions.frames.metrics import REQUEST_KEY, acceptance, per_request, rates
+from sessions.frames.long_frame import CHUNK_ROWS, LongFrame
+from sessions.frames.metrics import REQUEST_KEY, acceptance, joined_up, per_request, rates
 from sessions.frames.point_rows import PointRows, point_columns
 from sessions.frames.record_columns import column_names, columns_of
+from sessions.frames.response_tokens import ResponseTokens
 from sessions.frames.steady import with_steady
 from sessions.frames.text_pieces import NO_IDS, TextPieces
 from sessions.frames.vram import peak_vram
@@ -77,15 +79,19 @@ class _Run:
 
 
 class JournalFrames:
-    """Feeds on records in the journal's order, builds the frames. Tokens and readings are kept as arrays until then."""
+    """Feeds on records in the journal's order, builds the frames. Tokens and readings are kept as arrays until then, or
+    until they are many: then they go into `long_tokens` and `long_telemetry`.
+    """
 
-    def __init__(self, session: str, plan: Plan) -> None:
+    def __init__(self, session: str, plan: Plan, long_tokens: LongFrame, long_telemetry: LongFrame) -> None:
         self._session, self._plan = session, plan
         self._runs: dict[RunKey, _Run] = {}
         self._attempts: dict[tuple[str, int], int] = {}
         self._over: set[RunKey] = set()
         self._requests: dict[tuple[str, int, int, int], FrameRow] = {}
         self._tokens, self._telemetry, self._texts = TokensBuilder(), TelemetryBuilder(), TextPieces()
+        self._long_tokens, self._long_telemetry = long_tokens, long_telemetry
+        self._counted: list[pl.DataFrame] = []  # per_request of what is in long_tokens
         self._now_ns, self._headers = 0, 0
         self._broke_off: dict[tuple[str, int, int, int], str] = {}  # requests that failed alone, and why
         self._fidelity = FidelityRows()
@@ -99,10 +105,14 @@ class JournalFrames:
         match record:
             case Tokens() | ManyTokens():
                 self._tokens.add(record, self._attempts.get((record.method, record.block), 0))
+                if self._tokens.rows >= CHUNK_ROWS:
+                    self._long_tokens.put(self._taken())
             case Text():
                 self._texts.add(record, self._attempts.get((record.method, record.block), 0))
             case Telemetry():
                 self._telemetry.add(record, self._stretch)
+                if self._telemetry.rows >= CHUNK_ROWS:
+                    self._long_telemetry.put(self._telemetry.take(self._session))
             case RequestStarted():
                 key = self._key(record)
                 row = columns_of(record, "requests")
@@ -227,18 +237,25 @@ class JournalFrames:
         counting = [key for key, run in self._runs.items() if block_counts(run.columns.get("status", "stopped"))]
         return self._fidelity.frame(self._session, counting)
 
-    def tokens(self) -> pl.DataFrame:
-        """The tokens frame, in the journal's order."""
-        return self._tokens.frame(self._session)
+    def _taken(self) -> pl.DataFrame:
+        tokens = self._tokens.take(self._session)
+        self._counted.append(per_request(tokens))
+        return tokens
 
-    def requests(self, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None) -> pl.DataFrame:
+    def tokens(self) -> ResponseTokens:
+        """The tokens, once the journal is over."""
+        self._long_tokens.end(self._taken())
+        return ResponseTokens(self._long_tokens.rows(), joined_up(self._counted))
+
+    def requests(self, tokens: ResponseTokens, decode: Callable[[Sequence[int]], str] | None) -> pl.DataFrame:
         """The requests frame: what the journal tells of each request, and what follows from its tokens."""
-        counted = per_request(tokens)
+        counted = tokens.counted
         counted = pl.concat([counted, pl.DataFrame(list(self._texts.counted()), schema=counted.schema)])
         told = {*TOLD_OF_REQUESTS}.difference(counted.columns) | {*REQUEST_KEY[:4]}
         begun = pl.DataFrame(
             list(self._requests.values()), schema={name: kind for name, kind in REQUESTS.items() if name in told}
         )
+        self._requests.clear()  # a request's row is larger than its tokens
         joined = begun.join(counted, on=REQUEST_KEY[:4], how="left", maintain_order="left").with_columns(
             pl.col("sequence").fill_null(0),
             pl.col("output_tokens").fill_null(0),
@@ -263,12 +280,13 @@ class JournalFrames:
         )
 
     def _said(
-        self, joined: pl.DataFrame, tokens: pl.DataFrame, decode: Callable[[Sequence[int]], str] | None
+        self, joined: pl.DataFrame, tokens: ResponseTokens, decode: Callable[[Sequence[int]], str] | None
     ) -> tuple[list[str | None], list[str]]:
         said: dict[tuple[Any, ...], str | None] = {}
         if decode is not None:  # a response at a time: as Python's integers, all ids together would take gigabytes
-            grouped = tokens.group_by(REQUEST_KEY, maintain_order=True).agg("token_id")
-            said = {tuple(key): None if None in ids else decode(ids) for *key, ids in grouped.iter_rows()}
+            for own in tokens.whole_responses(("token_id",)):
+                grouped = own.group_by(REQUEST_KEY, maintain_order=True).agg("token_id")
+                said |= {tuple(key): None if None in ids else decode(ids) for *key, ids in grouped.iter_rows()}
         energy = "energy is read per block; per request it takes a GPU energy counter and at least 5 s"
         texts: list[str | None] = []
         reasons: list[str] = []
@@ -293,11 +311,12 @@ class JournalFrames:
             reasons.append(json.dumps(missing))
         return texts, reasons
 
-    def telemetry(self) -> pl.DataFrame:
-        """The telemetry frame, in the order in which it was sampled."""
-        return self._telemetry.frame(self._session)
+    def telemetry(self) -> pl.LazyFrame:
+        """The telemetry, in the order in which it was sampled, once the journal is over."""
+        self._long_telemetry.end(self._telemetry.take(self._session))
+        return self._long_telemetry.rows()
 
-    def runs(self, telemetry: pl.DataFrame) -> pl.DataFrame:
+    def runs(self, telemetry: pl.LazyFrame) -> pl.DataFrame:
         """The runs frame: a row per point of an attempt at a block, in the order of their beginnings."""
         return pl.DataFrame(
             [
@@ -308,7 +327,7 @@ class JournalFrames:
             schema=RUNS,
         )
 
-    def _run_rows(self, run: _Run, telemetry: pl.DataFrame) -> list[FrameRow]:
+    def _run_rows(self, run: _Run, telemetry: pl.LazyFrame) -> list[FrameRow]:
         columns, missing = run.columns, run.missing
         planned = {method.name: method for method in self._plan.methods}.get(columns["method"])
         for name, edges in (("energy_j", ("start", "end")), ("timed_energy_j", ("timed_start", "timed_end"))):

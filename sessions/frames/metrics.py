@@ -13,7 +13,6 @@ from typing import Final
 import polars as pl
 
 from sessions.disk.frame_schema import QUANTILES
-from sessions.frames.counting import is_steady, timed_and_ended_well
 
 REQUEST_KEY = ("method", "block", "attempt", "request", "sequence")
 RUN_KEY: Final = ("method", "block", "attempt")
@@ -27,6 +26,15 @@ def per_request(tokens: pl.DataFrame) -> pl.DataFrame:
         pl.len().cast(pl.Int64).alias("output_tokens"),
         pl.col("t_ns").min().alias("first_token_ns"),
         pl.col("t_ns").max().alias("end_ns"),
+    )
+
+
+def joined_up(counted: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """What `per_request` gives of a tokens frame, from what it gives of the frame's parts."""
+    return (
+        pl.concat(counted)
+        .group_by(REQUEST_KEY, maintain_order=True)
+        .agg(pl.col("output_tokens").sum(), pl.col("first_token_ns").min(), pl.col("end_ns").max())
     )
 
 
@@ -54,10 +62,9 @@ def acceptance() -> pl.Expr:
 
 
 def inter_token_latencies(tokens: pl.LazyFrame) -> pl.LazyFrame:
-    """The tokens frame with `itl_s`, the gap to the previous token of the same response; null for a first token."""
-    key = ("session", *REQUEST_KEY)
-    return tokens.sort(*key, "index").with_columns(
-        ((pl.col("t_ns") - pl.col("t_ns").shift(1).over(key)) * 1e-9).alias("itl_s")
+    """A session's tokens with `itl_s`, the gap to the previous token of the same response; null for a first token."""
+    return tokens.sort(*REQUEST_KEY, "index").with_columns(
+        ((pl.col("t_ns") - pl.col("t_ns").shift(1).over(REQUEST_KEY)) * 1e-9).alias("itl_s")
     )
 
 
@@ -65,28 +72,3 @@ def percentiles(gaps: pl.Expr | None = None) -> list[pl.Expr]:
     """ITL_QUANTILES of the gaps (the column `itl_s`), between neighbouring gaps by linear interpolation."""
     each = pl.col("itl_s") if gaps is None else gaps
     return [each.quantile(share, interpolation="linear").alias(name) for name, share in ITL_QUANTILES.items()]
-
-
-def latency_percentiles(
-    tokens: pl.DataFrame, requests: pl.DataFrame, counted: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """ITL_QUANTILES of each request, of each run's successful timed requests, and of each method's at a point; under a
-    load these are of the requests within the steady part.
-
-    `counted` has the runs that count for their method. What has no gap is left out.
-    """
-    # a list a response: sorting the whole frame would take several times its size
-    gap = (pl.col("t_ns").sort_by("index").diff() * 1e-9).drop_nulls()
-    responses = tokens.group_by(REQUEST_KEY).agg(gap.alias("itl_s")).filter(pl.col("itl_s").list.len() > 0)
-    points = requests.filter(timed_and_ended_well(), is_steady()).select(*REQUEST_KEY, "point")
-    timed = responses.join(points, on=REQUEST_KEY, how="inner")
-    return (
-        _percentiles_by(responses, REQUEST_KEY),
-        _percentiles_by(timed, POINT_KEY),
-        _percentiles_by(timed.join(counted, on=POINT_KEY, how="semi"), ("method", "point")),
-    )
-
-
-def _percentiles_by(responses: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """The percentiles over the gaps of all responses of a group; `itl_s` is a list of gaps a response."""
-    return responses.group_by(key).agg(percentiles(pl.col("itl_s").explode()))

@@ -15,26 +15,21 @@ import polars as pl
 
 from sessions.disk.frame_schema import QUANTILES
 from sessions.frames.counting import is_steady, timed_and_ended_well
-from sessions.frames.metrics import POINT_KEY, REQUEST_KEY, RUN_KEY
+from sessions.frames.metrics import POINT_KEY, REQUEST_KEY
+from sessions.frames.response_tokens import ResponseTokens
 from sessions.frames.steady import steady_parts
 
 LATENCIES: Final = ("ttft_s", "tpot_s", "queue_s")  # of a request; those of tokens are in metrics
 S: Final = 1e-9  # seconds in a nanosecond
 
 
-def with_steady_tokens(requests: pl.DataFrame, tokens: pl.DataFrame) -> pl.DataFrame:
-    """The requests with `steady_tokens`: how many of a response's tokens came within the steady part of its point.
-
-    A block at a time: with its part's edges beside each token, the frame of tokens would be half as large again.
-    """
+def with_steady_tokens(requests: pl.DataFrame, tokens: ResponseTokens) -> pl.DataFrame:
+    """The requests with `steady_tokens`: how many of a response's tokens came within the steady part of its point."""
     edges = requests.join(steady_parts(requests), on=POINT_KEY).select(*REQUEST_KEY, "steady_from_ns", "steady_to_ns")
     inside = (pl.col("t_ns") > pl.col("steady_from_ns")) & (pl.col("t_ns") <= pl.col("steady_to_ns"))
     counted = [
-        tokens.filter(pl.all_horizontal(pl.col(name) == value for name, value in zip(RUN_KEY, key, strict=True)))
-        .join(own, on=REQUEST_KEY)
-        .group_by(REQUEST_KEY)
-        .agg(inside.sum().cast(pl.Int64).alias("steady_tokens"))
-        for key, own in edges.partition_by(RUN_KEY, as_dict=True, maintain_order=True).items()
+        own.join(edges, on=REQUEST_KEY).group_by(REQUEST_KEY).agg(inside.sum().cast(pl.Int64).alias("steady_tokens"))
+        for own in tokens.whole_responses(("t_ns",))
     ]
     none = requests.select(REQUEST_KEY).clear().with_columns(pl.lit(None, dtype=pl.Int64).alias("steady_tokens"))
     found = pl.concat([none, *counted], how="vertical_relaxed")

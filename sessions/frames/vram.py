@@ -70,7 +70,7 @@ class VramPeak:
 
 
 def peak_vram(
-    telemetry: pl.DataFrame, gpus: Sequence[str], start_ns: int, load_ns: int | None, end_ns: int | None
+    telemetry: pl.LazyFrame, gpus: Sequence[str], start_ns: int, load_ns: int | None, end_ns: int | None
 ) -> tuple[int | None, str]:
     """Peak bytes on `gpus`, summed, with how they were found; None with the reason where they cannot be known.
 
@@ -90,7 +90,7 @@ def peak_vram(
         pl.col("value").is_not_null(),
         pl.col("t_ns").is_between(start_ns, 2**63 - 1 if end_ns is None else end_ns),
     )
-    for reading in readings.select("source", "t_ns", "value").iter_rows():
+    for reading in readings.select("source", "t_ns", "value").collect().iter_rows():
         peak.add(*reading)
     if (gpu := peak.unread()) is not None:
         return None, f"NVML returned no memory readings for {gpu} around this block"

@@ -31,7 +31,7 @@ def test_every_token_is_a_row_with_what_its_record_says() -> None:
         ("s", "a", 3, 0, 0, 0, 3, 9, 1009),
         ("s", "a", 3, 0, 0, 0, 4, 10, 1010),
     ]
-    frame = builder.frame("s")
+    frame = builder.take("s")
     assert frame.schema == pl.Schema(TOKENS)
     assert frame.rows() == expected
 
@@ -45,7 +45,7 @@ def test_every_reading_is_a_row_and_what_was_not_read_is_null() -> None:
     ]
     builder.add(Telemetry(t=10, rows=rows[:2]), 0)
     builder.add(Telemetry(t=12, rows=rows[2:]), 1)
-    frame = builder.frame("s")
+    frame = builder.take("s")
     expected = pl.DataFrame(
         [
             ("s", t, source, metric, unit, value, cost, status, stretch)
@@ -59,8 +59,8 @@ def test_every_reading_is_a_row_and_what_was_not_read_is_null() -> None:
 
 
 def test_a_journal_without_tokens_or_readings_gives_empty_frames() -> None:
-    assert_frame_equal(TokensBuilder().frame("s"), pl.DataFrame(schema=TOKENS))
-    assert_frame_equal(TelemetryBuilder().frame("s"), pl.DataFrame(schema=TELEMETRY))
+    assert_frame_equal(TokensBuilder().take("s"), pl.DataFrame(schema=TOKENS))
+    assert_frame_equal(TelemetryBuilder().take("s"), pl.DataFrame(schema=TELEMETRY))
 
 
 def test_an_unknown_id_is_null_beside_those_that_are_known() -> None:
@@ -68,7 +68,7 @@ def test_an_unknown_id_is_null_beside_those_that_are_known() -> None:
     builder.add(tokens("a", 0, 0, [5, 6]), 0)
     builder.add(Tokens(t=0, method="a", block=3, request=0, index=2, times=[7, 8, 8], ids=[None, None, 9]), 0)
     builder.add(tokens("a", 1, 0, [9]), 0)
-    frame = builder.frame("s")
+    frame = builder.take("s")
     assert frame["token_id"].to_list() == [1005, 1006, None, None, 9, 1009]
     assert frame["t_ns"].to_list() == [5, 6, 7, 8, 8, 9]
     assert frame["index"].to_list() == [0, 1, 2, 3, 4, 0]

@@ -22,7 +22,8 @@ from sessions.frames.counting import (
     timed_and_ended_well,
 )
 from sessions.frames.flags import Block
-from sessions.frames.metrics import latency_percentiles
+from sessions.frames.latencies import latency_percentiles
+from sessions.frames.response_tokens import ResponseTokens
 from sessions.verdict.comparison import compare
 from tests.sessions.eventful_session import PLAN, Script, write_eventful
 from tui.read.comparison_series import pick_series
@@ -128,7 +129,10 @@ def test_gaps_of_a_request_that_erred_are_in_no_percentile_of_its_block(folder: 
     assert not late.equals(tokens)
     counted = counted_blocks(frame(folder, "runs"))
     (own, *before), (slow, *after) = (
-        [part.sort(pl.all()) for part in latency_percentiles(each.select(list(TOKENS)), requests, counted)]
+        [
+            part.sort(pl.all())
+            for part in latency_percentiles(ResponseTokens.of(each.select(list(TOKENS))), requests, counted)
+        ]
         for each in (tokens, late)
     )
     assert not own.equals(slow)

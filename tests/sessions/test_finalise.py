@@ -15,9 +15,10 @@ import polars as pl
 import pytest
 
 from sessions.close.session_end import recover
-from sessions.disk.frame_schema import SCHEMAS
+from sessions.disk.frame_schema import SCHEMAS, schema_version
 from sessions.disk.journal import read_journal
 from sessions.disk.records import (
+    SCHEMA_VERSION,
     AnyRecord,
     BlockEnded,
     BlockPhase,
@@ -268,6 +269,23 @@ def test_building_the_frames_twice_gives_the_same(folder: SessionFolder, tmp_pat
         assert first.equals(second)
         assert first.equals(pl.read_parquet(folder.frame(name)))
     assert recover(folder) == "finished"
+
+
+def test_frames_that_are_put_down_in_parts_are_the_same(
+    folder: SessionFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessions.frames.journal_frames.CHUNK_ROWS", 10)
+    monkeypatch.setattr("sessions.frames.response_tokens.MOST_TOKENS", 12)
+    leftover = tmp_path / "tokens.parquet.parts" / "000000.parquet"
+    leftover.parent.mkdir()
+    leftover.write_text("of a process that was killed")
+    built = write_frames(tmp_path, folder.id, folder.plan(), read_journal(folder.journal))
+    assert "tokens" not in built
+    assert pl.scan_parquet(folder.frame("tokens")).select(pl.len()).collect().item() > 24
+    for name in FRAMES:
+        assert pl.read_parquet(tmp_path / f"{name}.parquet").equals(pl.read_parquet(folder.frame(name))), name
+        assert schema_version(tmp_path / f"{name}.parquet") == SCHEMA_VERSION
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{name}.parquet" for name in FRAMES)
 
 
 @pytest.mark.parametrize("name", FRAMES)

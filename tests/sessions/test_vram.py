@@ -34,7 +34,7 @@ def test_memory_that_the_block_before_still_holds_is_not_subtracted() -> None:
     telemetry = readings(
         (9.9, 4e9), (10.0, 4e9), (10.1, 0.5e9), (11.9, 0.5e9), (13.0, 3.0e9), (15.0, 4.0e9), (20.1, 0.5e9)
     )
-    assert peak_vram(telemetry, ["gpu0"], 10 * SECOND, 12 * SECOND, 20 * SECOND) == (3_500_000_000, SOURCE)
+    assert peak_vram(telemetry.lazy(), ["gpu0"], 10 * SECOND, 12 * SECOND, 20 * SECOND) == (3_500_000_000, SOURCE)
 
 
 def test_several_gpus_are_summed() -> None:
@@ -45,7 +45,7 @@ def test_several_gpus_are_summed() -> None:
             readings((10.5, 0.0), (13.0, 9e9), source="gpu2"),
         ]
     )
-    assert peak_vram(telemetry, ["gpu0", "gpu1"], 10 * SECOND, 12 * SECOND, None) == (5_000_000_000, SOURCE)
+    assert peak_vram(telemetry.lazy(), ["gpu0", "gpu1"], 10 * SECOND, 12 * SECOND, None) == (5_000_000_000, SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_what_cannot_be_known_is_none_with_its_reason(
     gpus: list[str], load_s: int | None, telemetry: pl.DataFrame, reason: str
 ) -> None:
     load_ns = None if load_s is None else load_s * SECOND
-    assert peak_vram(telemetry, gpus, 10 * SECOND, load_ns, 20 * SECOND) == (None, reason)
+    assert peak_vram(telemetry.lazy(), gpus, 10 * SECOND, load_ns, 20 * SECOND) == (None, reason)

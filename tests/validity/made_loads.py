@@ -10,6 +10,7 @@ import polars as pl
 from sessions.disk.frame_schema import REQUESTS, TOKENS
 from sessions.frames.metrics import per_request, rates
 from sessions.frames.point_figures import with_steady_tokens
+from sessions.frames.response_tokens import ResponseTokens
 from sessions.frames.steady import with_steady
 
 SECOND = 1_000_000_000
@@ -50,4 +51,4 @@ def frames(responses: Mapping[int, tuple[float, Sequence[float]]], **columns: An
     requests = requests.with_columns(
         pl.lit(None, dtype=kind).alias(name) for name, kind in REQUESTS.items() if name not in requests.columns
     )
-    return with_steady_tokens(with_steady(requests), tokens).select(list(REQUESTS)), tokens
+    return with_steady_tokens(with_steady(requests), ResponseTokens.of(tokens)).select(list(REQUESTS)), tokens

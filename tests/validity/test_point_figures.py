@@ -9,9 +9,11 @@ import pytest
 
 from sessions.disk.frame_schema import FrameRow, read_frame
 from sessions.frames.counting import timed_and_ended_well, with_attempt, with_point
-from sessions.frames.metrics import POINT_KEY, latency_percentiles
+from sessions.frames.latencies import latency_percentiles
+from sessions.frames.metrics import POINT_KEY
 from sessions.frames.point_columns import NO_STEADY_PART, add_equal_shares, add_point_figures, add_steady_energy
 from sessions.frames.point_figures import point_figures, with_steady_tokens
+from sessions.frames.response_tokens import ResponseTokens
 from sessions.frames.steady import with_steady
 from tests.validity.made_frames import telemetry, tenths
 from tests.validity.made_loads import KEY, SECOND, TWO_AT_ONCE, frames
@@ -47,7 +49,7 @@ def test_two_in_flight_are_what_a_hand_computes() -> None:
         "queue_s_p50": None,
     }
     assert {name: row[name] for name in expected} == pytest.approx(expected)
-    _, blocks, methods = latency_percentiles(tokens, requests, COUNTED)
+    _, blocks, methods = latency_percentiles(ResponseTokens.of(tokens), requests, COUNTED)
     assert blocks.select("itl_s_p50", "itl_s_p90", "itl_s_p99").row(0) == pytest.approx((1.0, 1.0, 1.0))
     assert methods.select("method", "point", "itl_s_p90").row(0) == ("m", "c2", pytest.approx(1.0))
 
@@ -55,7 +57,7 @@ def test_two_in_flight_are_what_a_hand_computes() -> None:
 def test_only_gaps_within_the_steady_part_are_latencies() -> None:
     slow_ramp = TWO_AT_ONCE | {0: (0.0, [0.5, 2.0, 3.9, 4.0]), 3: (5.1, [6.0, 8.0, 8.5, 9.0])}
     requests, tokens = frames(slow_ramp)
-    _, blocks, _ = latency_percentiles(tokens, requests, COUNTED)
+    _, blocks, _ = latency_percentiles(ResponseTokens.of(tokens), requests, COUNTED)
     assert blocks["itl_s_p99"].to_list() == pytest.approx([1.0])
 
 
@@ -76,6 +78,22 @@ def test_where_all_slots_were_never_taken_there_is_the_whole_alone() -> None:
     runs: list[FrameRow] = [{**KEY, "point": "c2", "missing": {}}]
     add_point_figures(runs, requests, load=True)
     assert runs[0]["missing"] == {"tok_s_total": NO_STEADY_PART}
+
+
+def test_an_open_loop_is_steady_once_a_first_request_has_ended() -> None:
+    """One a second, each two seconds long: one in flight at first, two from then on."""
+    responses = {number: (float(number), [number + 1.0, number + 2.0]) for number in range(6)}
+    requests, _ = frames(responses, concurrency=None, rate=1.0, point="rate 1")
+    (row,) = point_figures(requests).to_dicts()
+    assert (row["steady_from_ns"], row["steady_to_ns"]) == (2 * SECOND, 5 * SECOND)
+    assert requests["steady"].to_list() == [False, False, True, True, False, False]
+    assert (row["in_flight"], row["tok_s_total"]) == (pytest.approx(2.0), pytest.approx(2.0))
+    assert (row["tok_s_total_whole"], row["wall_s"]) == (pytest.approx(12 / 7), pytest.approx(7.0))
+    requests, _ = frames({0: (0.0, [1.0, 9.0]), 1: (1.0, [2.0, 9.5])}, concurrency=None, rate=1.0, point="rate 1")
+    runs: list[FrameRow] = [{**KEY, "point": "rate 1", "rate": 1.0, "missing": {}}]
+    add_point_figures(runs, requests, load=True)
+    assert runs[0]["tok_s_total"] is None
+    assert "before the last was due" in runs[0]["missing"]["tok_s_total"]
 
 
 def test_what_failed_or_warmed_up_counts_for_nothing() -> None:
@@ -118,12 +136,12 @@ def test_greedy_text_under_load_is_compared_with_the_same_prompt_alone() -> None
     )
     runs: list[FrameRow] = [{**KEY, "point": point, "missing": {}} for point in ("c2", "c1")]
     requests, tokens = pl.concat([beside, alone]), pl.concat([changed, own])
-    add_equal_shares(runs, requests, tokens, greedy=True)
+    add_equal_shares(runs, requests, ResponseTokens.of(tokens), greedy=True)
     assert [run["equal_alone_share"] for run in runs] == [0.75, 1.0]
-    add_equal_shares(runs, beside, changed, greedy=True)
+    add_equal_shares(runs, beside, ResponseTokens.of(changed), greedy=True)
     assert runs[0]["equal_alone_share"] is None
     assert "add 1 to the list" in runs[0]["missing"]["equal_alone_share"]
-    add_equal_shares(runs, requests, tokens, greedy=False)
+    add_equal_shares(runs, requests, ResponseTokens.of(tokens), greedy=False)
     assert runs[0]["missing"]["equal_alone_share"].startswith("tokens were sampled")
 
 
@@ -135,9 +153,9 @@ def test_of_a_real_session_one_request_at_a_time_every_figure_is_todays(session:
     """Of the median and the 99th percentile of the gaps too, and throughput up to the gaps between requests."""
     said = {name: read_frame(KEPT / session / f"{name}.parquet", name) for name in ("runs", "requests", "tokens")}
     tokens = with_attempt(said["tokens"])
-    requests = with_steady_tokens(with_steady(with_point(with_attempt(said["requests"]))), tokens)
+    requests = with_steady_tokens(with_steady(with_point(with_attempt(said["requests"]))), ResponseTokens.of(tokens))
     runs = with_point(with_attempt(said["runs"]))
-    _, gaps, _ = latency_percentiles(tokens, requests, runs.select(POINT_KEY))
+    _, gaps, _ = latency_percentiles(ResponseTokens.of(tokens), requests, runs.select(POINT_KEY))
     rows = point_figures(requests).join(gaps, on=POINT_KEY, how="left").join(runs, on=POINT_KEY, suffix="_then")
     assert len(rows)
     for row in rows.iter_rows(named=True):

@@ -15,13 +15,15 @@ import pytest
 from sessions.disk.frame_schema import REQUESTS, RUNS, TOKENS
 from sessions.export.other_tools import OTHER_TOOLS, OtherToolError, quote
 from sessions.frames.metrics import per_request, rates
+from sessions.frames.response_tokens import ResponseTokens
 
+Frames = tuple[pl.DataFrame, pl.DataFrame, ResponseTokens]
 SECOND = 1_000_000_000
 RESPONSES = {0: (0.0, [0.2, 0.3, 0.4, 0.6]), 1: (1.0, [1.4, 1.4, 1.5])}
 
 
 @pytest.fixture
-def frames() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+def frames() -> Frames:
     key = {"session": "s", "method": "m", "block": 0, "attempt": 0}
     tokens = pl.DataFrame(
         [
@@ -45,7 +47,7 @@ def frames() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     )
     absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in REQUESTS.items() if name not in requests.columns]
     runs = pl.DataFrame([dict.fromkeys(RUNS) | key | {"status": "ok"}], schema=RUNS)
-    return runs, requests.with_columns(absent).select(list(REQUESTS)), tokens
+    return runs, requests.with_columns(absent).select(list(REQUESTS)), ResponseTokens.of(tokens)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def frames() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     ],
 )
 def test_a_session_in_other_terms_is_what_a_hand_computes(
-    frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame], tool: str, expected: dict[str, float]
+    frames: Frames, tool: str, expected: dict[str, float]
 ) -> None:
     (quotation,) = quote(tool, *frames)
     assert quotation.requests == 2
@@ -112,7 +114,7 @@ def test_a_session_in_other_terms_is_what_a_hand_computes(
 
 
 def test_an_unknown_tool_and_an_empty_session_are_sentences(
-    frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame],
+    frames: Frames,
 ) -> None:
     runs, requests, tokens = frames
     with pytest.raises(OtherToolError, match="use one of vllm, guidellm"):
@@ -121,10 +123,11 @@ def test_an_unknown_tool_and_an_empty_session_are_sentences(
         quote("vllm", runs.with_columns(pl.lit("failed").alias("status")), requests, tokens)
 
 
-def test_responses_of_one_token_have_no_decode_rate(frames: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]) -> None:
+def test_responses_of_one_token_have_no_decode_rate(frames: Frames) -> None:
     runs, requests, tokens = frames
     short = requests.with_columns(pl.lit(1, dtype=pl.Int64).alias("output_tokens"), end_ns=pl.col("first_token_ns"))
-    only = tokens.filter(pl.col("index") == 0)
+    (every,) = tokens.whole_responses(("index", "t_ns"))
+    only = ResponseTokens.of(every.filter(pl.col("index") == 0))
     for tool in OTHER_TOOLS:
         (quotation,) = quote(tool, runs, short.with_columns(rates()), only)
         assert quotation.quantities

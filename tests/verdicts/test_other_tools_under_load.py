@@ -13,6 +13,7 @@ import pytest
 
 from sessions.disk.frame_schema import RUNS
 from sessions.export.other_tools import Quotation, quote
+from sessions.frames.response_tokens import ResponseTokens
 from tests.validity.made_loads import KEY, SECOND, TWO_AT_ONCE, frames
 
 BATCH = {10: (20.0, [21.0, 22.5, 24.0]), 11: (20.0, [22.0, 23.5, 25.0])}
@@ -23,7 +24,7 @@ def quoted(tool: str, **columns: Any) -> list[Quotation]:
     batch, beside = frames(BATCH, concurrency=None, batch=2, point="batch 2")
     runs = pl.DataFrame([dict.fromkeys(RUNS) | KEY | {"status": "ok", "point": point} for point in ("c2", "batch 2")],
                         schema=RUNS)  # fmt: skip
-    return quote(tool, runs, pl.concat([loop, batch]), pl.concat([said, beside]))
+    return quote(tool, runs, pl.concat([loop, batch]), ResponseTokens.of(pl.concat([said, beside])))
 
 
 @pytest.mark.parametrize(

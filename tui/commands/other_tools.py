@@ -11,9 +11,11 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
-from sessions.disk.frame_schema import FrameError, read_frame
+from sessions.disk.frame_schema import FrameError, read_frame, scan_frame
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.export.other_tools import OTHER_TOOLS, OtherToolError, Quantity, Quotation, quote
+from sessions.frames.counting import with_attempt
+from sessions.frames.response_tokens import ResponseTokens
 from tui.command_line import EXIT_OK, UsageError
 from tui.print.console import console
 from tui.words.figures import UNKNOWN
@@ -29,8 +31,9 @@ def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
     if tool not in OTHER_TOOLS:
         raise UsageError(f"--as {tool} is not known: use one of {', '.join((*OTHER_TOOLS, ARTICLE))}.")
     try:
-        frames = {name: read_frame(folder.frame(name), name) for name in ("runs", "requests", "tokens")}
-        quotations = quote(tool, frames["runs"], frames["requests"], frames["tokens"])
+        runs, requests = (read_frame(folder.frame(name), name) for name in ("runs", "requests"))
+        tokens = ResponseTokens(with_attempt(scan_frame(folder.frame("tokens"), "tokens")), with_attempt(requests))
+        quotations = quote(tool, runs, requests, tokens)
     except FrameError:
         raise UsageError(f"The frames of {folder.id} cannot be read, so there is nothing to report.") from None
     except OtherToolError as error:
