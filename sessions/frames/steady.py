@@ -1,4 +1,4 @@
-"""The steady part of a point: from when all its slots are first taken until one stays empty (docs/definitions.md)."""
+"""The steady part of a point, without its ramp and its tail (docs/definitions.md)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sessions.frames.steady_edges import loop_edges, open_edges
 
 def steady_parts(requests: pl.DataFrame) -> pl.DataFrame:
     """POINT_KEY, `steady_from_ns` and `steady_to_ns` of each attempt at a point, from its timed requests; both null
-    where it never had all slots taken at once.
+    where it never had all slots taken at once, or in an open loop none ended before the last was due.
 
     With C slots (of a batch or a closed loop) the part begins when C requests are first in flight, and ends with the
     first that ends once the last has begun: from then on fewer than C are in flight, and none waits. In an open loop it
-    goes from the first time a request was due to the last.
+    goes from the first end of a request to when the last was due.
     """
     timed = with_point(with_attempt(requests)).filter(~pl.col("warmup"), pl.col("start_ns").is_not_null())
     rows = []
@@ -39,8 +39,9 @@ def with_steady(requests: pl.DataFrame) -> pl.DataFrame:
 
 
 def _part(own: pl.DataFrame) -> tuple[int | None, int | None]:
+    ends = own["end_ns"].drop_nulls().to_list()
     if own["rate"][0] is not None:
-        return open_edges(own.select(pl.coalesce("scheduled_ns", "start_ns").alias("due"))["due"].to_list())
+        dues = own.select(pl.coalesce("scheduled_ns", "start_ns").alias("due"))["due"].to_list()
+        return open_edges(dues, ends) or (None, None)
     slots = own["batch"][0] or own["concurrency"][0] or 1
-    edges = loop_edges(own["start_ns"].to_list(), own["end_ns"].drop_nulls().to_list(), slots)
-    return edges or (None, None)
+    return loop_edges(own["start_ns"].to_list(), ends, slots) or (None, None)

@@ -19,6 +19,11 @@ def loop_edges(starts_ns: Sequence[int], ends_ns: Sequence[int], slots: int) -> 
     return (full, ends[later]) if later < len(ends) else None
 
 
-def open_edges(due_ns: Sequence[int]) -> tuple[int, int]:
-    """In an open loop, which has no slots: from when the first request was due to when the last was."""
-    return min(due_ns), max(due_ns)
+def open_edges(due_ns: Sequence[int], ends_ns: Sequence[int]) -> tuple[int, int] | None:
+    """In an open loop, which has no slots: from the first end of a request to when the last was due.
+
+    It begins with an empty server, and until a first one ends, their number only grows: where all take equally long,
+    that is when it has reached its mean (Little's law). None where none ends before the last is due.
+    """
+    begin, end = min(ends_ns, default=None), max(due_ns)
+    return (begin, end) if begin is not None and begin < end else None

@@ -99,17 +99,19 @@ class Rounds:
             if self._is_too_late(number, started - begun, last):
                 append(Note(t=time.perf_counter_ns(), text=TIME_IS_UP.format(rounds=number)))
                 return
+            beyond = self._beyond(number)  # of all methods alike, or no ratio would be of all its blocks
             for row in missing:
-                sized = self._sizes.sized(self._worthwhile(row), enough=self._goal.until is not None)
+                worthwhile = replace(row, points=[place for place in row.points if place not in beyond])
+                sized = self._sizes.sized(worthwhile, enough=self._goal.until is not None)
                 yield number * len(self._reference) + blocks.index(row) + 1, sized
             last = time.monotonic() - started
 
-    def _worthwhile(self, row: PlannedBlock) -> PlannedBlock:
-        """The block without the points that lie beyond saturation, where those are to be left out."""
-        if self._points is None or not self._until_saturated:
-            return row
-        beyond = self._points.saturated() - {0}  # the primary point is judged
-        return replace(row, points=[place for place in row.points if place not in beyond])
+    def _beyond(self, number: int) -> set[int]:
+        """The points that the round of this number leaves out, as they lie beyond saturation: none in the first rounds,
+        without which no method has an interval."""
+        if self._points is None or not self._until_saturated or number < LEAST_BLOCKS:
+            return set()
+        return self._points.saturated() - {0}  # the primary point is judged
 
     def _is_too_late(self, number: int, elapsed_s: float, last_s: float) -> bool:
         """Whether the time allowed forbids a round that takes as long as the last one did.

@@ -150,7 +150,7 @@ class PointProgress:
         if not block.starts:
             return None
         slots = self._plan.points[place].in_flight
-        edges = open_edges(block.dues) if slots is None else loop_edges(block.starts, block.ends, slots)
+        edges = open_edges(block.dues, block.ends) if slots is None else loop_edges(block.starts, block.ends, slots)
         if edges is None or edges[1] <= edges[0] or not block.times:
             return None
         import numpy as np

@@ -210,12 +210,14 @@ def test_points_beyond_saturation_are_left_out_after_three_rounds(
         points=load_points(5),
         loads=Loads(until_saturated=True),
     )
-    looking, measured = Rounds(planned, [planned.goal]), dict[int, set[int]]()
+    looking, measured, by_both = Rounds(planned, [planned.goal]), dict[int, set[int]](), dict[int, int]()
     for _, row in looking.missing(set(), lambda _: None):
         spread = (1.0, 1.05, 0.95)[row.block % 3]
         rates = tuple(spread * rate for rate in (base if row.method == "base" else fast))
         measured.setdefault(row.block, set()).update(row.points)
+        by_both[row.block] = by_both.get(row.block, 0) + len(row.points)
         for record in load_block(row.method, row.block, rates, row.points):
             looking.feed(record)
     assert [len(measured[number]) for number in range(5)] == [5, 5, 5, left, left]
     assert measured[4] == set(range(left))
+    assert [by_both[number] for number in range(5)] == [10, 10, 10, 2 * left, 2 * left]
