@@ -65,6 +65,8 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
     except FidelityTextError as error:
         raise PlanError(str(error)) from None
     methods = twice(chosen) if options.aa else chosen
+    if not wanted.methods:
+        remarks += _without_ratio(options.preset, methods)
     plan = Plan(
         **_fields(RunOptions, options),
         fidelity_rule=rule,
@@ -177,6 +179,21 @@ def _check_any_can_run(rows: Sequence[Choice]) -> None:
     if lacks and len(lacks) == len(rows):
         fix = f" Fix: `{lacks[0].remedy}`, or add --create-environments." if lacks[0].remedy else ""
         raise PlanError(f"None of these methods can run here: {lacks[0].reason}{fix}")
+
+
+def _without_ratio(preset: str, methods: Sequence[PlannedMethod]) -> list[str]:
+    """Which methods of a preset have no ratio in it, and how to get one; nothing to say of a method alone."""
+    names = {method.name for method in methods}
+    alone = [method for method in methods if method.reference is not None and method.reference not in names]
+    if not alone or len(methods) < 2:
+        return []
+    names_alone = " and ".join(method.name for method in alone)
+    absent = " and ".join(sorted({str(method.reference) for method in alone}))
+    against = next((method.name for method in methods if method not in alone), alone[0].name)
+    return [
+        f"Preset {preset} has no ratio of {names_alone}, being without {absent}:"
+        f" `kasoku compare SESSION --baseline {against}` compares with what is in it."
+    ]
 
 
 def _planned(row: Choice, named: bool) -> PlannedMethod:
