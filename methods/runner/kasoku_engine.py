@@ -106,6 +106,9 @@ class Engine:
     declared in sessions/disk/messages.py; unknown fields are ignored.
     """
 
+    begins_with_a_cache = False
+    """Whether `prepare` computes the first `request.depth` ids of a prompt, so that `generate` goes on from there."""
+
     def import_packages(self, job: dict) -> None:
         """Import what the engine needs; timed apart from loading."""
 
@@ -137,7 +140,7 @@ class Engine:
 
         With `generate` alone it serves one at a time, which an open loop may come to, too.
         """
-        if point.depth:
+        if point.depth and not self.begins_with_a_cache:
             return "This engine cannot begin with tokens in its cache."
         if not point.rate and point.most > 1:
             return "This engine generates one response at a time."

@@ -20,7 +20,7 @@ class VllmSampling:
                 )
         self.asked, self.left_out, self.seed = job["sampling"], left_out, first_seed(job)
 
-    def parameters(self, max_new_tokens: int, stop_token_ids: object) -> object:
+    def parameters(self, max_new_tokens: int, stop_token_ids: object, **more: object) -> object:
         """vLLM's SamplingParams for one request."""
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -41,6 +41,7 @@ class VllmSampling:
             ignore_eos=True,  # a response ends at the job's stop ids, the same for every engine, and at no others
             stop_token_ids=list(stop_token_ids) or None,
             **{name: value for name, value in parameters.items() if name not in left_out},
+            **more,
         )
 
     def as_resolved(self) -> dict:

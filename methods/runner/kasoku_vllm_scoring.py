@@ -11,7 +11,7 @@ class VllmScoring:
     """Mixed into the engine: `self.engine` is its AsyncLLM, `self._completed` waits for it."""
 
     def score_prefill(self, ids: list, scored: int) -> Scores:
-        parameters = greedy_parameters(1, prompt_logprobs=1)
+        parameters = greedy_parameters(1, prompt_logprobs=1, **self.reading())
         said = self._completed(self._outputs(ids, parameters))[0].prompt_logprobs
         if not said or len(said) != len(ids):
             raise UnsupportedError("vLLM %s hands out no log-probabilities of a prompt." % self.vllm.__version__)
@@ -24,7 +24,7 @@ class VllmScoring:
 
         forced = list(ids[-scored:])
         self._completed(self.engine.collective_rpc("kasoku_force_begins", args=(forced,)))
-        outputs = self._completed(self._outputs(ids[:-scored], greedy_parameters(scored)))
+        outputs = self._completed(self._outputs(ids[:-scored], greedy_parameters(scored, **self.reading())))
         said = self._completed(self.engine.collective_rpc("kasoku_force_ends"))
         files = [Path(worker["file"]) for worker in said if worker["file"]]
         try:

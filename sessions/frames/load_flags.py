@@ -32,6 +32,7 @@ def point_flags(run: FrameRow, requests: pl.DataFrame) -> list[Flag]:
     return [
         *failed(asked, timed),
         *cached(timed, run.get("depth") or 0),
+        *unfilled(timed, run.get("depth") or 0),
         *apart(run, in_loop),
         *unsteady(run, in_loop),
         *late(timed, rate),
@@ -64,6 +65,16 @@ def cached(timed: pl.DataFrame, depth: int) -> Iterator[Flag]:
         yield Flag(
             "prompt from a prefix cache",
             f"{100 * hit / of:.0f} % of the prompt tokens, in {hits} of {len(timed)} timed requests",
+        )
+
+
+def unfilled(timed: pl.DataFrame, depth: int) -> Iterator[Flag]:
+    """Fewer tokens in the cache before a request than were to be there."""
+    short = timed.filter(pl.col("cached_prompt_tokens") < depth)
+    if len(short):
+        least = int(short["cached_prompt_tokens"].min())  # type: ignore[arg-type]
+        yield Flag(
+            "cache not filled", f"{len(short)} of {len(timed)} timed requests began with {least} of {depth} tokens"
         )
 
 

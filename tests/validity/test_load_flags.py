@@ -18,7 +18,8 @@ ONE_BY_ONE = {
     2: (2.1, [5.0, 6.0]),
     3: (4.1, [7.0, 8.0]),
 }
-TIMES = [round(begun * SECOND) for begun, _ in TWO_AT_ONCE.values()]
+AS_DUE = {0: (0.0, [1.0, 2.0]), 1: (2.1, [3.1, 4.1]), 2: (4.2, [5.2, 6.2]), 3: (6.3, [7.3, 8.3])}
+TIMES = [round(begun * SECOND) for begun, _ in AS_DUE.values()]
 OPEN = {"rate": 0.5, "concurrency": None, "point": "rate 0.5"}
 
 
@@ -31,7 +32,7 @@ def flagged(responses: Any = TWO_AT_ONCE, **columns: Any) -> list[str]:
 
 def test_a_sound_point_has_no_flag() -> None:
     assert flagged(cached_prompt_tokens=0) == []
-    assert flagged(**OPEN) == []
+    assert flagged(AS_DUE, **OPEN) == []
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,7 @@ def test_a_sound_point_has_no_flag() -> None:
     [
         ([0, 8, 8, 8], 0, ["prompt from a prefix cache: 60 % of the prompt tokens, in 3 of 4 timed requests"]),
         ([4, 4, 4, 4], 4, []),  # what was to be in the cache
+        ([4, 4, 3, 4], 4, ["cache not filled: 1 of 4 timed requests began with 3 of 4 tokens"]),
         ([4, 4, 10, 4], 4, ["prompt from a prefix cache: 25 % of the prompt tokens, in 1 of 4 timed requests"]),
         ([None, None, None, None], 0, []),
     ],
@@ -64,7 +66,7 @@ def test_requests_that_did_not_overlap() -> None:
 
 def test_a_client_that_stalls_in_an_open_loop() -> None:
     scheduled = [TIMES[0], TIMES[1], TIMES[2] - 3 * SECOND, TIMES[3]]
-    (told,) = flagged(**OPEN | {"scheduled_ns": scheduled})
+    (told,) = flagged(AS_DUE, **OPEN | {"scheduled_ns": scheduled})
     assert told.startswith("client stalled: 1 of 4 requests were sent up to 3 s late")
 
 

@@ -40,6 +40,8 @@ GGML_TYPES = {"MOSTLY_BF16": "bf16", "MOSTLY_F16": "f16", "ALL_F32": "f32"}  # o
 class LlamaCppEngine(Engine):
     """One model, one context of one sequence, and the loop over `llama_decode`."""
 
+    begins_with_a_cache = True
+
     def import_packages(self, job: dict) -> None:  # noqa: ARG002
         import llama_cpp
         import numpy
@@ -101,6 +103,10 @@ class LlamaCppEngine(Engine):
 
     def prepare(self, request: Request) -> None:
         self.library.llama_memory_clear(self.memory_of_context, True)
+        self.cached_of_last = request.depth
+        if request.depth:
+            self._decode(request.prompt_ids[: request.depth])
+            self.library.llama_synchronize(self.context)
         self.chain = self.sampling.chain(request.seed)
         self.sampling.told(self.chain, request.prompt_ids)
 
@@ -108,7 +114,7 @@ class LlamaCppEngine(Engine):
         sample, chain, context = self.library.llama_sampler_sample, self.chain, self.context
         stops, last = frozenset(request.stop_token_ids), request.max_new_tokens - 1
         try:
-            self._decode(request.prompt_ids)
+            self._decode(request.prompt_ids[request.depth :])
             for step in range(request.max_new_tokens):
                 token = sample(chain, context, -1)
                 emit([token])
@@ -126,7 +132,7 @@ class LlamaCppEngine(Engine):
         return ids
 
     def cached_prompt_tokens(self) -> int | None:
-        return 0  # the context is cleared before every request
+        return self.cached_of_last  # the context is cleared before every request
 
     def timed_ends(self) -> None:
         self.peak_rss_bytes = peak_rss_bytes()

@@ -33,7 +33,7 @@ from kasoku_failure import code_refused
 from kasoku_vllm_failure import explained
 from kasoku_vllm_sampling import VllmSampling
 from kasoku_vllm_scoring import VllmScoring
-from kasoku_vllm_serving import MOST_BATCHED_TOKENS, VllmServing
+from kasoku_vllm_serving import MOST_BATCHED_TOKENS, VllmServing, beyond
 from kasoku_vllm_sizes import kv_bytes_for, weights_in
 from kasoku_vllm_speculation import VllmSpeculation, draft_folders, speculative_config
 
@@ -80,6 +80,10 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
         self.cached_of_last: int | None = None
         self.cached_of_timed: list = []
         self.requests_made = 0
+        own = self.options.get("engine_arguments") or {}
+        self.finds_prefixes = "enable_prefix_caching" not in own and any(
+            request.get("depth") for request in job["requests"]
+        )
         self._check_gpus(job)
         self.loop = asyncio.new_event_loop()
         self.log_began = own_log_size()
@@ -112,16 +116,17 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
         }
 
     def generate(self, request: Request, emit: object) -> str | None:
-        parameters = self.sampling.parameters(request.max_new_tokens, request.stop_token_ids)
+        reading = self.reading(request.depth)
+        parameters = self.sampling.parameters(request.max_new_tokens, request.stop_token_ids, **reading)
         finish = self._completed(self._stream(request.prompt_ids, parameters, emit))
         if not request.warmup:
-            self.cached_of_timed.append(self.cached_of_last)
+            self.cached_of_timed.append(beyond(self.cached_of_last, request.depth))
         return finish
 
     def generate_bare(self, request: Request) -> list:
         from vllm.sampling_params import RequestOutputKind
 
-        parameters = self.sampling.parameters(request.max_new_tokens, request.stop_token_ids)
+        parameters = self.sampling.parameters(request.max_new_tokens, request.stop_token_ids, **self.reading())
         parameters.output_kind = RequestOutputKind.FINAL_ONLY
         ids: list = []
         self._completed(self._stream(request.prompt_ids, parameters, ids.extend))
@@ -164,7 +169,7 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
     def profile(self) -> dict:
         missing = {}
         self._ask("kasoku_profile_begins")
-        parameters = self.sampling.parameters(PROFILED_TOKENS, ())
+        parameters = self.sampling.parameters(PROFILED_TOKENS, (), **self.reading())
         self._completed(self._stream(self.job["prompts"][0], parameters, unheard))
         calls = self._ask("kasoku_profile_ends")[0]
         profile = torch_facts.profile_facts(calls, on_cuda=self.job["device"] == "cuda")
@@ -187,6 +192,7 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
             temperature=0.0,
             max_tokens=self.sampling.as_resolved()["max_new_tokens"],
             logprobs=2,
+            **self.reading(),
         )
         ids: list = []
         margins: list = []
@@ -251,7 +257,7 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
             # or its trial run takes memory for prompts that nobody asks for
             "max_num_batched_tokens": max(length, min(most * length, MOST_BATCHED_TOKENS)),
             "tensor_parallel_size": max(1, len(job.get("gpu_uuids") or ())),
-            "enable_prefix_caching": False,
+            "enable_prefix_caching": self.finds_prefixes,
             "gpu_memory_utilization": MEMORY_FRACTION,
             "generation_config": "vllm",  # the job's sampling and none of the model's own
             "disable_log_stats": True,
