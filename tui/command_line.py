@@ -274,6 +274,9 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--rounds", type=int, default=10, metavar="R", help="rounds of all conditions per process (10)"
     )
     calibrate.add_argument("--warmup", type=int, default=2, metavar="N", help="warm-up responses per process (2)")
+    calibrate.add_argument(
+        "--concurrency", type=int, metavar="C", help="with so many requests always in flight (default: one at a time)"
+    )
     add_options(calibrate, [option for option in table(RunOptions) if option.name in CALIBRATE_TAKES])
     calibrate.add_argument(
         "--only",

@@ -177,6 +177,9 @@ class Load:
         for request in requests:
             self._end(request, None, now)
 
+    def tell(self) -> None:
+        """All are over: what was not said of them yet is said."""
+
     def break_off(self) -> None:
         """The engine has failed: what is in flight ends here, and the rest never begins."""
         self._waiting.clear()

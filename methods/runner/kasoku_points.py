@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 
 import kasoku_failure
+from kasoku_bare_load import BareLoad
 from kasoku_load import Load, Point
 from kasoku_wire import ReaderGoneError
 
@@ -13,10 +15,14 @@ STATUSES = {"oom": "oom", "unsupported": "unavailable"}
 
 
 class Points:
-    """Those of a job, in its order, for a loaded engine."""
+    """Those of a job, in its order, for a loaded engine.
+
+    Of a calibration, `bare_points` are served without the wire, and there is a pause before each.
+    """
 
     def __init__(self, engine: object, job: dict, requests: list, wire: object) -> None:
         self._engine, self._wire = engine, wire
+        self._bare, self._pause_s = frozenset(job.get("bare_points") or ()), job.get("pause_s") or 0
         self._left = [
             Point(entry, [request for request in requests if request.place == entry["place"]])
             for entry in job["points"]
@@ -35,6 +41,7 @@ class Points:
     def measure(self) -> None:
         """The timed requests of each that is left. What the last failure was passes through where none is."""
         for point in list(self._left):
+            time.sleep(self._pause_s)
             self._wire.send("point", t=self._wire.clock(), place=point.place)
             if self._carried_out(point, [request for request in point.requests if not request.warmup], reset=True):
                 self._wire.send("point_end", t=self._wire.clock(), place=point.place, status="ok")
@@ -46,10 +53,12 @@ class Points:
         try:
             if reset:
                 self._engine.reset()
-            load = Load(point, requests, self._wire)
+            bare = reset and point.place in self._bare
+            load = (BareLoad if bare else Load)(point, requests, self._wire)
             self._engine.serve(load)
             if not load.over:
                 raise RuntimeError("The engine has left requests of %s unserved." % point.name)
+            load.tell()
             return True
         except ReaderGoneError:
             raise

@@ -2,16 +2,19 @@
 
 The runner pauses before each request. In the pause the calibration switches what belongs to the request's condition:
 the sampler, the journal, and viewers, which are stopped and let go on by signal. A request that began before its
-condition was in place does not count. All of it happens in a session of its own below the home's cache, which viewers
-follow as any other and which is deleted at the end.
+condition was in place does not count. Under a load a condition has, instead of a request, a point of its own: as many
+requests as are in flight, and as many again, with the throughput of them all. All of it happens in a session of its own
+below the home's cache, which viewers follow as any other and which is deleted at the end.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +34,13 @@ from sessions.disk.plan import Plan, PlannedBlock
 from sessions.disk.records import (
     SCHEMA_VERSION,
     AnyRecord,
+    BlockPhase,
     BlockStarted,
     Header,
     MachineSeen,
+    ManyTokens,
+    PointEnded,
+    PointStarted,
     Prepared,
     RequestEnded,
     RequestStarted,
@@ -65,6 +72,8 @@ PAUSE_S: Final = 0.4
 WITH_JOURNAL: Final = frozenset(WATCHED)
 WITH_TELEMETRY: Final = WITH_JOURNAL | {TELEMETRY}
 SLOW_LINK_BYTES_S: Final = 50_000.0
+MOST_POINTS: Final = 1000
+WAVES: Final = 2  # requests of a point for each in flight
 
 
 class CalibrationError(Exception):
@@ -72,7 +81,7 @@ class CalibrationError(Exception):
 
 
 class Calibrator:
-    """`plan` has one method, and `rounds` rounds of requests a block: see `requests_of`.
+    """`plan` has one method, and `rounds` rounds of requests a block: see `requests_of`; or of points: `with_points`.
 
     `parts` are the conditions beside the two bare ones, each of WATCHED with the command of its viewer, in which
     "{session}" stands for the id of the session that it follows; the others have none.
@@ -94,11 +103,13 @@ class Calibrator:
         self._feed: TelemetryFeed | None = None
         self._nvml = Nvml()
         self._pid: int | None = None
-        self._order: dict[int, tuple[int, str]] = {}  # request: its round and condition
+        self._slot_after: dict[int, int] = {}
+        self._order: dict[int, tuple[int, str]] = {}  # request, or place of a point: its round and condition
         self._condition = ""
         self._ready_ns = 0
         self._began_ns: int | None = None
-        self._newest: tuple[int, int] = (0, 0)  # tokens of the request, and the last one's time
+        self._newest: tuple[int, int] = (0, 0)  # tokens of the request or point, and the last one's time
+        self._all_well = True  # so did the requests of the point end
         self._app_cpu: list[tuple[float, float]] = []  # CPU seconds and seconds of the app's requests
         self._app_before = 0.0
         self.stopped = False  # by ctrl+c, after whole rounds that are kept
@@ -107,6 +118,23 @@ class Calibrator:
     def requests_of(rounds: int, parts: Collection[str]) -> int:
         """Requests that a block of so many rounds makes."""
         return rounds * 2 * len(conditions_with(parts))
+
+    @staticmethod
+    def with_points(plan: Plan, rounds: int, parts: Collection[str]) -> Plan:
+        """The plan of a closed loop, with its point once for each condition of a block. Raises CalibrationError."""
+        count, point = Calibrator.requests_of(rounds, parts), plan.primary
+        if count > MOST_POINTS:
+            raise CalibrationError(
+                f"{count} points a block are too many, {MOST_POINTS} at most: ask for fewer --rounds."
+            )
+        requests = WAVES * (point.concurrency or 1)
+        slots = [
+            dataclasses.replace(
+                point, name=f"{point.name} #{number + 1}", requests=requests, warmup=0 if number else point.warmup
+            )
+            for number in range(count)
+        ]
+        return dataclasses.replace(plan, points=slots)
 
     def carry_out(self) -> Calibration:
         """Prepare, run every block, and keep the result. Raises CalibrationError, SessionError, HomeError.
@@ -164,6 +192,7 @@ class Calibrator:
             t_realtime_ns=time.time_ns(),
             tokens_per_request=self._plan.sampling.max_new_tokens,
             processes=position,
+            concurrency=self._plan.primary.concurrency,
             app_cpu_percent=100 * cpu_s / seconds if seconds else None,
             machine=machine,
             software=software(),
@@ -220,12 +249,14 @@ class Calibrator:
         self, folder: SessionFolder, block: PlannedBlock, position: int, of: int, prepared: Prepared, cache: Path
     ) -> None:
         size = 2 * len(self._conditions)
-        rounds = len(block.requests) // size
+        slots = block.points or block.requests
+        rounds = len(slots) // size
         self._order = {}
         for number in range(rounds):
             order = drawn_order(self._conditions, self._plan.seed + 1000 * block.block + number)
             for place, condition in enumerate(order):
-                self._order[block.requests[number * size + place]] = (block.block * rounds + number, condition)
+                self._order[slots[number * size + place]] = (block.block * rounds + number, condition)
+        self._slot_after = dict(pairwise(slots))
         self._start_viewers(folder)
         self._set("")
         method = block.method
@@ -239,7 +270,7 @@ class Calibrator:
                 environment=prepared.interpreters[method].environment,
             )
         )
-        bare = [request for request, (_, condition) in self._order.items() if condition in (BARE, AGAIN)]
+        bare = [slot for slot, (_, condition) in self._order.items() if condition in (BARE, AGAIN)]
         run = BlockRun(
             folder,
             self._plan,
@@ -248,7 +279,7 @@ class Calibrator:
             self._take,
             self._tick,
             cache,
-            changes={"bare_requests": bare, "pause_s": PAUSE_S, "greedy": False},
+            changes={"bare_points" if block.points else "bare_requests": bare, "pause_s": PAUSE_S, "greedy": False},
         )
         try:
             ended = run.carry_out(self._watch)
@@ -277,33 +308,46 @@ class Calibrator:
     def _take(self, record: AnyRecord) -> None:
         """A record of the runner: into the journal where the condition has one, and the request's figures out of it."""
         match record:
-            case RequestStarted(warmup=False):
+            case RequestStarted(warmup=False) if not self._plan.has_load or self._began_ns is None:
                 self._began_ns = record.t
                 self._newest = (0, 0)
-                self._told("measuring", len(self._slots), self._plan.requests)
+                self._told("measuring", len(self._slots), len(self._order) * self._plan.blocks)
+            case PointStarted():
+                self._began_ns, self._all_well = None, True
             case Tokens():
                 count, _ = self._newest
                 self._newest = (count + len(record.ids), record.times[-1])
+            case ManyTokens():
+                count, _ = self._newest
+                self._newest = (count + sum(len(each.ids) for each in record.tokens), record.t)
             case _:
                 pass
         if self._condition in WITH_JOURNAL or self._condition == "":
             self._journal.append(record)
-        if isinstance(record, RequestEnded) and record.request in self._order:
-            self._account(record)
-            self._set(self._order.get(record.request + 1, (0, ""))[1])
-        elif isinstance(record, RequestEnded) and record.request == -1:
-            self._set(self._order[min(self._order)][1])
+        match record:
+            case BlockPhase(phase="timed"):
+                self._set(self._order[next(iter(self._order))][1])
+            case RequestEnded() if self._plan.has_load:
+                self._all_well = self._all_well and request_counts(False, record.finish, 1.0)
+            case RequestEnded() if record.request in self._order:
+                self._account(record.request, request_counts(False, record.finish, 1.0))
+            case PointEnded():
+                if not block_counts(record.status):
+                    raise CalibrationError(f"{self._plan.points[record.place].name} {record.status}: {record.error}")
+                self._account(record.place, self._all_well)
+            case _:
+                pass
 
-    def _account(self, ended: RequestEnded) -> None:
-        number, condition = self._order[ended.request]
+    def _account(self, slot: int, well: bool) -> None:
+        """A request, or a point, is over: its rate, if all of it `well` counts, and the condition of the next."""
+        number, condition = self._order[slot]
         count, last_ns = self._newest
-        if self._began_ns is None or count == 0 or self._began_ns < self._ready_ns:
-            return
-        seconds = (last_ns - self._began_ns) / 1e9
-        rate = count / seconds if seconds > 0 else None
-        if rate is None or not request_counts(False, ended.finish, rate):
-            return
-        self._slots.append(Slot(number, condition, rate))
+        if well and count and self._began_ns is not None and self._ready_ns <= self._began_ns < last_ns:
+            self._slots.append(Slot(number, condition, count / ((last_ns - self._began_ns) / 1e9)))
+            self._account_app(condition)
+        self._set(self._order.get(self._slot_after.get(slot, -1), (0, ""))[1])
+
+    def _account_app(self, condition: str) -> None:
         if condition == APP:
             used = self._viewers[APP].cpu_s() - self._app_before
             self._app_cpu.append((used, (time.perf_counter_ns() - self._ready_ns) / 1e9))

@@ -253,12 +253,17 @@ def _floors(store: Store, files: Mapping[str, SessionFile]) -> dict[str, NoiseFl
 
 
 def _observer_effects(store: Store, files: Mapping[str, SessionFile], methods: set[str]) -> tuple[str, ...]:
-    """The cost of measuring on the devices of these sessions: their own methods' calibrations, otherwise any."""
+    """The cost of measuring on the devices of these sessions, under their loads."""
     known = observer_effect.known(store.path.parent)
-    said = []
-    for key in dict.fromkeys(device_key(file.plan, file.machine) for file in files.values()):
-        here = observer_effect.on_device(known, key)
-        said += [each.sentence() for each in here if each.method in methods] or [each.sentence() for each in here][:1]
+    loads: dict[str, set[int]] = {}  # by device
+    for file in files.values():
+        in_flight = {point.concurrency for point in file.plan.points if point.concurrency is not None}
+        loads.setdefault(device_key(file.plan, file.machine), set()).update(in_flight)
+    said = [
+        each.sentence()
+        for key, own in loads.items()
+        for each in observer_effect.quoted(observer_effect.on_device(known, key), methods, own)
+    ]
     return tuple(sentence for sentence in said if sentence)
 
 

@@ -72,7 +72,13 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     machine: Machine
     software: dict[str, str]
     effects: list[Effect]
+    concurrency: int | None = None  # requests in flight; None: one after another
     slots: list[Slot] = []  # what the effects are computed from
+
+    @property
+    def load(self) -> str:
+        """How many requests were in flight, in words after the method's; empty for one after another."""
+        return "" if self.concurrency is None else f" with {self.concurrency} in flight"
 
     def effect(self, condition: str) -> Effect | None:
         return next((effect for effect in self.effects if effect.condition == condition), None)
@@ -92,7 +98,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
             return ""
         return (
             f"measuring costs {100 * effect.cost:.1f} % of tokens/s"
-            f" ({100 * effect.cost_low:.1f} to {100 * effect.cost_high:.1f} %; {self.method} on this device)"
+            f" ({100 * effect.cost_low:.1f} to {100 * effect.cost_high:.1f} %; {self.method}{self.load} on this device)"
         )
 
 
@@ -142,15 +148,28 @@ def effects(slots: Sequence[Slot]) -> list[Effect]:
     return found
 
 
-_KEPT: Final = KeptResults("observer-effects.json", dict[str, Calibration])  # by device and method
+_KEPT: Final = KeptResults("observer-effects.json", dict[str, Calibration])  # by device, method and load
 known = _KEPT.known
 
 
 def keep(home: Path, key: str, calibration: Calibration) -> None:
-    """Store a method's effect on a device, replacing an older one. Raises HomeError."""
-    _KEPT.keep(home, f"{key}{BETWEEN}{calibration.method}", calibration)
+    """Store a method's effect on a device, replacing an older one of the same load. Raises HomeError."""
+    _KEPT.keep(home, _name(key, calibration), calibration)
 
 
 def on_device(calibrations: Mapping[str, Calibration], key: str) -> list[Calibration]:
     """Those made on the device of that key (see `device_key`)."""
-    return [each for name, each in calibrations.items() if name == f"{key}{BETWEEN}{each.method}"]
+    return [each for name, each in calibrations.items() if name == _name(key, each)]
+
+
+def quoted(calibrations: Sequence[Calibration], methods: Collection[str], loads: Collection[int]) -> list[Calibration]:
+    """Those of a device that concern a session of these methods, with so many in flight at its points: of its loads, or
+    where there are none, of one request after another; its own methods', or where there are none, any other's."""
+    of_load = [each for each in calibrations if each.concurrency in loads]
+    beside = of_load or [each for each in calibrations if each.concurrency is None]
+    return [each for each in beside if each.method in methods] or beside[:1]
+
+
+def _name(key: str, calibration: Calibration) -> str:
+    load = "" if calibration.concurrency is None else f"{BETWEEN}c{calibration.concurrency}"
+    return f"{key}{BETWEEN}{calibration.method}{load}"

@@ -13,6 +13,7 @@ from tests.methods.runner_module import runner_module
 from tests.methods.runner_process import unpacked
 
 kasoku_load = runner_module("kasoku_load")
+kasoku_bare_load = runner_module("kasoku_bare_load")
 kasoku_wire = runner_module("kasoku_wire")
 SECOND = 1_000_000_000
 
@@ -39,12 +40,12 @@ class Asked:
 class Driven:
     """A load with a clock of ours and the lines that it sent."""
 
-    def __init__(self, count: int, **way: object) -> None:
+    def __init__(self, count: int, kind: Any = kasoku_load.Load, **way: object) -> None:
         self.clock = Clock()
         self.reading, writing = os.pipe()
         requests = [Asked(number) for number in range(count)]
         point = kasoku_load.Point({"place": 2, "name": "p", "seed": "s", **way}, requests)
-        self.load = kasoku_load.Load(point, requests, kasoku_wire.Wire(writing, self.clock))
+        self.load = kind(point, requests, kasoku_wire.Wire(writing, self.clock))
 
     def said(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in os.read(self.reading, 1 << 20).splitlines()]
@@ -67,6 +68,35 @@ def test_a_closed_loop_has_so_many_in_flight_and_the_next_when_one_ends() -> Non
         load.emit(request, [1, 2, 3])
         load.end(request)
     assert numbers(load.take()) == [3]
+
+
+def test_a_bare_loop_says_the_same_and_only_at_the_end() -> None:
+    told = []
+    for kind in (kasoku_load.Load, kasoku_bare_load.BareLoad):
+        driven = Driven(3, kind, concurrency=2)
+        load, going = driven.load, []
+        while not load.over:
+            going += load.take()
+            for step in range(3):
+                for request in list(going):
+                    driven.clock.now += SECOND // 90
+                    load.emit(request, [step])
+            for request in going:
+                load.end(request)
+            going.clear()
+        os.set_blocking(driven.reading, False)
+        if kind is not kasoku_load.Load:
+            with pytest.raises(BlockingIOError):
+                driven.said()
+        load.tell()
+        told.append(driven.said())
+    assert told[0] == told[1]
+    assert [line["finish"] for line in told[0] if line["k"] == "request_end"] == ["length"] * 3
+    bare = Driven(2, kasoku_bare_load.BareLoad, concurrency=2)
+    first, _ = bare.load.take()
+    bare.load.emit(first, [1])
+    bare.load.break_off()
+    assert [line["finish"] for line in bare.said() if line["k"] == "request_end"] == ["error", "error"]
 
 
 def test_a_batch_begins_together_once_the_last_has_ended() -> None:

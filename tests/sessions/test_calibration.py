@@ -136,6 +136,28 @@ def test_only_the_parts_that_were_asked_for_take_rounds(work: Workplace) -> None
     assert "choose from" in refused.err
 
 
+@pytest.mark.engines
+def test_under_a_load_a_condition_is_a_closed_loop_of_its_own(work: Workplace) -> None:
+    work.method("many", serves=True, rate=200.0)
+    first = ("calibrate", "many", "--blocks", "1", "--rounds", "3", "--max-new-tokens", "20", "--json")
+    arguments = (*first, "--model", str(work.model), "--device", "cpu", "--only", "viewer", "--concurrency", "4")
+    said = work.kasoku(*arguments)
+    assert said.code == 0, said.err
+    told = json.loads(said.out)
+    assert told["concurrency"] == 4
+    assert {effect["condition"]: effect["rounds"] for effect in told["effects"]} == {BARE: 3, AGAIN: 3, JOURNAL: 3}
+    for effect in told["effects"]:
+        assert 200 < effect["tok_s_median"] < 800, "each of the four comes when it is due or later"
+    (kept,) = observer_effect.known(work.home).values()
+    assert len(kept.slots) == 3 * 2 * 3
+    for refused, reason in (("1", "give 2 to 4096"), ("5000", "give 2 to 4096")):
+        again = work.kasoku(*arguments[:-1], refused)
+        assert (again.code, reason in again.err) == (2, True)
+    many = work.kasoku(*arguments, "--rounds", "200")
+    assert many.code == 2
+    assert "1000 at most" in many.err
+
+
 def test_one_that_is_killed_leaves_no_viewer_and_the_next_takes_its_files_away(work: Workplace) -> None:
     work.method("steady", rate=400.0)
     arguments = ("calibrate", "steady", "--blocks", "1", "--max-new-tokens", "40", "--model", str(work.model))

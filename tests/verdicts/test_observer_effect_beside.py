@@ -9,12 +9,13 @@ from sessions.device.device_key import device_key
 from sessions.disk.store import Store
 from sessions.verdict.comparison import compare
 from sessions.verdict.observer_effect import APP, BARE, JOURNAL, Calibration, Effect, keep
+from tests.verdicts.made_load_store import make_load_session
 from tests.verdicts.made_store import make_session
 
 RATES = {"base": [100.0, 101.0, 99.0], "fast": [200.0, 202.0, 198.0]}
 
 
-def calibration(method: str, cost: float) -> Calibration:
+def calibration(method: str, cost: float, concurrency: int | None = None) -> Calibration:
     """One in which a viewer costs `cost`, ± 0.1 %."""
     effects = [
         Effect(condition=name, tok_s_median=100.0, rounds=9, cost=each, cost_low=each - 0.001, cost_high=each + 0.001)
@@ -31,6 +32,7 @@ def calibration(method: str, cost: float) -> Calibration:
         machine=Machine(),
         software={},
         effects=effects,
+        concurrency=concurrency,
     )
 
 
@@ -48,3 +50,17 @@ def test_a_calibrated_method_is_quoted_and_another_devices_is_not(tmp_path: Path
     said = compare(store, [(here.id, None)]).observer_effects
     assert said == ("measuring costs 0.2 % of tokens/s (0.1 to 0.3 %; fast on this device)",)
     assert compare(store, [(there.id, None)]).observer_effects == ()
+
+
+def test_a_session_under_load_is_told_what_its_load_costs(tmp_path: Path) -> None:
+    loaded = make_load_session(tmp_path / "sessions", {"fast": {"c1": [100.0], "c2": [180.0], "c4": [300.0]}})
+    key = device_key(loaded.read().plan, loaded.read().machine)
+    store = Store(tmp_path / "sessions")
+    keep(tmp_path, key, calibration("fast", 0.002))
+    keep(tmp_path, key, calibration("fast", 0.009, concurrency=8))
+    (alone,) = compare(store, [(loaded.id, None)]).observer_effects
+    assert alone.endswith("fast on this device)")
+    keep(tmp_path, key, calibration("fast", 0.004, concurrency=4))
+    assert compare(store, [(loaded.id, None)]).observer_effects == (
+        "measuring costs 0.4 % of tokens/s (0.3 to 0.5 %; fast with 4 in flight on this device)",
+    )

@@ -13,6 +13,7 @@ import msgspec
 from methods.base.home import HomeError, config_folder, home
 from methods.base.progress import Progress
 from sessions.calibrate.calibration import CalibrationError, Calibrator
+from sessions.disk.loads import MOST_IN_FLIGHT
 from sessions.disk.session_folder import SessionError
 from sessions.planning.make import make_plan
 from sessions.planning.wanted import PlanError, Wanted
@@ -43,6 +44,10 @@ def calibrate(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored below nohup and in a script's background
     if options.rounds < 1:
         raise UsageError(f"--rounds {options.rounds} is too few: an interval takes at least 3.")
+    if options.concurrency is not None and not 2 <= options.concurrency <= MOST_IN_FLIGHT:
+        raise UsageError(
+            f"--concurrency {options.concurrency}: give 2 to {MOST_IN_FLIGHT} in flight, or leave it out for one."
+        )
     wanted = options.only or [name for name in PARTS if name != "slow-link"]
     parts = dict(PARTS[name] for name in wanted)
     per_block = Calibrator.requests_of(options.rounds, parts)
@@ -54,6 +59,7 @@ def calibrate(options: argparse.Namespace) -> int:
                     "blocks": options.blocks,
                     "warmup": max(1, options.warmup),
                     **{name: getattr(options, name) for name in CALIBRATE_TAKES},
+                    **({} if options.concurrency is None else {"concurrency": str(options.concurrency)}),
                 },
                 methods=(options.method,),
                 command=("kasoku", *options.argv),
@@ -61,7 +67,9 @@ def calibrate(options: argparse.Namespace) -> int:
             home(),
             config_folder(),
         )
-    except (PlanError, SessionError) as error:
+        if options.concurrency is not None:
+            plan = Calibrator.with_points(plan, options.rounds, parts)
+    except (PlanError, SessionError, CalibrationError) as error:
         raise UsageError(str(error)) from None
     with ProgressLines() as lines:
 
@@ -91,7 +99,7 @@ def table(calibration: Calibration) -> Sequence[str]:
     machine = calibration.machine
     device = ", ".join(gpu.name for gpu in machine.gpus) or machine.cpu_model
     rows = [
-        f"{calibration.method} · {calibration.model} · {calibration.device} ({device}) · {day}",
+        f"{calibration.method}{calibration.load} · {calibration.model} · {calibration.device} ({device}) · {day}",
         f"{calibration.processes} processes, {calibration.tokens_per_request} tokens per request",
         f"{'condition':<24} {'tok/s':>8} {'rounds':>7} {'cost':>8}   95 % interval",
     ]
