@@ -31,10 +31,12 @@ class BareLoad(Load):
     def tell(self) -> None:
         clock, kept, self._kept = self._clock, self._kept, []
         self._open.clear()
-        for now, call, arguments in kept:
-            self._clock = lambda now=now: now
-            call(self, *arguments)
-        self._clock = clock
+        try:
+            for now, call, arguments in kept:
+                self._clock = lambda now=now: now
+                call(self, *arguments)
+        finally:
+            self._clock = clock
 
     def break_off(self) -> None:
         self.tell()
