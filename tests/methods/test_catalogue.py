@@ -38,6 +38,7 @@ OURS = [
     *("torch-compile-max-autotune", "static-cache", "cudnn-attention", "flash-attn", "continuous-batching"),
     "torch-compile-wrapper",
     *("vllm", "sglang"),
+    *("resident", "resident-int8", "resident-fp8"),
     *("prompt-lookup", "assistant", "vllm-ngram", "vllm-draft"),
     *QUANTISED,
     "openvino",
@@ -56,7 +57,7 @@ OURS = [
     "article-vllm",
 ]
 ON_THE_CPU = ("onnxruntime", "openvino")
-ON_A_GPU = ("sglang", "sglang-server", "tensorrt-llm")
+ON_A_GPU = ("resident", "resident-int8", "resident-fp8", "sglang", "sglang-server", "tensorrt-llm")
 GOOD = """
 [methods.mine]
 summary = "Mine."
@@ -214,8 +215,8 @@ def test_every_environment_that_a_method_names_is_described(tmp_path: Path) -> N
         (GOOD.replace("[methods.mine]", "[methods.baseline]"), "the name is already taken by"),
         (
             GOOD.replace('"transformers"', '"transformer"'),
-            "unknown engine 'transformer'; choose ctranslate2, llamacpp, onnxruntime, openvino, server, sglang,"
-            " transformers, vllm",
+            "unknown engine 'transformer'; choose ctranslate2, llamacpp, onnxruntime, openvino, resident, server,"
+            " sglang, transformers, vllm",
         ),
         (GOOD.replace('"transformers"', '"mine.py"'), "must be an absolute path"),
         (GOOD.replace('"transformers"', '"/no/such.py"'), "no such engine file: /no/such.py"),

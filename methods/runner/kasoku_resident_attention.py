@@ -1,0 +1,174 @@
+"""Attention of one token to all before it, as a Triton kernel over a cache that is as long as a request may become.
+
+Imported once Triton is there.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from kasoku_resident_products import enter
+from kasoku_resident_state import POSITION
+
+POSITION_AT = tl.constexpr(POSITION)
+LOG2E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def turned(
+    vector,
+    places,
+    dims,
+    there,
+    gain,
+    cosines,
+    sines,
+    position,
+    HEAD: tl.constexpr,
+    EPSILON: tl.constexpr,
+    HEAD_NORM: tl.constexpr,
+    ROPE: tl.constexpr,
+):
+    """Heads (n, dims) of a query or key: normed, if they are, and turned by the rotary embedding of `position`.
+
+    A dimension's partner is half a head away (transformers' rotate_half).
+    """
+    values = tl.load(vector + places, mask=there, other=0.0)
+    rate = tl.sum(values * 0.0, 1) + 1.0
+    if HEAD_NORM:
+        rate = 1.0 / tl.sqrt(tl.sum(values * values, 1) / HEAD + EPSILON)
+        values = values * rate[:, None] * tl.load(gain + dims, mask=dims < HEAD, other=0.0).to(tl.float32)[None, :]
+    if ROPE:
+        half = HEAD // 2
+        partners = tl.where(dims < half, dims + half, dims - half)
+        others = tl.load(vector + places + (partners - dims)[None, :], mask=there, other=0.0)
+        if HEAD_NORM:
+            others *= rate[:, None] * tl.load(gain + partners, mask=dims < HEAD, other=0.0).to(tl.float32)[None, :]
+        row = position * HEAD
+        cosine = tl.load(cosines + row + dims, mask=dims < HEAD, other=0.0)
+        sine = tl.load(sines + row + dims, mask=dims < HEAD, other=0.0)
+        values = values * cosine[None, :] + others * tl.where(dims < half, -sine, sine)[None, :]
+    return values
+
+
+@triton.jit
+def resident_attention(
+    out,
+    qkv,
+    keys,
+    values,
+    state,
+    cosines,
+    sines,
+    query_gain,
+    key_gain,
+    sums,
+    peaks,
+    weights,
+    arrived,
+    scaling,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HEAD: tl.constexpr,
+    LENGTH: tl.constexpr,
+    EPSILON: tl.constexpr,
+    HEAD_NORM: tl.constexpr,
+    ROPE: tl.constexpr,
+    GROUP: tl.constexpr,
+    DIMS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """Of the token's queries, keys and values in `qkv`: write keys and values to the cache (KV_HEADS, LENGTH, HEAD),
+    and what the heads attend to, in the model's type, to `out` (HEADS, HEAD).
+
+    A program has a head of keys and a part of the positions before the token; the first has the token itself, so that
+    none reads what another writes. `GROUP` and `DIMS` are the powers of two that hold the heads of queries to a head of
+    keys and a head's dimensions. Where several programs share a head, the last one to arrive puts the parts together:
+    `sums`, `peaks` and `weights` are a softmax's numerators, highest scores and denominators, by head and part.
+    """
+    head = tl.program_id(0)
+    part = tl.program_id(1)
+    EACH: tl.constexpr = HEADS // KV_HEADS
+    members = tl.arange(0, GROUP)
+    dims = tl.arange(0, DIMS)
+    in_head = dims < HEAD
+    there = (members < EACH)[:, None] & in_head[None, :]
+    query_places = (head * EACH + members)[:, None] * HEAD + dims[None, :]
+    one = tl.arange(0, 1)
+    key_places = (HEADS + head + one)[:, None] * HEAD + dims[None, :]
+    value_places = (HEADS + KV_HEADS + head) * HEAD + dims
+
+    enter(PDL)
+    position = tl.load(state + POSITION_AT).to(tl.int32)
+    blocks = tl.cdiv(position, BLOCK)
+    per_part = tl.cdiv(blocks, SPLITS)
+    parts = tl.maximum(tl.cdiv(blocks, tl.maximum(per_part, 1)), 1)
+    if part < parts:
+        query = turned(
+            qkv, query_places, dims, there, query_gain, cosines, sines, position, HEAD, EPSILON, HEAD_NORM, ROPE
+        )
+        query = query * (scaling * LOG2E)
+        cached = head.to(tl.int64) * LENGTH * HEAD
+        if part == 0:
+            key = turned(
+                qkv, key_places, dims, in_head[None, :], key_gain, cosines, sines, position, HEAD, EPSILON, HEAD_NORM,
+                ROPE,
+            )  # fmt: skip
+            key = tl.sum(key, 0).to(keys.dtype.element_ty)
+            value = tl.load(qkv + value_places, mask=in_head, other=0.0).to(values.dtype.element_ty)
+            own = cached + position * HEAD + dims
+            tl.store(keys + own, key, mask=in_head)
+            tl.store(values + own, value, mask=in_head)
+            peak = tl.sum(query * key.to(tl.float32)[None, :], 1)
+            weight = peak * 0.0 + 1.0
+            total = query * 0.0 + value.to(tl.float32)[None, :]
+        else:
+            peak = tl.sum(query * 0.0, 1) + float("-inf")
+            weight = tl.sum(query * 0.0, 1)
+            total = query * 0.0
+        end = tl.minimum((part + 1) * per_part * BLOCK, position)
+        for begin in tl.range(part * per_part * BLOCK, end, BLOCK):
+            positions = begin + tl.arange(0, BLOCK)
+            before = positions < end
+            places = cached + positions[:, None] * HEAD + dims[None, :]
+            inside = before[:, None] & in_head[None, :]
+            key_tile = tl.load(keys + places, mask=inside, other=0.0).to(tl.float32)
+            value_tile = tl.load(values + places, mask=inside, other=0.0).to(tl.float32)
+            scores = tl.sum(query[:, None, :] * key_tile[None, :, :], 2)
+            scores = tl.where(before[None, :], scores, float("-inf"))
+            higher = tl.maximum(peak, tl.max(scores, 1))
+            shrink = tl.exp2(peak - higher)
+            shares = tl.exp2(scores - higher[:, None])
+            weight = weight * shrink + tl.sum(shares, 1)
+            total = total * shrink[:, None] + tl.sum(shares[:, :, None] * value_tile[None, :, :], 1)
+            peak = higher
+        last = True
+        if SPLITS > 1:  # noqa: SIM102 - decided while compiling, what follows while running
+            if parts > 1:
+                at = (head * SPLITS + part) * GROUP + members
+                tl.store(peaks + at, peak)
+                tl.store(weights + at, weight)
+                tl.store(sums + at[:, None] * DIMS + dims[None, :], total)
+                tl.debug_barrier()
+                last = tl.atomic_add(arrived + head, 1, sem="acq_rel") == parts - 1
+                tl.debug_barrier()
+                if last:
+                    tl.store(arrived + head, 0)
+                    peak = tl.sum(query * 0.0, 1) + float("-inf")
+                    weight = tl.sum(query * 0.0, 1)
+                    total = query * 0.0
+                    for other in tl.range(0, parts):
+                        at = (head * SPLITS + other) * GROUP + members
+                        its_peak = tl.load(peaks + at, cache_modifier=".cg")
+                        its_weight = tl.load(weights + at, cache_modifier=".cg")
+                        its_total = tl.load(sums + at[:, None] * DIMS + dims[None, :], cache_modifier=".cg")
+                        higher = tl.maximum(peak, its_peak)
+                        shrink = tl.exp2(peak - higher)
+                        its_shrink = tl.exp2(its_peak - higher)
+                        weight = weight * shrink + its_weight * its_shrink
+                        total = total * shrink[:, None] + its_total * its_shrink[:, None]
+                        peak = higher
+        if last:
+            tl.store(out + query_places, (total / weight[:, None]).to(out.dtype.element_ty), mask=there)

@@ -1,0 +1,102 @@
+"""How the work of a step is divided among a GPU's programs: by default, and where it was timed, by the fastest.
+
+Of each role's matrix a program has `rows` rows, in tiles of `tile` columns, with `warps` warps; `stages` tiles are in
+flight while it goes along its rows, and `prefetch` tiles are fetched into the L2 cache before it waits for its vector.
+In attention a program has a part of the positions, `block` at a time, and up to `splits` programs share a head.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import traceback
+from pathlib import Path
+
+ROLES = ("qkv", "out", "mlp", "down", "head")
+ELEMENTS = 8192  # of a first tile, by default: 16 KB of bfloat16 in flight for each program
+WIDEST = 4096
+LIKELY_PROGRAMS = 132  # an H100's multiprocessors: no fewer programs than this, where there is enough to share
+CANDIDATES = ((4096, 4), (8192, 4), (8192, 8), (16384, 8))  # elements of a tile, warps
+
+
+def default(matrix: object, interpreted: bool) -> dict:
+    """The knobs of a matrix that was never timed. The interpreter runs one program after another: few, large ones."""
+    tile = min(power_of_two(matrix.width), WIDEST)
+    return of_elements(matrix, ELEMENTS * (16 if interpreted else 1), tile, 4)
+
+
+def of_elements(matrix: object, elements: int, tile: int, warps: int) -> dict:
+    rows = max(2, min(elements // tile, power_of_two(matrix.rows)))
+    while rows > 2 and matrix.rows // rows < LIKELY_PROGRAMS and elements <= ELEMENTS * 2:
+        rows //= 2
+    return {"rows": rows, "tile": tile, "stages": 2, "prefetch": 0, "warps": warps}
+
+
+def of_attention(shape: object, length: int, interpreted: bool) -> dict:
+    """The parts are long enough that putting them together costs less than they gain."""
+    block = 32 if shape.head > 64 else 64
+    share = max(1, LIKELY_PROGRAMS // shape.kv_heads)
+    splits = 1
+    while splits < share and splits * 4 * block < length:
+        splits *= 2
+    return {"block": 16 if interpreted else block, "splits": splits, "warps": 4}
+
+
+def of_choice(vocabulary: int, interpreted: bool) -> dict:
+    """Of the kernels that go along the scores: `block` scores for each program."""
+    return {"block": min(power_of_two(vocabulary), 65536 if interpreted else 1024), "warps": 8}
+
+
+def candidates(matrix: object) -> list:
+    """Knobs worth timing, the default first."""
+    found = [default(matrix, interpreted=False)]
+    widest = power_of_two(matrix.width)
+    for elements, warps in CANDIDATES:
+        for tile in sorted({min(widest, 1024), min(widest, WIDEST)}):
+            knobs = of_elements(matrix, elements, tile, warps)
+            if knobs not in found:
+                found.append(knobs)
+    return found
+
+
+def power_of_two(number: int) -> int:
+    """The least that is not below it."""
+    return 1 << (number - 1).bit_length()
+
+
+class Table:
+    """What was fastest, by card, versions and matrix: a file beside what Triton compiled, so that it is timed once."""
+
+    def __init__(self, card: str) -> None:
+        name = "kasoku-resident-%s.json" % hashlib.sha256(card.encode()).hexdigest()[:12]
+        folder = os.environ.get("TRITON_CACHE_DIR")
+        self._file = Path(folder) / name if folder else None
+        self._known: dict = {}
+        try:
+            if self._file is not None:
+                self._known = dict(json.loads(self._file.read_text(encoding="ascii")))
+        except (OSError, ValueError, TypeError):
+            self._known = {}  # timed again
+
+    def of(self, role: str, matrix: object) -> dict | None:
+        """The knobs of a matrix in a role, None where it was not timed."""
+        found = self._known.get(key_of(role, matrix))
+        wanted = set(default(matrix, interpreted=False))
+        return found if isinstance(found, dict) and set(found) == wanted else None
+
+    def keep(self, role: str, matrix: object, knobs: dict) -> None:
+        self._known[key_of(role, matrix)] = knobs
+        if self._file is None:
+            return
+        try:
+            making = self._file.with_suffix(".%d" % os.getpid())
+            with making.open("w", encoding="ascii") as file:
+                json.dump(self._known, file)
+            making.replace(self._file)
+        except OSError:
+            traceback.print_exc()  # it is timed again next time
+
+
+def key_of(role: str, matrix: object) -> str:
+    return "%s %dx%d %s" % (role, matrix.rows, matrix.width, str(matrix.weights.dtype))

@@ -1,0 +1,312 @@
+"""The products of a decode step, as Triton kernels: a matrix times one vector, with what comes before and after it.
+
+Each program has a few rows of a matrix. It loads the first tile of their weights, which nobody changes, before it waits
+for the kernel that makes its vector, so that the memory is never idle between two kernels. With PDL, kernels are
+launched as programmatic dependents (Hopper and later): `enter` lets the next one start, then waits for all before.
+
+Imported once Triton is there. Vectors are float32 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import kasoku_resident_shape as shapes
+import kasoku_resident_weights as packing
+import triton
+import triton.language as tl
+from kasoku_resident_state import BEST
+
+BIASED = tl.constexpr(packing.BIASED)
+NO_NORM, LAYER_NORM = tl.constexpr(shapes.NO_NORM), tl.constexpr(shapes.LAYER_NORM)
+SILU, GELU = tl.constexpr(shapes.SILU), tl.constexpr(shapes.GELU)
+GELU_TANH, RELU = tl.constexpr(shapes.GELU_TANH), tl.constexpr(shapes.RELU)
+BEST_AT = tl.constexpr(BEST)
+
+
+@triton.jit
+def enter(PDL: tl.constexpr):
+    """Let the next kernel be launched, and wait until all that those before this one wrote can be seen."""
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+
+
+@triton.jit
+def numbers(stored, FORMAT: tl.constexpr):
+    """Weights as float32. A biased byte is put behind the exponent of 2²³, since converting integers is slow."""
+    if FORMAT == BIASED:
+        values = (stored.to(tl.int32) | 0x4B000000).to(tl.float32, bitcast=True) - 8388736.0
+    else:
+        values = stored.to(tl.float32)
+    return values
+
+
+@triton.jit
+def loaded(
+    weights, rows, columns, ALL_ROWS: tl.constexpr, WIDTH: tl.constexpr, WHOLE: tl.constexpr, FORMAT: tl.constexpr
+):
+    """A tile of weights (ALL_ROWS, WIDTH), each read once a token; WHOLE: no tile reaches over an edge."""
+    places = weights + rows.to(tl.int64)[:, None] * WIDTH + columns[None, :]
+    if WHOLE:
+        tile = tl.load(places, eviction_policy="evict_first")
+    else:
+        there = (rows < ALL_ROWS)[:, None] & (columns < WIDTH)[None, :]
+        if FORMAT == BIASED:
+            tile = tl.load(places, mask=there, other=0, eviction_policy="evict_first")
+        else:
+            tile = tl.load(places, mask=there, other=0.0, eviction_policy="evict_first")
+    return tile
+
+
+@triton.jit
+def prefetched(weights, rows, columns, ALL_ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """Have the GPU fetch a tile into its L2 cache, and wait for nothing. A line is 128 bytes: one address for each."""
+    places = weights + rows.to(tl.int64)[:, None] * WIDTH + columns[None, :]
+    there = (rows < ALL_ROWS)[:, None] & (columns < WIDTH)[None, :]
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
+        "=r,l",
+        [tl.where(there, places.to(tl.int64), weights.to(tl.int64))],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )
+
+
+@triton.jit
+def moments(x, EPSILON: tl.constexpr, NORM: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr):
+    """(mean, 1 / spread) of a vector: of all of it in every program, which is cheaper than a kernel of its own."""
+    mean = 0.0
+    rate = 1.0
+    if NORM != NO_NORM:
+        columns = tl.arange(0, PADDED)
+        values = tl.load(x + columns, mask=columns < WIDTH, other=0.0)
+        if NORM == LAYER_NORM:
+            mean = tl.sum(values, 0) / WIDTH
+            values = tl.where(columns < WIDTH, values - mean, 0.0)
+        rate = 1.0 / tl.sqrt(tl.sum(values * values, 0) / WIDTH + EPSILON)
+    return mean, rate
+
+
+@triton.jit
+def given(x, gain, shift, columns, mean, rate, NORM: tl.constexpr, WIDTH: tl.constexpr):
+    """A tile of the vector, normed; 0 beyond its end."""
+    there = columns < WIDTH
+    values = tl.load(x + columns, mask=there, other=0.0).to(tl.float32)
+    if NORM != NO_NORM:
+        values = (values - mean) * rate * tl.load(gain + columns, mask=there, other=0.0).to(tl.float32)
+    if NORM == LAYER_NORM:
+        values += tl.load(shift + columns, mask=there, other=0.0).to(tl.float32)
+    return values
+
+
+@triton.jit
+def product(
+    x,
+    weights,
+    scales,
+    biases,
+    gain,
+    shift,
+    rows,
+    ALL_ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    EPSILON: tl.constexpr,
+    TILE: tl.constexpr,
+    STAGES: tl.constexpr,
+    PREFETCH: tl.constexpr,
+    FORMAT: tl.constexpr,
+    SCALED: tl.constexpr,
+    BIAS: tl.constexpr,
+    NORM: tl.constexpr,
+    WHOLE: tl.constexpr,
+    PADDED: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """The `rows` of norm(x) · weights (ALL_ROWS, WIDTH)ᵀ · scales + biases."""
+    columns = tl.arange(0, TILE)
+    tile = loaded(weights, rows, columns, ALL_ROWS, WIDTH, WHOLE, FORMAT)
+    for ahead in tl.static_range(1, PREFETCH + 1):
+        lines = ahead * TILE + tl.arange(0, TILE // 64) * 64
+        prefetched(weights, rows, lines, ALL_ROWS, WIDTH)
+    enter(PDL)
+    mean, rate = moments(x, EPSILON, NORM, WIDTH, PADDED)
+    sums = numbers(tile, FORMAT) * given(x, gain, shift, columns, mean, rate, NORM, WIDTH)[None, :]
+    for begin in tl.range(TILE, WIDTH, TILE, num_stages=STAGES):
+        columns = begin + tl.arange(0, TILE)
+        tile = loaded(weights, rows, columns, ALL_ROWS, WIDTH, WHOLE, FORMAT)
+        sums += numbers(tile, FORMAT) * given(x, gain, shift, columns, mean, rate, NORM, WIDTH)[None, :]
+    totals = tl.sum(sums, 1)
+    if SCALED:
+        totals *= tl.load(scales + rows, mask=rows < ALL_ROWS, other=0.0)
+    if BIAS:
+        totals += tl.load(biases + rows, mask=rows < ALL_ROWS, other=0.0).to(tl.float32)
+    return totals
+
+
+@triton.jit
+def activated(values, ACTIVATION: tl.constexpr):
+    """What the MLP does to its inner values, as transformers' ACT2FN computes it."""
+    if ACTIVATION == SILU:
+        values = values * tl.sigmoid(values)
+    if ACTIVATION == GELU:
+        values = 0.5 * values * (1.0 + tl.erf(values * 0.7071067811865476))
+    if ACTIVATION == GELU_TANH:  # tanh(z) = 2 σ(2z) - 1
+        values = values * tl.sigmoid(1.5957691216057308 * (values + 0.044715 * values * values * values))
+    if ACTIVATION == RELU:
+        values = tl.maximum(values, 0.0)
+    return values
+
+
+@triton.jit
+def resident_qkv(
+    out,
+    x,
+    weights,
+    scales,
+    biases,
+    gain,
+    shift,
+    ALL_ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    EPSILON: tl.constexpr,
+    ROWS: tl.constexpr,
+    TILE: tl.constexpr,
+    STAGES: tl.constexpr,
+    PREFETCH: tl.constexpr,
+    FORMAT: tl.constexpr,
+    SCALED: tl.constexpr,
+    BIAS: tl.constexpr,
+    NORM: tl.constexpr,
+    WHOLE: tl.constexpr,
+    PADDED: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """Queries, keys and values of the token, one after another, in `out` (ALL_ROWS)."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    totals = product(
+        x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON, TILE, STAGES, PREFETCH, FORMAT, SCALED,
+        BIAS, NORM, WHOLE, PADDED, PDL,
+    )  # fmt: skip
+    tl.store(out + rows, totals, mask=rows < ALL_ROWS)
+
+
+@triton.jit
+def resident_mlp(
+    out,
+    x,
+    weights,
+    scales,
+    biases,
+    gain,
+    shift,
+    ALL_ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    EPSILON: tl.constexpr,
+    ROWS: tl.constexpr,
+    TILE: tl.constexpr,
+    STAGES: tl.constexpr,
+    PREFETCH: tl.constexpr,
+    FORMAT: tl.constexpr,
+    SCALED: tl.constexpr,
+    BIAS: tl.constexpr,
+    NORM: tl.constexpr,
+    WHOLE: tl.constexpr,
+    PADDED: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    GATED: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """The MLP's inner values in `out`, of the model's type. With a gate, its rows and the other ones alternate."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    totals = product(
+        x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON, TILE, STAGES, PREFETCH, FORMAT, SCALED,
+        BIAS, NORM, WHOLE, PADDED, PDL,
+    )  # fmt: skip
+    if GATED:
+        gates, others = tl.split(tl.reshape(totals, (ROWS // 2, 2)))
+        pairs = tl.program_id(0) * (ROWS // 2) + tl.arange(0, ROWS // 2)
+        values = activated(gates, ACTIVATION) * others
+        tl.store(out + pairs, values.to(out.dtype.element_ty), mask=pairs < ALL_ROWS // 2)
+    else:
+        values = activated(totals, ACTIVATION)
+        tl.store(out + rows, values.to(out.dtype.element_ty), mask=rows < ALL_ROWS)
+
+
+@triton.jit
+def resident_add(
+    out,
+    x,
+    weights,
+    scales,
+    biases,
+    ALL_ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
+    TILE: tl.constexpr,
+    STAGES: tl.constexpr,
+    PREFETCH: tl.constexpr,
+    FORMAT: tl.constexpr,
+    SCALED: tl.constexpr,
+    BIAS: tl.constexpr,
+    WHOLE: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """What attention or the MLP gives, projected and added to `out`; `x` (WIDTH) is of the model's type."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    totals = product(
+        x, weights, scales, biases, x, x, rows, ALL_ROWS, WIDTH, 0.0, TILE, STAGES, PREFETCH, FORMAT, SCALED, BIAS,
+        NO_NORM, WHOLE, TILE, PDL,
+    )  # fmt: skip
+    before = tl.load(out + rows, mask=rows < ALL_ROWS, other=0.0)
+    tl.store(out + rows, before + totals, mask=rows < ALL_ROWS)
+
+
+@triton.jit
+def ranked(scores, ids):
+    """int64 that are ordered as the scores, and of equal scores the lower id first."""
+    bits = scores.to(tl.int32, bitcast=True)
+    keys = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (keys.to(tl.int64) << 32) | (0x7FFFFFFF - ids).to(tl.int64)
+
+
+@triton.jit
+def resident_head(
+    scores,
+    state,
+    seen,
+    x,
+    weights,
+    scales,
+    biases,
+    gain,
+    shift,
+    penalty,
+    ALL_ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    EPSILON: tl.constexpr,
+    ROWS: tl.constexpr,
+    TILE: tl.constexpr,
+    STAGES: tl.constexpr,
+    PREFETCH: tl.constexpr,
+    FORMAT: tl.constexpr,
+    SCALED: tl.constexpr,
+    BIAS: tl.constexpr,
+    NORM: tl.constexpr,
+    WHOLE: tl.constexpr,
+    PADDED: tl.constexpr,
+    PENALISED: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """The next token's logits in `scores`, those of tokens seen so far penalised, and the best of them in `state`."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    totals = product(
+        x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON, TILE, STAGES, PREFETCH, FORMAT, SCALED,
+        BIAS, NORM, WHOLE, PADDED, PDL,
+    )  # fmt: skip
+    there = rows < ALL_ROWS
+    if PENALISED:
+        was_seen = tl.load(seen + rows, mask=there, other=0) != 0
+        totals = tl.where(was_seen, tl.where(totals < 0, totals * penalty, totals / penalty), totals)
+    tl.store(scores + rows, totals, mask=there)
+    best = tl.max(ranked(tl.where(there, totals, float("-inf")), rows), 0)
+    tl.atomic_max(state + BEST_AT, best)

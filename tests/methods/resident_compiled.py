@@ -1,0 +1,118 @@
+# mypy: ignore-errors
+"""What test_resident.py runs to have Triton compile a step's kernels for GPUs that are not there.
+
+    PYTHON -I resident_compiled.py RUNNER > RESULT.json
+
+Result: {a GPU's compute capability: {kernel: its PTX's facts}}. No kernel runs, and the model has no memory.
+"""
+
+import json
+import re
+import sys
+from types import SimpleNamespace
+
+import torch
+import transformers
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+sys.path.insert(0, sys.argv[1])
+
+import kasoku_resident_knobs as knobs_of
+from kasoku_asked_sampling import AskedSampling
+from kasoku_resident_shape import shape_of_config
+from kasoku_resident_step import Step
+from kasoku_resident_weights import Weights
+
+LENGTH = 512
+CONFIG = {
+    "hidden_size": 2048, "intermediate_size": 5632, "num_attention_heads": 32, "num_key_value_heads": 4,
+    "num_hidden_layers": 1, "vocab_size": 50688, "tie_word_embeddings": True,
+}  # fmt: skip
+SAMPLING = {"max_new_tokens": 9, "temperature": 0.8, "top_p": 0.95, "top_k": 50, "repetition_penalty": 1.1}
+TYPES = {
+    torch.float32: "fp32", torch.bfloat16: "bf16", torch.float8_e4m3fn: "fp8e4nv", torch.uint8: "u8",
+    torch.int8: "i8", torch.int32: "i32", torch.int64: "i64",
+}  # fmt: skip
+
+
+class Recorded(Step):
+    """A step that notes what it would launch."""
+
+    def _launch(self, kernel, grid, arguments, warps, **how):
+        return lambda: (kernel, arguments, {**how, "PDL": self.pdl}, warps)
+
+
+def step_of(how, pdl):
+    config = transformers.LlamaConfig(**CONFIG)
+    shape = shape_of_config(transformers, config, LENGTH)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).requires_grad_(False)
+        weights = Weights(model, shape, how)
+        rotary = tuple(torch.zeros(LENGTH, shape.head) for _ in range(2))
+        step = Recorded(shape, weights, LENGTH, AskedSampling({"sampling": SAMPLING}), rotary, pdl)
+    step.on_gpu = True
+    for role in knobs_of.ROLES:
+        step.knobs[role] = {
+            **knobs_of.default(step.matrix(role, 0), interpreted=False),
+            "prefetch": int(role == "down"),
+        }
+    step.knobs["attention"] = {**knobs_of.of_attention(shape, LENGTH, interpreted=False), "splits": 4}
+    step.knobs["choice"] = knobs_of.of_choice(shape.vocabulary, interpreted=False)
+    return step
+
+
+def compiled(step, capability, of=""):
+    """Facts of the kernels whose names begin so."""
+    said = {}
+    target = GPUTarget("cuda", capability, 32)
+    for name, launch in step.launches("asked"):
+        kernel, arguments, how, warps = launch()
+        if not name.startswith(of):
+            continue
+        names = kernel.arg_names
+        given = dict(zip(names, arguments, strict=False))
+        signature = {each: "constexpr" if each in how else type_of(given[each]) for each in names}
+        aligned = {(place,): [["tt.divisibility", 16]] for place, each in enumerate(names) if "*" in signature[each]}
+        source = ASTSource(kernel, signature, {(names.index(each),): value for each, value in how.items()}, aligned)
+        more = {"launch_pdl": True} if how["PDL"] else {}
+        made = triton.compile(source, target=target, options={"num_warps": warps, **more})
+        ptx = made.asm["ptx"]
+        waits = ptx.find("griddepcontrol.wait")
+        before = re.findall(r"ld\.global\S*", ptx[:waits] if waits >= 0 else "")
+        said[name + (" down" if how.get("PREFETCH") else "")] = {
+            "waits": waits >= 0,
+            "before": before,
+            "prefetches": "prefetch.global.L2" in ptx,
+            "stack": stack_of(made),
+        }
+    return said
+
+
+def stack_of(made):
+    """Bytes of local memory that the binary names, where registers did not do."""
+    found = re.search(r"\.local \.align \d+ \.b8 \S+\[(\d+)\]", made.asm["ptx"])
+    return int(found.group(1)) if found else 0
+
+
+def type_of(value):
+    if isinstance(value, torch.Tensor):
+        return "*" + TYPES[value.dtype]
+    return "fp32" if isinstance(value, float) else "i32"
+
+
+def main():
+    transformers.logging.set_verbosity_error()
+    triton.runtime.driver.set_active(SimpleNamespace(get_current_target=lambda: GPUTarget("cuda", 90, 32)))
+    found = {
+        "plain 80": compiled(step_of("plain", pdl=False), 80),
+        "plain 90": compiled(step_of("plain", pdl=True), 90),
+    }
+    for how in ("int8", "fp8"):
+        found[f"{how} 90"] = compiled(step_of(how, pdl=True), 90, of="resident_qkv")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+# mypy: ignore-errors
+"""What test_resident.py runs once in an environment with torch and Triton: the engine on tiny models, on the CPU.
+
+    PYTHON -I resident_in_process.py RUNNER FOLDER > RESULT.json
+
+Triton's interpreter runs the kernels (TRITON_INTERPRET=1), one program after another.
+"""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy
+import torch
+import transformers
+
+sys.path.insert(0, sys.argv[1])
+
+import kasoku_resident_state as places
+from kasoku_engine import Request, UnsupportedError, take_engine
+from kasoku_resident_choice import BINS, resident_draw, resident_narrow
+from kasoku_resident_weights import stored
+
+FOLDER = Path(sys.argv[2])
+SIZES = {"vocab_size": 203, "num_hidden_layers": 1, "max_position_embeddings": 128, "intermediate_size": 100}
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16, "rope_theta": 10000.0,
+}  # fmt: skip
+MODELS = {
+    "one KV head, tied, 72 wide": (
+        "Llama",
+        {"hidden_size": 72, "num_attention_heads": 6, "num_key_value_heads": 1, "head_dim": 12,
+         "tie_word_embeddings": True},
+    ),
+    "untied, scaled rope": (
+        "Llama",
+        {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False,
+         "num_hidden_layers": 2,
+         "rope_parameters": LLAMA3},
+    ),
+    "Qwen2's biases": ("Qwen2", {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}),
+    "Qwen3's norms": (
+        "Qwen3",
+        {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24},
+    ),
+    "GPT-2": ("GPT2", {"n_embd": 72, "n_layer": 1, "n_head": 4, "n_positions": 128, "vocab_size": 203}),
+}  # fmt: skip
+UNSUPPORTED = {
+    "a config that multiplies": ("Granite", {"embedding_multiplier": 12.0, "logits_scaling": 8.0}),
+    "a config that caps": ("Gemma2", {"head_dim": 16}),
+    "experts": ("Mixtral", {"num_local_experts": 2}),
+    "no attention": ("Mamba", {}),
+    "a window that is too short": ("Mistral", {"sliding_window": 8}),
+    "too few positions": ("GPT2", {"n_positions": 10, "n_embd": 64, "n_head": 4, "n_layer": 2, "vocab_size": 203}),
+    "another norm": ("Gemma", {"head_dim": 16, "hidden_activation": "silu"}),
+    "the same parts, put together otherwise": ("Helium", {"head_dim": 16}),
+}
+PROMPT = [5, 7, 11, 13, 17, 19, 23, 29]
+NEW = 4
+TINY_VOCABULARY, DRAWS = 16, 200
+
+
+def saved(name, kind, settings):
+    """A model of random weights in a folder of its own, large enough that they matter; (its folder, the model)."""
+    torch.manual_seed(7)
+    sizes = settings if kind == "GPT2" else {**SIZES, **settings}
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, kind + "Config")(**sizes))
+    with torch.no_grad():
+        for own in model.parameters():
+            spread = torch.randn_like(own)
+            own.copy_(spread * 0.15 if own.dim() > 1 else 0.2 * spread + own)
+    folder = FOLDER / name.replace(" ", "-").replace(",", "").replace("'", "")
+    model.eval().save_pretrained(folder)
+    return str(folder), model
+
+
+def loaded(folder, weights="plain", knobs=None, prompt=PROMPT, new=NEW, dtype="float32", **sampling):
+    """An engine with the model in `folder`, and its job."""
+    job = {
+        "model_folder": folder, "dtype": dtype, "device": "cpu", "threads": 2, "seed": 0, "prompts": [prompt],
+        "options": {"weights": weights, "knobs": knobs or {}}, "requests": [{"request": 0}],
+        "sampling": {"max_new_tokens": new, "temperature": 0.0, **sampling},
+    }  # fmt: skip
+    engine = take_engine("resident")
+    engine.import_packages(job)
+    engine.load(job)
+    return engine, job
+
+
+def generated(engine, job, seed=0):
+    """(ids, how it ended)."""
+    ids = []
+    return ids, engine.generate(Request(job, {"request": 0, "seed": seed}), ids.extend)
+
+
+def by_transformers(model, **settings):
+    settings = {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": None, "pad_token_id": 0, **settings}
+    return model.generate(torch.tensor([PROMPT]), **settings)[0, len(PROMPT) :].tolist()
+
+
+def of_models():
+    """Each model, by the step and by transformers, in float32."""
+    said = {}
+    for name, (kind, settings) in MODELS.items():
+        folder, model = saved(name, kind, settings)
+        engine, job = loaded(folder)
+        ids, finish = generated(engine, job)
+        forced = [*PROMPT, *ids]
+        with torch.no_grad():
+            exact = torch.log_softmax(model(torch.tensor([forced])).logits[0, -NEW - 1 : -1].double(), -1).numpy()
+        said[name] = {
+            "ids": ids,
+            "finish": finish,
+            "theirs": by_transformers(model),
+            "differs": float(abs(engine.score_decode(forced, NEW).log_probs - exact).max()),
+            "differs_in_prefill": float(abs(engine.score_prefill(forced, NEW).log_probs - exact).max()),
+            "greedy": engine.greedy(PROMPT),
+            "best_two": [float(row[-1] - row[-2]) for row in numpy.sort(exact, axis=-1)],
+        }
+    return said
+
+
+def of_one_model():
+    """What one model is enough for."""
+    name = "one KV head, tied, 72 wide"
+    folder, model = str(FOLDER / "one-KV-head-tied-72-wide"), None
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    plain, job = loaded(folder)
+    ids, _ = generated(plain, job)
+    forced = [*PROMPT, *ids]
+    whole = plain.score_decode(forced, NEW).log_probs
+    # tiles and parts that end within a row, a matrix, and a part
+    knobs = {role: {"rows": 4, "tile": 32} for role in ("qkv", "out", "mlp", "down", "head")}
+    knobs["attention"] = {"block": 4, "splits": 4}
+    divided, its_job = loaded(folder, knobs=knobs)
+    stopping, stop_job = loaded(folder, stop_token_ids=[202, ids[0]])
+    short, short_job = loaded(folder, prompt=PROMPT[:1])
+    penalised, penalty_job = loaded(folder, repetition_penalty=0.2)
+    said = {
+        "model": name,
+        "divided": float(abs(divided.score_decode(forced, NEW).log_probs - whole).max()),
+        "divided_ids": generated(divided, its_job)[0],
+        "ids": ids,
+        "again": [generated(plain, job)[0] for _ in range(2)],
+        "at_first": generated(stopping, stop_job),
+        "after_a_stop": generated(stopping, stop_job),
+        "one_id": generated(short, short_job)[0],
+        "one_id_theirs": model.generate(
+            torch.tensor([PROMPT[:1]]), max_new_tokens=NEW, do_sample=False, eos_token_id=None, pad_token_id=0
+        )[0, 1:].tolist(),
+        "penalised": generated(penalised, penalty_job)[0],
+        "penalised_theirs": by_transformers(model, repetition_penalty=0.2),
+        "greedy_of_penalised": penalised.greedy(PROMPT)["ids"],
+        "weights": {},
+        "memory": plain_memory(plain),
+    }
+    for how in ("int8", "fp8"):
+        engine, its_job = loaded(folder, weights=how)
+        decode, prefill = engine.score_decode(forced, NEW).log_probs, engine.score_prefill(forced, NEW).log_probs
+        said["weights"][how] = {
+            "paths_differ": float(abs(decode - prefill).max()),
+            "off": float(abs(decode - whole).max()),
+            "bytes": engine.weights.read_each_token(),
+            "plain_bytes": plain.weights.read_each_token(),
+            "evidence": evidence_of(engine, its_job),
+        }
+    said["evidence"] = evidence_of(plain, job)
+    bfloat16, _ = loaded(folder, dtype="bfloat16")
+    said["bfloat16_off"] = float(abs(bfloat16.score_decode(forced, NEW).log_probs - whole).max())
+    said["bfloat16_prefill_off"] = float(abs(bfloat16.score_prefill(forced, NEW).log_probs - whole).max())
+    return said
+
+
+def plain_memory(engine):
+    engine.timed_begins()
+    engine.timed_ends()
+    return {name: value for name, value in engine.memory().items() if name != "peak_rss_bytes"}
+
+
+def evidence_of(engine, job):
+    engine.timed_begins()
+    generated(engine, job)
+    engine.timed_ends()
+    return {"device": "cpu", **engine.evidence(), **engine.profile()}
+
+
+def of_what_is_unsupported():
+    said = {}
+    for name, (kind, settings) in UNSUPPORTED.items():
+        small = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16}
+        folder, _ = saved(name, kind, {**({} if kind == "GPT2" else small), **settings})
+        try:
+            loaded(folder)
+            said[name] = ""
+        except UnsupportedError as error:
+            said[name] = str(error)
+    return said
+
+
+def drawn(logits, seeds, top_k=0, top_p=1.0, temperature=1.0):
+    """The ids that the kernels draw from these logits, one for each seed."""
+    state = torch.zeros(places.SIZE, dtype=torch.int64)
+    scores, histogram = torch.tensor(logits, dtype=torch.float32), torch.zeros(BINS, dtype=torch.int64)
+    best = int(scores.argmax())
+    bits = int(scores[best].view(torch.int32))
+    state[places.BEST] = ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) << 32) | (0x7FFFFFFF - best)
+    state[places.CUT] = places.EVERYTHING
+    how = {"VOCABULARY": len(logits), "BLOCK": 8, "PDL": False}
+    grid = (-(-len(logits) // 8),)
+    for by_mass, asked in ((False, top_k), (True, top_p)):
+        for fine in (False, True) if (asked < 1 if by_mass else asked > 0) else ():
+            resident_narrow[grid](
+                state, scores, histogram, temperature, float(asked), BY_MASS=by_mass, FINE=fine, **how
+            )
+    assert not histogram.any()
+    ids, whole = [], {**how, "BLOCK": TINY_VOCABULARY}
+    for seed in seeds:
+        state[places.DRAWN], state[places.SEED] = places.LOWEST, seed
+        resident_draw[(1,)](state, scores, temperature, **whole)
+        ids.append(0x7FFFFFFF - (int(state[places.DRAWN]) & 0xFFFFFFFF))
+    return ids
+
+
+def of_sampling():
+    logits = [1.0 - 0.31 * place for place in range(TINY_VOCABULARY)]
+    logits[9] = logits[4]  # as likely as each other
+    cases = {
+        "all": {},
+        "top-k": {"top_k": 5},
+        "top-p": {"top_p": 0.8},
+        "top-k and top-p": {"top_k": 8, "top_p": 0.7, "temperature": 1.3},
+        "the best alone": {"top_p": 1e-6},
+    }
+    ids = {name: drawn(logits, range(20 if name == "the best alone" else DRAWS), **how) for name, how in cases.items()}
+    return {"logits": logits, "drawn": {name: [ids[name], how] for name, how in cases.items()}}
+
+
+def of_sampled_responses():
+    """Whole responses with everything asked for: the same by the same seed, others by another."""
+    folder = str(FOLDER / "one-KV-head-tied-72-wide")
+    engine, job = loaded(folder, temperature=0.9, top_k=20, top_p=0.9, repetition_penalty=1.1)
+    engine.timed_begins()
+    return [generated(engine, job, seed)[0] for seed in (1, 2, 1)]
+
+
+def of_rounding():
+    """How far rows that were rounded are from what they were, in steps of their row's scale."""
+    torch.manual_seed(3)
+    rows = torch.randn(9, 50) * torch.logspace(-3, 3, 9)[:, None]
+    rows[4] = 0
+    kept, scales = stored(rows, "int8")
+    back = (kept.float() - 128) * scales[:, None]
+    float8, its_scales = stored(rows, "fp8")
+    its_back = float8.float() * its_scales[:, None]
+    return {
+        "int8_steps": float(((back - rows).abs() / scales[:, None]).max()),
+        "fp8_relative": float(((its_back - rows).abs() / rows.abs().amax(1, keepdim=True).clamp(min=1e-30)).max()),
+        "a_row_of_zeros": float(back[4].abs().max() + its_back[4].abs().max()),
+    }
+
+
+def patch_once():
+    """Triton's interpreter puts its own functions into Triton's modules at every call of a kernel, or of a function in
+    one, which takes most of its time: once for each module is enough here, where nothing is compiled."""
+    from triton.runtime import interpreter
+
+    patch, patched = interpreter._patch_lang, set()
+
+    def once(function):
+        if id(function.__globals__) not in patched:
+            patched.add(id(function.__globals__))
+            patch(function)
+        return SimpleNamespace(restore=lambda: None)
+
+    interpreter._patch_lang = once
+
+
+def main():
+    patch_once()
+    transformers.logging.set_verbosity_error()
+    found = {
+        "models": of_models(),
+        "one": of_one_model(),
+        "unsupported": of_what_is_unsupported(),
+        "sampling": of_sampling(),
+        "responses": of_sampled_responses(),
+        "rounding": of_rounding(),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

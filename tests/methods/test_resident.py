@@ -1,0 +1,286 @@
+"""The engine `resident` on tiny models on the CPU, its kernels run by Triton's interpreter, beside transformers.
+
+One process runs everything (resident_in_process.py): most of the time is importing torch. What needs a GPU (graphs,
+dependent launches, speed) is in benchmarks/resident_gpu.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from methods.base import file_lock
+from methods.base.home import private_folder
+from methods.base.interpreter import Interpreter
+from methods.catalogue import evidence
+from methods.catalogue.catalogue import load_catalogue
+from methods.environments import environments
+from tests.conftest import told
+from tests.methods.runner_process import RUNNER
+
+pytestmark = pytest.mark.engines
+IN_PROCESS = Path(__file__).with_name("resident_in_process.py")
+COMPILED = Path(__file__).with_name("resident_compiled.py")
+# Triton comes with torch's builds for CUDA alone; its interpreter needs no GPU.
+ITS_ENVIRONMENT = """
+[triton-interpreter]
+purpose = "torch for the CPU, with Triton's interpreter."
+python = ">=3.10,<3.15"
+requirements = ["torch==2.13.0", "transformers>=5.17,<6", "safetensors>=0.6,<1", "triton>=3.6,<3.8"]
+backend = "cpu"
+imports = ["torch", "transformers", "triton"]
+variables = { TRITON_INTERPRET = "1" }
+"""
+MODELS = ["one KV head, tied, 72 wide", "untied, scaled rope", "Qwen2's biases", "Qwen3's norms", "GPT-2"]
+ROUNDING = 2e-4  # of a log probability, between two orders of float32 sums
+CHI_SQUARE = 3.1  # standard deviations of the statistic: one of a thousand is farther off, and the seeds are fixed
+
+
+@pytest.fixture(scope="module")
+def interpreter(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Interpreter:
+    config = tmp_path_factory.mktemp("config")
+    (private_folder(config / "environments") / "triton-interpreter.toml").write_text(ITS_ENVIRONMENT)
+    with file_lock.held(assets / ".lock", "tests", told):
+        try:
+            return environments.create("triton-interpreter", assets, config, report=told)
+        except environments.CreationError as error:
+            pytest.skip(f"the environment of Triton's interpreter cannot be created here: {error}")
+
+
+def said_by(interpreter: Interpreter, script: Path, *arguments: str, **variables: str) -> dict[str, Any]:
+    """The JSON that a script prints last, run in the environment."""
+    answer = subprocess.run(
+        [str(interpreter.python), "-I", str(script), str(RUNNER), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **interpreter.variables, **variables},
+    )
+    assert answer.returncode == 0, answer.stderr
+    said: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    return said
+
+
+@pytest.fixture(scope="module")
+def found(interpreter: Interpreter, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return said_by(interpreter, IN_PROCESS, str(tmp_path_factory.mktemp("models")))
+
+
+@pytest.fixture(scope="module")
+def compiled(interpreter: Interpreter, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    cache = str(tmp_path_factory.mktemp("triton"))
+    return said_by(interpreter, COMPILED, TRITON_INTERPRET="0", TRITON_CACHE_DIR=cache)
+
+
+@pytest.fixture(scope="module")
+def one(found: dict[str, Any]) -> dict[str, Any]:
+    return dict(found["one"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_step_gives_transformers_logits_and_its_greedy_ids(found: dict[str, Any], model: str) -> None:
+    said = found["models"][model]
+
+    assert said["differs"] < ROUNDING
+    assert said["differs_in_prefill"] < ROUNDING
+    assert said["ids"] == said["theirs"]
+    assert said["finish"] == "length"
+    assert len(set(said["ids"])) > 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_greedy_pass_tells_by_how_much_each_id_was_ahead(found: dict[str, Any], model: str) -> None:
+    said = found["models"][model]
+
+    assert said["greedy"]["ids"] == said["ids"]
+    assert said["greedy"]["margins"] == pytest.approx(said["best_two"], abs=1e-3)
+
+
+def test_tiles_and_parts_that_end_within_a_row_change_nothing(one: dict[str, Any]) -> None:
+    assert one["divided"] < ROUNDING
+    assert one["divided_ids"] == one["ids"]
+
+
+def test_one_response_leaves_nothing_to_the_next(one: dict[str, Any]) -> None:
+    assert one["again"] == [one["ids"]] * 2
+
+
+def test_a_response_ends_at_a_stop_token_also_at_its_first(one: dict[str, Any]) -> None:
+    assert one["at_first"] == [one["ids"][:1], "eos"]
+    assert one["after_a_stop"] == one["at_first"]
+
+
+def test_a_prompt_may_be_one_token(one: dict[str, Any]) -> None:
+    assert one["one_id"] == one["one_id_theirs"]
+
+
+def test_the_repetition_penalty_is_transformers_and_no_part_of_the_greedy_pass(one: dict[str, Any]) -> None:
+    assert one["penalised"] == one["penalised_theirs"]
+    assert one["penalised"] != one["ids"]
+    assert one["greedy_of_penalised"] == one["ids"]
+
+
+@pytest.mark.parametrize(("how", "most"), [("int8", 0.5), ("fp8", 2.0)])
+def test_rounded_weights_read_half_the_bytes_and_both_paths_read_the_same(
+    one: dict[str, Any], how: str, most: float
+) -> None:
+    said = one["weights"][how]
+
+    assert said["paths_differ"] < ROUNDING
+    assert ROUNDING < said["off"] < most
+    assert said["bytes"] < 0.35 * said["plain_bytes"]  # of float32: a quarter, and scales, norms and a row
+
+
+def test_a_row_is_rounded_to_nearest(found: dict[str, Any]) -> None:
+    rounding = found["rounding"]
+
+    assert rounding["int8_steps"] <= 0.5 + 1e-4
+    assert rounding["fp8_relative"] <= 2**-4 + 1e-6  # three bits of fraction: half of the last one
+    assert rounding["a_row_of_zeros"] == 0
+
+
+def test_bfloat16_is_as_near_to_float32_as_transformers_own(one: dict[str, Any]) -> None:
+    assert 0 < one["bfloat16_off"] <= 1.5 * one["bfloat16_prefill_off"]
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("a config that multiplies", "a model whose config has embedding_multiplier = 12.0."),
+        ("a config that caps", "a model whose config has attn_logit_softcapping = 50.0."),
+        ("experts", "this one (mixtral) also has model.layers.0.mlp.gate.weight."),
+        ("no attention", "which this one (mamba) is not."),
+        ("a window that is too short", "no sliding window, and the session's 12 tokens are more than the model's 8."),
+        ("too few positions", "The model has 10 positions, and the session's longest request takes 11."),
+        ("another norm", "resident does not know the norm GemmaRMSNorm."),
+        ("the same parts, put together otherwise", "resident does not compute what transformers does with this model"),
+    ],
+)
+def test_a_model_that_it_does_not_run_is_refused_with_the_reason(found: dict[str, Any], model: str, says: str) -> None:
+    assert says in found["unsupported"][model]
+
+
+def kept(weights: list[float], top_k: int, top_p: float) -> list[float]:
+    """The probabilities of these weights under top-k, then top-p, as transformers has them; ties are kept together."""
+    if top_k:
+        least = sorted(weights)[-top_k]
+        weights = [each if each >= least else 0.0 for each in weights]
+    total = sum(weights)
+    ahead = {each: sum(other for other in weights if other > each) for each in weights}
+    weights = [each if ahead[each] < top_p * total else 0.0 for each in weights]
+    return [each / sum(weights) for each in weights]
+
+
+@pytest.mark.parametrize("case", ["all", "top-k", "top-p", "top-k and top-p", "the best alone"])
+def test_what_is_drawn_is_as_likely_as_it_should_be(found: dict[str, Any], case: str) -> None:
+    ids, how = found["sampling"]["drawn"][case]
+    heat = how.get("temperature", 1.0)
+    weights = [math.exp(each / heat) for each in found["sampling"]["logits"]]
+    wanted = kept(weights, how.get("top_k", 0), how.get("top_p", 1.0))
+    counts = Counter(ids)
+
+    assert {token for token in counts if wanted[token] == 0} == set()
+    likely = [token for token, share in enumerate(wanted) if share * len(ids) >= 5]
+    rare = 1.0 - sum(wanted[token] for token in likely)
+    bins = [(counts[token], wanted[token] * len(ids)) for token in likely]
+    bins += [(len(ids) - sum(count for count, _ in bins), rare * len(ids))] if rare * len(ids) >= 5 else []
+    statistic = sum((seen - expected) ** 2 / expected for seen, expected in bins)
+    freedom = len(bins) - 1
+    assert statistic <= freedom + CHI_SQUARE * np.sqrt(2 * freedom) + 1e-9
+
+
+def test_a_seed_draws_the_same_again_and_another_something_else(found: dict[str, Any]) -> None:
+    first, second, again = found["responses"]
+
+    assert first == again
+    assert first != second
+    assert len(first) == 4
+
+
+def test_its_memory_is_the_cache_of_the_longest_request(one: dict[str, Any]) -> None:
+    assert one["memory"]["kv_reserved_bytes"] == 2 * 1 * 1 * 12 * 12 * 4  # keys and values, layers, heads, tokens, head
+
+
+def test_without_a_gpu_the_evidence_is_what_could_not_be_checked(one: dict[str, Any], tmp_path: Path) -> None:
+    judgement = evidence.judge(load_catalogue(tmp_path).methods["resident"].must_show, one["evidence"])
+
+    assert judgement.in_effect is None
+    assert "The interpreter runs no kernels" in judgement.reason
+    assert one["evidence"]["steps_timed"] == 4
+
+
+@pytest.mark.parametrize("method", ["resident-int8", "resident-fp8"])
+def test_weights_that_were_left_as_they_are_are_not_in_effect(one: dict[str, Any], tmp_path: Path, method: str) -> None:
+    must_show = load_catalogue(tmp_path).methods[method].must_show
+    at_work = evidence.judge(must_show, one["weights"][method.removeprefix("resident-")]["evidence"])
+    without = evidence.judge(must_show, one["evidence"])
+
+    assert at_work.in_effect is None  # for want of a graph, and of nothing else
+    assert without.in_effect is False
+    assert "Quantised layers hold their weights as nothing" in without.reason
+
+
+def test_steps_without_a_graph_are_not_in_effect(one: dict[str, Any], tmp_path: Path) -> None:
+    on_a_gpu = {
+        **one["evidence"],
+        "device": "cuda",
+        "attention_ops": ["resident_attention"],
+        "matmul_ops": ["resident_qkv"],
+    }
+    must_show = load_catalogue(tmp_path).methods["resident"].must_show
+
+    assert evidence.judge(must_show, {**on_a_gpu, "cuda_graphs": 3}).in_effect is True
+    judgement = evidence.judge(must_show, {**on_a_gpu, "cuda_graphs": 0})
+    assert judgement.in_effect is False
+    assert "the host then launches kernel by kernel" in judgement.reason
+
+
+KERNELS = {
+    "resident_qkv",
+    "resident_attention",
+    "resident_add",
+    "resident_add down",
+    "resident_mlp",
+    "resident_head",
+    "resident_narrow",
+    "resident_draw",
+    "resident_advance",
+}
+
+
+@pytest.mark.parametrize(("gpu", "dependent"), [("plain 80", False), ("plain 90", True)])
+def test_all_kernels_of_a_step_compile_for_gpus_with_and_without_dependent_launch(
+    compiled: dict[str, Any], gpu: str, dependent: bool
+) -> None:
+    assert set(compiled[gpu]) == KERNELS
+    assert {name for name, said in compiled[gpu].items() if said["waits"] is not dependent} == set()
+    assert {name for name, said in compiled[gpu].items() if said["stack"]} == set()
+    assert {name for name, said in compiled[gpu].items() if said["prefetches"]} == {"resident_add down"}
+
+
+@pytest.mark.parametrize(
+    ("case", "kernel", "loads"),
+    [
+        ("plain 90", "resident_qkv", 8),
+        ("plain 90", "resident_add", 8),
+        ("plain 90", "resident_mlp", 8),
+        ("plain 90", "resident_head", 8),
+        ("int8 90", "resident_qkv", 4),
+        ("fp8 90", "resident_qkv", 4),
+    ],
+)
+def test_weights_are_loaded_in_words_of_16_bytes_before_a_kernel_waits(
+    compiled: dict[str, Any], case: str, kernel: str, loads: int
+) -> None:
+    before = compiled[case][kernel]["before"]
+
+    assert len(before) == loads  # 8,192 weights by 128 threads
+    assert {each.rpartition("cache_hint")[2] for each in before} == {".v4.b32"}
