@@ -1,0 +1,269 @@
+# mypy: ignore-errors
+"""The engine `resident` on the card: is it right, how fast is each of its kernels, and which knobs are best.
+
+    PYTHON benchmarks/resident_gpu.py --shape llama-1b --shape llama-8b --weights plain --weights int8 --csv FILE
+    PYTHON benchmarks/resident_gpu.py --folder MODEL --logits
+
+PYTHON has torch with Triton and transformers, as the environment `torch` on a GPU has; of Kasoku the runner's folder is
+needed alone. Shapes are those of `synthetic:NAME`, with weights drawn on the card. A call stops beginning new parts
+after --seconds, so that it fits a loan of ten minutes, and what was measured until then is printed and in the file.
+Shares are of the bandwidth that is measured first, as Kasoku measures it (the read rate).
+"""
+
+import argparse
+import csv
+import itertools
+import json
+import statistics
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "methods" / "runner"))
+
+import kasoku_bandwidth
+import kasoku_resident_knobs as knobs_of
+import kasoku_resident_tuning as tuning
+import torch
+import transformers
+from kasoku_asked_sampling import AskedSampling
+from kasoku_engine import Request
+from kasoku_resident_generating import Generating
+from kasoku_resident_shape import shape_of, shape_of_config
+from kasoku_resident_step import Step
+from kasoku_resident_weights import Weights
+
+SHAPES = Path(__file__).resolve().parents[1] / "methods" / "models" / "shapes.toml"
+ARTICLE = {"temperature": 0.8, "top_p": 0.95, "top_k": 50, "repetition_penalty": 1.1}
+GREEDY = {"temperature": 0.0}
+COLUMNS = ("model", "weights", "what", "role", "knobs", "seconds", "tokens_s", "bytes", "share")
+RESPONSES = 5
+
+
+class Told:
+    """Prints each row and keeps it in the file, so that a call that is broken off has lost nothing."""
+
+    def __init__(self, file, bandwidth):
+        self.file, self.bandwidth = file, bandwidth
+        if file is not None:
+            with file.open("w", newline="") as out:
+                csv.writer(out).writerow(COLUMNS)
+
+    def row(self, **row):
+        moved, seconds = row.get("bytes"), row.get("seconds")
+        if moved and seconds:
+            row["share"] = moved / seconds / self.bandwidth
+        cells = [row.get(name, "") for name in COLUMNS]
+        texts = [f"{each:.4g}" if isinstance(each, float) else str(each) for each in cells if each != ""]
+        print("  ".join(texts), flush=True)
+        if self.file is not None:
+            with self.file.open("a", newline="") as out:
+                csv.writer(out).writerow(cells)
+
+
+class Model:
+    """A model on the card with its weights packed `how`, and steps of it."""
+
+    def __init__(self, name, config_or_folder, how, length, dtype):
+        self.name, self.how, self.length = name, how, length
+        if isinstance(config_or_folder, str):
+            self.shape = shape_of(transformers, config_or_folder, length)
+            model = transformers.AutoModelForCausalLM.from_pretrained(config_or_folder, dtype=dtype)
+        else:
+            self.shape = shape_of_config(transformers, config_or_folder, length)
+            torch.manual_seed(0)
+            with torch.device("cuda"):
+                model = transformers.AutoModelForCausalLM.from_config(config_or_folder, dtype=dtype)
+        self.model = model.eval().requires_grad_(False).to("cuda")
+        self.weights = Weights(self.model, self.shape, how)
+
+    def step(self, sampling, dependent):
+        asked = AskedSampling({"sampling": {"max_new_tokens": self.length, **sampling}})
+        rotary = None
+        if self.shape.rope:
+            places = torch.arange(self.length, device="cuda")[None]
+            with torch.no_grad():
+                rotary = self.model.model.rotary_emb(torch.zeros(1, device="cuda"), places)
+            rotary = tuple(each[0].contiguous() for each in rotary)
+        return Step(self.shape, self.weights, self.length, asked, rotary, dependent)
+
+
+def speed(model, step, prompt, tokens, with_graph=True):
+    """(tokens/s over a response, its decode tokens/s), medians of a few, and the ids of the last."""
+    generating = Generating(model.model, step, with_graph)
+    job = {"prompts": [prompt], "sampling": {"max_new_tokens": tokens}, "seed": 1}
+    whole, decoding, ids = [], [], []
+    for _ in range(RESPONSES + 1):
+        ids, arrivals = [], []
+
+        def emit(new, ids=ids, arrivals=arrivals):
+            ids.extend(new)
+            arrivals.append(time.perf_counter())
+
+        began = time.perf_counter()
+        generating.stream(Request(job, {"request": 0}), emit)
+        whole.append(tokens / (arrivals[-1] - began))
+        decoding.append((tokens - 1) / (arrivals[-1] - arrivals[0]))
+    return statistics.median(whole[1:]), statistics.median(decoding[1:]), ids
+
+
+def kernels(model, step, told):
+    """What each kernel of a step takes, without the others beside it."""
+    for role in knobs_of.ROLES:
+        matrix = step.matrix(role, 0)
+        told.row(
+            model=model.name, weights=model.how, what="kernel", role=role, knobs=json.dumps(step.knobs[role]),
+            seconds=tuning.seconds_of(step, role), bytes=matrix.nbytes(),
+        )  # fmt: skip
+    layers = range(step.shape.layers)
+    once = dict.fromkeys(name for name, _ in step.launches(step.kinds()[-1]))
+    for name in once:
+        if name not in ("resident_qkv", "resident_mlp", "resident_add", "resident_head"):
+            found = [launch for each, launch in step.launches(step.kinds()[-1]) if each == name]
+            launches = found if len(found) == len(layers) else found * 20
+            told.row(
+                model=model.name, weights=model.how, what="kernel", role=name,
+                seconds=tuning.seconds_of_launches(launches),
+            )  # fmt: skip
+
+
+def wide(matrix):
+    """More knobs than are timed while loading."""
+    widest = min(knobs_of.power_of_two(matrix.width), 8192)
+    tiles = [tile for tile in (512, 1024, 2048, 4096, 8192) if tile <= widest]
+    for rows, tile, stages, prefetch, warps in itertools.product((2, 4, 8, 16), tiles, (1, 2, 3), (0, 1), (2, 4, 8)):
+        looped = tile < matrix.width
+        if 2048 <= rows * tile <= 32768 and (looped or (stages == 1 and prefetch == 0)):
+            yield {"rows": rows, "tile": tile, "stages": stages, "prefetch": prefetch, "warps": warps}
+
+
+def swept(model, step, told, until):
+    """Time every role by many knobs, and leave the fastest in the step."""
+    for role in knobs_of.ROLES:
+        matrix, found = step.matrix(role, 0), []
+        for knobs in wide(matrix):
+            if time.perf_counter() > until:
+                print(f"out of time within {role}")
+                break
+            step.knobs[role] = knobs
+            try:
+                seconds = tuning.seconds_of(step, role)
+            except Exception as error:  # too many registers, or too much shared memory
+                print(f"{role} {knobs}: {str(error).splitlines()[0][:100]}")
+                continue
+            found.append((seconds, knobs))
+            told.row(
+                model=model.name, weights=model.how, what="sweep", role=role, knobs=json.dumps(knobs), seconds=seconds,
+                bytes=matrix.nbytes(),
+            )  # fmt: skip
+        step.knobs[role] = min(found, key=lambda each: each[0])[1] if found else knobs_of.default(matrix, False)
+
+
+def logits(folder, dtype):
+    """How far forced logits are off float32's: by the step, and by transformers' own paths in the same dtype."""
+    import kasoku_engine
+    from kasoku_forced import unexplained
+
+    ids = json.loads((Path(folder) / "ids.json").read_text()) if (Path(folder) / "ids.json").exists() else None
+    length = 96
+    ids = ids or [(11 + 7919 * place) % 40_000 for place in range(length)]
+
+    def by_transformers(kind, attention):
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=kind, attn_implementation=attention)
+        with torch.no_grad():
+            found = model.eval().to("cuda")(torch.tensor([ids], device="cuda")).logits[0, :-1]
+        return torch.log_softmax(found.double(), -1).cpu().numpy()
+
+    exact = by_transformers(torch.float32, "eager")
+    ways = {"transformers eager": by_transformers(dtype, "eager"), "transformers sdpa": by_transformers(dtype, "sdpa")}
+    for how in ("plain", "int8", "fp8"):
+        job = {
+            "model_folder": folder, "dtype": str(dtype).replace("torch.", ""), "device": "cuda", "threads": 0,
+            "options": {"weights": how, "tune": False}, "prompts": [ids[:1]], "requests": [{"request": 0}], "seed": 0,
+            "sampling": {"max_new_tokens": len(ids), "temperature": 0.0},
+        }  # fmt: skip
+        engine = kasoku_engine.take_engine("resident")
+        engine.import_packages(job)
+        engine.load(job)
+        ways[f"resident {how}"] = engine.score_decode(ids, len(ids) - 1).log_probs.astype("float64")
+        engine.close()
+    for name, found in ways.items():
+        same = (found.argmax(-1) == exact.argmax(-1)).mean()
+        off, rest = abs(found - exact).max(), unexplained(exact, found)
+        print(f"{name:20s} unexplained {rest:.2e}  largest difference {off:.3f}  same choice {same:.3f}", flush=True)
+
+
+def measured(name, config_or_folder, how, arguments, told, until):
+    """All figures of one model in one form."""
+    dtype, length = getattr(torch, arguments.dtype), arguments.prompt + arguments.tokens
+    model = Model(name, config_or_folder, how, length, dtype)
+    moved = model.weights.read_each_token() + model.shape.cache_bytes(length // 2, dtype.itemsize)
+    prompt = [(3 + 31 * place) % model.shape.vocabulary for place in range(arguments.prompt)]
+    dependent = torch.cuda.get_device_capability() >= (9, 0) and not arguments.plain_launch
+
+    def tell(what, step, with_graph=True):
+        whole, decoding, ids = speed(model, step, prompt, arguments.tokens, with_graph)
+        told.row(
+            model=name, weights=how, what=what, tokens_s=whole, seconds=1 / decoding, bytes=moved,
+            knobs=json.dumps(step.knobs),
+        )  # fmt: skip
+        return ids
+
+    step = model.step(GREEDY, dependent)
+    first = tell("default knobs", step)
+    if dependent:
+        assert tell("no dependent launch", model.step(GREEDY, False)) == first, "the plain graph says something else"
+    began = time.perf_counter()
+    if arguments.sweep:
+        swept(model, step, told, until)
+    else:
+        tuning.tuned(step, "benchmark")
+    print(f"knobs found in {time.perf_counter() - began:.1f} s")
+    ids = tell("best knobs", step)
+    print(f"the same ids as by default: {ids == first}")
+    sampled = model.step(ARTICLE, dependent)
+    sampled.knobs = step.knobs
+    tell("the article's sampling", sampled)
+    kernels(model, sampled, told)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", action="append", default=[], help="of methods/models/shapes.toml")
+    parser.add_argument("--folder", action="append", default=[], help="a model with safetensors")
+    parser.add_argument("--weights", action="append", choices=("plain", "int8", "fp8"))
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--prompt", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--plain-launch", action="store_true", help="as on a card before Hopper")
+    parser.add_argument("--sweep", action="store_true", help="many knobs instead of those timed while loading")
+    parser.add_argument("--logits", action="store_true", help="only compare the folders' logits")
+    parser.add_argument("--seconds", type=float, default=540.0)
+    parser.add_argument("--csv", type=Path)
+    arguments = parser.parse_args()
+    until = time.perf_counter() + arguments.seconds
+
+    if arguments.logits:
+        for folder in arguments.folder:
+            logits(folder, getattr(torch, arguments.dtype))
+        return
+    bandwidth = kasoku_bandwidth.measured(torch, torch.device("cuda", 0), 1.0)["read_bytes_s"]
+    properties = torch.cuda.get_device_properties(0)
+    print(f"{properties.name}, {bandwidth / 1e9:.0f} GB/s read, torch {torch.__version__}")
+    told = Told(arguments.csv, bandwidth)
+    shapes = tomllib.loads(SHAPES.read_text(encoding="utf-8"))
+    models = {}
+    for name in arguments.shape:
+        config = dict(shapes[name]["config"])
+        models[name] = transformers.AutoConfig.for_model(config.pop("model_type"), **config)
+    models.update({Path(folder).name: folder for folder in arguments.folder})
+    for name, each in models.items():
+        for how in arguments.weights or ["plain"]:
+            if time.perf_counter() < until:
+                measured(name, each, how, arguments, told, until)
+                torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()
