@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sessions.disk.store import Store
 from sessions.export.report import make_report
 from sessions.verdict.comparison import compare
 from sessions.verdict.load_curves import PICTURES, load_curves
+from sessions.verdict.load_row import LoadRow
 from tests.tui.conftest import FIRST, workbench
 from tests.tui.journals import make_tokeniser, write_session
 from tests.tui.load_journals import LoadScript, load_plan
@@ -22,6 +24,7 @@ from tui.screens.compare import CompareScreen
 from tui.widgets.flight_grid import FlightGrid
 from tui.widgets.load_plots import LoadPlot
 from tui.widgets.load_table import LoadTable
+from tui.words.load_lines import load_sentences
 
 NARROW, WIDE = (80, 24), (150, 44)
 OOM = [("vllm", "c8")]
@@ -115,6 +118,19 @@ def test_a_curve_has_the_loads_of_its_method_alone(ended: Path) -> None:
         "vllm": [1, 2, 4],
     }
     assert load_curves([row for row in rows if getattr(row, "point", "") == "c1"]) == ()
+
+
+def test_a_sentence_that_holds_at_several_points_is_said_once(ended: Path) -> None:
+    rows = [row for row in compare(Store(ended / "sessions"), [(FIRST, None)]).rows if isinstance(row, LoadRow)]
+    alike = [replace(row, verdict="no block to compare with another", flags=(), problem="", status="ok") for row in rows]
+    methods = list(dict.fromkeys(row.method for row in rows))
+    points = {method: ", ".join(row.point for row in rows if row.method == method) for method in methods}
+    assert max(points.values(), key=len).count(",") > 0
+    said = [text for text, _ in load_sentences(alike) if "no block" in text]
+    assert len(said) == len(methods)
+    assert all(
+        text.startswith(f"{points[method]}, {method}: no block") for text, method in zip(said, methods, strict=True)
+    )
 
 
 @pytest.mark.parametrize("form", ["html", "md"])

@@ -58,18 +58,22 @@ def load_lines(
 
 
 def load_sentences(rows: Sequence[LoadRow]) -> Iterator[Piece]:
-    """What each row's verdict and caveats are, and the flags of a method once for all its points."""
+    """What the verdicts and caveats of a method are, each once for all its points that share it, then its flags."""
     several = len({row.session for row in rows}) > 1
+    sentences: dict[tuple[str, str, str], dict[str, None]] = {}
     flagged: dict[tuple[str, str], tuple[str, dict[str, None]]] = {}
     for row in rows:
         flags = [f"flag: {flag}" for flag in row.flags]
         said = [part for part in said_of(row) if part not in flags and part != "the reference"]
         if said:
             style = "bad" if row.in_effect is False or row.problem else ""
-            yield f"{row.point}, {one_line(_name(row, several), 60)}: {one_line('; '.join(said), 500)}", style
+            told = one_line(_name(row, several), 60), one_line("; ".join(said), 500), style
+            sentences.setdefault(told, {})[row.point] = None
         for flag in row.flags:
             name, _, cause = flag.partition(": ")
             flagged.setdefault((_name(row, several), name), (cause, {}))[1][row.point] = None
+    for (method, sentence, style), points in sentences.items():
+        yield f"{', '.join(points)}, {method}: {sentence}", style
     for (method, name), (cause, points) in flagged.items():
         if name != "method not in effect":
             told = f"{method}: flag at {', '.join(points)}: {name}{': ' if cause else ''}{cause}"
