@@ -1,8 +1,9 @@
 """What tests of the real thing share: one home with environments and the default model, kept between runs.
 
 A test that uses an environment other than `torch` asks for `made_environment`, which marks it `engines`; those that
-have an engine at work for long say so themselves. `make test` leaves them out and `make test-engines` runs them, but
-for those whose environments $KASOKU_TEST_WITHOUT names, separated by blanks, and which are not there already.
+have an engine at work for long, or make environments of their own, say so themselves. `make test` leaves them out and
+`make test-engines` runs them, but for those whose environments $KASOKU_TEST_WITHOUT names, separated by blanks, and
+which are not there already.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from tests.conftest import MakeEnvironment
 from tests.methods.load_job import PROMPTS, alone_and_at_once, ends_of, load_job
 from tests.methods.runner_process import Outcome, run_in
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.engines]
 BOTH = [(0, "ok", ""), (1, "ok", "")]
 
 
@@ -46,7 +46,6 @@ def test_a_batch_of_unlike_lengths_gives_each_row_its_own_ids_in_transformers(
     assert len(steps) == 1  # a step gives each row a token
 
 
-@pytest.mark.engines
 def test_a_row_ends_at_its_own_stop_in_transformers(
     torch_interpreter: Interpreter, default_model: Model, tmp_path: Path
 ) -> None:
@@ -63,7 +62,6 @@ def test_a_row_ends_at_its_own_stop_in_transformers(
     assert len({len(outcome.tokens(number)[1]) for number in range(4, 8)}) > 1
 
 
-@pytest.mark.engines
 def test_generate_cannot_take_requests_as_they_come(
     torch_interpreter: Interpreter, default_model: Model, tmp_path: Path
 ) -> None:
@@ -74,7 +72,6 @@ def test_generate_cannot_take_requests_as_they_come(
     assert "continuous-batching does" in str(reason)
 
 
-@pytest.mark.engines
 @pytest.mark.parametrize("batch", [1, 2])
 def test_what_is_in_the_cache_before_is_read_no_more_in_transformers(
     torch_interpreter: Interpreter, default_model: Model, tmp_path: Path, batch: int
@@ -95,7 +92,6 @@ def test_what_is_in_the_cache_before_is_read_no_more_in_transformers(
     assert cached == {-1: 0, 0: 0, **dict.fromkeys(range(1, 1 + 2 * batch), 3)}
 
 
-@pytest.mark.engines
 @pytest.mark.parametrize("at_once", [{"concurrency": 3}, {"rate": 20.0, "burstiness": 1.0}])
 def test_continuous_batching_serves_each_as_alone(
     torch_interpreter: Interpreter, default_model: Model, tmp_path: Path, at_once: dict[str, object]
@@ -111,7 +107,6 @@ def test_continuous_batching_serves_each_as_alone(
         assert outcome.most_in_flight() == 3
 
 
-@pytest.mark.engines
 @pytest.mark.timeout(1800)
 def test_vllm_serves_each_as_alone(
     made_environment: MakeEnvironment, default_model: Model, assets: Path, tmp_path: Path

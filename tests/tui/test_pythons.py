@@ -18,6 +18,7 @@ from uv import find_uv_bin
 
 from tests.tui.terminal import Terminal
 
+pytestmark = pytest.mark.engines
 ROOT = Path(__file__).parents[2]
 OTHERS = [version for version in ("3.11", "3.12", "3.13") if version != f"{sys.version_info[0]}.{sys.version_info[1]}"]
 
