@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import scipy.special  # noqa: F401 - loaded here, so that the first comparison need not wait for it
-
 from methods.models.served import is_served
 from methods.models.sources import SYNTHETIC
 from sessions.device.device_key import device_key

@@ -9,6 +9,7 @@ from sessions.disk.journal import JournalTail
 from sessions.disk.plan import Plan
 from sessions.disk.records import AnyRecord, SessionEnded
 from sessions.disk.session_folder import SessionFolder
+from sessions.verdict.statistics import CONFIDENCE, LEAST_BLOCKS, t_quantile
 from sessions.watch.current_request import Decoder
 from sessions.watch.live import Live
 from sessions.watch.reducer import LiveReducer
@@ -39,6 +40,8 @@ class Follower:
         self._reducer = LiveReducer(self.plan, folder.id, open_decoder)
         self.ended = False
         self.abandoned = False
+        if self.plan.blocks >= LEAST_BLOCKS:
+            t_quantile(CONFIDENCE, LEAST_BLOCKS - 1)  # the first takes a core a while: now, not beside a timed block
 
     def poll(self, limit_bytes: int = 1 << 20) -> bool:
         """Read what is there now; True if there was anything. Raises JournalError, SessionError where its folder is

@@ -16,7 +16,8 @@ from sessions.planning.wanted import PlanError
 from sessions.run.launch import launch
 from sessions.verdict.fidelity_columns import SessionFloors
 from tui.command_line import CALIBRATE_TAKES, EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
-from tui.commands.following import held_back, watch_own
+from tui.commands.following import watch_own
+from tui.commands.held_back import held_back
 from tui.commands.store import store
 from tui.words.terminal_text import json_document, one_line
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 
 from sessions.close.session_end import recover
@@ -69,17 +66,6 @@ def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
             return False
 
         return follow(view, poll, interrupted)
-
-
-@contextmanager
-def held_back() -> Iterator[list[int]]:
-    """Keep ctrl+c until the body, which begins a session, is over; the list then says whether it was pressed."""
-    pressed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def watch_own(folder: SessionFolder, pressed: list[int], *, quiet: bool) -> bool:

@@ -14,7 +14,7 @@ from sessions.planning.make import make_plan
 from sessions.planning.wanted import PlanError, Wanted
 from sessions.run.launch import launch
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
-from tui.commands.following import held_back, outcome, watch_own
+from tui.commands.held_back import held_back
 from tui.option_arguments import said
 
 
@@ -24,6 +24,8 @@ def run(options: argparse.Namespace) -> int:
         plan = make_plan(wanted(options), home(), config_folder())
         with held_back() as pressed:
             folder = launch(home(), plan)
+            if not options.detach:
+                from tui.commands.following import outcome, watch_own  # takes half a second: the session begins in it
     except (PlanError, PromptError, SessionError) as error:
         raise UsageError(str(error)) from None
     if options.detach:

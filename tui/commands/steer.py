@@ -15,7 +15,7 @@ from sessions.disk.session_folder import SessionError
 from sessions.run.launch import extend
 from sessions.run.launch import resume as launch_again
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
-from tui.commands.following import held_back, outcome, watch_own
+from tui.commands.held_back import held_back
 from tui.commands.store import find, store
 from tui.option_arguments import said
 from tui.words.terminal_text import one_line
@@ -58,6 +58,7 @@ def resume(options: argparse.Namespace) -> int:
             begun = launch_again(folder, home(), options.anyway) if asked is None else True
             if asked is not None:
                 extend(folder, asked, home(), options.anyway)
+            from tui.commands.following import outcome, watch_own  # takes half a second: the session begins in it
     except (SessionError, OptionError) as error:
         raise UsageError(str(error)) from None
     if not begun:
