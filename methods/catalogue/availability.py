@@ -15,7 +15,7 @@ from methods.base.interpreter import Interpreter, Unavailable
 from methods.catalogue.catalogue import Catalogue
 from methods.catalogue.method import Method, Needs
 from methods.catalogue.native_code import unbuildable
-from methods.environments.creation import site_packages, versions_in
+from methods.environments.distributions import site_packages, versions_in
 from methods.environments.environments import resolve
 
 Find = Callable[[str], Interpreter | Unavailable]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from methods.base import file_lock, whole_folder
 from methods.base.bounded_read import read_regular
@@ -17,12 +14,10 @@ from methods.base.interpreter import Interpreter
 from methods.base.package_installer import PackageInstaller, cause
 from methods.base.progress import Report
 from methods.environments import managed, torch_builds
+from methods.environments.distributions import site_packages, versions_in
 from methods.environments.managed import ManagedEnvironment, Manifest
 from methods.environments.specs import EnvironmentSpec
 from methods.jobs.runner_job import JobError, run_job
-
-if TYPE_CHECKING:
-    from importlib.metadata import Distribution
 
 NETWORK_WORDS = (
     "dns error",
@@ -32,7 +27,6 @@ NETWORK_WORDS = (
     "failed to fetch",
     "unreachable",
 )
-NAMED = re.compile(r"^(Name|Version):[ \t]*(\S+)[ \t]*$", re.MULTILINE)
 
 
 class CreationError(Exception):
@@ -88,41 +82,6 @@ def base_python(specifier: str) -> str:
     if own in SpecifierSet(specifier):
         return str(getattr(sys, "_base_executable", "") or sys.executable)
     return specifier
-
-
-def versions_in(folders: list[str]) -> dict[str, str]:
-    """The distributions installed in these `sys.path` folders, from the names of their metadata."""
-    from importlib import metadata
-
-    versions: dict[str, str] = {}
-    for distribution in metadata.distributions(path=folders):
-        name, version = _name_and_version(distribution)
-        if name:
-            versions.setdefault(normalised(name), version)
-    return dict(sorted(versions.items()))
-
-
-def _name_and_version(distribution: Distribution) -> tuple[str, str]:
-    """From two lines of its metadata, as nearly all have them: parsing a long description takes far longer."""
-    headers = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
-    found = dict(NAMED.findall(headers))
-    if len(found) == 2 == len(NAMED.findall(headers)):
-        return found["Name"], found["Version"]
-    return distribution.name, distribution.version
-
-
-def normalised(name: str) -> str:
-    """A distribution's normalised name."""
-    return name.lower().replace("_", "-").replace(".", "-")
-
-
-def site_packages(python: Path) -> list[str]:
-    """The `site-packages` folders in the prefix of `python`, found without starting it."""
-    prefix = python.parent.parent
-    found = [str(path) for path in sorted(prefix.glob("lib*/python3*/*-packages"))]
-    if not os.path.isfile(prefix / "pyvenv.cfg") and os.path.islink(python):
-        found += site_packages(python.parent / python.readlink())
-    return found
 
 
 def _fill(making: Path, spec: EnvironmentSpec, backend: str, python: str, uv: PackageInstaller) -> Manifest:

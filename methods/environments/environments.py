@@ -22,7 +22,8 @@ from methods.base.progress import Report, silent
 from methods.base.secret_variables import is_secret
 from methods.base.user_path import PathError, absolute, kind, storable
 from methods.environments import managed, torch_builds
-from methods.environments.creation import CreationError, make, normalised, site_packages, versions_in
+from methods.environments.creation import CreationError, make
+from methods.environments.distributions import normalised, site_packages, versions_in
 from methods.environments.own_python import own_python
 from methods.environments.specs import EnvironmentSpec, EnvironmentSpecs, load_specs
 from methods.jobs.runner_job import JobError, run_job

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from methods.base.interpreter import Interpreter, Unavailable
-from methods.environments.creation import normalised
+from methods.environments.distributions import normalised
 from methods.environments.specs import EnvironmentSpec
 
 ASK_S: Final = 30.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from methods.base.interpreter import Interpreter
-from methods.environments.creation import normalised
+from methods.environments.distributions import normalised
 from methods.models.model import Model
 from sessions.disk.plan import PlannedBlock
 from sessions.disk.records import (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
+from methods.environments.distributions import name_and_version
+
 PACKAGES = ("kasoku", "polars", "msgspec", "psutil", "nvidia-ml-py", "numpy", "scipy", "tokenizers", "textual")
 
 
@@ -13,7 +15,7 @@ def software() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            versions[name] = metadata.version(name)
+            versions[name] = name_and_version(metadata.distribution(name))[1]
         except metadata.PackageNotFoundError:
             continue
     return versions
