@@ -37,14 +37,16 @@ import dataclasses, json, sys
 from pathlib import Path
 from methods.environments import environments
 from methods.models import models
-spec, home, torch = sys.argv[1:4]
-try:
-    trusted = {"trust_remote_code": "trusting" in sys.argv}
-    found = models.check(spec, Path(home), **trusted) if "check" in sys.argv else models.prepare(
-        spec, Path(home), environments.resolve("torch", Path(torch), Path("/nonexistent")), **trusted)
-    print(json.dumps(dataclasses.asdict(found), default=str))
-except models.ModelError as error:
-    print(json.dumps({"error": str(error)}))
+specs, home, torch, *words = sys.argv[1:]
+trusted = {"trust_remote_code": "trusting" in words}
+modes = [word for word in words if word in ("check", "prepare")] or ["prepare"]
+for spec, mode in [(spec, mode) for spec in specs.split() for mode in modes]:
+    try:
+        found = models.check(spec, Path(home), **trusted) if mode == "check" else models.prepare(
+            spec, Path(home), environments.resolve("torch", Path(torch), Path("/nonexistent")), **trusted)
+        print(json.dumps(dataclasses.asdict(found), default=str))
+    except models.ModelError as error:
+        print(json.dumps({"error": str(error)}))
 """
 
 
@@ -74,11 +76,15 @@ def preparing(spec: str, home: Path, assets: Path, *more: str, **environ: str) -
     )
 
 
-def outcome(process: subprocess.Popen[bytes]) -> dict[str, object]:
+def outcomes(process: subprocess.Popen[bytes]) -> list[dict[str, object]]:
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, err.decode()
     assert err == b"", "something was written to the screen"
-    found: dict[str, object] = json.loads(out)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def outcome(process: subprocess.Popen[bytes]) -> dict[str, object]:
+    (found,) = outcomes(process)
     return found
 
 
@@ -587,8 +593,21 @@ def server(tiny: Model) -> Iterator[HubServer]:
         yield server
 
 
+UNUSABLE = {
+    "some/nothing": "no model some/nothing, or you may not see it; if it is private, log in",
+    "some/model@v9": "no revision 'v9'",
+    "some/pickled": "only pickled weights",
+    "some/data": "no config.json",
+    "some/adapter": "some/adapter on the Hub holds an adapter",
+    "some/gguf": "some/gguf on the Hub holds GGUF",
+    "some/gated": "is gated: accept its terms at http://127.0.0.1",
+    "some/broken": "answers with status 503",
+    "-bad/-name": "not a Hub repository name",
+}
+
+
 class TestTheHub:
-    """Asked by the real huggingface_hub, each time in a process of its own."""
+    """Asked by the real huggingface_hub, which reads its address and token as a process starts."""
 
     @pytest.fixture
     def ask(self, server: HubServer, tmp_path: Path, assets: Path) -> Ask:
@@ -639,23 +658,18 @@ class TestTheHub:
         ask("some/model", "check")
         assert "some/model is not in its local cache" in str(ask("some/model", HF_HUB_OFFLINE="1")["error"])
 
-    @pytest.mark.parametrize(
-        ("name", "said"),
-        [
-            ("some/nothing", "no model some/nothing, or you may not see it; if it is private, log in"),
-            ("some/model@v9", "no revision 'v9'"),
-            ("some/pickled", "only pickled weights"),
-            ("some/data", "no config.json"),
-            ("some/adapter", "some/adapter on the Hub holds an adapter"),
-            ("some/gguf", "some/gguf on the Hub holds GGUF"),
-            ("some/gated", "is gated: accept its terms at http://127.0.0.1"),
-            ("some/broken", "answers with status 503"),
-            ("-bad/-name", "not a Hub repository name"),
-        ],
-    )
-    def test_a_repository_that_cannot_be_used_is_a_sentence(self, ask: Ask, name: str, said: str) -> None:
-        for mode in ("check", "prepare"):
-            sentence = str(ask(name, mode)["error"])
+    @pytest.fixture(scope="class")
+    def told(self, server: HubServer, tmp_path_factory: pytest.TempPathFactory, assets: Path) -> list[str]:
+        """What is said of each of UNUSABLE, as it is checked and as it is prepared."""
+        place = tmp_path_factory.mktemp("unusable")
+        environ = {"HF_ENDPOINT": server.address, "HF_HOME": str(place / "hf"), "HF_TOKEN": ""}
+        process = preparing("\n".join(UNUSABLE), place / "home", assets, "check", "prepare", **environ)
+        return [str(found["error"]) for found in outcomes(process)]
+
+    @pytest.mark.parametrize(("place", "said"), enumerate(UNUSABLE.values()), ids=UNUSABLE)
+    def test_a_repository_that_cannot_be_used_is_a_sentence(self, told: list[str], place: int, said: str) -> None:
+        assert len(told) == 2 * len(UNUSABLE)
+        for sentence in told[2 * place : 2 * place + 2]:
             assert said in sentence
             assert "\n" not in sentence
 

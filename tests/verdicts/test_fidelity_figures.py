@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import scipy  # whose stats, a second and more, are loaded where they are used
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from benchmarks.coverage_fidelity import WORLDS, World, coverage, verdicts
 from sessions.verdict.fidelity_figures import Figures, Window, per_token, share, wilson
@@ -23,7 +23,7 @@ def test_windows_of_one_length_give_students_interval_of_their_means(means: list
     loss = figures(means).loss
     assert loss is not None
     interval = loss.interval()
-    half = stats.t.ppf(0.975, len(means) - 1) * np.std(means, ddof=1) / math.sqrt(len(means))
+    half = scipy.stats.t.ppf(0.975, len(means) - 1) * np.std(means, ddof=1) / math.sqrt(len(means))
     assert interval is not None
     assert (interval.estimate, interval.low, interval.high) == pytest.approx(
         (np.mean(means), np.mean(means) - half, np.mean(means) + half), abs=1e-9
@@ -84,7 +84,7 @@ def test_agreement_is_split_at_the_references_near_ties() -> None:
 def test_the_interval_of_a_share_is_never_narrower_than_wilsons(counts: list[tuple[int, int]]) -> None:
     interval = share(counts)
     hits, of = (sum(column) for column in zip(*counts, strict=True))
-    expected = stats.binomtest(hits, of).proportion_ci(0.95, method="wilson")
+    expected = scipy.stats.binomtest(hits, of).proportion_ci(0.95, method="wilson")
     assert wilson(hits, of) == pytest.approx((expected.low, expected.high))
     assert interval is not None
     assert interval.low <= expected.low + 1e-12

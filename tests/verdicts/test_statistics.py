@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
+import scipy  # whose stats, a second and more, are loaded where they are used
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from sessions.verdict.statistics import holm, mean_interval, paired_ratio, ratio_interval, unpaired_ratio
 
@@ -18,7 +18,7 @@ RATES = st.lists(st.floats(1, 1000), min_size=3, max_size=12)
 def test_the_interval_of_a_mean_is_students() -> None:
     values = [94.1, 93.2, 95.0, 94.4, 93.9]
     interval = mean_interval(values)
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert interval is not None
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
 
@@ -28,7 +28,7 @@ def test_the_paired_ratio_is_the_paired_t_test_of_the_logs(pairs: list[tuple[flo
     values, references = [a for a, _ in pairs], [b for _, b in pairs]
     interval = ratio_interval(values, references)
     logs = np.log(values) - np.log(references)
-    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
+    half = scipy.stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
     assert interval is not None
     assert math.log(interval.estimate) == pytest.approx(logs.mean(), abs=1e-9)
     assert math.log(interval.high) - math.log(interval.low) == pytest.approx(2 * half, abs=1e-9)
@@ -39,7 +39,7 @@ def test_the_unpaired_ratio_is_welchs(values: list[float], references: list[floa
     if np.std(np.log(values)) < 1e-6 or np.std(np.log(references)) < 1e-6:
         return
     ratio = unpaired_ratio(values, references)
-    expected = stats.ttest_ind(np.log(values), np.log(references), equal_var=False).confidence_interval(0.95)
+    expected = scipy.stats.ttest_ind(np.log(values), np.log(references), equal_var=False).confidence_interval(0.95)
     assert ratio is not None
     interval = ratio.interval()
     assert interval is not None
