@@ -122,7 +122,9 @@ def test_a_curve_has_the_loads_of_its_method_alone(ended: Path) -> None:
 
 def test_a_sentence_that_holds_at_several_points_is_said_once(ended: Path) -> None:
     rows = [row for row in compare(Store(ended / "sessions"), [(FIRST, None)]).rows if isinstance(row, LoadRow)]
-    alike = [replace(row, verdict="no block to compare with another", flags=(), problem="", status="ok") for row in rows]
+    alike = [
+        replace(row, verdict="no block to compare with another", flags=(), problem="", status="ok") for row in rows
+    ]
     methods = list(dict.fromkeys(row.method for row in rows))
     points = {method: ", ".join(row.point for row in rows if row.method == method) for method in methods}
     assert max(points.values(), key=len).count(",") > 0

@@ -76,8 +76,8 @@ def load_sentences(rows: Sequence[LoadRow]) -> Iterator[Piece]:
         yield f"{', '.join(points)}, {method}: {sentence}", style
     for (method, name), (cause, points) in flagged.items():
         if name != "method not in effect":
-            told = f"{method}: flag at {', '.join(points)}: {name}{': ' if cause else ''}{cause}"
-            yield one_line(told, 500), "warning"
+            flag = f"{method}: flag at {', '.join(points)}: {name}{': ' if cause else ''}{cause}"
+            yield one_line(flag, 500), "warning"
 
 
 def _name(row: LoadRow, several: bool) -> str:
