@@ -70,6 +70,11 @@ class Answer:
         self.complete = False
 
     @property
+    def begun(self) -> bool:
+        """Whether any of it has come."""
+        return bool(self._head) or self._body is not None
+
+    @property
     def over(self) -> bool:
         return self._events.over
 

@@ -33,13 +33,14 @@ class ServerServing:
 
 
 class Flight:
-    """A request in flight over its own connection."""
+    """A request in flight over its own connection; `again` while it goes over one that was used before."""
 
-    __slots__ = ("answer", "connection", "newest", "request", "response", "unsent")
+    __slots__ = ("again", "answer", "connection", "content", "newest", "request", "response", "unsent")
 
-    def __init__(self, request: object, connection: object, answer: Answer, response: object, content: bytes) -> None:
-        self.request, self.connection, self.answer, self.response = request, connection, answer, response
-        self.unsent, self.newest = memoryview(content), time.monotonic()
+    def __init__(self, request: object, answer: Answer, response: object, content: bytes) -> None:
+        self.request, self.answer, self.response, self.content = request, answer, response, content
+        self.connection: object = None
+        self.unsent, self.newest, self.again = memoryview(content), time.monotonic(), False
 
 
 class Serving:
@@ -48,7 +49,7 @@ class Serving:
     def __init__(self, engine: object, load: object) -> None:
         self._engine, self._load, self._server = engine, load, engine.server
         self._selector = selectors.DefaultSelector()
-        self._idle: list = []  # (since when, connection)
+        self._idle: list = []  # (since when, connection, whether it was used before)
         self._flights: dict = {}  # connection -> Flight; of one whose response is over until its framing is, too
         self._next_look = 0.0
         self._ended = self._lost = 0  # of those that were lost, since the last that ended well
@@ -62,7 +63,7 @@ class Serving:
                 self._take()
                 self._attend()
         finally:
-            for connection in [*self._flights, *(connection for _, connection in self._idle)]:
+            for connection in [*self._flights, *(connection for _, connection, _ in self._idle)]:
                 connection.close()
             self._selector.close()
 
@@ -75,7 +76,7 @@ class Serving:
             return
         coming = SPARE if self._load.point.rate else len(self._load.coming())
         while len(self._idle) < coming:
-            self._idle.append((time.monotonic(), self._server.open()))
+            self._idle.append((time.monotonic(), self._server.open(), False))
 
     def _take(self) -> None:
         """Begin those that are due: a batch at once, else one by one, so that none waits for the others to be sent."""
@@ -91,12 +92,16 @@ class Serving:
         content = self._server.posted(protocol.path, engine.body_of(protocol, asked))
         response = ServerResponse(protocol, self._server.said, asked, self._load.stream_of(request))
         answer = Answer(self._server, protocol.path, engine.most_bytes(request.max_new_tokens))
+        self._start(Flight(request, answer, response, content))
+
+    def _start(self, flight: Flight) -> None:
+        """Send its request, over a connection that is open already if there is one."""
         try:
-            connection = self._idle.pop()[1] if self._idle else self._server.open()
+            _, connection, flight.again = self._idle.pop() if self._idle else (0.0, self._server.open(), False)
         except ServerError as error:
-            self._lose(request, error)
+            self._lose(flight.request, error)
             return
-        flight = Flight(request, connection, answer, response, content)
+        flight.connection, flight.unsent = connection, memoryview(flight.content)
         self._flights[connection] = flight
         self._selector.register(connection, selectors.EVENT_READ)
         self._send(flight)
@@ -164,8 +169,8 @@ class Serving:
         """The connection is free for another request, where the server keeps it open."""
         del self._flights[flight.connection]
         self._selector.unregister(flight.connection)
-        if flight.answer.reusable:
-            self._idle.append((time.monotonic(), flight.connection))
+        if flight.answer.reusable and self._engine.keeps_connections:
+            self._idle.append((time.monotonic(), flight.connection, True))
         else:
             flight.connection.close()
 
@@ -174,8 +179,19 @@ class Serving:
         del self._flights[flight.connection]
         self._selector.unregister(flight.connection)
         flight.connection.close()
-        if flight.request is not None:
+        if flight.again and not flight.answer.begun:
+            self._start_again(flight)
+        elif flight.request is not None:
             self._lose(flight.request, error)
+
+    def _start_again(self, flight: Flight) -> None:
+        """The server closes a connection after a response without saying so: each request has a new one from now on."""
+        self._engine.keeps_connections = False
+        for place, (_, connection, used) in reversed([*enumerate(self._idle)]):
+            if used:
+                connection.close()
+                del self._idle[place]
+        self._start(flight)
 
     def _lose(self, request: object, error: ServerError) -> None:
         """Raises what is wrong where the server has died, or one after another of those in flight is lost."""
@@ -191,6 +207,7 @@ class Serving:
         self._next_look = now + LOOK_S
         for flight in list(self._flights.values()):
             if now - flight.newest > self._engine.silent_s:
+                flight.again = False  # it was heard, and not answered
                 self._break(flight, self._server.silent(self._engine.silent_s))
 
 

@@ -231,6 +231,8 @@ class Preparation:
 
     def _bandwidth(self, ready: Mapping[str, Interpreter]) -> MemoryBandwidth:
         """The device's memory bandwidth, measured now or earlier: the limit that methods are compared with."""
+        if is_served(self._plan.model):
+            return MemoryBandwidth(reason="how many bytes a server's own model reads for a token is not known")
         self._phase = "bandwidth"
         self._say_phase("started")
         with_torch = [found for found in ready.values() if "torch" in found.versions]

@@ -179,6 +179,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.speaks not in ("llamacpp",):
             self._chunk(b"data: [DONE]\n\n")
         self._chunk(b"")
+        if fault == "hangs up":  # without having said so, and as the next request comes
+            self.rfile.readline()
+            self.close_connection = True
 
     def _break(self, fault: str) -> None:
         """What goes wrong in mid-response."""

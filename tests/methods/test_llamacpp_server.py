@@ -13,6 +13,7 @@ from methods.catalogue.catalogue import load_catalogue
 from methods.models.converted import Converting, Reader
 from methods.models.models import Model
 from tests.conftest import MakeEnvironment
+from tests.methods.loads import four_at_once, ids_by_request, most_in_flight
 from tests.methods.runner_process import Outcome, judged, measure_job, run_in, shown
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
@@ -33,9 +34,16 @@ def folder(converting: Converting, interpreter: Interpreter, default_model: Mode
 
 
 def measured(
-    engine: str, options: object, interpreter: Interpreter, model: Model, converted: Path, at: Path, path: str
+    engine: str,
+    options: object,
+    interpreter: Interpreter,
+    model: Model,
+    converted: Path,
+    at: Path,
+    path: str,
+    **changes: object,
 ) -> Outcome:
-    job = measure_job(engine, options=options, model_folder=str(model.folder), prompts=[PROMPT], greedy=True)
+    job = measure_job(engine, options=options, model_folder=str(model.folder), prompts=[PROMPT], greedy=True, **changes)
     private = private_folder(at / engine)
     job |= {"converted_folder": str(converted), "private_folder": str(private)}
     outcome = run_in(interpreter, job, private, {"PATH": path})
@@ -65,3 +73,12 @@ def test_its_server_generates_the_ids_of_llamacpp_in_the_process(
     assert isinstance(inside, dict)
     assert over_http["ids"] == inside["ids"]
     assert over_http["margins"] == pytest.approx(inside["margins"], abs=0.1)
+
+    load = four_at_once()
+    several = measured("server", method.options, interpreter, default_model, folder, tmp_path / "load", path, **load)
+    assert [end.get("error") for end in several.of("request_end")] == [None] * 12
+    found = ids_by_request(several)
+    assert {number: len(ids) for number, ids in found.items()} == dict.fromkeys(range(-4, 8), 4)
+    assert several.one("point_end")["status"] == "ok"
+    assert most_in_flight(several) == 4
+    assert [end["cached_prompt_tokens"] for end in several.of("request_end")] == [0] * 12

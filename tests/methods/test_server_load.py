@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.methods.loads import ids_by_request
 from tests.methods.runner_module import runner_module
-from tests.methods.runner_process import Outcome, measure_job, unpacked
+from tests.methods.runner_process import Outcome, measure_job
 from tests.methods.small_server import running
 from tests.methods.test_server_engine import block, texts_of
 
@@ -33,17 +34,6 @@ def job_at(url: str, **way: object) -> dict[str, object]:
     )
 
 
-def ids_of(outcome: Outcome) -> dict[int, list[int | None]]:
-    """By request, whatever lines they came in."""
-    found: dict[int, list[int | None]] = {}
-    for line in outcome.of("many"):
-        for request, index, _, ids in unpacked(line):
-            own = found.setdefault(request, [])
-            assert index == len(own)
-            own += ids
-    return found
-
-
 def expected(number: int) -> list[int]:
     whole = sum(PROMPTS[number + EACH])
     return [(whole + place) % 1000 for place in range(4)]
@@ -62,11 +52,22 @@ def test_eight_at_once_have_each_its_own_ids(tmp_path: Path, speaks: str, way: s
         connections = len(server.connections)
 
     assert outcome.status == 0, outcome.log
-    found = ids_of(outcome)
+    found = ids_by_request(outcome)
     assert {number: found[number] for number in TIMED} == {number: expected(number) for number in TIMED}
     assert {end["finish"] for end in ends_of(outcome).values()} == {"length"}
     assert outcome.one("point_end")["status"] == "ok"
     assert connections < 3 * EACH, "connections are kept from one request to the next"
+
+
+def test_a_server_that_hangs_up_after_a_response_gets_a_new_connection_for_each(tmp_path: Path) -> None:
+    """As the next request comes over it; what was lost with the connection had not begun."""
+    with running("vllm", "hangs up") as server:
+        outcome = block(tmp_path, job_at(server.address))
+
+    assert outcome.status == 0, outcome.log
+    assert {end["finish"] for end in ends_of(outcome).values()} == {"length"}
+    found = ids_by_request(outcome)
+    assert {number: found[number] for number in TIMED} == {number: expected(number) for number in TIMED}
 
 
 @pytest.mark.parametrize("speaks", ["openai", "chat"])
@@ -104,7 +105,7 @@ def test_one_among_eight_that_fails_fails_alone(tmp_path: Path, fault: str) -> N
     ends = ends_of(outcome)
     (lost,) = [number for number in TIMED if ends[number]["finish"] == "error"]
     assert BROKEN[fault] in ends[lost]["error"]
-    found = ids_of(outcome)
+    found = ids_by_request(outcome)
     whole = [number for number in TIMED if number != lost]
     assert [found[number] for number in whole] == [expected(number) for number in whole]
     assert outcome.one("point_end")["status"] == "ok"
@@ -132,7 +133,7 @@ def test_an_open_loop_has_as_many_connections_as_it_takes(tmp_path: Path) -> Non
     with running("vllm", together=EACH) as server:
         outcome = block(tmp_path, job_at(server.address, rate=200.0, burstiness=1.0))
     assert outcome.status == 0, outcome.log
-    assert sorted(number for number in ids_of(outcome) if number >= 0) == [*TIMED]
+    assert sorted(number for number in ids_by_request(outcome) if number >= 0) == [*TIMED]
     assert all("scheduled_ns" in line for line in outcome.of("request"))
 
 

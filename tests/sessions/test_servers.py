@@ -183,6 +183,22 @@ def test_a_slow_server_is_measured_for_no_longer_than_allowed(work: Workplace, p
     assert_nothing_left(folder)
 
 
+def test_a_response_that_breaks_off_among_many_is_a_row_of_its_own(work: Workplace) -> None:
+    with running("vllm", "closed once at 20", together=8) as server:
+        folder = alone(work, server.address, concurrency="8", requests=2, blocks=1, warmup=1)
+
+    (run,) = runs_of(folder)
+    assert run["status"] == "ok", run["error"]
+    requests = frame(folder, "requests").filter(~pl.col("warmup"))
+    assert len(requests) == 16
+    (lost,) = requests.filter(pl.col("finish_reason") == "error").to_dicts()
+    why = f"The server at 127.0.0.1:{server.server_port} closed the stream before its end."
+    assert json.loads(lost["missing"])["finish_reason"] == why
+    assert requests.filter(pl.col("finish_reason") == "length")["output_tokens"].to_list() == [8] * 15
+    assert f"requests failed: 1 of 16 timed requests did not complete: {why}" in run["flags"]
+    assert "requests failed: 1 of 16" in " ".join(work.command("show", folder.id).out.split())
+
+
 def test_when_each_token_came_is_unknown_where_a_piece_holds_two(work: Workplace) -> None:
     with running(fault="two a chunk") as server:
         folder = alone(work, server.address, requests=1)

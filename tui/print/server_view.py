@@ -25,9 +25,9 @@ def print_server(console: Console, said: ServerFigures, plan: Plan) -> None:
     console.print(grid)
     console.print(Text("\nNot known", style="bold"))
     for what, why in server_report.unknown(said):
-        console.print(Padding(Text(one_line(f"{what}: {why}", LONGEST)), (0, 2)))
+        console.print(Padding(Text(one_line(f"{what}: {why}", LONGEST)), (0, 2), expand=False))
     console.print()
     console.print(Text("Next", style="bold"))
     for command, purpose in server_report.next_steps(said, plan):
-        console.print(Padding(Text(one_line(f"{purpose}:", LONGEST)), (0, 2)))
-        console.print(Padding(Text(one_line(command, LONGEST)), (0, 4)))
+        console.print(Text(f"  {one_line(purpose, LONGEST)}:"))
+        console.print(Text(f"    {one_line(command, LONGEST)}"), soft_wrap=True)

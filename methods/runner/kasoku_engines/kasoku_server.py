@@ -62,6 +62,7 @@ class ServerEngine(ServerServing, Engine):
         self.cached_of_last: int | None = None
         self.cached_of_timed: list = []
         self.counted_only = self.ended_elsewhere = False
+        self.keeps_connections = True  # as far as is known
         self.silent_s = min(kasoku_http.SILENT_S, SILENT_SHARE * float(job.get("token_deadline_s") or math.inf))
         self.started = self._start(job) if self.options.get("command") else None
         self.server = self.started.server() if self.started else self._running()
