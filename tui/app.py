@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 import traceback
@@ -19,6 +20,7 @@ from tui.print.output_encoding import draw_with_what_stderr_has
 from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
 from tui.settings import Settings, load_settings, save_theme
+from tui.widgets.theme import DARK, THEMES
 from tui.widgets.workbench_app import WorkbenchApp
 from tui.words.terminal_text import plain
 
@@ -86,8 +88,10 @@ class Workbench(WorkbenchApp):
         problems: tuple[str, ...] = (),
         watch: str | None = None,
         replay: bool = False,
+        faster: int = 0,
     ) -> None:
-        """`watch` is the id of a session to follow (or `replay`) from the start, else the one that runs, if any."""
+        """`watch` is the id of a session to follow from the start (or `replay`, so many steps faster), else the one
+        that runs, if any."""
         self.link = Link()
         super().__init__(driver_class=PacedDriver if sys.platform == "linux" else None)
         self.home = home
@@ -96,8 +100,13 @@ class Workbench(WorkbenchApp):
         self.problems = problems
         self.watch_first = watch
         self.replay_first = replay
+        self.faster_first = faster
         self.farewell = ""
         self._ask_after_display = False
+        for theme in THEMES:
+            self.register_theme(theme)
+        if "TEXTUAL_THEME" not in os.environ:
+            self.theme = DARK.name
         self._kept_theme = self.theme
 
     @cached_property
@@ -159,6 +168,16 @@ class Workbench(WorkbenchApp):
         screen = self.screen
         assert isinstance(screen, CompareScreen)  # noqa: S101 - the mode's only base screen
         screen.pick(sessions, method)
+
+    async def create_environment(self, name: str) -> None:
+        from tui.screens.methods import MethodsScreen
+
+        await self.switch_mode("methods")
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+        screen = self.screen
+        assert isinstance(screen, MethodsScreen)  # noqa: S101 - the mode's only base screen
+        screen.create(name)
 
     def open_session(self, session: str) -> None:
         from tui.screens.session import SessionScreen
@@ -264,11 +283,11 @@ class Workbench(WorkbenchApp):
         self._close_messages_no_wait()
 
 
-def run_app(home: Path, config: Path, *, watch: str | None = None, replay: bool = False) -> int:
+def run_app(home: Path, config: Path, *, watch: str | None = None, replay: bool = False, faster: int = 0) -> int:
     """Run the workbench in this terminal and return its exit code: 0, or 1 after a crash."""
     settings, problems = load_settings(config)
     draw_with_what_stderr_has()
-    app = Workbench(home, config, settings=settings, problems=problems, watch=watch, replay=replay)
+    app = Workbench(home, config, settings=settings, problems=problems, watch=watch, replay=replay, faster=faster)
     app.run(mouse=settings.mouse)
     if app.farewell:
         print(app.farewell, file=sys.stderr if app.return_code else sys.stdout)

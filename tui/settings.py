@@ -1,6 +1,6 @@
 """The user's settings for the workbench: settings.toml in the config folder.
 
-theme = "textual-light"
+theme = "kasoku-light"
 mouse = false
 fps = 8            # live frames a second, 1 to 15
 

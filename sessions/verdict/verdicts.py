@@ -85,6 +85,11 @@ def _times(ratio: float, low: float, high: float, word: str) -> str:
     return f"{ratio:.{digits}f}× {word}, {low:.{digits}f}–{high:.{digits}f}"
 
 
+def says_faster(sentence: str) -> bool:
+    """Whether a verdict's sentence is that of "faster"."""
+    return "× faster, " in sentence
+
+
 def _not_apart(ratio: LogRatio, interval: Interval) -> str:
     reach = max(interval.high / ratio.ratio - 1, 1 - interval.low / ratio.ratio)
     shown = f"{ratio.ratio:.2f}× ({interval.low:.2f}–{interval.high:.2f})"

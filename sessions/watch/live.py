@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sessions.verdict.statistics import Interval
+from sessions.watch.laps import Lap
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class MethodLive:
     reason: str
     error: str
     history: tuple[float, ...]  # e2e_tok_s of the last requests, oldest first
+    laps: tuple[Lap, ...]  # its timed requests, oldest first; none of a load
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Live:
     error: str
     now_ns: int
     started_ns: int | None
+    elapsed_s: float  # since it began, without the pauses between its stretches
     phases: tuple[PhaseLive, ...]
     notes: tuple[str, ...]
     methods: tuple[MethodLive, ...]
@@ -107,6 +110,7 @@ class Live:
     text: str
     tokens: int  # of the current request, until now
     tok_s_now: float | None
+    lap: Lap | None  # the timed request that runs, as far as it is; none of a load
     curve: tuple[float, ...]  # tok_s_now over time, oldest first
     gauges: dict[tuple[str, str], Gauge] = field(repr=False)
     gpus: tuple[str, ...]

@@ -9,6 +9,7 @@ from typing import Final
 from sessions.disk.plan import PlannedMethod
 from sessions.disk.records import BlockEnded, Energy
 from sessions.verdict.block_sums import BlockSums, MethodFigures, method_figures
+from sessions.watch.laps import Laps
 from sessions.watch.live import MethodLive
 
 HISTORY_POINTS: Final = 120
@@ -25,6 +26,7 @@ class MethodProgress:
         self._energy: dict[int, dict[str, float | None]] = {}
         self._history: deque[float] = deque(maxlen=HISTORY_POINTS)
         self._figures: MethodFigures | None = None
+        self.laps = Laps()
 
     def start(self, block: int) -> None:
         """A block is begun, again perhaps: what an earlier attempt gave counts for nothing."""
@@ -125,4 +127,5 @@ class MethodProgress:
             reason=figures.in_effect_reason,
             error=figures.error,
             history=tuple(self._history),
+            laps=self.laps.shown(),
         )

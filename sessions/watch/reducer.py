@@ -39,6 +39,7 @@ from sessions.disk.records import (
 )
 from sessions.verdict.block_sums import MethodFigures
 from sessions.watch.current_request import CurrentRequest, Decoder
+from sessions.watch.laps import Lap
 from sessions.watch.latest_readings import LatestReadings
 from sessions.watch.live import FlightLive, Live, MethodLive, PhaseLive
 from sessions.watch.method_progress import MethodProgress
@@ -73,6 +74,7 @@ class LiveReducer:
         self._notes: deque[str] = deque(maxlen=NOTES)
         self._now = 0
         self._started: int | None = None
+        self._zero = 0  # where the session's seconds begin on the clock of this stretch
         self._method: str | None = None
         self._block: int | None = None
         self._block_phase = ""
@@ -83,6 +85,8 @@ class LiveReducer:
     def feed(self, record: AnyRecord) -> None:
         """Take one record in."""
         # a resumed session's clock restarts if the machine was rebooted in between
+        if isinstance(record, Header):
+            self._zero = record.t - (self._now - self._zero if self._started is not None else 0)
         self._now = record.t if isinstance(record, Header) else max(self._now, record.t)
         match record:
             case Header():
@@ -161,8 +165,20 @@ class LiveReducer:
         flight = self._request.flight_of(record)
         for tok_s, ttft_s, tokens in self._request.end(record):
             self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)
+            if flight is not None and self._points is None:
+                self._progress(record.method).laps.add(self._lap(flight.begun.t, record.t, tok_s))
         if flight is not None and self._points is not None:
             self._points.add(flight, record)
+
+    def _lap(self, start_ns: int, end_ns: int, tok_s: float) -> Lap:
+        return Lap((start_ns - self._zero) / 1e9, (end_ns - self._zero) / 1e9, tok_s)
+
+    def _current_lap(self) -> Lap | None:
+        """The timed request that runs, at the rate that it has had until now."""
+        begun, tokens = self._request.begun, self._request.tokens
+        if begun is None or begun.warmup or not tokens or self._points is not None or self._now <= begun.t:
+            return None
+        return self._lap(begun.t, self._now, tokens / ((self._now - begun.t) / 1e9))
 
     def _progress(self, name: str) -> MethodProgress:
         return self._methods.setdefault(name, MethodProgress())
@@ -246,6 +262,7 @@ class LiveReducer:
             error=self._error,
             now_ns=self._now,
             started_ns=self._started,
+            elapsed_s=(self._now - self._zero) / 1e9,
             phases=tuple(self._phases.values()),
             notes=tuple(self._notes),
             methods=self._rows(figures),
@@ -259,6 +276,7 @@ class LiveReducer:
             text=request.text(),
             tokens=request.tokens,
             tok_s_now=request.tok_s_now(),
+            lap=self._current_lap(),
             curve=tuple(request.curve),
             gauges=self._readings.gauges(),
             gpus=self._readings.gpus,

@@ -1,22 +1,25 @@
-"""What an app in a test shows, as text; and its comparison with a text that is kept in the repository.
+"""What an app in a test shows, as text and styles; and its comparison with what is kept in the repository.
 
-An own comparison of twenty lines: pytest-textual-snapshot would hold pytest below 9, and compares SVG, in which every
+An own comparison of thirty lines: pytest-textual-snapshot would hold pytest below 9, and compares SVG, in which every
 release of Textual moves an id.
 """
 
 from __future__ import annotations
 
 import os
+import string
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from textual.app import App
 from textual.pilot import Pilot
 
 SCREENS = Path(__file__).with_name("screens")
 UPDATE = "KASOKU_UPDATE_SCREENS"
+LETTERS = string.ascii_letters + string.digits
 
 
 def screen_text(app: App[Any]) -> str:
@@ -52,11 +55,27 @@ def in_mid_run(text: str) -> bool:
     return "· request 6 ·" in text and "✓ torch-compile " in text and "335/700 W" in text
 
 
-def assert_as_kept(name: str, text: str) -> None:
-    """The text is that of screens/NAME.txt; with $KASOKU_UPDATE_SCREENS set it is written there instead."""
-    kept = SCREENS / f"{name}.txt"
-    if os.environ.get(UPDATE):
-        SCREENS.mkdir(exist_ok=True)
-        kept.write_text(text, encoding="utf-8")
-    assert kept.is_file(), f"{kept} is not there: look at the screen and run the test with {UPDATE}=1"
-    assert text == kept.read_text(encoding="utf-8"), f"the screen changed; where that is meant: {UPDATE}=1"
+def screen_styles(app: App[Any]) -> str:
+    """The style of each cell of the screen in front: a line for each style with its letter, then the letters."""
+    letters: dict[str, str] = {}
+    lines = []
+    for strip in app.screen._compositor.render_strips():
+        cells = []
+        for segment in strip:
+            style = str(segment.style or "none")
+            letter = letters.setdefault(style, LETTERS[len(letters)])
+            cells.append(letter * cell_len(segment.text))
+        lines.append("".join(cells))
+    return "\n".join([*(f"{letter} = {style}" for style, letter in letters.items()), "", *lines]) + "\n"
+
+
+def assert_as_kept(name: str, app: App[Any]) -> None:
+    """Text and style of each cell are those of screens/NAME.txt and NAME.styles; with $KASOKU_UPDATE_SCREENS set they
+    are written there instead."""
+    for kind, shown in (("txt", screen_text(app)), ("styles", screen_styles(app))):
+        kept = SCREENS / f"{name}.{kind}"
+        if os.environ.get(UPDATE):
+            SCREENS.mkdir(exist_ok=True)
+            kept.write_text(shown, encoding="utf-8")
+        assert kept.is_file(), f"{kept} is not there: look at the screen and run the test with {UPDATE}=1"
+        assert shown == kept.read_text(encoding="utf-8"), f"the screen changed; where that is meant: {UPDATE}=1"

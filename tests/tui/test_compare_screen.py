@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
 from methods.text.tokeniser import Tokeniser
 from sessions.device.device_key import device_key
@@ -16,8 +17,10 @@ from sessions.verdict.noise_floor import NoiseFloor, keep
 from tests.tui.conftest import FIRST, SECOND, workbench
 from tests.tui.journals import make_plan, make_tokeniser, write_session
 from tests.tui.screen_text import assert_as_kept, settled, until
+from tui.app import Workbench
 from tui.command_line import main
 from tui.screens.compare import CompareScreen
+from tui.widgets.theme import SIGNS
 from tui.words import figures
 
 
@@ -27,8 +30,28 @@ async def test_a_sessions_methods_stand_side_by_side_or_stacked(saved: Path, siz
         await compare(pilot, [FIRST])
         text = await until(pilot, lambda text: "4 rows of 1 session" in text and "tok/s ±95 %" in text, "the figures")
         heads = next(line for line in text.splitlines() if "● baseline" in line)
-        assert heads.count("●") == (2 if size[0] == 80 else 4)
-        assert_as_kept(f"compare-{size[0]}x{size[1]}", await settled(pilot))
+        assert sum(map(heads.count, SIGNS)) == (2 if size[0] == 80 else 4)
+        await settled(pilot)
+        assert_as_kept(f"compare-{size[0]}x{size[1]}", pilot.app)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_the_answer_comes_first(saved: Path, size: tuple[int, int]) -> None:
+    async with workbench(saved).run_test(size=size, notifications=True) as pilot:
+        screen = await compare(pilot, [FIRST], keys="")
+        text = await until(pilot, lambda text: "torch-compile is the fastest" in text, "the answer")
+        await settled(pilot)
+        assert_as_kept(f"answer-{size[0]}x{size[1]}", pilot.app)
+        assert screen.comparison is not None
+        flat = " ".join(text.replace("│", " ").split())
+        best = next(row for row in screen.comparison.rows if row.method == "torch-compile")
+        assert f"torch-compile is the fastest: {figures.ratio(best.ratio)}× baseline" in flat
+        assert f"), {figures.rate(best.tok_s_mean)} tokens/s." in flat
+        assert "How sure: 3 blocks of fresh processes a method" in flat
+        assert "torch-compile-wrapper was NOT in effect" in flat
+        for row in screen.comparison.rows:
+            mean = figures.rate(row.tok_s_mean)
+            assert any(line.lstrip("│ ").startswith(row.method[:15]) and mean in line for line in text.splitlines())
 
 
 async def test_the_csv_says_what_the_screen_says(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +63,7 @@ async def test_the_csv_says_what_the_screen_says(saved: Path, tmp_path: Path, mo
         await until(pilot, lambda text: "Wrote" in text and ".csv" in text, "where it went")
     (file,) = tmp_path.glob("kasoku-compare-*.csv")
     rows = list(csv.DictReader(file.open(encoding="utf-8")))
-    line = {row.split("  ")[0].strip(): row for row in text.splitlines() if row.strip()}
+    line = {row.split("  ")[0].strip("│ "): row for row in text.splitlines() if row.strip()}
     assert len(rows) == 4
     for row in rows:
         assert figures.rate(float(row["tok_s_mean"])) in line["tok/s ±95 %"]
@@ -129,15 +152,15 @@ async def test_greedy_texts_stand_side_by_side_at_their_split(tmp_path: Path, si
         assert "… The river runs past" in text
         assert re.search(r"baseline, the reference: +│ torch-compile:", text)
         assert re.search(r"the old mill +│ in no hurry; it", text)
-        flat = " ".join(text.split())
+        flat = " ".join(text.replace("│", " ").split())
         assert f"the greedy text diverges from the reference's at token {len(same)}" in flat
         assert "0.125 apart, a near tie in bfloat16" in flat
         screen.query_one("#table").scroll_visible(top=True, animate=False, force=True)
         if size[1] > 24:
             text = await until(pilot, lambda text: "1st diff." in text, "the table")
-            (line,) = [line for line in text.splitlines() if line.strip().startswith("1st diff.")]
+            (line,) = [line for line in text.splitlines() if line.strip("│ ").startswith("1st diff.")]
             assert re.search(rf"– +none +– +{len(same)}\b", line)
-            (line,) = [line for line in text.splitlines() if line.strip().startswith("equal tokens")]
+            (line,) = [line for line in text.splitlines() if line.strip("│ ").startswith("equal tokens")]
             assert re.search(r"– +100 % +– +\d\d? %", line)
 
 
@@ -159,7 +182,7 @@ async def test_the_devices_noise_floor_stands_beside_the_verdicts(tmp_path: Path
         await compare(pilot, [FIRST])
         text = await until(pilot, lambda text: "noise floor 1.2 %" in text, "the floor's line")
         assert floor.sentence() in text
-        (line,) = [line for line in text.splitlines() if line.strip().startswith("noise floor  ")]
+        (line,) = [line for line in text.splitlines() if line.strip("│ ").startswith("noise floor  ")]
         assert line.split("noise floor")[1].count("1.2 %") == 4
 
 
@@ -207,10 +230,12 @@ def refers_to(screen: CompareScreen, reference: str, text: str) -> bool:
     return screen.comparison is not None and screen.comparison.rows[1].reference == reference
 
 
-async def compare(pilot: object, sessions: list[str]) -> CompareScreen:
-    """Bring the screen to the front with these sessions picked."""
-    app = pilot.app  # type: ignore[attr-defined]
+async def compare(pilot: Pilot[None], sessions: list[str], keys: str = "v") -> CompareScreen:
+    """Bring the screen to the front with these sessions picked, showing the figures alone unless `keys` is empty."""
+    app = pilot.app
+    assert isinstance(app, Workbench)
     await app.compare_sessions(sessions)
     screen = app.screen
     assert isinstance(screen, CompareScreen)
+    await pilot.press(*keys)
     return screen

@@ -13,13 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from methods.catalogue.catalogue import load_catalogue
+from methods.base.home import config_folder, home
+from probes.gpu.nvml import Nvml
+from sessions.device.devices import choose
 from sessions.disk.store import Store
+from sessions.planning.offer import offer_on
 from tests.tui.terminal import Terminal
+from tui.read.form_rows import form_rows
 from tui.words import figures
 
 pytestmark = [pytest.mark.model, pytest.mark.engines]
-SPACE, TAB, ESCAPE, DOWN = b" ", b"\t", b"\x1b", b"\x1b[B"
+SPACE, TAB, ESCAPE, UP, DOWN = b" ", b"\t", b"\x1b", b"\x1b[A", b"\x1b[B"
 KASOKU = [sys.executable, "-c", "from tui.command_line import main; raise SystemExit(main())"]
 
 
@@ -27,19 +31,27 @@ def environment() -> dict[str, str]:
     return {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": str(Path.cwd())}
 
 
+def unboxed(text: str) -> str:
+    """On one line, without the borders of panels."""
+    return " ".join(text.replace("│", " ").split())
+
+
 def plan_two_methods(terminal: Terminal, requests: int, tokens: int) -> None:
     """On the form: untick all but the first two methods, and ask for less than the preset."""
     terminal.wait_for(
-        lambda text: "[✓] baseline" in text and "32 tokens a request" in " ".join(text.split()), 30, "the checked plan"
+        lambda text: "[✓] baseline" in text and "32 tokens a request" in unboxed(text), 30, "the checked plan"
     )
-    listed = load_catalogue(Path(os.devnull)).methods
-    quick = [place for place, method in enumerate(listed.values()) if "quick" in method.presets]
-    for above, place in pairwise([0, *quick[2:]]):
-        terminal.press(*[DOWN] * (place - above), SPACE)
+    choices = tuple(offer_on(choose(None, Nvml()), home(), config_folder()).choices.values())
+    quick = {choice.method.name for choice in choices if "quick" in choice.method.presets}
+    rows = [row.key for row in form_rows(choices, quick, ())]
+    places = [place for place, key in enumerate(rows) if key in quick]
+    terminal.press(*[DOWN] * places[-1], SPACE)
+    for below, place in pairwise(places[:1:-1]):  # upwards: a row that is folded moves those below it
+        terminal.press(*[UP] * (below - place), SPACE)
     terminal.wait_for(lambda text: text.count("[✓]") == 2, 60, "two ticked methods")
     terminal.press_each(*[TAB] * 5, str(requests).encode(), *[TAB] * 5, str(tokens).encode(), ESCAPE)
     said = f"2 methods, {requests} requests a method in 3 blocks, {tokens} tokens a request"
-    terminal.wait_for(lambda text: said in " ".join(text.split()), 20, said)
+    terminal.wait_for(lambda text: said in unboxed(text), 20, said)
 
 
 @pytest.fixture
@@ -74,9 +86,11 @@ def test_two_methods_are_run_compared_and_exported_by_keys_alone(
         terminal.wait_for(lambda _: tokens_shown(terminal) != first, 60, "more tokens")
         terminal.wait_for(lambda text: "finished" in text.splitlines()[0], 500, "the end of the session")
         terminal.press(b"3")
-        text = terminal.wait_for(
+        terminal.wait_for(
             lambda text: "compare · 2 rows of 1 session" in text and "tok/s ±95 %" in text, 60, "the comparison"
         )
+        terminal.press(b"v")
+        text = terminal.wait_for(lambda text: "─ answer ─" not in text and "TTFT" in text, 60, "the figures alone")
         terminal.press(b"e")
         terminal.wait_for(lambda text: "Wrote" in text, 60, "where the CSV went")
         terminal.press(b"q")

@@ -24,6 +24,7 @@ from tui.screens.compare import CompareScreen
 from tui.widgets.flight_grid import FlightGrid
 from tui.widgets.load_plots import LoadPlot
 from tui.widgets.load_table import LoadTable
+from tui.widgets.theme import SIGNS
 from tui.words.load_lines import load_sentences
 
 NARROW, WIDE = (80, 24), (150, 44)
@@ -92,7 +93,8 @@ async def test_compare_has_the_points_and_their_pictures(ended: Path, size: tupl
         plots = list(screen.query(LoadPlot))
         assert [plot.picture for plot in plots] == list(PICTURES)
         drawn = ["".join(piece for piece, _ in line) for line in plots[0].draw(70)]
-        assert sum(line.count("●") for line in drawn) >= 2 + 4  # the legend, and points that do not hide one another
+        marks = sum(line.count(sign) for line in drawn for sign in SIGNS[:2])
+        assert marks >= 2 + 4  # the legend, and points that do not hide one another
         assert drawn[-3].split() == ["1", "2", "4", "8"]
         assert all(len(line) <= 70 for line in drawn)
         assert not screen.query_one("#plots").display

@@ -45,7 +45,8 @@ async def test_the_tabs_show_machine_runs_requests_and_timeline(saved: Path, siz
         )
         if size[1] > 30:
             assert "SM clock, MHz" in text
-        assert_as_kept(f"session-timeline-{size[0]}x{size[1]}", await settled(pilot))
+        await settled(pilot)
+        assert_as_kept(f"session-timeline-{size[0]}x{size[1]}", pilot.app)
 
 
 async def test_a_session_whose_conductor_died_is_finalised_and_shown(saved: Path) -> None:

@@ -24,7 +24,8 @@ async def test_all_sessions_are_listed_newest_first(saved: Path, size: tuple[int
         assert places == sorted(places)
         assert "torch-compile" in text
         text = await until(pilot, lambda text: f"{DEAD} ·" in text, "the line below")
-        assert_as_kept(f"sessions-{size[0]}x{size[1]}", await settled(pilot))
+        await settled(pilot)
+        assert_as_kept(f"sessions-{size[0]}x{size[1]}", pilot.app)
 
 
 async def test_the_filter_narrows_as_it_is_typed(saved: Path) -> None:

@@ -18,8 +18,10 @@ from tests.verdicts.made_store import make_session
 from tests.verdicts.made_windows import add_fidelity
 from tui.print.report_page import page
 from tui.screens.compare import CompareScreen
-from tui.widgets.legend import MARK
 from tui.widgets.speed_and_loss import SpeedAndLoss
+from tui.widgets.theme import SIGNS
+
+MARK = SIGNS[0]
 
 BASE = ComparisonRow("s", "base", tok_s_mean=100.0, dnll_decode=0.0, dnll_low_decode=0.0, dnll_high_decode=0.0)
 FAST = ComparisonRow(
@@ -115,6 +117,7 @@ async def test_an_interval_that_is_wider_than_its_column_is_told_whole(tmp_path:
     add_fidelity(made, {name: {"prefill": loss, "decode": loss} for name in methods})
     async with workbench(tmp_path).run_test(size=(120, 60)) as pilot:
         await pilot.app.compare_sessions([made.id])  # type: ignore[attr-defined]
+        await pilot.press("v")
         text = await until(pilot, lambda text: "ΔNLL decoding" in text, "the losses")
     rows = text[text.index("ΔNLL  ") : text.index("perplexity ×")]
     assert rows.count("−0.0008 (−0.00") == rows.count("0.0016)") == 8
@@ -129,8 +132,10 @@ async def test_the_screen_and_the_report_draw_a_scored_session(tmp_path: Path) -
     )
     async with workbench(tmp_path).run_test(size=(132, 60)) as pilot:
         await pilot.app.compare_sessions([made.id])  # type: ignore[attr-defined]
-        text = await until(pilot, lambda text: "speed (×) against loss in decoding" in text, "the picture")
-        assert "ΔNLL decoding  0.0000 (0.0000–0.0000)" in text
+        await until(pilot, lambda text: "speed (×) against loss in decoding" in text, "the picture")
+        await pilot.press("v")
+        await until(pilot, lambda text: "ΔNLL decoding  0.0000 (0.0000–0.0000)" in text, "the figures")
+        await pilot.press("v")
         screen = pilot.app.screen
         assert isinstance(screen, CompareScreen)
         screen.pick([plain.id])

@@ -17,6 +17,7 @@ from tui.link import Link
 from tui.widgets.drawn_lines import difference
 from tui.widgets.live_text import LiveText, wrap
 from tui.widgets.plot import Plot, Series
+from tui.widgets.theme import method_style
 from tui.widgets.time_bars import LOOKS, TimeBars
 from tui.words import figures
 from tui.words.cells import unparted
@@ -220,9 +221,11 @@ class Legends(App[None]):
 async def test_a_legend_that_does_not_fit_goes_on_below() -> None:
     names = ["baseline", "torch-compile-wrapper", "flash-attention-2", "torch-compile"]
     async with Legends().run_test(size=(80, 24)) as pilot:
-        pilot.app.query_one(Plot).show_series([Series(name, [0.0, 1.0], [1.0, 2.0], "accent") for name in names])
+        pilot.app.query_one(Plot).show_series(
+            [Series(name, [0.0, 1.0], [1.0, 2.0], method_style(place)) for place, name in enumerate(names)]
+        )
         text = await until(pilot, lambda text: names[-1] in text, "the last name")
-        assert all(f"● {name}" in text for name in names)
+        assert all(f"{sign} {name}" in text for sign, name in zip("●■▲◆", names, strict=True))
 
 
 @given(st.lists(st.floats(0.001, 500), min_size=len(SEGMENTS), max_size=len(SEGMENTS)), st.integers(30, 200))

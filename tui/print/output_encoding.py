@@ -17,7 +17,8 @@ PRINTED, DRAWN = "kasoku-printed", "kasoku-drawn"  # the names of the error hand
 SIGNS: Final = {
     "✓": "+", "✗": "x", "·": "-", "×": "x", "÷": "/", "±": "~", "µ": "u", "°": "o", "…": ".",
     "−": "-", "–": "-", "—": "-", "→": ">", "←": "<", "↵": "<", "≠": "#", "▶": ">", "▼": "v", "▲": "^", "●": "*",
-    "■": "#", "Σ": "S", "’": "'", "‘": "'", "“": '"', "”": '"', "\ufffd": "?", "\xa0": " ",
+    "■": "#", "◆": "%", "★": "*", "━": "=", "✚": "+", "Σ": "S", "’": "'", "‘": "'", "“": '"', "”": '"',
+    "\ufffd": "?", "\xa0": " ",
 }  # fmt: skip
 LONGER: Final = {"±": "+/-", "…": "...", "→": "->", "≠": "!="}  # where nothing has to stay below something else
 BOXES, BLOCKS, BRAILLE = range(0x2500, 0x2580), range(0x2580, 0x25A0), range(0x2800, 0x2900)

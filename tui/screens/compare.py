@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -18,19 +17,20 @@ from textual.message import Message
 from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
-from sessions.disk.listing import SessionRow
 from sessions.disk.session_folder import SessionError
+from tui.read.picks import Pick, picks_of
 from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
+from tui.widgets.answer_lines import AnswerLines
 from tui.widgets.comparison_plots import ComparisonPlots
 from tui.widgets.comparison_table import ComparisonTable, Differences, row_places
 from tui.widgets.greedy_splits import GreedySplits, SplitShown
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.load_plots import LoadPlots
 from tui.widgets.load_table import LoadTable
-from tui.widgets.plot import series_style
-from tui.widgets.row_list import Cell, ListColumn, RowList
+from tui.widgets.row_list import ListColumn, RowList
 from tui.widgets.speed_and_loss import SpeedAndLoss
+from tui.widgets.theme import method_style, titled
 from tui.words.terminal_text import one_line
 
 if TYPE_CHECKING:
@@ -43,27 +43,13 @@ REFUSED = "These sessions differ in {}, so their numbers are not comparable. Pre
 NOTHING = "Nothing selected: press p, tick methods with space, then p again."
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
-    """A method of a session as the list of picks shows it."""
-
-    session: str
-    name: str
-    created_ns: int
-    model: str
-    method: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.session}:{self.method}"
-
-
 class CompareScreen(WorkbenchScreen):
     """Picks at the left, the comparison beside them; narrow screens show one of the two."""
 
     CSS_PATH = "compare.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "choose", "pick", id="compare.pick", tooltip="Show or hide the list of methods"),
+        Binding("v", "figures", "figures", id="compare.figures", tooltip="The table of figures alone, or all again"),
         Binding("b", "baseline", "baseline", id="compare.baseline", tooltip="Use the next method as the baseline"),
         Binding("a", "anyway", "anyway", id="compare.anyway", tooltip="Compare even if settings differ"),
         more_binding("compare"),
@@ -117,20 +103,25 @@ class CompareScreen(WorkbenchScreen):
                 yield Input(placeholder="/ to filter", id="pick-filter", compact=True)
                 columns: list[ListColumn[Pick]] = [
                     ListColumn("method", 18, lambda pick: one_line(pick.method, 60), grow=1),
-                    ListColumn("session", 11, _session_cell, grow=1),
+                    ListColumn("session", 11, lambda pick: (pick.when, "dim"), grow=1),
                 ]
                 yield RowList(columns, lambda pick: pick.key, markable=True, empty="Reading the sessions…", id="picks")
             with VerticalScroll(id="shown"):
-                yield LoadTable(id="load-table")
-                yield LoadPlots(id="load-plots")
-                yield ComparisonTable(id="table")
-                yield GreedySplits(id="splits")
-                yield SpeedAndLoss(id="speed-and-loss")
-                yield ComparisonPlots(id="plots")
+                with titled(Vertical(id="answer-pane"), "answer"):
+                    yield AnswerLines(id="answer")
+                with titled(Vertical(id="pictures"), "plots"):
+                    yield LoadTable(id="load-table")
+                    yield LoadPlots(id="load-plots")
+                    yield SpeedAndLoss(id="speed-and-loss")
+                    yield ComparisonPlots(id="plots")
+                with titled(Vertical(id="figures"), "figures"):
+                    yield ComparisonTable(id="table")
+                    yield GreedySplits(id="splits")
         yield KeyBar()
 
     def on_mount(self) -> None:
         self.query_one("#shown").focus()
+        self.add_class("nothing")
         self.query_one("#plots").display = False
         self.query_one("#speed-and-loss").display = False
         self.query_one("#load-plots").display = False
@@ -147,7 +138,7 @@ class CompareScreen(WorkbenchScreen):
 
     @work(thread=True, exclusive=True, group="list", exit_on_error=False, name="Reading the sessions")
     def load(self) -> None:
-        self.post_message(self.Listing(_picks(self.workbench.store.listed())))
+        self.post_message(self.Listing(picks_of(self.workbench.store.listed())))
 
     @on(Listing)
     def show_listing(self, event: Listing) -> None:
@@ -264,6 +255,8 @@ class CompareScreen(WorkbenchScreen):
         self.comparison, self.problem = event.comparison, event.problem
         comparison = event.comparison
         self.refused = bool(event.differences)
+        self.set_class(comparison is None, "nothing")
+        self.query_one("#answer", AnswerLines).show_comparison(comparison)
         self.table.show_comparison(comparison, event.problem, event.differences)
         self._show_splits(comparison, event.splits)
         await self._show_load(comparison)
@@ -287,7 +280,7 @@ class CompareScreen(WorkbenchScreen):
             [
                 SplitShown(
                     f"{row.method} of {row.session}" if several else row.method,
-                    series_style(place),
+                    method_style(place),
                     row.difference,
                     splits.get((row.session, row.method)),
                 )
@@ -318,7 +311,7 @@ class CompareScreen(WorkbenchScreen):
         self.query_one("#speed-and-loss", SpeedAndLoss).show_trade_offs(
             found,
             [one_line(f"{row.method} {row.session[-6:]}" if several else row.method, 40) for row in drawn],
-            [series_style(row_places(rows)[(row.session, row.method)]) for row in drawn],
+            [method_style(row_places(rows)[(row.session, row.method)]) for row in drawn],
         )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -355,6 +348,10 @@ class CompareScreen(WorkbenchScreen):
         )
         self._compare_now()
 
+    def action_figures(self) -> None:
+        self.toggle_class("figures")
+        self.query_one("#shown", VerticalScroll).scroll_home(animate=False)
+
     def action_anyway(self) -> None:
         self.anyway = not self.anyway
         self._compare_now()
@@ -377,14 +374,3 @@ class CompareScreen(WorkbenchScreen):
             app.call_from_thread(app.notify, str(error), severity="error", markup=False, timeout=10)
         else:
             app.call_from_thread(app.notify, f"Wrote {written}", markup=False, timeout=10)
-
-
-def _picks(listed: Sequence[SessionRow]) -> list[Pick]:
-    return [Pick(row.id, row.name, row.created_ns, row.model, method) for row in listed for method in row.methods]
-
-
-def _session_cell(pick: Pick) -> Cell:
-    if pick.name:
-        return (one_line(pick.name, 60), "dim")
-    when = datetime.fromtimestamp(pick.created_ns / 1e9).astimezone()
-    return (f"{when:%m-%d %H:%M} {one_line(pick.model, 40)}", "dim")

@@ -231,14 +231,20 @@ class MethodsScreen(WorkbenchScreen):
         return self.query_one("#environment-list", RowList).row
 
     def action_create(self) -> None:
-        row = self._environment()
-        if row is None or self.creating is not None:
+        if (row := self._environment()) is not None:
+            self.create(row.name)
+
+    def create(self, name: str) -> None:
+        """Create this environment, unless one is being created, and show how it goes."""
+        self.query_one(TabbedContent).active = "environments"
+        if self.creating is not None:
+            self.workbench.notify(f"The environment {self.creating} is being created: wait for it, or press escape.")
             return
-        self.creating = row.name
+        self.creating = name
         self._cancel.clear()
         self._output = []
         self.refresh_bindings()
-        self._create(row.name)
+        self._create(name)
 
     @work(thread=True, group="environment", exit_on_error=False, name="Creating the environment")
     def _create(self, name: str) -> None:

@@ -16,6 +16,7 @@ from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, 
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.flight_grid import FlightGrid
 from tui.widgets.key_bar import KeyBar
+from tui.widgets.row_list import RowList
 from tui.widgets.run_form import RunForm
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class RunScreen(WorkbenchScreen):
     CSS_PATH = "run.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "start", "start", id="run.start", tooltip="Start this run"),
+        Binding("c", "create", "create", id="run.create", tooltip="Create the environment that this row needs"),
         Binding("escape", "leave_field", "Back", show=False, id="run.leave", tooltip="Leave the field"),
         Binding("s", "stop", "stop", id="run.stop", tooltip="Stop the session; what was measured is saved"),
         Binding("k", "skip", "skip", id="run.skip", tooltip="Skip the running block"),
@@ -82,6 +84,10 @@ class RunScreen(WorkbenchScreen):
         self.set_interval(1 / self.workbench.settings.fps, self._tick)
         self.call_after_refresh(self.look_for_running)  # its imports would delay the first paint
 
+    def on_screen_resume(self) -> None:
+        if self.watched is None and self.form.checked is not None:
+            self.form.check_now()  # an environment may have been created in between
+
     def on_unmount(self) -> None:
         if self.watched is not None:
             self.watched.close()
@@ -102,7 +108,7 @@ class RunScreen(WorkbenchScreen):
         try:
             if app.watch_first is not None:
                 folder = app.store.folder(app.watch_first)
-                self.call_later(self.watch_session, folder, app.replay_first)
+                self.call_later(self.watch_session, folder, app.replay_first, app.faster_first)
                 return
             if live := app.store.live():
                 self.call_later(self.watch_session, app.store.folder(live[0]))
@@ -111,8 +117,8 @@ class RunScreen(WorkbenchScreen):
         finally:
             app.watch_first = None
 
-    async def watch_session(self, folder: SessionFolder, replay: bool = False) -> None:
-        """Follow this session from now on (or replay it), instead of what was watched before."""
+    async def watch_session(self, folder: SessionFolder, replay: bool = False, faster: int = 0) -> None:
+        """Follow this session from now on (or replay it, so many steps faster), instead of what was watched before."""
         from tui.read.session_watch import SessionWatch
 
         async with self._switching:
@@ -122,6 +128,7 @@ class RunScreen(WorkbenchScreen):
             live = await self._live_view()
             live.show_outcome(None)
             self.watched = SessionWatch(folder, self._deliver, replay)
+            self.watched.change_speed(faster)
             self.switch.current = "live"
             self.call_after_refresh(self.watched.start)  # its views come to widgets that know their size
             live.text.focus()
@@ -207,6 +214,8 @@ class RunScreen(WorkbenchScreen):
         match action:
             case "start":
                 return watch is None
+            case "create":
+                return watch is None and bool(self.form.environment_wanted())
             case "stop" | "skip" | "detach":
                 return follows
             case "pause" | "speed":
@@ -227,6 +236,14 @@ class RunScreen(WorkbenchScreen):
 
     def action_start(self) -> None:
         self.form.start()
+
+    async def action_create(self) -> None:
+        if environment := self.form.environment_wanted():
+            await self.workbench.create_environment(environment)
+
+    @on(RowList.Highlighted)
+    def offer_what_the_row_needs(self) -> None:
+        self.refresh_bindings()
 
     @on(RunForm.Started)
     async def follow_started(self, event: RunForm.Started) -> None:

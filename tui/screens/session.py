@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,8 +20,9 @@ from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.facts import Facts
 from tui.widgets.fidelity_table import FidelityTable, MethodFidelity
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.plot import Plot, Series, series_style
+from tui.widgets.plot import Plot, Series
 from tui.widgets.row_list import Cell, ListColumn, RowList
+from tui.widgets.theme import method_style
 from tui.widgets.time_bars import TimeBars
 from tui.words import figures
 from tui.words.fact import Fact
@@ -141,23 +142,24 @@ class SessionScreen(WorkbenchScreen):
         self.query_one("#request-list", RowList).show_rows(facts.requests)
         self._plot(facts)
         if facts.fidelity:
-            await self._show_fidelity([MethodFidelity(*one) for one in facts.fidelity])
+            await self._show_fidelity([MethodFidelity(*one) for one in facts.fidelity], _places(facts))
 
-    async def _show_fidelity(self, methods: Sequence[MethodFidelity]) -> None:
+    async def _show_fidelity(self, methods: Sequence[MethodFidelity], places: Mapping[str, int]) -> None:
         if not self.query(FidelityTable):
             pane = TabPane("fidelity", VerticalScroll(FidelityTable()), id="fidelity")
             await self.query_one(TabbedContent).add_pane(pane)
-        self.query_one(FidelityTable).show_methods(methods)
+        self.query_one(FidelityTable).show_methods(methods, places)
 
     def _plot(self, facts: SessionFacts) -> None:
-        self.query_one("#time-bars", TimeBars).show_bars(facts.times)
+        places = _places(facts)
+        self.query_one("#time-bars", TimeBars).show_bars(facts.times, places)
         curves = [*facts.rates.values(), *facts.curves.values()]
         ends = [curve.seconds[-1] for curve in curves if curve.seconds]
         axis = (0.0, max(ends)) if ends else None
         self.query_one("#plot-rates", Plot).show_series(
             [
-                Series(one_line(name, 40), curve.seconds, curve.values, series_style(place), joined=False)
-                for place, (name, curve) in enumerate(facts.rates.items())
+                Series(one_line(name, 40), curve.seconds, curve.values, method_style(places.get(name, 0)), joined=False)
+                for name, curve in facts.rates.items()
             ],
             x_range=axis,
             reason="No timed requests in this session.",
@@ -168,9 +170,7 @@ class SessionScreen(WorkbenchScreen):
             plot.display = place < len(titles)
             if place < len(titles):
                 curve = facts.curves[titles[place]]
-                plot.show_series(
-                    [Series("", curve.seconds, curve.values, series_style(2))], title=titles[place], x_range=axis
-                )
+                plot.show_series([Series("", curve.seconds, curve.values, "bar")], title=titles[place], x_range=axis)
 
     @on(RowList.Highlighted, "#run-list")
     def show_run(self, event: RowList.Highlighted) -> None:
@@ -255,6 +255,11 @@ class SessionScreen(WorkbenchScreen):
             said = f"Wrote {names} to {written[0].path.parent}"
             notices = [frame.notice for frame in written if frame.notice]
             app.call_from_thread(app.notify, " ".join([said, *notices]), markup=False, timeout=10)
+
+
+def _places(facts: SessionFacts) -> dict[str, int]:
+    """The place of each method in the session, which decides on its colour."""
+    return {method.name: place for place, method in enumerate(facts.session.plan.methods)}
 
 
 def _short(value: float) -> str:

@@ -9,7 +9,8 @@ from textual.app import ComposeResult
 from textual.containers import Container
 
 from tui.widgets.distribution import Distribution, NamedValues
-from tui.widgets.plot import Plot, Series, series_style
+from tui.widgets.plot import Plot, Series
+from tui.widgets.theme import method_style
 from tui.words import figures
 from tui.words.terminal_text import one_line
 
@@ -32,7 +33,7 @@ class ComparisonPlots(Container):
         from tui.read.comparison_series import longest
 
         several = len({row.session for row in rows}) > 1
-        styles = {(row.session, row.method): series_style(place) for place, row in enumerate(rows)}
+        styles = {(row.session, row.method): method_style(place) for place, row in enumerate(rows)}
         names = {
             (one.session, one.method): one_line(f"{one.method} {one.session[-6:]}" if several else one.method, 40)
             for one in series

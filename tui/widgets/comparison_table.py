@@ -12,7 +12,7 @@ from sessions.verdict.load_row import LoadRow
 from sessions.verdict.result_columns import SENTENCES
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
-from tui.widgets.plot import series_style
+from tui.widgets.theme import method_style, sign_of
 from tui.words.cells import cut, fit, unparted
 from tui.words.point_text import point_text
 from tui.words.result_text import heading_with_beside, text_of, text_with_beside, tone_of
@@ -103,8 +103,8 @@ class ComparisonTable(DrawnLines):
     ) -> list[list[Piece]]:
         head: list[Piece] = [(" " * LABEL_WIDTH, "")]
         for row in rows:
-            style = series_style(places[(row.session, row.method)])
-            head.append((fit("● " + one_line(row.method, 60), column) + "  ", style))
+            style = method_style(places[(row.session, row.method)])
+            head.append((fit(f"{sign_of(style)} {one_line(row.method, 60)}", column) + "  ", style))
         lines = [head]
         if several:
             sessions: list[Piece] = [(fit("session", LABEL_WIDTH), "dim")]

@@ -14,6 +14,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui.widgets.theme import drawn_in
 from tui.words.terminal_text import printable
 
 Piece = tuple[str, str]  # text and the name of one of the component classes below, or ""
@@ -23,7 +24,8 @@ class DrawnLines(Widget, can_focus=False):
     """Subclasses give `draw(width)`: each line a list of pieces of text with the name of their style.
 
     No text of theirs commands the terminal, wherever it came from.
-    `show()` draws again and refreshes what changed. The names of styles are the component classes without `drawn--`.
+    `show()` draws again and refreshes what changed. The names of styles are the component classes without `drawn--`,
+    and those of `method_style`.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -90,7 +92,10 @@ class DrawnLines(Widget, can_focus=False):
     def _style(self, name: str) -> Style:
         style = self._drawn_styles.get(name)
         if style is None:
-            style = self.rich_style if not name else self.get_component_rich_style(f"drawn--{name}")
+            style = self.rich_style
+            if name:
+                own = drawn_in(name, style, dark=self.app.current_theme.dark)
+                style = own or self.get_component_rich_style(f"drawn--{name}")
             self._drawn_styles[name] = style
         return style
 

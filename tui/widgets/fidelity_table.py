@@ -12,7 +12,7 @@ from sessions.verdict.fidelity_words import nats
 from sessions.verdict.statistics import Interval
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
-from tui.widgets.plot import series_style
+from tui.widgets.theme import method_style, sign_of
 from tui.words import figures
 from tui.words.cells import fit
 from tui.words.terminal_text import one_line
@@ -46,16 +46,20 @@ class FidelityTable(DrawnLines):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._methods: Sequence[MethodFidelity] = ()
+        self._places: Mapping[str, int] = {}
 
-    def show_methods(self, methods: Sequence[MethodFidelity]) -> None:
-        self._methods = methods
+    def show_methods(self, methods: Sequence[MethodFidelity], places: Mapping[str, int]) -> None:
+        """Show these; `places` are those of the session's methods, by name."""
+        self._methods, self._places = methods, places
         self.refresh(layout=True)
         self.show()
 
     def draw(self, width: int) -> list[list[Piece]]:
         lines: list[list[Piece]] = []
-        for place, one in enumerate(self._methods):
-            lines += [[("● " + one_line(one.method, 60), series_style(place))], *_group(one), *_said(one, width), []]
+        for one in self._methods:
+            style = method_style(self._places.get(one.method, 0))
+            lines.append([(f"{sign_of(style)} {one_line(one.method, 60)}", style)])
+            lines += [*_group(one), *_said(one, width), []]
         return lines + [[(line, "dim")] for line in wrap("", NOTE, width)] if lines else []
 
 

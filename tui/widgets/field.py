@@ -69,6 +69,10 @@ class ChoiceField(Horizontal):
     def value(self) -> str:
         return str(self._select.value)
 
+    def choose(self, value: str) -> None:
+        """Choose this value, which is among the choices."""
+        self._select.value = value
+
     def set_choices(self, choices: Sequence[tuple[str, str]]) -> None:
         """Other choices; the chosen one stays where it is still among them."""
         before = self._select.value

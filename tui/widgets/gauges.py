@@ -8,6 +8,7 @@ from rich.cells import cell_len
 
 from probes.gpu.throttle import slows, throttle_words
 from sessions.watch.live import Gauge, Live
+from tui.widgets.braille_canvas import Canvas
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.words import figures
 from tui.words.cells import cut
@@ -84,12 +85,19 @@ class Gauges(DrawnLines):
             _bar("VRAM", _share(used, total), figures.of_total(used, total), width),
             _bar("power", _share(power, limit), _watts(power, limit), width),
             self._clock(read, width),
-            *self._curve(read.history("power_w"), width, limit),
+            *self._curve(read.history("power_w"), width, limit, "W"),
         ]
 
-    def _curve(self, values: tuple[float, ...], width: int, top: float | None) -> list[list[Piece]]:
-        rows = figures.curve(values, min(width, CURVE_WIDTH_MOST), self.curve_height, top)
-        return [[(row, "bar")] for row in rows]
+    def _curve(self, values: tuple[float, ...], width: int, top: float | None, unit: str) -> list[list[Piece]]:
+        """The recent past from zero to the most there can be, which is said at its right."""
+        if self.curve_height < 2 or len(values) < 2:
+            return []
+        highest = top or max(values)
+        labels = [f" {highest:.0f} {unit}", *[""] * (self.curve_height - 2), " 0"]
+        columns = max(4, min(width - VALUE_WIDTH, CURVE_WIDTH_MOST))
+        canvas = Canvas(columns, self.curve_height, (0.0, len(values) - 1.0), (0.0, highest or 1.0))
+        canvas.draw(range(len(values)), values, "bar")
+        return [[*canvas.line(row), (label, "dim")] for row, label in enumerate(labels)]
 
     def _clock(self, read: _Readings, width: int) -> list[Piece]:
         clock, heat, mask = read("sm_clock_mhz"), read("temperature_c"), read("throttle_reasons")
@@ -143,7 +151,7 @@ class Gauges(DrawnLines):
             _bar("RAM", _share(used, total), figures.of_total(used, total), width),
             _bar("RSS", _share(runner("rss_bytes"), total), figures.size(runner("rss_bytes")), width),
             [(cut(said, width), "dim")],
-            *self._curve(host.history("cpu_percent"), width, 100),
+            *self._curve(host.history("cpu_percent"), width, 100, "%"),
         ]
 
     def _host_line(self, live: Live, width: int) -> list[Piece]:

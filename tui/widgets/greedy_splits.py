@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
+from tui.widgets.theme import sign_of
 from tui.words.cells import cut, fit
 from tui.words.terminal_text import one_line, plain
 
@@ -50,7 +51,7 @@ class GreedySplits(DrawnLines):
     def draw(self, width: int) -> list[list[Piece]]:
         lines: list[list[Piece]] = [[("greedy text against the reference's", "title")]] if self._splits else []
         for shown in self._splits:
-            lines.append([("● " + one_line(shown.name, 60), shown.style)])
+            lines.append([(f"{sign_of(shown.style)} {one_line(shown.name, 60)}", shown.style)])
             lines += [[(line, "dim")] for line in wrap("", one_line(shown.sentence, 400), width)]
             lines += _texts(shown.split, width)
             lines.append([])

@@ -1,24 +1,24 @@
-"""The legend above a picture: its title, then each series by its mark and name."""
+"""The legend above a picture: its title, then each series by its sign and name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from rich.cells import cell_len
 
 from tui.widgets.drawn_lines import Piece
+from tui.widgets.theme import sign_of
 from tui.words.cells import cut
-
-MARK: Final = "●"  # of an estimate in a picture
 
 
 def legend(title: str, series: Iterable[tuple[str, str]], width: int) -> list[list[Piece]]:
-    """Lines of pieces, at most `width` cells each; a series is its name and its style."""
+    """Lines of pieces, at most `width` cells each; a series is its name ("": it is not named) and its style."""
     lines: list[list[Piece]] = [[(cut(title, width), "title")]]
     used = cell_len(title)
     for name, style in series:
-        piece = cut(f"  {MARK} {name}", width)
+        if not name:
+            continue
+        piece = cut(f"  {sign_of(style)} {name}", width)
         if used + cell_len(piece) > width:
             lines.append([])
             used = 0

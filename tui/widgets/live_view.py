@@ -1,12 +1,13 @@
-"""A session while it runs (or is replayed): the table, the text as it comes, the curve and the gauges."""
+"""A session while it runs (or is replayed): the race, what is going on, the rates over time and the gauges."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.getters import query_one
 from textual.widget import Widget
@@ -17,70 +18,74 @@ from tui.widgets.flight_grid import FEW_LINES, MOST_LINES, FlightGrid
 from tui.widgets.gauges import Gauges
 from tui.widgets.live_text import LiveText
 from tui.widgets.methods_table import MethodsTable
+from tui.widgets.now_lines import NowLines
 from tui.widgets.outcome import Outcome
 from tui.widgets.phases import Phases
 from tui.widgets.points_table import PointsTable
+from tui.widgets.race_plot import RacePlot
 from tui.widgets.rate_curve import RateCurve
 from tui.widgets.session_line import SessionLine
-from tui.words import figures
+from tui.widgets.theme import titled
 from tui.words.terminal_text import plain
 
 if TYPE_CHECKING:
     from sessions.verdict.comparison import Comparison
 
-WIDE = 110
+WIDE, BROAD = 110, 150
 TALL = 34
 TALL_CURVE = 4
 INSTRUMENTS_S = 0.3  # curves shift as a whole and cost most; eyes read needles no faster
 NO_TEXT = "(this model has no tokeniser: only token IDs are generated)"
-
-
-class TextTitle(DrawnLines):
-    """Which method and request the text below belongs to."""
-
-    DEFAULT_CSS = """
-    TextTitle { height: 1; padding: 0 1; }
-    """
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id)
-        self._line: list[Piece] = []
-
-    def show_pieces(self, line: list[Piece]) -> None:
-        self._line = line
-        self.show()
-
-    def draw(self, width: int) -> list[list[Piece]]:
-        del width
-        return [self._line]
+TOKEN_CELLS: Final = 4.5  # of a text, about
+TEXT_LEAST, PLOT_LEAST = 3, 4  # lines
 
 
 class LiveView(Widget):
     """Shows one View after another. Wide terminals have the gauges beside the text, narrow ones below it, compact."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("t", "read", "text", id="live.read", tooltip="Give the text all the room, or no more than it fills"),
+    ]
+
     DEFAULT_CSS = """
     LiveView {
         layout: vertical;
         height: 1fr;
-        #table { height: auto; max-height: 50%; border-bottom: solid $panel; scrollbar-size-vertical: 1; }
+        #race { height: auto; max-height: 50%; scrollbar-size-vertical: 1; }
         #words { height: 1fr; min-height: 4; }
-        #text-pane { width: 1fr; height: 1fr; }
-        #text { height: 1fr; padding: 0 1; }
-        #gauge-pane { width: 1fr; max-width: 90; height: 1fr; border-left: solid $panel; scrollbar-size-vertical: 1; }
+        #text-pane { width: 3fr; height: 1fr; }
+        #now { height: auto; }
+        #text { padding: 0 1; }
+        #plot { height: 1fr; }
+        #gauge-pane { width: 44; height: 1fr; scrollbar-size-vertical: 1; }
+        &.broad #gauge-pane { width: 2fr; max-width: 90; }
         #problem { height: auto; padding: 0 1; background: $error 15%; display: none; }
         #problem.shown { display: block; }
         #phases { display: none; }
         &.preparing #phases { display: block; }
+        &.preparing #plot { display: none; }
         #points { display: none; }
         #flights { display: none; }
+        #curve { display: none; }
         &.load #points { display: block; }
         &.load #methods { display: none; }
         &.load #flights { display: block; }
         &.load.preparing #flights { display: none; }
         &.load.settled #flights { display: none; }
+        &.load #now { height: 1fr; }
+        &.load #text { height: 1fr; }
+        &.load #plot { height: auto; }
+        &.load #laps { display: none; }
+        &.load #curve { display: block; }
         #outcome-pane { display: none; height: auto; max-height: 80%; scrollbar-size-vertical: 1; }
         &.settled #outcome-pane { display: block; }
-        #below { height: auto; max-height: 40%; display: none; border-top: solid $panel; }
+        &.settled #text { display: none; }
+        &.cramped #plot { display: none; }
+        &.reading #now { height: 1fr; }
+        &.reading #text { display: block; height: 1fr; }
+        &.reading #plot { display: none; }
+        &.reading #outcome-pane { display: none; }
+        #below { height: auto; max-height: 40%; display: none; }
         &.narrow #below { display: block; }
         &.narrow #gauge-pane { display: none; }
         &.narrow #curve { height: 1; }
@@ -96,33 +101,38 @@ class LiveView(Widget):
     gauges = query_one("#gauges", Gauges)
     compact_gauges = query_one("#compact-gauges", Gauges)
     curve = query_one("#curve", RateCurve)
+    laps = query_one("#laps", RacePlot)
     phases = query_one("#phases", Phases)
-    title = query_one("#title", TextTitle)
+    now = query_one("#now-lines", NowLines)
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self.shown: View | None = None
         self._instruments_at = 0.0
         self._instruments_due = False
+        self._fitted: tuple[int, int, int, int, bool] | None = None
 
     def compose(self) -> ComposeResult:
         yield SessionLine(id="line")
         yield Problem(id="problem")
-        with VerticalScroll(id="table", can_focus=False):
+        with titled(VerticalScroll(id="race", can_focus=False), "race"):
             yield MethodsTable(id="methods")
             yield PointsTable(id="points")
         with Horizontal(id="words"):
             with Vertical(id="text-pane"):
-                yield Phases(id="phases")
-                yield TextTitle(id="title")
-                with VerticalScroll(id="outcome-pane"):
-                    yield Outcome(id="outcome")
-                yield FlightGrid(id="flights")
-                yield LiveText(id="text")
-                yield RateCurve(id="curve")
-            with VerticalScroll(id="gauge-pane", can_focus=False):
+                with titled(Vertical(id="now"), "now"):
+                    yield Phases(id="phases")
+                    yield NowLines(id="now-lines")
+                    with VerticalScroll(id="outcome-pane"):
+                        yield Outcome(id="outcome")
+                    yield FlightGrid(id="flights")
+                    yield LiveText(id="text")
+                with titled(Vertical(id="plot"), "tokens/s over time"):
+                    yield RacePlot(id="laps")
+                    yield RateCurve(id="curve")
+            with titled(VerticalScroll(id="gauge-pane", can_focus=False), "machine"):
                 yield Gauges(id="gauges")
-        with VerticalScroll(id="below", can_focus=False):
+        with titled(VerticalScroll(id="below", can_focus=False), "machine"):
             compact = Gauges(id="compact-gauges")
             compact.compact = True
             yield compact
@@ -132,8 +142,40 @@ class LiveView(Widget):
         self.set_class(event.size.height >= TALL, "tall")
         self.gauges.curve_height = TALL_CURVE if event.size.height >= TALL else 1
         self.flights.most_lines = MOST_LINES if event.size.height >= TALL else FEW_LINES
+        self._fit()
         self._instruments_due = self.shown is not None  # other gauges may be in view now than were brought up to date
         self.call_after_refresh(self.show_instruments, at_once=True)
+
+    def _fit(self) -> None:
+        """Give the text the lines that a whole response takes, and the plot the rest, where that is enough for one."""
+        view = self.shown
+        if view is None:
+            return
+        wide, high = self.size
+        narrow, reading = self.has_class("narrow"), self.has_class("reading") or self.has_class("load")
+        self.set_class(wide >= BROAD and len(view.live.gpus) > 1, "broad")
+        state = (wide, high, len(view.live.methods), len(view.live.gpus), reading)
+        if state == self._fitted:
+            return
+        self._fitted = state
+        border = 1 if narrow else 2
+        race = min(high // 2, len(view.live.methods) + 1 + border)
+        below = len(view.live.gpus) + 1 + border if narrow else 0
+        room = high - 1 - race - below - 2 - border  # of text and plot
+        across = max(10, (wide if narrow else wide * 3 // 5 if self.has_class("broad") else wide - 44) - 4)
+        filled = -(-int(view.plan.sampling.max_new_tokens * TOKEN_CELLS) // across) + 1
+        lines = max(TEXT_LEAST, min(filled, room // 2))
+        self.set_class(room - lines < PLOT_LEAST + border, "cramped")
+        if reading:
+            self.text.styles.clear_rule("height")
+            self.text.refresh(layout=True)
+        else:
+            self.text.styles.height = room if self.has_class("cramped") else lines
+
+    def action_read(self) -> None:
+        self.toggle_class("reading")
+        self._fit()
+        self.text.focus()
 
     def show_outcome(self, comparison: Comparison | None) -> None:
         """Say how the session that is shown ended; None: it has not."""
@@ -148,51 +190,31 @@ class LiveView(Widget):
         self.set_class(preparing, "preparing")
         self.line.show_live(live, view.plan, mode, view.closing)
         self.set_class(bool(live.points), "load")
+        self._fit()
         self.table.show_live(live)
         self.points.show_live(live)
         self.flights.show_live(live)
         if preparing or (before is not None and before.live.phases != live.phases):
             self.phases.show_phases(live.phases, live.notes[-3:])
-        self.title.show_pieces(self._title(view))
+        self.now.show_view(view)
         self.text.show_text(live.text or (NO_TEXT if live.tokens and not live.text else ""))
         self._instruments_due = True
         self.show_instruments(at_once=view.over or before is None)
         self.query_one("#problem", Problem).show_sentence(view.problem or live.error)
 
     def show_instruments(self, at_once: bool = False) -> None:
-        """Bring curve and gauges up to the last view, where they are not and it is time."""
+        """Bring plot and gauges up to the last view, where they are not and it is time."""
         now = time.monotonic()
         view = self.shown
         if view is None or not self._instruments_due or (now - self._instruments_at < INSTRUMENTS_S and not at_once):
             return
         self._instruments_due, self._instruments_at = False, now
-        self.curve.show_curve(view.live.curve, view.live.tok_s_now)
+        if view.live.points:
+            self.curve.show_curve(view.live.curve, view.live.tok_s_now)
+        else:
+            self.laps.show_live(view.live)
         gauges = self.compact_gauges if self.has_class("narrow") else self.gauges
         gauges.show_live(view.live, view.gpu_names)
-
-    def _title(self, view: View) -> list[Piece]:
-        live = view.live
-        if live.method is None:
-            if view.closing:
-                return [("Writing the frames…", "accent")]
-            if view.over:
-                words = {"finished": "Session complete: enter opens it, 3 compares it."}
-                return [(words.get(live.status, f"The session is {live.status}."), "accent")]
-            return [(plain(live.notes[-1]), "warning")] if live.notes else []
-        what = (
-            "warm-up"
-            if live.warmup
-            else f"request {live.request + 1}"
-            if live.request is not None
-            else live.block_phase
-        )
-        line: list[Piece] = [(live.method, "accent"), (f" · {live.point}" if live.point else "", "strong")]
-        line.append((f" · {what}", ""))
-        if live.tokens:
-            line.append((f" · {live.tokens} tokens · {figures.rate(live.tok_s_now)} tok/s", "dim"))
-        if live.notes:
-            line.append((f" · ! {plain(live.notes[-1])}", "warning"))
-        return line
 
 
 class Problem(DrawnLines):

@@ -12,8 +12,8 @@ from textual.geometry import Size
 from sessions.verdict.load_curves import PICTURES, LoadCurve, LoadCurves, LoadPicture
 from tui.widgets.braille_canvas import Canvas
 from tui.widgets.drawn_lines import DrawnLines, Piece
-from tui.widgets.legend import MARK, legend
-from tui.widgets.plot import series_style
+from tui.widgets.legend import legend
+from tui.widgets.theme import method_style, sign_of
 from tui.words import figures
 from tui.words.cells import fit
 
@@ -65,7 +65,7 @@ class LoadPlot(DrawnLines):
                 canvas.draw([x.low, x.high], [y.estimate, y.estimate], style)
         for _, style, points in drawn:  # last, or another curve takes the place of a mark's colour
             for x, y in points:
-                canvas.mark(x.estimate, y.estimate, MARK, style)
+                canvas.mark(x.estimate, y.estimate, sign_of(style), style)
         text = TEXTS[self.picture.unit]
         for row in range(HEIGHT):
             value = up[1] - (up[1] - up[0]) * (row + 0.5) / HEIGHT
@@ -118,7 +118,7 @@ class LoadPlots(Container):
                     picture,
                     curves,
                     [name(curve) for curve in curves.curves],
-                    [series_style(place(curve)) for curve in curves.curves],
+                    [method_style(place(curve)) for curve in curves.curves],
                 )
                 for curves in found
                 for picture in PICTURES

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sessions.verdict.load_row import LoadRow
 from tui.widgets.comparison_table import row_places
 from tui.widgets.drawn_lines import DrawnLines, Piece
-from tui.widgets.plot import series_style
+from tui.widgets.theme import method_style
 from tui.words.load_lines import load_lines
 
 if TYPE_CHECKING:
@@ -43,6 +43,6 @@ class LoadTable(DrawnLines):
                 self._rows,
                 self._comparison.columns,
                 width,
-                lambda row: series_style(places[(row.session, row.method)]),
+                lambda row: method_style(places[(row.session, row.method)]),
             )
         )

@@ -1,4 +1,4 @@
-"""The table of the methods while a session runs."""
+"""The methods of a session as they race."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from rich.cells import cell_len
 
 from sessions.watch.live import Live, MethodLive
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.race_bar import race_axis, race_bar, scale_of
+from tui.widgets.theme import method_style
 from tui.words import figures
 from tui.words.cells import fit
 from tui.words.terminal_text import plain
@@ -23,7 +25,8 @@ STATE_MARKS = {
     "unavailable": ("–", "dim"),
 }
 RUNNING = ("▶", "accent")
-NAME_MOST, NAME_LEAST, SPARK_LEAST = 28, 14, 6
+NAME_MOST, NAME_LEAST = 28, 14
+BAR_LEAST, WORDS_LEAST, WORDS_MOST = 10, 14, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +44,24 @@ def requests_done(row: MethodLive) -> str:
 
 
 COLUMNS = (
-    LiveColumn("tok/s now", 9, 76, lambda row: figures.rate(row.tok_s_now)),
+    LiveColumn("tok/s now", 9, 104, lambda row: figures.rate(row.tok_s_now)),
     LiveColumn("mean ±95 %", 14, 0, lambda row: figures.rate_with_interval(row.tok_s_mean, row.tok_s_interval)),
     LiveColumn("× ref", 5, 0, lambda row: figures.ratio(row.ratio)),
-    LiveColumn("TTFT", 7, 56, lambda row: figures.duration(row.ttft_s)),
-    LiveColumn("VRAM", 8, 90, lambda row: figures.size(row.peak_vram_bytes), on="gpu"),
-    LiveColumn("RSS", 8, 132, lambda row: figures.size(row.peak_rss_bytes), on="gpu"),
-    LiveColumn("RSS", 8, 90, lambda row: figures.size(row.peak_rss_bytes), on="cpu"),
-    LiveColumn("J/tok", 6, 90, lambda row: figures.joules_per_token(row.energy_j_per_token), on="gpu"),
-    LiveColumn("load", 6, 132, lambda row: figures.duration(row.load_s)),
-    LiveColumn("requests", 9, 112, requests_done),
+    LiveColumn("TTFT", 7, 96, lambda row: figures.duration(row.ttft_s)),
+    LiveColumn("VRAM", 8, 116, lambda row: figures.size(row.peak_vram_bytes), on="gpu"),
+    LiveColumn("RSS", 8, 150, lambda row: figures.size(row.peak_rss_bytes), on="gpu"),
+    LiveColumn("RSS", 8, 116, lambda row: figures.size(row.peak_rss_bytes), on="cpu"),
+    LiveColumn("J/tok", 6, 128, lambda row: figures.joules_per_token(row.energy_j_per_token), on="gpu"),
+    LiveColumn("load", 6, 165, lambda row: figures.duration(row.load_s)),
+    LiveColumn("requests", 9, 140, requests_done),
 )
 
 
 class MethodsTable(DrawnLines):
-    """A row per method: state, figures, whether it was in effect. Narrow screens drop the least important columns."""
+    """The race: a row per method with its bar, its figures, and whether it was in effect.
+
+    Narrow screens drop the least important columns.
+    """
 
     DEFAULT_CSS = """
     MethodsTable { padding: 0 1; }
@@ -75,26 +81,26 @@ class MethodsTable(DrawnLines):
         device = "gpu" if self._live is not None and self._live.gpus else "cpu"
         columns = [column for column in COLUMNS if width >= column.need and column.on in ("", device)]
         longest = max([cell_len(row.name) for row in rows] + [NAME_LEAST])
-        fixed = sum(column.width + 2 for column in columns)
-        name_width = max(NAME_LEAST, min(NAME_MOST, longest, width - fixed - 2 - 14))
-        rest = max(0, width - 2 - name_width - fixed - 2)
-        head: list[Piece] = [("  " + fit("method", name_width), "dim")]
+        fixed = 2 + sum(column.width + 2 for column in columns)
+        name_width = max(NAME_LEAST, min(NAME_MOST, longest, width - fixed - BAR_LEAST - WORDS_LEAST - 4))
+        left = max(0, width - fixed - name_width - 4)
+        words_width = max(WORDS_LEAST, min(WORDS_MOST, left // 3))
+        bar_width = max(0, left - words_width)
+        top = scale_of(rows)
+        head: list[Piece] = [("  " + fit("method", name_width), "dim"), ("  " + race_axis(top, bar_width), "dim")]
         head += [("  " + column.title.rjust(column.width), "dim") for column in columns]
-        head.append(("  in effect", "dim"))
-        return [head] + [self._row(row, row.name == current, columns, name_width, rest) for row in rows]
-
-    def _row(self, row: MethodLive, runs: bool, columns: list[LiveColumn], name_width: int, rest: int) -> list[Piece]:
-        mark, style = RUNNING if runs else STATE_MARKS.get(row.state, ("·", "dim"))
-        line: list[Piece] = [(mark + " ", style), (fit(row.name, name_width), "strong" if runs else "")]
-        for column in columns:
-            text = column.text(row)
-            line.append(("  " + text.rjust(column.width), "dim" if text == figures.UNKNOWN else ""))
-        words, style = _in_effect(row, runs)
-        spark_width = rest - cell_len(words) - 2
-        if len(row.history) > 1 and spark_width >= SPARK_LEAST:
-            spark = figures.trend(row.history, min(spark_width, 24))
-            return [*line, ("  " + words + "  ", style), (spark, "bar")]
-        return [*line, ("  " + fit(words, rest).rstrip(), style)]
+        lines = [[*head, ("  in effect", "dim")]]
+        for place, row in enumerate(rows):
+            runs, style = row.name == current, method_style(place)
+            mark, mark_style = RUNNING if runs else STATE_MARKS.get(row.state, ("·", "dim"))
+            bar = race_bar(row.tok_s_mean, row.tok_s_interval, top, bar_width, style)
+            line: list[Piece] = [(mark + " ", mark_style), (fit(row.name, name_width), style), ("  ", ""), *bar]
+            for column in columns:
+                text = column.text(row)
+                line.append(("  " + text.rjust(column.width), "dim" if text == figures.UNKNOWN else ""))
+            words, style = _in_effect(row, runs)
+            lines.append([*line, ("  " + fit(words, words_width).rstrip(), style)])
+        return lines
 
 
 def _in_effect(row: MethodLive, runs: bool) -> tuple[str, str]:
@@ -104,7 +110,16 @@ def _in_effect(row: MethodLive, runs: bool) -> tuple[str, str]:
     if row.in_effect is False:
         return f"NO: {plain(row.reason)}" if row.reason else "NO", "bad"
     if row.in_effect is True:
-        return "yes · decided" if row.decided else "yes", "good"
+        return _verdict(row), "good"
     if runs:
         return {"timed": "checking", "warmup": "warming up"}.get(row.state, row.state), "accent"
     return (row.state if row.state != "ok" else figures.UNKNOWN), "dim"
+
+
+def _verdict(row: MethodLive) -> str:
+    """In effect, and what is known by now: the interval is for this method alone until the session has ended."""
+    if row.ratio_interval is not None and row.ratio_interval.low > 1:
+        return "yes · faster"
+    if row.ratio_interval is not None and row.ratio_interval.high < 1:
+        return "yes · slower"
+    return "yes · decided" if row.decided else "yes"

@@ -9,20 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len
 from textual.geometry import Size
 
 from tui.widgets.braille_canvas import Canvas
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.legend import legend
 from tui.words.cells import cut, fit
 
-SERIES_STYLES = ("accent", "good", "bar", "strong", "bad", "dim")  # told apart in every theme
 LABEL_WIDTH = 9
-
-
-def series_style(place: int) -> str:
-    """The style of the series at this place, the same in a plot, its legend and the table beside it."""
-    return SERIES_STYLES[place % len(SERIES_STYLES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,7 @@ class Plot(DrawnLines):
         height = max(4, self.content_size.height)
         if not self._series:
             return [[(cut(self._title, width), "title")], [(cut(self._reason or "Nothing to plot yet.", width), "dim")]]
-        lines = self._legend(width)
+        lines = legend(self._title, [(one.name, one.style) for one in self._series], width)
         rows, columns = max(3, height - len(lines) - 1), max(4, width - LABEL_WIDTH - 1)
         low_x, high_x = self._x_range or _range([one.x for one in self._series], False)
         low_y, high_y = _range([one.y for one in self._series], self._from_zero)
@@ -100,21 +94,6 @@ class Plot(DrawnLines):
         left, right = f"{low_x:.4g}", f"{high_x:.4g} {self._x_label}"
         gap = " " * max(1, columns - len(left) - len(right))
         lines.append([(" " * (LABEL_WIDTH + 1) + left + gap + right, "dim")])
-        return lines
-
-    def _legend(self, width: int) -> list[list[Piece]]:
-        """The title and the names of the series, on further lines where one does not hold them."""
-        lines: list[list[Piece]] = [[(self._title, "title")]]
-        used = cell_len(self._title)
-        for one in self._series:
-            if not one.name:
-                continue
-            name = cut(f"  ● {one.name}", width)
-            if used + cell_len(name) > width:
-                lines.append([])
-                used = 0
-            lines[-1].append((name, one.style))
-            used += cell_len(name)
         return lines
 
 

@@ -17,6 +17,7 @@ from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tui.widgets.theme import drawn_in
 from tui.words.cells import cut, fit
 from tui.words.terminal_text import printable
 
@@ -42,7 +43,10 @@ class ListColumn(Generic[T]):
 
 
 class RowList(ScrollView, Generic[T], can_focus=True):
-    """Rows with a cursor, and with boxes to tick where it is `markable`. A row is known by `key(row)`."""
+    """Rows with a cursor, and with boxes to tick where it is `markable`. A row is known by `key(row)`.
+
+    Space on a row that cannot be ticked does what enter does.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "cursor(-1)", "Up", show=False, id="list.up", tooltip="One row up"),
@@ -120,6 +124,7 @@ class RowList(ScrollView, Generic[T], can_focus=True):
         key: Callable[[T], str],
         *,
         markable: bool = False,
+        can_be_ticked: Callable[[T], bool] | None = None,
         empty: str = "",
         id: str | None = None,  # noqa: A002 - Textual's name
     ) -> None:
@@ -127,6 +132,7 @@ class RowList(ScrollView, Generic[T], can_focus=True):
         self._columns = columns
         self._key = key
         self._markable = markable
+        self._can_be_ticked = can_be_ticked
         self._empty = empty
         self._given: Sequence[T] = ()
         self._rows: Sequence[T] = ()
@@ -222,6 +228,9 @@ class RowList(ScrollView, Generic[T], can_focus=True):
         row = self.row
         if row is None or not self._markable:
             return
+        if not self._has_box(row):
+            self.action_choose()
+            return
         key = self._key(row)
         if key in self._marks:
             del self._marks[key]
@@ -229,6 +238,9 @@ class RowList(ScrollView, Generic[T], can_focus=True):
             self._marks[key] = None
         self._refresh_row(self.cursor)
         self.post_message(self.Marked(self))
+
+    def _has_box(self, row: T) -> bool:
+        return self._markable and (self._can_be_ticked is None or self._can_be_ticked(row))
 
     def action_choose(self) -> None:
         if (row := self.row) is not None:
@@ -280,7 +292,10 @@ class RowList(ScrollView, Generic[T], can_focus=True):
     def _style(self, name: str) -> Style:
         style = self._drawn_styles.get(name)
         if style is None:
-            style = self.get_component_rich_style(f"row-list--{name}") if name else self.rich_style
+            style = self.rich_style
+            if name:
+                own = drawn_in(name, style, dark=self.app.current_theme.dark)
+                style = own or self.get_component_rich_style(f"row-list--{name}")
             self._drawn_styles[name] = style
         return style
 
@@ -321,7 +336,8 @@ class RowList(ScrollView, Generic[T], can_focus=True):
         if self._markable:
             ticked = self._key(row) in self._marks
             style = self._style("good") if ticked else self._style("dim")
-            segments.append(Segment("[✓] " if ticked else "[ ] ", _laid(style, over)))
+            box = "[✓] " if ticked else "[ ] " if self._has_box(row) else "    "
+            segments.append(Segment(box, _laid(style, over)))
         for column, room in self._widths(width):
             cell = column.cell(row)
             text, name = cell if isinstance(cell, tuple) else (cell, "")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from textual import on, work
@@ -21,36 +19,27 @@ from textual.worker import get_current_worker
 from sessions.disk.option_table import table
 from sessions.disk.options import RunOptions
 from sessions.planning.presets import PRESETS
+from tui.read.form_rows import FormRow, form_rows, needed_environment
+from tui.read.form_words import about_row, folded_words, in_the_forms_words, said_of_plan, what_it_takes
 from tui.widgets.field import ChoiceField
-from tui.widgets.option_fields import option_fields, said, show_defaults
+from tui.widgets.here_lines import HereLines
+from tui.widgets.option_fields import YES, option_fields, said, show_defaults
 from tui.widgets.row_list import Cell, ListColumn, RowList
+from tui.widgets.theme import method_style, titled
 from tui.widgets.workbench_app import WorkbenchApp
-from tui.words import figures
-from tui.words.amount import amount
 from tui.words.terminal_text import plain
 
 if TYPE_CHECKING:
     from methods.catalogue.availability import Choice
     from probes.gpu.nvml import Nvml
-    from sessions.disk.plan import Plan
     from sessions.disk.session_folder import SessionFolder
     from sessions.planning.wanted import Wanted
+    from tui.read.form_check import Checked
 
 CHECK_AFTER_S = 0.25
-WIDE = 110
+WIDE, TALL = 110, 28
 NONE_TICKED = "No method ticked: tick at least one with space."
 OPTIONS = table(RunOptions)
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """The result of validating the form: a plan, or the sentence that says why it is invalid."""
-
-    plan: Plan | None
-    problem: str
-    choices: tuple[Choice, ...]
-    estimate_s: float | None
-    devices: tuple[tuple[str, str], ...]
 
 
 class RunForm(Widget):
@@ -60,18 +49,25 @@ class RunForm(Widget):
     RunForm {
         layout: vertical;
         height: 1fr;
+        #here { height: auto; }
+        #first { height: auto; padding: 0 1; display: none; border-title-color: $accent; }
+        &.empty #first { display: block; }
+        &.empty.low #here { display: none; }
         #halves { layout: vertical; height: 1fr; }
         &.wide #halves { layout: horizontal; }
         #choose { height: 1fr; min-height: 5; }
-        &.wide #choose { width: 1fr; height: 1fr; border-right: solid $panel; }
-        #about { height: 2; padding: 0 1; color: $text-muted; }
-        &.wide #about { height: auto; max-height: 9; padding: 1; }
-        #fields { height: 9; layout: grid; grid-size: 2; grid-gutter: 0 2; grid-rows: 1; padding: 0 1; }
+        &.wide #choose { width: 1fr; height: 1fr; }
+        #about { height: 3; padding: 0 1; color: $text-muted; border-top: solid $border; border-title-style: bold; }
+        &.wide #about { height: auto; max-height: 9; }
+        #fields { height: 8; layout: grid; grid-size: 2; grid-gutter: 0 2; grid-rows: 1; padding: 0 1; }
         &.wide #fields { width: 56; height: 1fr; layout: vertical; }
-        #verdict { height: auto; min-height: 3; max-height: 6; layout: horizontal; padding: 0 1; }
-        #verdict { border-top: solid $panel; }
+        &.low.narrow #fields { height: 5; }
+        &.low.narrow #about { height: 2; }
+        #verdict { height: auto; max-height: 7; layout: horizontal; padding: 0 1; }
+        #words { width: 1fr; height: auto; }
         #said { width: 1fr; height: auto; }
         #said.bad { color: $text-error; }
+        #takes { width: 1fr; height: auto; color: $text-muted; }
         #start { width: 14; }
     }
     """
@@ -94,6 +90,13 @@ class RunForm(Widget):
             super().__init__()
             self.checked = checked
 
+    class Seen(Message):
+        """The machine was looked at."""
+
+        def __init__(self, words: tuple[str, ...], last: str) -> None:
+            super().__init__()
+            self.words, self.last = words, last
+
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self.checked: Checked | None = None
@@ -101,34 +104,41 @@ class RunForm(Widget):
         self._nvml: Nvml | None = None
         self._nvml_lock = threading.Lock()
         self._starting = False
+        self._opened: set[str] = set()  # folds whose methods are listed
+        self._places: dict[str, int] = {}  # of the planned methods: what decides on their colours
 
     @property
     def workbench(self) -> WorkbenchApp:
         return cast("WorkbenchApp", self.app)
 
     def compose(self) -> ComposeResult:
+        yield titled(HereLines(id="here"), "this machine")
+        yield titled(Static(id="first", markup=False), "nothing has been measured here yet")
         with Widget(id="halves"):
-            with Vertical(id="choose"):
-                columns: list[ListColumn[Choice]] = [
-                    ListColumn("method", 28, _name_cell, grow=1),
-                    ListColumn("group", 12, lambda choice: (plain(choice.method.group), "dim"), need=70),
-                    ListColumn("what it is, or why it is unavailable", 20, _summary_cell, grow=9),
+            with titled(Vertical(id="choose"), "methods"):
+                columns: list[ListColumn[FormRow]] = [
+                    ListColumn("method", 24, self._name_cell, grow=1),
+                    ListColumn("group", 12, lambda row: (plain(row.group), "dim"), need=90),
+                    ListColumn("what it is", 20, _summary_cell, grow=9),
                 ]
                 yield RowList(
                     columns,
-                    lambda choice: choice.method.name,
+                    lambda row: row.key,
                     markable=True,
+                    can_be_ticked=lambda row: row.can_be_ticked,
                     empty="Reading the catalogue…",
                     id="form-methods",
                 )
                 yield Static(id="about", markup=False)
-            yield VerticalScroll(id="fields", can_focus=False)
-        with Widget(id="verdict"):
-            yield Static("", id="said", markup=False)
+            yield titled(VerticalScroll(id="fields", can_focus=False), "plan")
+        with titled(Widget(id="verdict"), "it takes"):
+            with Vertical(id="words"):
+                yield Static("", id="said", markup=False)
+                yield Static("", id="takes", markup=False)
             yield Button("Start (r)", id="start", variant="primary", compact=True, disabled=True)
 
     def on_mount(self) -> None:
-        self._lay_out(self.app.size.width)
+        self._lay_out(*self.app.size)
         self.focus_methods()
         self.call_after_refresh(self._mount_fields)  # they, and the imports of a check, would delay the first paint
 
@@ -139,12 +149,16 @@ class RunForm(Widget):
         await self.query_one("#fields").mount_all(fields)
         self._show_preset()
         self.call_after_refresh(self.check_now)
+        self.call_after_refresh(self._look_around)
 
-    def _lay_out(self, width: int) -> None:
+    def _lay_out(self, width: int, height: int) -> None:
         self.set_class(width >= WIDE, "wide")
+        self.set_class(width < WIDE, "narrow")
+        self.set_class(height < TALL, "low")
+        self.query_one("#here", HereLines).brief = height < TALL
 
     def on_resize(self) -> None:
-        self._lay_out(self.size.width)
+        self._lay_out(*self.size)
 
     def focus_methods(self) -> None:
         """Start where nothing types."""
@@ -163,9 +177,13 @@ class RunForm(Widget):
         methods = () if set(marked) == self._preset_methods() else marked
         return Wanted(said(self, OPTIONS), methods=methods)
 
+    @property
+    def _choices(self) -> tuple[Choice, ...]:
+        return self.checked.choices if self.checked is not None else ()
+
     def _preset_methods(self) -> set[str]:
         preset = self._choice("preset")
-        return {choice.method.name for choice in self.methods.rows if preset in choice.method.presets}
+        return {choice.method.name for choice in self._choices if preset in choice.method.presets}
 
     def _show_preset(self) -> None:
         show_defaults(self, OPTIONS, PRESETS[self._choice("preset")])
@@ -204,38 +222,32 @@ class RunForm(Widget):
 
     @work(thread=True, exclusive=True, group="check", exit_on_error=False, name="Checking the plan")
     def _check(self, wanted: Wanted, device: str | None) -> None:
-        from sessions.device.devices import DeviceError, choose, cpu
-        from sessions.planning.make import estimate_s, plan_of
-        from sessions.planning.offer import offer_on
-        from sessions.planning.wanted import PlanError
+        from tui.read.form_check import check_form
 
         worker = get_current_worker()
         app = self.workbench
-        refused = ""
         with self._nvml_lock:
             nvml = self._open_nvml()
-            try:
-                chosen = choose(device, nvml)
-            except DeviceError as error:
-                chosen, refused = cpu(), str(error)
-            devices = _devices(nvml)
-        offer = offer_on(chosen, app.home, app.config)
-        rows = tuple(offer.choices.values())
-        plan, problem, estimate = None, " ".join(offer.problems[:1]), None
-        try:
-            if refused:
-                raise PlanError(refused)
-            plan = plan_of(wanted, app.home, offer)
-        except PlanError as error:
-            problem = _in_the_forms_words(str(error))
-        checked = Checked(plan, problem, rows, None, devices)
-        if worker.is_cancelled:
-            return
-        self.post_message(self.Validated(checked))
-        if plan is not None:
-            estimate = estimate_s(plan, app.store)
-        if estimate is not None and not worker.is_cancelled:
-            self.post_message(self.Validated(Checked(plan, problem, rows, estimate, devices)))
+        for checked in check_form(wanted, device, app.home, app.config, app.store, nvml):
+            if worker.is_cancelled:
+                return
+            self.post_message(self.Validated(checked))
+
+    @work(thread=True, exclusive=True, group="around", exit_on_error=False, name="Looking at this machine")
+    def _look_around(self) -> None:
+        """What this machine is, then what was measured on it last, which takes reading a session."""
+        from tui.read.this_machine import device_words, last_measured
+
+        with self._nvml_lock:
+            words = device_words(self._open_nvml())
+        self.post_message(self.Seen(words, ""))
+        if last := last_measured(self.workbench.store):
+            self.post_message(self.Seen(words, last))
+
+    @on(Seen)
+    def show_seen(self, event: Seen) -> None:
+        event.stop()
+        self.query_one("#here", HereLines).show_machine(event.words, event.last)
 
     def _open_nvml(self) -> Nvml:
         from probes.gpu.nvml import Nvml
@@ -246,36 +258,49 @@ class RunForm(Widget):
     @on(Validated)
     def show_checked(self, event: Validated) -> None:
         event.stop()
-        first = self.checked is None
         before, self.checked = self.checked, event.checked
         checked = event.checked
-        self.methods.show_rows(checked.choices, "The catalogue has no methods.")
-        if first:
+        if before is None:
             self._mark_preset()
+        planned = checked.plan.methods if checked.plan is not None else ()
+        self._places = {method.name: place for place, method in enumerate(planned)}
+        self._show_methods()
+        self.query_one("#here", HereLines).show_offer(checked.choices)
         if before is None or before.devices != checked.devices:
             self.query_one("#field-device", ChoiceField).set_choices(checked.devices)
+        self._show_first_time(before is None)
         if self._none_ticked():
             return
         self.query_one("#start", Button).disabled = checked.plan is None or self._starting
         if checked.plan is None:
-            self._say(checked.problem, bad=True)
+            self._say(in_the_forms_words(checked.problem), bad=True)
             return
-        plan = checked.plan
-        each = f"{len(plan.methods)} methods, {amount(plan, plan.goal)}"
-        tokens = f"{plan.sampling.max_new_tokens} tokens{' at most' if plan.sampling.stop_at_eos else ''}"
-        about = (
-            f": about {figures.duration(checked.estimate_s)}"
-            if checked.estimate_s is not None
-            else ": duration unknown before a first run"
-            if plan.until is None
-            else ""
+        self._say(said_of_plan(checked.plan, checked.estimate_s, in_the_forms_words(checked.problem)))
+        self.query_one("#takes", Static).update(Content(plain(what_it_takes(checked))))
+
+    def _show_methods(self) -> None:
+        self.methods.show_rows(
+            form_rows(self._choices, self.methods.marked, self._opened), "The catalogue has no methods."
         )
-        problem = f" {checked.problem}" if checked.problem else ""
-        self._say(f"{each}, {tokens} a request, on {plan.device_name or plan.device}{about}.{problem}")
+
+    def _show_first_time(self, first: bool) -> None:
+        """In an empty home whose preset lacks its environment one key makes it, fetches the model and measures."""
+        checked = self.checked
+        if checked is None or not first:
+            return
+        ticked = set(self.methods.marked)
+        needed = {needed_environment(choice) for choice in checked.choices if choice.method.name in ticked} - {""}
+        if not checked.empty or not needed:
+            return
+        self.query_one("#field-create_environments", ChoiceField).choose(YES)
+        said = f"Press r: it creates the environment {' and '.join(sorted(needed))}, fetches the model"
+        said += " if it is not there, and measures the ticked methods. What that takes is said below."
+        self.query_one("#first", Static).update(Content(plain(said)))
+        self.add_class("empty")
 
     def _mark_preset(self) -> None:
         self.methods.mark(
-            choice.method.name for choice in self.methods.rows if self._choice("preset") in choice.method.presets
+            choice.method.name for choice in self._choices if self._choice("preset") in choice.method.presets
         )
 
     def _say(self, sentence: str, bad: bool = False) -> None:
@@ -283,26 +308,38 @@ class RunForm(Widget):
         self.said.set_class(bad, "bad")
         if bad:
             self.query_one("#start", Button).disabled = True
+            self.query_one("#takes", Static).update("")
 
     @on(RowList.Highlighted)
     def describe(self, event: RowList.Highlighted) -> None:
-        event.stop()
-        choice = event.row
-        if choice is None:
+        row: FormRow | None = event.row  # the screen hears of it too: its keys depend on the row
+        if row is None:
             return
-        method = choice.method
-        parts = [f"{method.summary.rstrip('.')}."]
-        if choice.unavailable is not None:
-            fix = f" Fix: {choice.unavailable.remedy}." if choice.unavailable.remedy else ""
-            parts.insert(0, f"Cannot run here: {choice.unavailable.reason}{fix}")
-        elif method.reference:
-            parts.append(f"Reference: {method.reference}; differs in {method.differs.rstrip('.')}.")
-        self.about.update(Content(plain(" ".join(parts))))
+        self.about.border_title = row.key
+        self.about.update(Content(plain(about_row(row))))
 
     @on(RowList.Chosen)
     def toggle(self, event: RowList.Chosen) -> None:
         event.stop()
-        self.methods.action_mark()
+        row: FormRow = event.row
+        if row.can_be_ticked:
+            self.methods.action_mark()
+            return
+        self._opened ^= {row.key}
+        self._show_methods()
+
+    def environment_wanted(self) -> str:
+        """The environment that the row under the cursor lacks; "" where it lacks none that can be created."""
+        row = self.methods.row
+        return needed_environment(row.choice) if row is not None else ""
+
+    def _name_cell(self, row: FormRow) -> Cell:
+        if row.folded:
+            return (f"{'▼' if row.opened else '▶'} {len(row.folded)} more", "dim")
+        name = row.choice.method.name
+        if name in self._places:
+            return (name, method_style(self._places[name]))
+        return (name, "dim" if row.choice.unavailable is not None else "")
 
     # Starting
 
@@ -333,33 +370,16 @@ class RunForm(Widget):
         try:
             folder = launch(app.home, make_plan(wanted, app.home, app.config, self._nvml))
         except (PlanError, SessionError) as error:
-            app.call_from_thread(self._say, _in_the_forms_words(str(error)), True)
+            app.call_from_thread(self._say, in_the_forms_words(str(error)), True)
         else:
             self.post_message(self.Started(folder))
         finally:
             self._starting = False
 
 
-def _in_the_forms_words(sentence: str) -> str:
-    """A sentence about the command line's options, about the form's fields instead."""
-    sentence = sentence.replace("add --create-environments", "have missing environments created")
-    return re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", " "), sentence)
-
-
-def _devices(nvml: Nvml) -> tuple[tuple[str, str], ...]:
-    """What the device field offers: words and value."""
-    from probes.gpu.visible_gpus import visible_gpus
-
-    gpus = [(f"GPU {gpu.position} {plain(gpu.name)}", str(gpu.position)) for gpu in visible_gpus(nvml).gpus]
-    several = [("all GPUs", ",".join(value for _, value in gpus))] if len(gpus) > 1 else []
-    return (("idlest GPU" if gpus else "best available", ""), *gpus, *several, ("CPU", "cpu"))
-
-
-def _name_cell(choice: Choice) -> Cell:
-    return (choice.method.name, "dim" if choice.unavailable is not None else "")
-
-
-def _summary_cell(choice: Choice) -> Cell:
-    if choice.unavailable is not None:
-        return (f"– {plain(choice.unavailable.reason)}", "warning")
-    return (plain(choice.method.summary), "dim")
+def _summary_cell(row: FormRow) -> Cell:
+    if row.folded:
+        return (folded_words(row), "dim")
+    if row.choice.unavailable is not None:
+        return (f"– {plain(row.choice.unavailable.reason)}", "warning")
+    return (plain(row.choice.method.summary), "dim")

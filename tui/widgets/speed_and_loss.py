@@ -16,8 +16,9 @@ from sessions.verdict.fidelity_words import nats
 from sessions.verdict.speed_and_loss import TICKS, USUAL_FLOOR, TradeOff, TradeOffs
 from tui.widgets.braille_canvas import SHADE, Canvas
 from tui.widgets.drawn_lines import DrawnLines, Piece
-from tui.widgets.legend import MARK, legend
+from tui.widgets.legend import legend
 from tui.widgets.live_text import wrap
+from tui.widgets.theme import sign_of
 from tui.words.cells import fit
 
 LABEL_WIDTH: Final = 7
@@ -66,7 +67,7 @@ class SpeedAndLoss(DrawnLines):
         for one, style in drawn:
             _cross(canvas, one, scale, style)
         for one, style in drawn:  # last, or an interval of another method takes the place of a mark's colour
-            canvas.mark(_scaled(one.loss.estimate, scale), one.speed.estimate, MARK, style)
+            canvas.mark(_scaled(one.loss.estimate, scale), one.speed.estimate, sign_of(style), style)
         for row in range(HEIGHT):
             value = speeds[1] - (speeds[1] - speeds[0]) * (row + 0.5) / HEIGHT
             label = f"{value:.2f}× " if row % 3 == 0 or row == HEIGHT - 1 else ""

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 
 from sessions.frames.block_phases import TIMED, Segment
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.theme import method_style
 from tui.words import figures
 from tui.words.cells import fit
 from tui.words.terminal_text import plain
@@ -43,10 +44,11 @@ class TimeBars(DrawnLines):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._bars: Bars = {}
+        self._places: Mapping[str, int] = {}
 
-    def show_bars(self, bars: Bars) -> None:
-        """By method, the segments of a block with their seconds."""
-        self._bars = bars
+    def show_bars(self, bars: Bars, places: Mapping[str, int]) -> None:
+        """By method, the segments of a block with their seconds; `places` are those of the session's methods."""
+        self._bars, self._places = bars, places
         self.display = bool(bars)
         self.refresh(layout=True)
         self.show()
@@ -62,14 +64,15 @@ class TimeBars(DrawnLines):
             said, room = [""] * len(said), width - name_width - 1
         longest = max(sum(seconds for _, seconds in segments) for segments in self._bars.values())
         lines: list[list[Piece]] = [[(TITLE, "title")]]
-        for name, segments, words in zip(names, self._bars.values(), said, strict=True):
+        for method, name, segments, words in zip(self._bars, names, self._bars.values(), said, strict=True):
             bar = [
                 (LOOKS[segment.name][0] * count, LOOKS[segment.name][1])
                 for (segment, _), count in zip(segments, _cells(segments, room, longest), strict=True)
                 if count
             ]
             blank = " " * (room - sum(len(text) for text, _ in bar))
-            lines.append([(fit(name, name_width) + " ", ""), *bar, (f"{blank}  {words}" if words else blank, "dim")])
+            style = method_style(self._places[method]) if method in self._places else ""
+            lines.append([(fit(name, name_width) + " ", style), *bar, (f"{blank}  {words}" if words else blank, "dim")])
         return [*lines, *self._legend(width)]
 
     def _legend(self, width: int) -> list[list[Piece]]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class WorkbenchApp(App[None]):
-    """`watch_first` is the id of a session to follow from the start (or, with `replay_first`, to replay)."""
+    """`watch_first` is the id of a session to follow from the start (or, with `replay_first`, to replay,
+    `faster_first` steps faster than it was)."""
 
     home: Path
     config: Path
@@ -24,6 +25,7 @@ class WorkbenchApp(App[None]):
     link: Link
     watch_first: str | None
     replay_first: bool
+    faster_first: int
 
     @property
     def store(self) -> Store:
@@ -40,6 +42,10 @@ class WorkbenchApp(App[None]):
 
     def open_session(self, session: str) -> None:
         """Open a session in full, on top of the screen in front."""
+        raise NotImplementedError
+
+    async def create_environment(self, name: str) -> None:
+        """Bring the Methods screen to the front, creating this environment."""
         raise NotImplementedError
 
     def leave(self) -> None:

@@ -122,9 +122,9 @@ def bound(value: float | None) -> str:
 
 
 def bar(share: float | None, width: int) -> tuple[str, str]:
-    """A bar of `width` cells as its filled and its empty part; an unknown share is all empty."""
+    """A thin bar of `width` cells as its filled and its empty part; an unknown share is all empty."""
     filled = 0 if share is None else round(max(0.0, min(1.0, share)) * width)
-    return "█" * filled, "░" * (width - filled)
+    return "━" * filled, "─" * (width - filled)
 
 
 def trend(values: Sequence[float], width: int) -> str:

@@ -1,0 +1,56 @@
+"""The colours of methods on either background, told apart with every kind of sight, and without colours."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+import pytest
+from rich.style import Style
+from textual.color import Color
+from textual.theme import Theme
+
+from tui.widgets.theme import DARK, LIGHT, ON_DARK, ON_LIGHT, drawn_in, method_style, sign_of
+
+LEAST_DISTANCE, LEAST_CONTRAST = 12.0, 3.0  # in CIE Lab, and as WCAG 2 asks for what is not text
+SIGHT: Final = {  # Machado, Oliveira & Fernandes 2009, severity 1: linear RGB as it is seen
+    "normal": np.eye(3),
+    "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+XYZ: Final = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def linear(colour: str) -> np.ndarray:
+    rgb = np.array(Color.parse(colour).normalized)
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    x, y, z = np.cbrt(np.clip(XYZ @ rgb, 1e-6, None) / (0.9505, 1.0, 1.089))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize("colours", [ON_DARK, ON_LIGHT])
+def test_the_colours_of_methods_are_told_apart(colours: tuple[str, ...], sight: str) -> None:
+    seen = [lab(np.clip(np.array(SIGHT[sight]) @ linear(colour), 0, 1)) for colour in colours]
+    for (one, first), (two, second) in combinations(zip(colours, seen, strict=True), 2):
+        assert np.linalg.norm(first - second) >= LEAST_DISTANCE, (one, two)
+
+
+@pytest.mark.parametrize(("theme", "colours"), [(DARK, ON_DARK), (LIGHT, ON_LIGHT)])
+def test_every_colour_that_means_something_is_seen_on_its_background(theme: Theme, colours: tuple[str, ...]) -> None:
+    assert theme.background is not None
+    behind = XYZ[1] @ linear(theme.background) + 0.05
+    for colour in (*colours, theme.accent, theme.success, theme.warning, theme.error):
+        assert colour is not None
+        light = XYZ[1] @ linear(colour) + 0.05
+        assert max(light, behind) / min(light, behind) >= LEAST_CONTRAST, colour
+
+
+def test_seventy_methods_differ_in_colour_or_sign() -> None:
+    looks = {(drawn_in(method_style(place), Style(), dark=True), sign_of(method_style(place))) for place in range(70)}
+    assert len(looks) == 70
+    assert sign_of("accent") == sign_of(method_style(0))
