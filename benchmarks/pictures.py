@@ -1,9 +1,9 @@
 """The pictures of the README, made from a real session: `make pictures` writes docs/pictures/run.svg and compare.svg.
 
-    python benchmarks/pictures.py [--session SESSION] [--size 132x36] [--out docs/pictures]
+    python benchmarks/pictures.py [--session SESSION] [--size 120x36] [--out docs/pictures]
 
-Without --session the newest finished session of the home is taken. The Run screen is a replay of its journal, held in
-the middle of a request of its last block; the Compare screen shows all of its methods.
+Without --session the recording of `kasoku --demo` is taken. The Run screen is a replay of its journal, held in the
+middle of a request of its last block; the Compare screen shows all of its methods.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,21 +24,18 @@ from methods.base.home import config_folder, home  # noqa: E402 - the checkout i
 from sessions.disk.session_folder import SessionError, SessionFolder  # noqa: E402
 from sessions.disk.store import Store  # noqa: E402
 from tui.app import Workbench  # noqa: E402
+from tui.read.demo import DemoError, unpack  # noqa: E402
 from tui.screens.compare import CompareScreen  # noqa: E402
 from tui.screens.run import RunScreen  # noqa: E402
 
-DEADLINE_S = 120
+DEADLINE_S = 300
 
 
-def chosen(name: str | None) -> SessionFolder:
-    """The session to show. Raises SessionError."""
-    store = Store(home() / "sessions")
-    if name is not None:
-        return store.folder(name)
-    for row in store.listed():
-        if row.status == "finished":
-            return store.folder(row.id)
-    raise SessionError("There is no finished session yet: `kasoku run` makes one.")
+def chosen(name: str | None, spare: Path) -> SessionFolder:
+    """The session to show; the recording is unpacked into the spare folder. Raises SessionError, DemoError."""
+    if name is None:
+        return Store(spare / "sessions").folder(unpack(spare))
+    return Store(home() / "sessions").folder(name)
 
 
 async def until(true: Callable[[], object], what: str) -> None:
@@ -51,7 +49,7 @@ async def until(true: Callable[[], object], what: str) -> None:
 
 async def run_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
     """The Run screen in the middle of a request of the last block."""
-    app = Workbench(home(), config_folder(), watch=folder.id, replay=True)
+    app = Workbench(folder.path.parents[1], config_folder(), watch=folder.id, replay=True)
     async with app.run_test(size=size) as pilot:
         await until(lambda: isinstance(app.screen, RunScreen) and app.screen.live is not None, "the replay")
         screen = app.screen
@@ -85,7 +83,7 @@ async def run_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
 
 async def compare_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
     """The Compare screen with all methods of the session."""
-    app = Workbench(home(), config_folder())
+    app = Workbench(folder.path.parents[1], config_folder())
     async with app.run_test(size=size) as pilot:
         await app.compare_sessions([folder.id])
         screen = app.screen
@@ -109,20 +107,21 @@ def main() -> int:
     """Parse the command line, draw, say what was written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--session")
-    parser.add_argument("--size", default="132x36")
+    parser.add_argument("--size", default="120x36")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
     options = parser.parse_args()
     columns, rows = (int(part) for part in options.size.split("x"))
-    try:
-        folder = chosen(options.session)
-    except SessionError as error:
-        print(error, file=sys.stderr)
-        return 1
     options.out.mkdir(parents=True, exist_ok=True)
-    for name, draw in (("run", run_picture), ("compare", compare_picture)):
-        svg = self_contained(asyncio.run(draw(folder, (columns, rows))))
-        (options.out / f"{name}.svg").write_text(svg, encoding="utf-8")
-        print(f"{options.out / name}.svg from session {folder.id}")
+    with tempfile.TemporaryDirectory() as spare:
+        try:
+            folder = chosen(options.session, Path(spare))
+        except (SessionError, DemoError) as error:
+            print(error, file=sys.stderr)
+            return 1
+        for name, draw in (("run", run_picture), ("compare", compare_picture)):
+            svg = self_contained(asyncio.run(draw(folder, (columns, rows))))
+            (options.out / f"{name}.svg").write_text(svg, encoding="utf-8")
+            print(f"{options.out / name}.svg from session {folder.id}")
     return 0
 
 

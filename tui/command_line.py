@@ -20,6 +20,7 @@ from tui.print.output_encoding import use_what_stdout_and_stderr_have
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
+WORKBENCH = "tui.commands.workbench:open_workbench"
 EXIT_OK, EXIT_METHOD_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXCEL_HELP = "with a byte order mark (BOM), so that Excel reads the CSV as UTF-8"
 CALIBRATED_PARTS = ("runner", "telemetry", "viewer", "app", "slow-link")  # as `calibrate --only` calls them
@@ -78,6 +79,10 @@ def _carry_out(arguments: list[str]) -> int:
     try:
         options = parser().parse_args(arguments)
         options.argv = arguments
+        if options.demo and options.command != WORKBENCH:
+            raise UsageError(
+                "--demo stands alone: it plays the built-in recording in the workbench, as `kasoku --demo`."
+            )
         module, _, function = options.command.partition(":")
         return int(getattr(importlib.import_module(module), function)(options))
     finally:
@@ -123,7 +128,8 @@ def parser() -> argparse.ArgumentParser:
         " confidence. Without a command it opens the workbench.",
     )
     root.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
-    root.set_defaults(command="tui.commands.workbench:open_workbench")
+    root.add_argument("--demo", action="store_true", help="play a recorded session in the workbench, to look around")
+    root.set_defaults(command=WORKBENCH)
     commands = root.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     _add_run(commands.add_parser("run", help="measure: run methods on a model and compare them"))
     for name, target, text in (
