@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sessions.verdict.statistics import Interval
+from sessions.verdict.verdicts import Kind
 from sessions.watch.laps import Lap
 
 
@@ -30,6 +31,7 @@ class MethodLive:
     energy_j_per_token: float | None
     load_s: float | None
     in_effect: bool | None
+    verdict: Kind | None  # what a comparison would say of the ratio if the session ended now
     decided: bool  # it takes no more rounds, in a session that measures until then
     reason: str
     error: str

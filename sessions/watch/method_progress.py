@@ -9,6 +9,8 @@ from typing import Final
 from sessions.disk.plan import PlannedMethod
 from sessions.disk.records import BlockEnded, Energy
 from sessions.verdict.block_sums import BlockSums, MethodFigures, method_figures
+from sessions.verdict.statistics import LogRatio
+from sessions.verdict.verdicts import Kind
 from sessions.watch.laps import Laps
 from sessions.watch.live import MethodLive
 
@@ -99,11 +101,11 @@ class MethodProgress:
         requests: int,
         tok_s_now: float | None,
         figures: MethodFigures,
-        reference: MethodFigures | None,
+        ratio: LogRatio | None,
+        verdict: Kind | None,
         decided: bool,
     ) -> MethodLive:
-        """The row of the live table; `reference` is None for a method that has none. A reference has no ratio."""
-        ratio = figures.ratio_to(reference) if reference is not None else None
+        """The row of the live table; `ratio` and `verdict` are None for a method that is compared with none."""
         return MethodLive(
             name=method.name,
             reference=method.reference,
@@ -123,6 +125,7 @@ class MethodProgress:
             energy_j_per_token=figures.energy_j_per_token,
             load_s=figures.load_s_median,
             in_effect=figures.in_effect,
+            verdict=verdict,
             decided=decided,
             reason=figures.in_effect_reason,
             error=figures.error,

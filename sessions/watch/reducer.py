@@ -38,6 +38,9 @@ from sessions.disk.records import (
     Tokens,
 )
 from sessions.verdict.block_sums import MethodFigures
+from sessions.verdict.statistics import LogRatio
+from sessions.verdict.stopping import looked_at
+from sessions.verdict.verdicts import judge
 from sessions.watch.current_request import CurrentRequest, Decoder
 from sessions.watch.laps import Lap
 from sessions.watch.latest_readings import LatestReadings
@@ -319,6 +322,8 @@ class LiveReducer:
     def _rows(self, figures: Mapping[str, MethodFigures]) -> tuple[MethodLive, ...]:
         blocks = None if any(goal.until is not None for goal in self._goals) else self._goal.blocks
         requests = self._plan.requests if blocks is None else self._plan.requests_in(blocks)
+        ratios = self._ratios(figures)
+        verdicts = {name: verdict.kind for name, verdict in zip(ratios, judge(list(ratios.values())), strict=True)}
         return tuple(
             self._methods[method.name].row(
                 method,
@@ -326,8 +331,20 @@ class LiveReducer:
                 requests,
                 self._request.tok_s_now() if method.name == self._method else None,
                 figures[method.name],
-                figures.get(method.reference) if method.reference and method.reference != method.name else None,
+                ratios.get(method.name),
+                verdicts.get(method.name),
                 method.name in self._decided,
             )
             for method in self._plan.methods
         )
+
+    def _ratios(self, figures: Mapping[str, MethodFigures]) -> dict[str, LogRatio]:
+        """Of each method to its reference, by its name, as a comparison takes them."""
+        looks = len(self._goals) > 1 or any(goal.until is not None for goal in self._goals)
+        found = {}
+        for method in self._plan.methods:
+            reference = figures.get(method.reference) if method.reference and method.reference != method.name else None
+            ratio = figures[method.name].ratio_to(reference) if reference is not None else None
+            if ratio is not None:
+                found[method.name] = looked_at(ratio) if looks else ratio
+        return found

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import hypothesis.strategies as st
 from hypothesis import given
 from rich.cells import cell_len
 
 from sessions.disk.records import BlockPhase, SessionEnded
+from sessions.disk.store import Store
+from sessions.verdict.comparison import compare
 from sessions.verdict.statistics import Interval
+from sessions.verdict.verdicts import says_faster
+from sessions.watch.following import Follower
 from sessions.watch.laps import Lap, Laps
 from sessions.watch.live import Live
 from sessions.watch.reducer import LiveReducer
-from tests.tui.journals import Script, make_plan
+from tests.tui.journals import Script, make_plan, write_session
 from tui.read.session_watch import View
 from tui.widgets.now_lines import NowLines
 from tui.widgets.race_bar import race_axis, race_bar, scale_of
@@ -101,3 +106,19 @@ def test_what_comes_next_is_the_plans_next_block() -> None:
             said.append("".join(text for text, _ in lines.draw(140)[1]).partition("next: ")[2])
     assert said == [*(f"{block.method}, block {block.block + 1}" for block in order[1:]), ""]
     assert sign_of(STYLE) == "●"
+
+
+def test_a_word_of_the_race_is_the_verdict_of_the_comparison(tmp_path: Path) -> None:
+    """Of three methods that are a little faster, each interval alone may exclude 1 where the three together do not."""
+    speeds = {"one": 50.0, "two": 51.2, "three": 51.3, "four": 52.0}
+    folder = write_session(tmp_path, make_plan(tuple(speeds), requests=9, tokens=16), speeds=speeds)
+    follower = Follower(folder)
+    while follower.poll():
+        pass
+    live = {row.name: row for row in follower.snapshot().methods}
+    rows = {row.method: row for row in compare(Store(tmp_path / "sessions"), [(folder.id, None)]).rows}
+    assert {name: row.verdict == "faster" for name, row in live.items()} == {
+        name: says_faster(row.verdict) for name, row in rows.items()
+    }
+    alone = {name for name, row in live.items() if row.ratio_interval is not None and row.ratio_interval.low > 1}
+    assert alone > {name for name, row in live.items() if row.verdict == "faster"}

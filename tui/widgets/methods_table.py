@@ -117,9 +117,7 @@ def _in_effect(row: MethodLive, runs: bool) -> tuple[str, str]:
 
 
 def _verdict(row: MethodLive) -> str:
-    """In effect, and what is known by now: the interval is for this method alone until the session has ended."""
-    if row.ratio_interval is not None and row.ratio_interval.low > 1:
-        return "yes · faster"
-    if row.ratio_interval is not None and row.ratio_interval.high < 1:
-        return "yes · slower"
+    """In effect, and what is known by now."""
+    if row.verdict in ("faster", "slower", "alike"):
+        return f"yes · {row.verdict}"
     return "yes · decided" if row.decided else "yes"
