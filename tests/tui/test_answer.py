@@ -74,6 +74,11 @@ def test_without_a_verdict_nothing_is_claimed() -> None:
     assert headline(Comparison((BASE, replace(FAST, tok_s_mean=50.0, verdict="2.00× slower, 1.9–2.1")))).startswith(
         "Nothing was faster than base, which reached 100.0 tokens/s."
     )
+    alone = replace(FAST, ratio=None, ratio_low=None, ratio_high=None, verdict="no block to compare with base")
+    assert headline(Comparison((alone, replace(alone, method="other", tok_s_mean=200.0)))) == (
+        "fast has the highest mean, 300.0 tokens/s, but base, which it is compared with, was not measured here:"
+        " b compares with another."
+    )
     assert "rows below say why" in headline(Comparison((replace(BASE, tok_s_mean=None, problem="oom"),)))
 
 

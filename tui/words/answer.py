@@ -84,6 +84,9 @@ def _headline(rows: Sequence[ComparisonRow]) -> Said:
         return f"{name} reached {rate}{at}.", ""
     if best.compared_with is None:
         return f"Nothing was faster than {name}{at}, which reached {rate}.", ""
+    if best.ratio is None and best.compared_with not in {row.method for row in rows if row.blocks}:
+        missing = f"{_reference(best)}, which it is compared with, was not measured here: b compares with another"
+        return f"{name} has the highest mean{at}, {rate}, but {missing}.", "warning"
     closest = f"{name} came closest: {best.verdict}"
     return f"Nothing was shown to be faster than {_reference(best)}{at}; {closest}.", "warning"
 
