@@ -126,11 +126,12 @@ def test_what_is_harmless_is_let_be(text: str) -> None:
 
 
 def test_every_engine_that_loads_weights_asks_for_safetensors() -> None:
-    """transformers, vLLM and SGLang fall back to pickled weights unless told not to; the others read what a conversion
-    has made of safetensors, and so does a server. TensorRT-LLM takes safetensors where there are any, which is always.
+    """transformers (also below `resident`), vLLM and SGLang fall back to pickled weights unless told not to; the others
+    read what a conversion has made of safetensors, and so does a server. TensorRT-LLM takes safetensors where there are
+    any, which is always.
     """
     said = {"kasoku_transformers": ("use_safetensors", True), "kasoku_vllm": ("load_format", "safetensors")}
-    said["kasoku_sglang"] = said["kasoku_vllm"]
+    said["kasoku_sglang"], said["kasoku_resident"] = said["kasoku_vllm"], said["kasoku_transformers"]
     for path in (ROOT / "methods" / "runner" / "kasoku_engines").glob("kasoku_*.py"):
         tree = ast.parse(path.read_bytes())
         if path.stem == "kasoku_server":
