@@ -43,6 +43,7 @@ ONLY_IN: dict[str, tuple[tuple[str, ...], str]] = {
             "methods/models/manifest.py",
             "sessions/disk/journal.py",
             "sessions/frames/build.py",
+            "sessions/frames/long_frame.py",
         ),
         "home.fsync_folder or home.write_atomically",
     ),
