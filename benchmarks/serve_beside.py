@@ -40,6 +40,7 @@ from methods.models.model import Model
 from sessions.close.session_end import recover
 from sessions.disk.frame_schema import read_frame
 from sessions.export.other_tools import quote
+from sessions.frames.response_tokens import ResponseTokens
 from sessions.planning.make import make_plan
 from sessions.planning.wanted import Wanted
 from sessions.run.launch import launch
@@ -167,11 +168,11 @@ def of_kasoku(address: str, options: argparse.Namespace, number: int) -> dict[st
     while folder.is_live():
         time.sleep(0.2)
     recover(folder)
-    frames = [read_frame(folder.frame(name), name) for name in ("runs", "requests", "tokens")]
-    (run,) = frames[0].to_dicts()
+    runs, requests, tokens = (read_frame(folder.frame(name), name) for name in ("runs", "requests", "tokens"))
+    (run,) = runs.to_dicts()
     if run["status"] != "ok":
         raise SystemExit(f"{folder.id}: {run['error']}")
-    (quotation,) = quote("vllm", *frames)
+    (quotation,) = quote("vllm", runs, requests, ResponseTokens.of(tokens))
     figures = {each.name: each.value for each in quotation.quantities}
     return {name: value for name in FIGURES if (value := figures[name]) is not None}
 
