@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from methods.models.served import is_served
 from sessions.disk.frame_schema import FrameError, read_frame
+from sessions.disk.session_folder import SessionError
 from sessions.frames.counting import counted_requests, last_attempts, with_attempt
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ def is_of_a_server(plan: Plan) -> bool:
 
 
 def server_figures(folder: SessionFolder) -> ServerFigures | None:
-    """None where the session is another or cannot be read, or the server has failed. Raises SessionError."""
-    plan = folder.plan()
-    if not is_of_a_server(plan):
-        return None
+    """None where the session is another or cannot be read, or the server has failed."""
     try:
+        plan = folder.plan()
+        if not is_of_a_server(plan):
+            return None
         runs = read_frame(folder.frame("runs"), "runs")
         requests = read_frame(folder.frame("requests"), "requests")
-    except FrameError:
+    except (SessionError, FrameError):
         return None
     last = last_attempts(runs)
     loaded = [row for row in last.iter_rows(named=True) if row["resolved"]]

@@ -374,7 +374,7 @@ def test_closing_says_what_the_disk_denies(copied: SessionFolder, monkeypatch: p
     def denied(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sessions.frames.build._write_parquet", denied)
+    monkeypatch.setattr("sessions.frames.long_frame._created", denied)
     close_session(copied, "stopped")
     session = copied.read()
     assert session.status == "stopped"
