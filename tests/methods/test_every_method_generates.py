@@ -20,6 +20,8 @@ from tests.sessions.workplace import Workplace, assert_nothing_left, records_of,
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(3600)]
 NEVER_IN_EFFECT = {"torch-compile-wrapper", "article-torch-compile", "article-flash-attention-1-compile"}
+DRAFTING_FROM_THE_TEXT = {"prompt-lookup", "vllm-ngram"}  # in effect where eight tokens repeat something
+SERVERS = {"vllm-server", "llamacpp-server"}
 THREADS = 1
 
 
@@ -76,7 +78,8 @@ def test_every_method_generates_with_the_default_model(rows: dict[str, dict[str,
 
 
 def test_each_is_in_effect_but_those_that_compile_nothing(rows: dict[str, dict[str, Any]]) -> None:
-    assert {name for name, row in rows.items() if row["in_effect"] is not True} == NEVER_IN_EFFECT
+    not_in_effect = {name for name, row in rows.items() if row["in_effect"] is not True}
+    assert not_in_effect - DRAFTING_FROM_THE_TEXT == NEVER_IN_EFFECT
     assert {rows[name]["in_effect"] for name in NEVER_IN_EFFECT} == {False}
 
 
@@ -88,7 +91,8 @@ def test_no_response_lacks_a_token(session: SessionFolder) -> None:
 
 
 def test_all_had_the_same_number_of_threads(rows: dict[str, dict[str, Any]]) -> None:
-    assert {row["threads"] for row in rows.values()} == {THREADS}
+    assert {row["threads"] for name, row in rows.items() if name not in SERVERS} == {THREADS}
+    assert {row["threads"] for name, row in rows.items() if name in SERVERS} <= {None}
 
 
 def test_no_process_of_any_of_them_is_left(session: SessionFolder) -> None:
