@@ -119,8 +119,9 @@ def fork_away(engine: Scripted, _request: object) -> None:
     engine.note_pid(child.pid)
 
 
-def flood_wire(_engine: Scripted, _request: object) -> None:
+def flood_wire(engine: Scripted, request: object) -> None:
     write_raw(b'{"k":"weather","t":1,"sky":"grey"}\n' * 5_000)
+    hang(engine, request)  # or the response may be whole before the flood is read
 
 
 def flood_log(_engine: Scripted, _request: object) -> None:
