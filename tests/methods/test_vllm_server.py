@@ -138,7 +138,7 @@ def test_one_that_runs_already_is_measured_with_its_text_alone_and_with_ids_besi
 
     alone = work.kasoku(*at_it, "--requests", "2", "--blocks", "2", timeout=600)
     assert alone.code == 0, alone.err
-    assert f"{address} gives one client" in alone.out
+    assert "theirs, served by vLLM " in alone.out
     requests = pl.read_parquet(work.sessions()[-1].frame("requests"))
     assert set(requests["output_tokens"]) == {8}
     assert set(requests["finish_reason"]) == {"length"}
