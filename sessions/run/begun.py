@@ -111,6 +111,7 @@ class Begun:
             self._ended.add(record.place)
 
     def _end_block(self, record: BlockEnded) -> None:
+        self._over.update(record.points)  # of a block that was not run
         place = (record.method, record.block)
         counted = self.points.setdefault(place, set())
         if record.void:

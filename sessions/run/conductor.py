@@ -299,7 +299,12 @@ class Conductor:
         return ended.status
 
     def _remember(self, block: PlannedBlock, ended: BlockEnd) -> None:
-        """Do not retry a method that could not be loaded: it would only fail the same way."""
+        """Do not retry a method that could not be loaded: it would only fail the same way.
+
+        One that broke off at the first of several points is not known to fail at the others.
+        """
+        if self._begun.not_reached(block) is not None:
+            return
         if ended.requests == 0 and ended.status in ("failed", "oom", "stalled", "unavailable"):
             self._not_loadable[block.method] = NOT_AGAIN.format(block=block.block, error=ended.error.rstrip(".")) + "."
 

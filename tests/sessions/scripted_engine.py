@@ -6,12 +6,13 @@ rate       tokens/s (default 500); each token is emitted at its own due time
 as_due     true: each is stamped with the moment at which it was due, however late it is (default false)
 step       the next id is the last one plus this, within the prompt's vocabulary of 64 (default 1)
 fault      what goes wrong, a name in FAULTS (default: nothing does)
-at         where: load | request (default) | evidence | profile | greedy | close
+at         where: load | request (default) | evidence | profile | greedy | close; of a load: warm-up | point
 profile    true: it has a profile, which says which process made it, and a greedy pass
 request    in which request (default 0, the first timed one)
 after      after how many tokens of it (default 2)
 serves     true: it serves many requests at once, each at that rate
-point      the name of the point of a load in which the fault happens, in the first timed request of it
+point      the name of the point of a load in which the fault happens, in its first warm-up or timed request (default
+           each point)
 once       a file: the fault happens only while it is not there, and makes it
 pids       a file that gets the ids of processes this engine leaves behind, one a line
 
@@ -250,7 +251,7 @@ class Scripted(Engine):
         return "" if self.options.get("serves") and not point.depth else super().cannot_serve(point)
 
     def serve(self, load: object) -> None:
-        timed = load.point.name == self.options.get("point") and not load.point.requests[-1].warmup
+        faulty = self.options.get("point", load.point.name) == load.point.name
         if not self.options.get("serves"):
             super().serve(load)
             return
@@ -259,8 +260,8 @@ class Scripted(Engine):
         while not load.over:
             for request in load.take():
                 going[request.number] = [request, request.prompt_ids[-1] % VOCABULARY, 0, time.perf_counter()]
-                if timed and not request.warmup:
-                    self.break_at("point", request)
+                if faulty:
+                    self.break_at("warm-up" if request.warmup else "point", request)
             if not going:
                 time.sleep(load.wait_s() or 0.0)
                 continue

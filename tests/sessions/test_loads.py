@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 
 from sessions.disk.frame_schema import read_frame
+from sessions.disk.records import BlockEnded
 from sessions.disk.session_folder import SessionFolder
 from sessions.frames.steady import steady_parts
 from tests.sessions.conftest import opened
-from tests.sessions.workplace import Workplace
+from tests.sessions.workplace import Workplace, records_of
 
 CONCURRENCY = (1, 2, 4)
 
@@ -121,13 +122,29 @@ def test_a_resume_measures_the_points_that_are_missing(work: Workplace, tmp_path
     assert runs.select("point", "attempt", "status").rows() == [("c1", 0, "ok"), ("c2", 0, "oom"), ("c2", 1, "ok")]
 
 
-def test_a_point_that_kills_its_process_leaves_the_others(work: Workplace) -> None:
-    work.method("falls", serves=True, rate=2000.0, fault="leave", at="point", point="c2")
-    folder = work.run("falls", concurrency="1,2,3", requests=2, max_new_tokens=4)
+@pytest.mark.parametrize("at", ["point", "warm-up"])
+def test_a_point_that_kills_its_process_leaves_the_others(work: Workplace, at: str) -> None:
+    """In the warm-up of the block's first point nothing has been timed yet: it is no failure to load for that."""
+    load = {"concurrency": "1,2,3", "requests": 2, "warmup": 1, "max_new_tokens": 4}
+    work.method("falls", serves=True, rate=2000.0)
+    plan = work.plan("falls", **load)
+    first = plan.points[plan.order()[0].points[0]].name
+    work.method("falls", serves=True, rate=2000.0, fault="leave", at=at, point=first)
+    folder = work.run("falls", **load)
     runs = frame(folder, "runs")
     last = {row["point"]: row for row in runs.sort("attempt").iter_rows(named=True)}
-    assert {name: row["status"] for name, row in last.items()} == {"c1": "ok", "c2": "failed", "c3": "ok"}
-    assert "exited with status 7" in last["c2"]["error"]
+    assert {name: row["status"] for name, row in last.items()} == dict.fromkeys(("c1", "c2", "c3"), "ok") | {
+        first: "failed"
+    }
+    assert "exited with status 7" in last[first]["error"]
+
+
+def test_a_block_that_is_not_run_ends_once(work: Workplace) -> None:
+    work.method("falls", serves=True, rate=2000.0, fault="leave", at="warm-up")
+    folder = work.run("falls", concurrency="1,2", requests=2, blocks=2, warmup=1, max_new_tokens=4)
+    ended = [record for record in records_of(folder) if isinstance(record, BlockEnded)]
+    assert [record.block for record in ended] == [0, 0, 1]  # each of its points kills the first one
+    assert ended[-1].error.startswith("Not run: this method could not be loaded in block 0")
 
 
 def test_static_batches_begin_together(work: Workplace) -> None:
