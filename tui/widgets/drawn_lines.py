@@ -113,7 +113,7 @@ class DrawnLines(Widget, can_focus=False):
         width = self.content_size.width
         if self.content_size != self._drawn_size:
             self._strips = self._draw_strips(width)
-        return _at(self._strips, y, width) or Strip.blank(width, self._style(""))
+        return self._strips[y] if y < len(self._strips) else Strip.blank(width, self._style(""))
 
 
 def _at(strips: list[Strip], y: int, width: int) -> Strip:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 WIDE, BROAD = 110, 150
 TALL = 34
 TALL_CURVE = 4
+LAPS_S = 1.0  # a plot of minutes moves no faster
 INSTRUMENTS_S = 0.3  # curves shift as a whole and cost most; eyes read needles no faster
 NO_TEXT = "(this model has no tokeniser: only token IDs are generated)"
 TOKEN_CELLS: Final = 4.5  # of a text, about
@@ -108,7 +109,7 @@ class LiveView(Widget):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self.shown: View | None = None
-        self._instruments_at = 0.0
+        self._instruments_at = self._laps_at = 0.0
         self._instruments_due = False
         self._fitted: tuple[int, int, int, int, bool] | None = None
 
@@ -211,7 +212,8 @@ class LiveView(Widget):
         self._instruments_due, self._instruments_at = False, now
         if view.live.points:
             self.curve.show_curve(view.live.curve, view.live.tok_s_now)
-        else:
+        elif at_once or now - self._laps_at >= LAPS_S:
+            self._laps_at = now
             self.laps.show_live(view.live)
         gauges = self.compact_gauges if self.has_class("narrow") else self.gauges
         gauges.show_live(view.live, view.gpu_names)

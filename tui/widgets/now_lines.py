@@ -54,7 +54,7 @@ class NowLines(DrawnLines):
             return []
         live = view.live
         if live.method is None:
-            return [_between(view)]
+            return [_between(view), []]
         return [_request(live, view.plan, width), _steps(live, self._order, width)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from tui.widgets.braille_canvas import Canvas
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 LABEL_WIDTH: Final = 7
 HEADROOM: Final = 1.04
+STEPS: Final = 8  # in which an axis grows to the double
 
 
 class RacePlot(DrawnLines):
@@ -43,7 +45,7 @@ class RacePlot(DrawnLines):
             rates.append(live.lap.tok_s)
         if not rates:
             return [[("Nothing has been timed yet.", "dim")]]
-        end, top = max(live.elapsed_s, 1e-3), HEADROOM * max(rates)
+        end, top = end_of_axis(max(live.elapsed_s, 1e-3)), end_of_axis(HEADROOM * max(rates))
         canvas = Canvas(columns, rows, (0.0, end), (0.0, top))
         order = sorted(enumerate(live.methods), key=lambda each: each[1].name == live.method)  # the running one on top
         for place, row in order:
@@ -61,3 +63,9 @@ class RacePlot(DrawnLines):
         left, right = "0", f"{figures.duration(end)}"
         below = left + right.rjust(columns - len(left))
         return [*lines, [(fit("tok/s", LABEL_WIDTH, right=True) + " " + below, "dim")]]
+
+
+def end_of_axis(highest: float) -> float:
+    """A round value from `highest` on: an axis that grew with every frame would have the whole plot painted anew."""
+    step = 2.0 ** math.floor(math.log2(highest)) / STEPS if highest > 0 else 1.0
+    return math.ceil(highest / step) * step
