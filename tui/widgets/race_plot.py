@@ -66,6 +66,6 @@ class RacePlot(DrawnLines):
 
 
 def end_of_axis(highest: float) -> float:
-    """A round value from `highest` on: an axis that grew with every frame would have the whole plot painted anew."""
+    """A round value from `highest` on: an axis that grew with every frame would repaint the whole plot."""
     step = 2.0 ** math.floor(math.log2(highest)) / STEPS if highest > 0 else 1.0
     return math.ceil(highest / step) * step
