@@ -16,15 +16,11 @@ import msgspec
 
 import methods
 from methods.base.home import private_folder, write_atomically
-from methods.base.interpreter import Interpreter
 from methods.base.log_tail import log_tail
-from methods.base.secret_variables import without_secrets
 from methods.base.warded_process import ProcessEnd, WardedProcess
 from methods.base.warden import end_containers, kill_descendants
-from methods.catalogue.compiler_paths import compiled_folder
 from methods.catalogue.evidence import judge
 from methods.catalogue.method import KEY_FROM, SERVER
-from methods.catalogue.native_code import compiler_variables
 from sessions.device.affinity import shared_out, starting_on
 from sessions.disk.messages import PHASES
 from sessions.disk.option_table import table
@@ -35,6 +31,7 @@ from sessions.run.block_requests import planned_parts, requests_of_job
 from sessions.run.known_evidence import ELSEWHERE, Known
 from sessions.run.reference_cache import fidelity_job
 from sessions.run.requests_in_flight import RequestsInFlight
+from sessions.run.runner_variables import runner_variables
 from sessions.run.short_folder import short_folder
 from sessions.run.wire import LINE_LIMIT_BYTES, WireTranslator, too_much
 from sessions.run.wire_lie import WireLieError
@@ -55,7 +52,6 @@ AFTER_EVIDENCE: Final = PHASES[PHASES.index("fidelity") :]
 LIE: Final = "lie: "
 REFUSED: Final = "refused: "  # and the sentence of the block
 UNKNOWN: Final = Known()
-NOT_INHERITED: Final = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "KASOKU_", "TEXTUAL", "UV_", "PIP_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,54 +61,6 @@ class BlockEnd:
     status: str
     error: str
     requests: int
-
-
-def inherited_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The user's environment variables, minus secrets, Python's own and those of tools around it."""
-    return {name: value for name, value in without_secrets(environ).items() if not name.startswith(NOT_INHERITED)}
-
-
-def pinned_variables(plan: Plan, environment: str, cache: Path) -> dict[str, str]:
-    """Those that pin a run, whatever the user has set."""
-    compiled = private_folder(compiled_folder(cache, environment))
-    return {
-        "HF_HUB_OFFLINE": "1",
-        **device_variables(plan),
-        "TORCHINDUCTOR_CACHE_DIR": str(private_folder(compiled / "inductor")),
-        "TRITON_CACHE_DIR": str(private_folder(compiled / "triton")),
-        "VLLM_CACHE_ROOT": str(private_folder(compiled / "vllm")),
-        "SGLANG_CACHE_DIR": str(private_folder(compiled / "sglang")),
-        "TVM_FFI_CACHE_DIR": str(private_folder(compiled / "tvm-ffi")),  # SGLang's kernels
-        "CUDA_CACHE_PATH": str(private_folder(compiled / "cuda")),
-    }
-
-
-def device_variables(plan: Plan) -> dict[str, str]:
-    """Those that give a runner the session's device and number of threads."""
-    return {
-        "OMP_NUM_THREADS": str(plan.threads),
-        "MKL_NUM_THREADS": str(plan.threads),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": "" if plan.device == "cpu" else ",".join(plan.gpu_visible) or plan.device,
-    }
-
-
-def runner_variables(
-    environ: Mapping[str, str], plan: Plan, interpreter: Interpreter, cache: Path, sockets: Path | None = None
-) -> dict[str, str]:
-    """A block's environment variables: inherited, then pinned, then its environment's own.
-
-    `sockets` is where an engine's processes may put theirs, if the user names no other place.
-    """
-    kept = inherited_variables(environ)
-    kept |= compiler_variables(kept | dict(interpreter.variables))
-    kept |= pinned_variables(plan, interpreter.environment, cache)
-    if sockets is not None:
-        kept.setdefault("VLLM_RPC_BASE_PATH", str(sockets))
-        kept["KASOKU_SOCKETS"] = str(sockets)
-    if interpreter.paths:
-        kept["PYTHONPATH"] = os.pathsep.join(interpreter.paths)  # for what an engine starts by itself
-    return kept | dict(interpreter.variables)
 
 
 def job_of(

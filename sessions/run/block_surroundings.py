@@ -10,7 +10,7 @@ from sessions.device.affinity import shared_out
 from sessions.device.speed_variables import speed_variables
 from sessions.disk.plan import Plan
 from sessions.disk.records import Prepared
-from sessions.run.block_run import inherited_variables, pinned_variables
+from sessions.run.runner_variables import inherited_variables, pinned_variables
 
 
 def surroundings_of(plan: Plan, prepared: Prepared, cache: Path) -> Surroundings:

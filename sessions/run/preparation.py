@@ -43,8 +43,8 @@ from sessions.disk.session_folder import SessionFolder
 from sessions.planning.fidelity_rule import FidelityTextError
 from sessions.planning.prompt_ids import prompts_of
 from sessions.run.begun import Begun
-from sessions.run.block_run import device_variables
 from sessions.run.reference import OtherTokeniserError, ReferenceJob
+from sessions.run.runner_variables import device_variables
 
 CONVERTER = "torch"  # the environment that turns models into what every engine reads
 

@@ -32,8 +32,8 @@ from sessions.disk.plan import Plan
 from sessions.disk.records import ReferencePath, ReferenceScored, Window
 from sessions.planning.fidelity_rule import FidelityTextError, text_of
 from sessions.planning.fidelity_windows import GREEDY, Windows, windows_of
-from sessions.run.block_run import pinned_variables
 from sessions.run.reference_cache import FOLDER, FULL_MOST_BYTES, folder_of, forget_oldest, key_of, touch
+from sessions.run.runner_variables import pinned_variables
 
 METHOD: Final = "baseline"
 DTYPE: Final = "bfloat16"

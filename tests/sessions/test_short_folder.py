@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessions.disk.plan import Plan
-from sessions.run.block_run import runner_variables
+from sessions.run.runner_variables import runner_variables
 from sessions.run.short_folder import short_folder
 from tests.made_model import made_interpreter
 
