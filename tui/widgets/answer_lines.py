@@ -1,4 +1,4 @@
-"""The answer of a comparison: its sentences, then each method's interval as a bar."""
+"""A comparison's answer: the sentences, then a bar with its interval for each method."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from rich.cells import cell_len
 
 from sessions.verdict.load_row import LoadRow
 from sessions.verdict.statistics import Interval
-from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.comparison_lines import ComparisonLines
+from tui.widgets.drawn_lines import Piece
 from tui.widgets.live_text import wrap
 from tui.widgets.race_bar import MOST_WHISKER, race_axis, race_bar
 from tui.widgets.theme import method_style
@@ -20,7 +21,6 @@ from tui.words.terminal_text import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sessions.verdict.comparison import Comparison
     from sessions.verdict.comparison_row import ComparisonRow
 
 NAME_MOST: Final = 30
@@ -29,24 +29,11 @@ RATE_WIDTH, RATIO_WIDTH = 14, 17
 BAR_MOST, VERDICT_LEAST = 60, 24
 
 
-class AnswerLines(DrawnLines):
-    """Nothing where there is no comparison. Under load the sentences are of the point that is judged, without bars."""
-
-    DEFAULT_CSS = """
-    AnswerLines { padding: 0 1; }
-    """
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id)
-        self._comparison: Comparison | None = None
-
-    def show_comparison(self, comparison: Comparison | None) -> None:
-        self._comparison = comparison
-        self.refresh(layout=True)
-        self.show()
+class AnswerLines(ComparisonLines):
+    """Blank without a comparison. Under load the sentences describe the point that is judged, and no bars are drawn."""
 
     def draw(self, width: int) -> list[list[Piece]]:
-        comparison = self._comparison
+        comparison = self.comparison
         if comparison is None or not comparison.rows:
             return []
         lines: list[list[Piece]] = []

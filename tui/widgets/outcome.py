@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sessions.verdict.load_row import LoadRow
-from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.comparison_lines import ComparisonLines
+from tui.widgets.drawn_lines import Piece
 from tui.widgets.live_text import wrap
 from tui.words.cells import unparted
 from tui.words.load_lines import load_sentences
 from tui.words.terminal_text import one_line
 from tui.words.verdict_text import said_of
 
-if TYPE_CHECKING:
-    from sessions.verdict.comparison import Comparison
 
-
-class Outcome(DrawnLines):
-    """Nothing until there is a comparison."""
-
-    DEFAULT_CSS = """
-    Outcome { padding: 0 1; }
-    """
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id)
-        self._comparison: Comparison | None = None
-
-    def show_comparison(self, comparison: Comparison | None) -> None:
-        self._comparison = comparison
-        self.refresh(layout=True)
-        self.show()
+class Outcome(ComparisonLines):
+    """Blank without a comparison."""
 
     def draw(self, width: int) -> list[list[Piece]]:
-        comparison = self._comparison
+        comparison = self.comparison
         if comparison is None:
             return []
         lines: list[list[Piece]] = []
