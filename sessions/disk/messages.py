@@ -48,7 +48,7 @@ class PhaseMessage(TimedLine, tag="phase", frozen=True, kw_only=True):
 
 
 class LoadedMessage(TimedLine, tag="loaded", frozen=True, kw_only=True):
-    """The model is loaded: what it turned out to be, whatever was asked for."""
+    """The model is loaded: what it turned out to be, whatever was asked for; `missing` gives the reason for a None."""
 
     load_s: float | None = None
     weights_bytes: Int64 | None = None
@@ -57,6 +57,7 @@ class LoadedMessage(TimedLine, tag="loaded", frozen=True, kw_only=True):
     threads: Int64 | None = None
     versions: dict[str, object] = {}  # distribution -> version
     resolved: dict[str, object] = {}  # setting -> value
+    missing: dict[str, str] = {}
 
 
 class PointMessage(TimedLine, tag="point", frozen=True, kw_only=True):

@@ -127,9 +127,7 @@ class JournalFrames:
                 self._start_block(record)
             case BlockPhase():
                 self._run(record).phases.setdefault(record.phase, record.t)
-            case Loaded():
-                self._run(record).columns |= columns_of(record, "runs")
-            case Memory():
+            case Loaded() | Memory():
                 run, columns = self._run(record), columns_of(record, "runs")
                 run.columns |= columns
                 run.missing |= {name: NOT_SAID for name, value in columns.items() if value is None} | record.missing

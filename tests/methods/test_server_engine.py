@@ -88,7 +88,11 @@ def test_what_is_asked_of_vllm(tmp_path: Path) -> None:
     assert (first["max_tokens"], first["temperature"], first["seed"]) == (4, 0.0, 1)
     assert first["ignore_eos"] is True
     assert first["return_token_ids"] is True
-    assert outcome.one("loaded")["versions"] == {"vllm": "1.2.3"}
+    loaded = outcome.one("loaded")
+    assert loaded["versions"] == {"vllm": "1.2.3"}
+    unknown = dict.fromkeys(("weights_bytes", "dtype", "device", "threads"), "A server does not say it over HTTP.")
+    assert {name: loaded[name] for name in unknown} == dict.fromkeys(unknown)
+    assert loaded["missing"] == unknown
 
 
 @pytest.mark.parametrize("speaks", ["openai", "chat"])

@@ -79,6 +79,8 @@ def test_a_started_server_is_a_method_like_any(work: Workplace) -> None:
     runs = runs_of(folder)
     assert [run["status"] for run in runs] == ["ok", "ok"], [run["error"] for run in runs]
     assert [run["in_effect"] for run in runs] == [True, True]
+    assert [run["threads"] for run in runs] == [None, None]
+    assert json.loads(runs[0]["missing"])["threads"] == "A server does not say it over HTTP."
     assert [run["in_effect_reason"] for run in runs] == ["The server calls itself vllm."] * 2
     assert not any("not fresh" in flag for run in runs for flag in run["flags"])
     tokens = frame(folder, "tokens")

@@ -73,11 +73,10 @@ class ServerEngine(ServerServing, Engine):
         said = None if self.started else identity(self.server, self.owner, self.model)
         version = version_at(self.server, self.protocol.version_path) or (said or {}).get("version")
         name = self.owner if said is None or self.owner in NAMES else said["name"]
+        columns = ("weights_bytes", "dtype", "device", "threads")
         return {
-            "weights_bytes": None,
-            "dtype": None,
-            "device": None,
-            "threads": None,
+            **dict.fromkeys(columns),
+            "missing": dict.fromkeys(columns, self._unsaid()),
             "versions": {name or "server": version} if version else {},
             "resolved": {
                 "sampling": self._sampling(),
@@ -152,7 +151,7 @@ class ServerEngine(ServerServing, Engine):
         raise UnsupportedError("a server generates no given IDs over HTTP")
 
     def memory(self) -> dict:
-        reason = "A server does not say it over HTTP." if self.started else "It is not known: %s." % NOT_OURS
+        reason = self._unsaid()
         if self.started and self.started.container:
             reason = "A container's processes are not below this one."
         columns = ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes")
@@ -160,6 +159,10 @@ class ServerEngine(ServerServing, Engine):
         if self.peak_rss_bytes is None:
             missing["peak_rss_bytes"] = reason
         return {**dict.fromkeys(columns), "peak_rss_bytes": self.peak_rss_bytes, "missing": missing}
+
+    def _unsaid(self) -> str:
+        """Why a fact of the server's process is not known."""
+        return "A server does not say it over HTTP." if self.started else "It is not known: %s." % NOT_OURS
 
     def close(self) -> None:
         self.server.close()
