@@ -96,6 +96,7 @@ async def test_compare_has_the_points_and_their_pictures(ended: Path, size: tupl
         marks = sum(line.count(sign) for line in drawn for sign in SIGNS[:2])
         assert marks >= 2 + 4  # the legend, and points that do not hide one another
         assert drawn[-3].split() == ["1", "2", "4", "8"]
+        assert drawn[-4].split("│")[0].strip() == "0"
         assert all(len(line) <= 70 for line in drawn)
         assert not screen.query_one("#plots").display
         assert screen.query_one(LoadTable).display

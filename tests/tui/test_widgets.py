@@ -189,6 +189,18 @@ async def test_a_plot_has_its_axes_and_says_why_it_is_empty() -> None:
         assert rising == sorted(rising)
 
 
+def test_a_plot_says_in_its_title_where_a_cut_axis_begins() -> None:
+    cut, whole = (Plot("rate", "s", lambda value: f"{value:.0f}", from_zero=zero) for zero in (False, True))
+    for plot in (cut, whole):
+        plot.show_series([Series("a", [0, 1], [40, 50], "accent")])
+    title, *_ = ("".join(text for text, _ in line) for line in cut.draw(60))
+    assert title.startswith("rate, from 40")
+    title, *lines = ("".join(text for text, _ in line) for line in whole.draw(60))
+    assert title.startswith("rate ")
+    assert "from" not in title
+    assert lines[-2].strip().startswith("0│")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

@@ -78,7 +78,7 @@ class LiveText(ScrollView, can_focus=True):
             self.refresh_lines(first, max(len(self._lines) - first, self.size.height if first == 0 else 1))
 
     def _make_room(self) -> None:
-        """Have blank lines below the text, half of the pane: scrolling repaints all, so it is done in leaps."""
+        """Have blank lines below the text, a quarter of the pane: scrolling repaints all, so it is done in leaps."""
         needed, pane = len(self._lines), self.size.height
         if needed <= pane:
             height = pane

@@ -68,8 +68,8 @@ class LoadPlot(DrawnLines):
                 canvas.mark(x.estimate, y.estimate, sign_of(style), style)
         text = TEXTS[self.picture.unit]
         for row in range(HEIGHT):
-            value = up[1] - (up[1] - up[0]) * (row + 0.5) / HEIGHT
-            label = f"{text(value)} " if row % 2 == 0 else ""
+            value = up[1] - (up[1] - up[0]) * row / (HEIGHT - 1)  # the edges in the first and the last row
+            label = f"{text(value) if value else 0} " if row % 2 == 0 else ""
             lines.append([(fit(label, LABEL_WIDTH, right=True), "dim"), ("│", "dim"), *canvas.line(row)])
         for line in self._axis(columns, across):
             lines.append([(" " * (LABEL_WIDTH + 1) + line, "dim")])

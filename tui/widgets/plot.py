@@ -31,7 +31,7 @@ class Series:
 
 
 class Plot(DrawnLines):
-    """One plot with a title, in the height its style gives."""
+    """One plot in the height its style gives, with a title that says where an axis begins that is cut."""
 
     DEFAULT_CSS = """
     Plot { height: 10; padding: 0 1; }
@@ -75,10 +75,11 @@ class Plot(DrawnLines):
         height = max(4, self.content_size.height)
         if not self._series:
             return [[(cut(self._title, width), "title")], [(cut(self._reason or "Nothing to plot yet.", width), "dim")]]
-        lines = legend(self._title, [(one.name, one.style) for one in self._series], width)
+        low_y, high_y = _range([one.y for one in self._series], self._from_zero)
+        title = f"{self._title}, from {self._y_text(low_y)}" if low_y > 0 else self._title
+        lines = legend(title, [(one.name, one.style) for one in self._series], width)
         rows, columns = max(3, height - len(lines) - 1), max(4, width - LABEL_WIDTH - 1)
         low_x, high_x = self._x_range or _range([one.x for one in self._series], False)
-        low_y, high_y = _range([one.y for one in self._series], self._from_zero)
         canvas = Canvas(columns, rows, (low_x, high_x), (low_y, high_y))
         for one in self._series:
             canvas.draw(one.x, one.y, one.style, joined=one.joined)
