@@ -14,8 +14,6 @@ exponent k of N^k. 1 is returned where a bar is missed.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import math
 import os
@@ -30,197 +28,20 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # and nothing of ours at the top: a step's peak memory would begin with it
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.scale_steps import STEPS  # noqa: E402 - the checkout is put on the path first
 
 LISTED_BAR_S = 0.5
 GROWTH_BAR = 1.1
-FOLLOWER_BAR_MB = 32.0  # by which following the longest journal may take more memory than following the next shorter
-FINALISED_BAR_MB = 4000.0
+FOLLOWER_BAR_MIB = 32.0  # by which following the longest journal may take more memory than following the next shorter
+FINALISED_BAR_MIB = 4e9 / 2**20
 QUICK_S = 2.0
-SHORT_S, SMALL_MB = 0.1, 50.0  # below these a step's growth is the noise's
-
-
-# What is measured
-
-
-def step_list(home: Path) -> dict[str, float]:
-    """The rows of all sessions, as the Sessions screen and the command line read them."""
-    from sessions.disk.store import Store
-
-    store = Store(home / "sessions")
-    began = time.perf_counter()
-    rows = store.listed()
-    seconds = time.perf_counter() - began
-    assert rows
-    assert all(not row.problem for row in rows)
-    return {"seconds": seconds, "rows": len(rows)}
-
-
-def step_list_first(home: Path) -> dict[str, float]:
-    """The same where no row is kept from an earlier time."""
-    shutil.rmtree(home / "cache", ignore_errors=True)
-    return step_list(home)
-
-
-def step_compare_two(home: Path) -> dict[str, float]:
-    """Two sessions, the oldest and the newest, out of all."""
-    return _compared(home, lambda ids: [ids[0], ids[-1]])
-
-
-def step_compare_all(home: Path) -> dict[str, float]:
-    """All sessions in one table."""
-    return _compared(home, list)
-
-
-def _compared(home: Path, pick: Callable[[list[str]], list[str]]) -> dict[str, float]:
-    from sessions.disk.store import Store
-    from sessions.verdict.comparison import compare
-
-    store = Store(home / "sessions")
-    picks = [(session, None) for session in pick(store.ids())]
-    began = time.perf_counter()
-    comparison = compare(store, picks, anyway=True)
-    seconds = time.perf_counter() - began
-    assert not comparison.problems
-    assert all(row.tok_s_mean for row in comparison.rows)
-    return {"seconds": seconds, "rows": len(comparison.rows)}
-
-
-def step_screen(home: Path) -> dict[str, float]:
-    """The Sessions screen, from its key to its rows."""
-    return _screen(home)[0]
-
-
-def step_filter(home: Path) -> dict[str, float]:
-    """A word typed into the filter of that screen, until the rows that match are shown."""
-    return _screen(home)[1]
-
-
-def _screen(home: Path) -> tuple[dict[str, float], dict[str, float]]:
-    import asyncio
-
-    from textual.widgets import Input
-
-    from tui.app import Workbench
-    from tui.screens.sessions import SessionsScreen
-
-    async def drive() -> tuple[float, float]:
-        app = Workbench(home, home / "config")
-        async with app.run_test(size=(160, 48)) as pilot:
-            await pilot.pause()
-            began = time.perf_counter()
-            await pilot.press("2")
-            screen = app.screen
-            assert isinstance(screen, SessionsScreen)
-            while not screen.rows.rows:
-                await asyncio.sleep(0.002)
-            await pilot.pause()
-            shown = time.perf_counter() - began
-            box = screen.query_one("#filter", Input)
-            total = len(screen.rows.rows)
-            began = time.perf_counter()
-            box.value = "week0"
-            while len(screen.rows.rows) == total:
-                await asyncio.sleep(0.001)
-            await pilot.pause()
-            return shown, time.perf_counter() - began
-
-    shown, filtered = asyncio.run(drive())
-    return {"seconds": shown}, {"seconds": filtered}
-
-
-def step_workbench(home: Path) -> dict[str, float]:
-    """The workbench as a process in a terminal, to its first picture."""
-    from sessions.run.own_process import own_process
-    from tests.tui.terminal import Terminal
-
-    environment = {**os.environ, "KASOKU_HOME": str(home), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-    terminal = Terminal(160, 48, live=False)
-    terminal.start(own_process("tui.command_line"), environment)
-    assert terminal.wait_until_sent(b"sessions", 60)
-    time.sleep(0.5)
-    terminal.hang_up()
-    painted = next(frame.at for frame in terminal.frames() if any("sessions" in line for line in frame.lines))
-    return {"seconds": painted - terminal.began}
-
-
-def step_quote(home: Path) -> dict[str, float]:
-    """The session in the terms of another tool, which takes the gaps between all tokens."""
-    from sessions.disk.store import Store
-    from tui.commands.other_tools import show_as
-
-    folder = Store(home / "sessions").folder("last")
-    began = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        show_as(folder, "vllm", True)
-    seconds = time.perf_counter() - began
-    return {"seconds": seconds, "methods": len(json.loads(said.getvalue())["methods"])}
-
-
-def step_compare(home: Path) -> dict[str, float]:
-    """The session's own comparison."""
-    return _compared(home, list)
-
-
-def step_follow(home: Path) -> dict[str, float]:
-    """A viewer that comes late: all of the journal, a snapshot ten times a second."""
-    from sessions.disk.store import Store
-    from sessions.watch.following import Follower
-
-    store = Store(home / "sessions")
-    began = last = time.perf_counter()
-    follower = Follower(store.folder("last"))
-    while follower.poll(128 << 10):
-        if (now := time.perf_counter()) - last >= 0.1:
-            last = now
-            follower.snapshot()
-    live = follower.snapshot()
-    seconds = time.perf_counter() - began
-    assert live.status == "finished"
-    assert not follower.rejected
-    return {"seconds": seconds, "requests": sum(method.requests_done for method in live.methods)}
-
-
-def step_finalise(home: Path) -> dict[str, float]:
-    """From the journal to the four frames and session.json, as whoever opens an interrupted session does it."""
-    import polars as pl
-
-    from sessions.close.session_end import recover
-    from sessions.disk.store import Store
-
-    folder = Store(home / "sessions").folder("last")
-    for frame in ("runs", "requests", "tokens", "telemetry"):
-        folder.frame(frame).unlink(missing_ok=True)
-    began = time.perf_counter()
-    recover(folder)
-    seconds = time.perf_counter() - began
-    assert folder.read().error == "", folder.read().error
-    return {"seconds": seconds, "tokens": pl.scan_parquet(folder.frame("tokens")).select(pl.len()).collect().item()}
-
-
-def step_open(home: Path) -> dict[str, float]:
-    """The session in full, as the Session screen reads it from the frames."""
-    from sessions.disk.store import Store
-    from tui.read.session_facts import read_session
-
-    began = time.perf_counter()
-    facts = read_session(Store(home / "sessions"), "last")
-    seconds = time.perf_counter() - began
-    return {"seconds": seconds, "requests": len(facts.requests)}
-
-
-STEPS: dict[str, Callable[[Path], dict[str, float]]] = {
-    name.removeprefix("step_").replace("_", "-"): step
-    for name, step in list(globals().items())
-    if name.startswith("step_")
-}
-
-
-# Each in a process of its own
+SHORT_S, SMALL_MIB = 0.1, 50.0  # below these a step's growth is the noise's
 
 
 def measured(command: Sequence[str], home: Path) -> tuple[str, dict[str, float]]:
-    """What a process printed; the seconds it took, its CPU seconds, and its peak memory in MB."""
+    """What a process printed; the seconds it took, its CPU seconds, and its peak memory in MiB."""
     environment = {**os.environ, "KASOKU_HOME": str(home), "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile("w+") as out:
         began = time.perf_counter()
@@ -232,7 +53,7 @@ def measured(command: Sequence[str], home: Path) -> tuple[str, dict[str, float]]
             raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")
         out.seek(0)
         cpu = used.ru_utime + used.ru_stime
-        return out.read(), {"seconds": seconds, "cpu": cpu, "megabytes": used.ru_maxrss / 1024}
+        return out.read(), {"seconds": seconds, "cpu": cpu, "mebibytes": used.ru_maxrss / 1024}
 
 
 def own(step: str, home: Path, repeats: int = 3) -> dict[str, float]:
@@ -268,12 +89,12 @@ class Curve:
 
     def lines(self) -> list[str]:
         """A line for each size."""
-        times, memories = [0.0, *self.growth("cpu", SHORT_S)], [0.0, *self.growth("megabytes", SMALL_MB)]
+        times, memories = [0.0, *self.growth("cpu", SHORT_S)], [0.0, *self.growth("mebibytes", SMALL_MIB)]
         lines = []
         for place, (size, figures) in enumerate(self.points):
             name = self.name if place == 0 else ""
             growth = "".join(f"{f'{grown[place]:.2f}' if grown[place] else '':>8}" for grown in (times, memories))
-            took = f"{figures['seconds']:>11.3f} s{figures['cpu']:>11.3f} s{figures['megabytes']:>9.0f} MB"
+            took = f"{figures['seconds']:>11.3f} s{figures['cpu']:>11.3f} s{figures['mebibytes']:>8.0f} MiB"
             lines.append(f"{name:24}{size:>12,}{took}{growth}")
         return lines
 
@@ -316,8 +137,8 @@ def load_curves(folder: Path, sizes: Sequence[int], repeats: int) -> tuple[list[
     steps = ("finalise", "open", "compare", "quote")
     curves, missed = _curves_of_journals(folder, sizes, repeats, "load-journal", steps)
     size, last = curves[0].points[-1]
-    if last["megabytes"] > FINALISED_BAR_MB:
-        missed.append(f"finalising {size:,} tokens took {last['megabytes']:.0f} MB")
+    if last["mebibytes"] > FINALISED_BAR_MIB:
+        missed.append(f"finalising {size:,} tokens took {last['mebibytes']:.0f} MiB")
     return curves, missed
 
 
@@ -335,16 +156,16 @@ def _curves_of_journals(
             print(f"  {tokens:,} tokens, {size / 1e6:.0f} MB, {name}: {curve.points[-1][1]}", file=sys.stderr)
     missed = _too_steep(curves.values())
     if len(sizes) > 1 and "follow" in curves:
-        before, after = (figures["megabytes"] for _, figures in curves["follow"].points[-2:])
-        if after - before > FOLLOWER_BAR_MB:
-            missed.append(f"following took {after - before:.0f} MB more for the longest journal")
+        before, after = (figures["mebibytes"] for _, figures in curves["follow"].points[-2:])
+        if after - before > FOLLOWER_BAR_MIB:
+            missed.append(f"following took {after - before:.0f} MiB more for the longest journal")
     return list(curves.values()), missed
 
 
 def _too_steep(curves: Any) -> list[str]:
     missed = []
     for curve in curves:
-        for figure, least in (("cpu", SHORT_S), ("megabytes", SMALL_MB)):
+        for figure, least in (("cpu", SHORT_S), ("mebibytes", SMALL_MIB)):
             steepest = max(curve.growth(figure, least), default=0.0)
             if steepest > GROWTH_BAR:
                 missed.append(f"{curve.name}: {figure} grow with N^{steepest:.2f}")
