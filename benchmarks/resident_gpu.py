@@ -5,9 +5,9 @@
     PYTHON benchmarks/resident_gpu.py --folder MODEL --logits
 
 PYTHON has torch with Triton and transformers, as the environment `torch` on a GPU has; of Kasoku the runner's folder is
-needed alone. Shapes are those of `synthetic:NAME`, with weights drawn on the card. A call stops beginning new parts
-after --seconds, so that it fits a loan of ten minutes, and what was measured until then is printed and in the file.
-Shares are of the bandwidth that is measured first, as Kasoku measures it (the read rate).
+needed alone. Shapes are those of `synthetic:NAME`, with weights drawn on the card. After --seconds no
+new part begins; what was measured until then is printed and in the file. Shares are of the bandwidth that is measured
+first, as Kasoku measures it (the read rate).
 """
 
 import argparse
