@@ -606,6 +606,15 @@ UNUSABLE = {
 }
 
 
+@pytest.fixture(scope="class")
+def told(server: HubServer, tmp_path_factory: pytest.TempPathFactory, assets: Path) -> list[str]:
+    """What is said of each of UNUSABLE, as it is checked and as it is prepared."""
+    place = tmp_path_factory.mktemp("unusable")
+    environ = {"HF_ENDPOINT": server.address, "HF_HOME": str(place / "hf"), "HF_TOKEN": ""}
+    process = preparing("\n".join(UNUSABLE), place / "home", assets, "check", "prepare", **environ)
+    return [str(found["error"]) for found in outcomes(process)]
+
+
 class TestTheHub:
     """Asked by the real huggingface_hub, which reads its address and token as a process starts."""
 
@@ -658,15 +667,7 @@ class TestTheHub:
         ask("some/model", "check")
         assert "some/model is not in its local cache" in str(ask("some/model", HF_HUB_OFFLINE="1")["error"])
 
-    @pytest.fixture(scope="class")
-    def told(self, server: HubServer, tmp_path_factory: pytest.TempPathFactory, assets: Path) -> list[str]:
-        """What is said of each of UNUSABLE, as it is checked and as it is prepared."""
-        place = tmp_path_factory.mktemp("unusable")
-        environ = {"HF_ENDPOINT": server.address, "HF_HOME": str(place / "hf"), "HF_TOKEN": ""}
-        process = preparing("\n".join(UNUSABLE), place / "home", assets, "check", "prepare", **environ)
-        return [str(found["error"]) for found in outcomes(process)]
-
-    @pytest.mark.parametrize(("place", "said"), enumerate(UNUSABLE.values()), ids=UNUSABLE)
+    @pytest.mark.parametrize(("place", "said"), list(enumerate(UNUSABLE.values())), ids=UNUSABLE)
     def test_a_repository_that_cannot_be_used_is_a_sentence(self, told: list[str], place: int, said: str) -> None:
         assert len(told) == 2 * len(UNUSABLE)
         for sentence in told[2 * place : 2 * place + 2]:
