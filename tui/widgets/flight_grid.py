@@ -7,8 +7,9 @@ from typing import ClassVar, Final
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from sessions.watch.live import FlightLive, Live
-from tui.widgets.drawn_lines import DrawnLines, Piece
+from sessions.watch.live import FlightLive
+from tui.widgets.drawn_lines import Piece
+from tui.widgets.live_lines import LiveLines
 from tui.words import figures
 from tui.words.cells import fit
 
@@ -18,7 +19,7 @@ MOST_LINES: Final = 8
 FEW_LINES: Final = 3
 
 
-class FlightGrid(DrawnLines, can_focus=True):
+class FlightGrid(LiveLines, can_focus=True):
     """A cell has the request's number and how far it is. The arrow keys choose a slot, enter lets go of it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -30,7 +31,7 @@ class FlightGrid(DrawnLines, can_focus=True):
     ]
 
     DEFAULT_CSS = """
-    FlightGrid { padding: 0 1; height: auto; }
+    FlightGrid { height: auto; }
     FlightGrid:focus { background-tint: $foreground 4%; }
     """
 
@@ -43,16 +44,11 @@ class FlightGrid(DrawnLines, can_focus=True):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
-        self._live: Live | None = None
         self.slot: int | None = None
         self.most_lines = MOST_LINES
 
-    def show_live(self, live: Live) -> None:
-        self._live = live
-        self.show()
-
     def action_choose(self, step: int) -> None:
-        slots = len(self._live.flights) if self._live is not None else 0
+        slots = len(self.live.flights) if self.live is not None else 0
         if not step or not slots:
             self.slot = None
         else:
@@ -61,7 +57,7 @@ class FlightGrid(DrawnLines, can_focus=True):
         self.show()
 
     def draw(self, width: int) -> list[list[Piece]]:
-        live = self._live
+        live = self.live
         if live is None or not live.points:
             return []
         flights = live.flights

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from sessions.watch.live import Live, MethodLive
-from tui.widgets.drawn_lines import DrawnLines, Piece
+from sessions.watch.live import MethodLive
+from tui.widgets.drawn_lines import Piece
+from tui.widgets.live_lines import LiveLines
 from tui.widgets.race_bar import race_axis, race_bar, scale_of
 from tui.widgets.theme import method_style
 from tui.words import figures
@@ -57,28 +58,16 @@ COLUMNS = (
 )
 
 
-class MethodsTable(DrawnLines):
+class MethodsTable(LiveLines):
     """The race: a row per method with its bar, its figures, and whether it was in effect.
 
     Narrow screens drop the least important columns.
     """
 
-    DEFAULT_CSS = """
-    MethodsTable { padding: 0 1; }
-    """
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id)
-        self._live: Live | None = None
-
-    def show_live(self, live: Live) -> None:
-        self._live = live
-        self.show()
-
     def draw(self, width: int) -> list[list[Piece]]:
-        rows = self._live.methods if self._live else ()
-        current = self._live.method if self._live else None
-        device = "gpu" if self._live is not None and self._live.gpus else "cpu"
+        rows = self.live.methods if self.live else ()
+        current = self.live.method if self.live else None
+        device = "gpu" if self.live is not None and self.live.gpus else "cpu"
         columns = [column for column in COLUMNS if width >= column.need and column.on in ("", device)]
         longest = max([cell_len(row.name) for row in rows] + [NAME_LEAST])
         fixed = 2 + sum(column.width + 2 for column in columns)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.cells import cell_len
 
 from sessions.watch.live import Live, PointLive
-from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.drawn_lines import Piece
+from tui.widgets.live_lines import LiveLines
 from tui.widgets.methods_table import RUNNING, STATE_MARKS
 from tui.words import figures
 from tui.words.cells import cut, fit
@@ -15,24 +16,12 @@ POINT_MOST = 22
 COLUMN_LEAST = 15
 
 
-class PointsTable(DrawnLines):
+class PointsTable(LiveLines):
     """Throughput by point and method, each with its interval once there are three blocks. Methods that the width does
     not hold follow below."""
 
-    DEFAULT_CSS = """
-    PointsTable { padding: 0 1; }
-    """
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id)
-        self._live: Live | None = None
-
-    def show_live(self, live: Live) -> None:
-        self._live = live
-        self.show()
-
     def draw(self, width: int) -> list[list[Piece]]:
-        live = self._live
+        live = self.live
         if live is None or not live.points:
             return []
         methods = list(dict.fromkeys(row.method for row in live.points))

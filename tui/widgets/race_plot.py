@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tui.widgets.braille_canvas import Canvas
-from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.drawn_lines import Piece
+from tui.widgets.live_lines import LiveLines
 from tui.widgets.theme import method_style
 from tui.words import figures
 from tui.words.cells import fit
-
-if TYPE_CHECKING:
-    from sessions.watch.live import Live
 
 LABEL_WIDTH: Final = 7
 HEADROOM: Final = 1.04
 STEPS: Final = 8  # in which an axis grows to the double
 
 
-class RacePlot(DrawnLines):
+class RacePlot(LiveLines):
     """A curve a method, level while a request ran, in the height that the style gives. Both axes begin at 0."""
 
     DEFAULT_CSS = """
-    RacePlot { height: 1fr; padding: 0 1; }
+    RacePlot { height: 1fr; }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id)
-        self._live: Live | None = None
-
-    def show_live(self, live: Live) -> None:
-        self._live = live
-        self.show()
-
     def draw(self, width: int) -> list[list[Piece]]:
-        live = self._live
+        live = self.live
         rows, columns = self.content_size.height - 1, width - LABEL_WIDTH - 1
         if live is None or rows < 1 or columns < 8:
             return []
