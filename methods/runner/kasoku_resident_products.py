@@ -32,7 +32,7 @@ def enter(PDL: tl.constexpr):
 
 @triton.jit
 def numbers(stored, FORMAT: tl.constexpr):
-    """Weights as float32. A biased byte is put behind the exponent of 2²³, since converting integers is slow."""
+    """Weights as float32. A biased byte is put behind the exponent of 2²³, which converts no integer."""
     if FORMAT == BIASED:
         values = (stored.to(tl.int32) | 0x4B000000).to(tl.float32, bitcast=True) - 8388736.0
     else:

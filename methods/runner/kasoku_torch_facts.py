@@ -15,6 +15,8 @@ PLAIN_ATTENTION = re.compile(r"^aten::(bmm|baddbmm|_?softmax)$|softmax_warp_forw
 COMPILED_REGION = "Torch-Compiled Region"
 COMPILED_GRAPH = "## Call CompiledFxGraph"  # compiled ahead of time, a graph runs without its region
 PACKED = ("int8", "uint8", "int32", "uint32", "float8", "float4")  # the types of weights that are still quantised
+PEAKS = ("peak_allocated_bytes", "peak_reserved_bytes")
+NO_PEAK = "torch keeps no peak for memory on the CPU; see peak_rss_bytes."
 GRAPH_LAUNCH = re.compile(r"^(cuda|hip)GraphLaunch$")
 
 
@@ -197,3 +199,10 @@ def cuda_peaks() -> dict:
         "peak_allocated_bytes": sum(torch.cuda.max_memory_allocated(index) for index in devices),
         "peak_reserved_bytes": sum(torch.cuda.max_memory_reserved(index) for index in devices),
     }
+
+
+def peak_columns(peaks: dict | None) -> dict:
+    """`cuda_peaks()` as columns of the memory, with `missing`; None where there is no GPU."""
+    if peaks is not None:
+        return {**peaks, "missing": {}}
+    return {**dict.fromkeys(PEAKS), "missing": dict.fromkeys(PEAKS, NO_PEAK)}

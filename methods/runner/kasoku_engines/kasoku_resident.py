@@ -162,14 +162,11 @@ class ResidentEngine(Engine):
         return scores_of_logits(self.generating.forced(ids[:-scored], ids[-scored:]), ids[-scored:])
 
     def memory(self) -> dict:
-        missing = {}
-        columns = {"peak_rss_bytes": self.peak_rss_bytes, **(self.cuda_peaks or {})}
-        if self.cuda_peaks is None:
-            for name in ("peak_allocated_bytes", "peak_reserved_bytes"):
-                columns[name] = None
-                missing[name] = "torch keeps no peak for memory on the CPU; see peak_rss_bytes."
-        columns["kv_reserved_bytes"] = self.shape.cache_bytes(self.length, self.step.keys.element_size())
-        return {**columns, "missing": missing}
+        return {
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "kv_reserved_bytes": self.shape.cache_bytes(self.length, self.step.keys.element_size()),
+            **torch_facts.peak_columns(self.cuda_peaks),
+        }
 
     def close(self) -> None:
         del self.generating, self.step, self.weights, self.model

@@ -259,16 +259,11 @@ class TransformersEngine(Engine):
         return scores_of_logits(self.generating.forced(prompt, forced), forced)
 
     def memory(self) -> dict:
-        missing = {}
-        columns = {"peak_rss_bytes": self.peak_rss_bytes, **(self.cuda_peaks or {})}
-        if self.cuda_peaks is None:
-            for name in ("peak_allocated_bytes", "peak_reserved_bytes"):
-                columns[name] = None
-                missing[name] = "torch keeps no peak for memory on the CPU; see peak_rss_bytes."
+        columns = {"peak_rss_bytes": self.peak_rss_bytes, **torch_facts.peak_columns(self.cuda_peaks)}
         columns["kv_reserved_bytes"], reason = reserved_bytes(self.cache)
         if reason:
-            missing["kv_reserved_bytes"] = reason
-        return {**columns, "missing": missing}
+            columns["missing"]["kv_reserved_bytes"] = reason
+        return columns
 
     def close(self) -> None:
         self.generating.close()

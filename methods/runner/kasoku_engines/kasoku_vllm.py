@@ -202,11 +202,11 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
     def memory(self) -> dict:
         missing = {}
         columns = {"peak_rss_bytes": self.peak_rss_bytes, "kv_reserved_bytes": self.kv_reserved_bytes}
-        for name in ("peak_allocated_bytes", "peak_reserved_bytes"):
+        for name in torch_facts.PEAKS:
             values = [worker[name] for worker in self.peaks]
             columns[name] = None if None in values else sum(values)
             if columns[name] is None:
-                missing[name] = "torch keeps no peak for memory on the CPU; see peak_rss_bytes."
+                missing[name] = torch_facts.NO_PEAK
         if columns["kv_reserved_bytes"] is None:
             missing["kv_reserved_bytes"] = "vLLM %s does not expose its KV cache." % self.vllm.__version__
         return {**columns, "missing": missing}
