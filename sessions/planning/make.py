@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from methods.models.model import Model
     from methods.models.models import Prospect
     from probes.gpu.nvml import Nvml
-    from sessions.disk.store import Store
 
 
 def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None = None) -> Plan:
@@ -264,36 +263,3 @@ def _in_folder(spec: str, prospect: Prospect) -> Model | None:
         has_tokeniser=has_tokeniser,
         has_chat_template=has_tokeniser and has_chat_template(source.path),
     )
-
-
-def estimate_s(plan: Plan, store: Store) -> float | None:
-    """Estimated seconds for the plan, from earlier runs of its methods on this model and device; None if unknown, or
-    if the plan measures until it is decided.
-    """
-    import polars as pl
-
-    from sessions.frames.counting import counted_blocks
-
-    runs = store.scan("runs", store.ids()[:50]) if plan.until is None else None
-    if runs is None:
-        return None
-    names = [method.name for method in plan.methods]
-    known = (
-        counted_blocks(runs)
-        .filter(
-            (pl.col("model") == plan.model)
-            & (pl.col("device") == plan.device)
-            & pl.col("method").is_in(names)
-            & (pl.col("timed_s") > 0)
-        )
-        .select("session", "method", "timed_s", ((pl.col("ended_ns") - pl.col("started_ns")) * 1e-9).alias("all_s"))
-        .sort("session")
-        .group_by("method")
-        .agg(pl.col("all_s").last(), pl.col("timed_s").last(), pl.col("session").last())
-        .collect()
-    )
-    if known.is_empty():
-        return None
-    took = {row["method"]: float(row["all_s"]) for row in known.iter_rows(named=True)}
-    mean = sum(took.values()) / len(took)
-    return plan.blocks * sum(took.get(name, mean) for name in names)

@@ -200,6 +200,20 @@ async def test_the_form_checks_the_plan_as_it_is_made(bare: Path) -> None:
         await until(pilot, lambda _: form.checked is not None and form.checked.plan is None, "no plan")
         await pilot.press("escape")
         assert form.methods.has_focus
+        await pilot.press("M")
+        text = await until(pilot, lambda text: "synthetic:llama-8b" in text, "the models that are there")
+        assert re.search(r"smollm2-135m .* 9\d.\d MB to fetch", text)
+        assert re.search(r"synthetic:llama-1b +2.15 GB +.*% +made first", text)
+        await pilot.press(*"org/x")
+        await until(pilot, lambda text: re.search(r"org/x +– +– +as typed", text), "what is typed, as it is")
+        await pilot.press("escape")
+        form.query_one("#model").focus()
+        await pilot.press("down")
+        await until(pilot, lambda text: "synthetic:llama-8b" in text, "the models again")
+        await pilot.press(*"tiny", "down", "enter")
+        plan = await until_planned(pilot, form, lambda plan: plan.model.startswith("synthetic:"))
+        assert plan.model == form.model.value == "synthetic:tiny-llama"
+        await until(pilot, lambda text: "unknown before a first run of these methods" in text, "what it takes")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tui.read.form_rows import needed_environment
 from tui.words.terminal_text import plain
 
 if TYPE_CHECKING:
@@ -15,35 +18,41 @@ if TYPE_CHECKING:
     from sessions.disk.plan import Plan
     from sessions.disk.store import Store
     from sessions.planning.wanted import Wanted
+    from tui.read.expected import Expected
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
     """The result of a check. `devices` are words and value of what the device field offers.
 
-    `free_bytes` is the memory that is free on the device, `weights_bytes` what the model's tensors take of it where it
-    is ready, `download_bytes` what would be fetched first. `empty`: nothing has ever been measured in this home.
+    `expected` is None until earlier sessions were looked at. `free_bytes` is the memory that is free on the device,
+    `weights_bytes` what the model's weights take of it where it is ready, `download_bytes` what would be fetched first,
+    `disk_bytes` what is free where Kasoku keeps its files. `makes` says of each environment that would be made first
+    what that takes. `empty`: nothing has ever been measured in this home.
     """
 
     plan: Plan | None
     problem: str
     choices: tuple[Choice, ...]
-    estimate_s: float | None
     devices: tuple[tuple[str, str], ...]
+    expected: Expected | None = None
     empty: bool = False
     free_bytes: int | None = None
     weights_bytes: int | None = None
     download_bytes: int | None = None
+    disk_bytes: int | None = None
+    makes: tuple[tuple[str, str], ...] = ()
 
 
 def check_form(
     wanted: Wanted, device: str | None, home: Path, config: Path, store: Store, nvml: Nvml
 ) -> Iterator[Checked]:
-    """First what is known at once, then the same with an estimate from earlier sessions, where there is one."""
+    """First what is known at once, then the same with what earlier sessions of this home make one expect."""
     from sessions.device.devices import DeviceError, choose, cpu
-    from sessions.planning.make import estimate_s, plan_of
+    from sessions.planning.make import plan_of
     from sessions.planning.offer import offer_on
     from sessions.planning.wanted import PlanError
+    from tui.read.expected import earlier_blocks, expected
 
     refused = ""
     try:
@@ -63,23 +72,25 @@ def check_form(
         plan,
         problem,
         tuple(offer.choices.values()),
-        None,
         _devices(nvml),
         empty=not store.ids(),
         free_bytes=chosen.facts.free_bytes,
         weights_bytes=weights,
         download_bytes=download,
+        disk_bytes=_free_on_disk(home),
+        makes=_to_be_made(plan, offer.choices, config),
     )
     yield checked
-    if plan is not None and (estimate := estimate_s(plan, store)) is not None:
-        yield replace(checked, estimate_s=estimate)
+    if plan is not None:
+        yield replace(checked, expected=expected(plan, earlier_blocks(plan, store)))
 
 
 def _of_model(plan: Plan | None, home: Path) -> tuple[int | None, int | None]:
-    """Bytes of the model's tensors, and bytes to be fetched, as far as either is known."""
+    """Bytes of the model's weights once loaded, and bytes to be fetched, as far as either is known."""
     from methods.models.models import check
     from methods.models.served import is_served
     from methods.models.sources import ModelError
+    from tui.read.models_here import loaded_bytes
 
     if plan is None or is_served(plan.model):
         return None, None
@@ -87,7 +98,28 @@ def _of_model(plan: Plan | None, home: Path) -> tuple[int | None, int | None]:
         prospect = check(plan.model, home, trust_remote_code=plan.trust_remote_code)
     except ModelError:  # the plan was refused for it, or it went since
         return None, None
-    return prospect.ready.weights_bytes if prospect.ready is not None else None, prospect.download_bytes
+    ready = prospect.ready
+    return loaded_bytes(ready, plan.dtype) if ready is not None else None, prospect.download_bytes
+
+
+def _to_be_made(plan: Plan | None, choices: Mapping[str, Choice], config: Path) -> tuple[tuple[str, str], ...]:
+    """The environments that the plan has made first, each with what that takes, "" where nobody knows."""
+    from methods.environments.specs import load_specs
+
+    if plan is None or not plan.create_environments:
+        return ()
+    names = dict.fromkeys(needed_environment(choices[method.name]) for method in plan.methods if method.name in choices)
+    specs = load_specs(config).by_name
+    return tuple((name, specs[name].takes if name in specs else "") for name in names if name)
+
+
+def _free_on_disk(home: Path) -> int | None:
+    while not os.path.isdir(home) and home != home.parent:
+        home = home.parent
+    try:
+        return shutil.disk_usage(home).free
+    except OSError:
+        return None
 
 
 def _devices(nvml: Nvml) -> tuple[tuple[str, str], ...]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tui.read.form_rows import needed_environment
 from tui.words import figures
 from tui.words.amount import amount
+from tui.words.fact import Fact
 
 if TYPE_CHECKING:
     from sessions.disk.plan import Plan
+    from tui.read.expected import Expected
     from tui.read.form_check import Checked
     from tui.read.form_rows import FormRow
 
@@ -20,36 +24,60 @@ def in_the_forms_words(sentence: str) -> str:
     return re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", " "), sentence)
 
 
-def said_of_plan(plan: Plan, estimate_s: float | None, problem: str) -> str:
-    """What would be measured, and how long that would take."""
-    each = f"{len(plan.methods)} methods, {amount(plan, plan.goal)}"
+def said_of_plan(plan: Plan, problem: str) -> str:
+    """What would be measured."""
+    each = f"{len(plan.methods)} method{'s' if len(plan.methods) != 1 else ''}, {amount(plan, plan.goal)}"
     tokens = f"{plan.sampling.max_new_tokens} tokens{' at most' if plan.sampling.stop_at_eos else ''}"
-    about = (
-        f": about {figures.duration(estimate_s)}"
-        if estimate_s is not None
-        else ": duration unknown before a first run"
-        if plan.until is None
-        else ""
-    )
-    return f"{each}, {tokens} a request, on {plan.device_name or plan.device}{about}.{f' {problem}' if problem else ''}"
+    return f"{each}, {tokens} a request, on {plan.device_name or plan.device}.{f' {problem}' if problem else ''}"
 
 
-def what_it_takes(checked: Checked) -> str:
-    """Memory and disk, as far as they are known."""
-    parts = []
-    if checked.weights_bytes is not None:
-        of = f" of {figures.size(checked.free_bytes)} free" if checked.free_bytes is not None else ""
-        parts.append(f"the weights take {figures.size(checked.weights_bytes)}{of}")
-    if checked.download_bytes:
-        parts.append(f"{figures.size(checked.download_bytes)} to fetch first")
+def what_it_takes(checked: Checked) -> list[Fact]:
+    """Time, memory and disk, as far as they are known, and what is missing."""
     plan = checked.plan
-    planned = {method.name for method in plan.methods} if plan is not None else set()
+    if plan is None:
+        return []
+    time = _time(plan, checked.expected) if checked.expected is not None else "looking at earlier sessions…"
+    facts = [Fact("time", time), Fact("memory", _memory(checked)), Fact("disk", _disk(checked))]
+    planned, made = {method.name for method in plan.methods}, dict(checked.makes)
     for choice in checked.choices:
-        if choice.method.name in planned and choice.unavailable is not None and choice.lacking is None:
-            parts.append(in_the_forms_words(choice.unavailable.reason).rstrip("."))
+        missing = choice.unavailable if choice.lacking is None else None
+        if missing is not None and choice.method.name in planned and needed_environment(choice) not in made:
+            facts.append(Fact("lacks", in_the_forms_words(missing.reason).rstrip(".")))
             break
-    text = " · ".join(parts)
-    return text[:1].upper() + text[1:]
+    return [fact for fact in facts if fact.text]
+
+
+def in_brief(facts: Sequence[Fact]) -> list[Fact]:
+    """The same in one paragraph, for where there is little room."""
+    return [Fact("", " · ".join(fact.text for fact in facts), "dim")] if facts else []
+
+
+def _time(plan: Plan, expected: Expected) -> str:
+    if not expected.blocks:
+        ends = f"; rounds are added for {figures.duration(plan.at_most)} at most" if plan.at_most is not None else ""
+        return f"unknown before a first run of these methods{ends}"
+    of = f"{expected.methods} of the {len(plan.methods)}" if expected.methods < len(plan.methods) else "these"
+    blocks = f"{expected.blocks} earlier block{'s' if expected.blocks != 1 else ''}"
+    without = "; fidelity takes longer" if expected.unscored else ""
+    return f"{figures.time_left(expected.least_s, expected.most_s)}, by {blocks} of {of} methods{without}"
+
+
+def _memory(checked: Checked) -> str:
+    before = checked.expected.memory_bytes if checked.expected is not None else None
+    parts = [
+        f"weights {figures.size(checked.weights_bytes)}" if checked.weights_bytes is not None else "",
+        f"{figures.size(before)} at most before" if before is not None else "",
+        f"{figures.size(checked.free_bytes)} free" if checked.free_bytes is not None else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _disk(checked: Checked) -> str:
+    parts = [f"{figures.size(checked.download_bytes)} to fetch for the model"] if checked.download_bytes else []
+    parts += [f"environment {name}{f': {takes}' if takes else ''}" for name, takes in checked.makes]
+    parts = parts or ["nothing to fetch or make"]
+    parts += [f"{figures.size(checked.disk_bytes)} of disk free"] if checked.disk_bytes is not None else []
+    return "; ".join(parts)
 
 
 def folded_words(row: FormRow) -> str:

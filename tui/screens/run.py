@@ -14,6 +14,7 @@ from textual.widgets import ContentSwitcher
 
 from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
+from tui.widgets.field import TextField
 from tui.widgets.flight_grid import FlightGrid
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.row_list import RowList
@@ -36,6 +37,7 @@ class RunScreen(WorkbenchScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "start", "start", id="run.start", tooltip="Start this run"),
         Binding("c", "create", "create", id="run.create", tooltip="Create the environment that this row needs"),
+        Binding("M", "models", "model", id="run.model", tooltip="Choose the model from a list"),
         Binding("escape", "leave_field", "Back", show=False, id="run.leave", tooltip="Leave the field"),
         Binding("s", "stop", "stop", id="run.stop", tooltip="Stop the session; what was measured is saved"),
         Binding("k", "skip", "skip", id="run.skip", tooltip="Skip the running block"),
@@ -212,7 +214,7 @@ class RunScreen(WorkbenchScreen):
         watch = self.watched
         follows = watch is not None and not watch.replay and not self._over
         match action:
-            case "start":
+            case "start" | "models":
                 return watch is None
             case "create":
                 return watch is None and bool(self.form.environment_wanted())
@@ -240,6 +242,29 @@ class RunScreen(WorkbenchScreen):
     async def action_create(self) -> None:
         if environment := self.form.environment_wanted():
             await self.workbench.create_environment(environment)
+
+    @work(exclusive=True, group="models", exit_on_error=False, name="Choosing a model")
+    async def action_models(self) -> None:
+        from tui.read.models_here import models_here
+        from tui.screens.choose_model import ChooseModel
+
+        app, form = self.workbench, self.form
+        if (checked := form.checked) is None:
+            return  # the form's fields are still to come
+        plan = checked.plan
+        device = plan.device_name or plan.device if plan is not None else "the device"
+        chooser = ChooseModel(form.model.value, checked.free_bytes, device)
+        answer = app.push_screen(chooser, wait_for_dismiss=True)
+        dtype = plan.dtype if plan is not None else "bfloat16"
+        chooser.show_models(await asyncio.to_thread(models_here, app.home, app.store, dtype))
+        if (spec := await answer) is not None:
+            form.model.write(spec)
+            form.focus_methods()
+
+    @on(TextField.ListWanted)
+    def choose_model(self, event: TextField.ListWanted) -> None:
+        event.stop()
+        self.action_models()
 
     @on(RowList.Highlighted)
     def offer_what_the_row_needs(self) -> None:

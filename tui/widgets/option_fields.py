@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from textual.widget import Widget
 
@@ -14,15 +14,18 @@ AS_PRESET = ("preset's choice", "")
 NO, YES = "no", "yes"
 
 
-def option_fields(options: Iterable[Option], offered: Mapping[str, Choices]) -> Iterator[TextField | ChoiceField]:
-    """A field for each option that has a label; `offered` are choices that the form alone knows."""
+def option_fields(
+    options: Iterable[Option], offered: Mapping[str, Choices], listed: Collection[str] = ()
+) -> Iterator[TextField | ChoiceField]:
+    """A field for each option that has a label; `offered` are choices that the form alone knows, `listed` the names of
+    those for whose texts it has a list."""
     for option in options:
         if option.label:
             choices = offered.get(option.name) or _choices(option)
             yield (
                 ChoiceField(option.label, option.name, choices, choices[0][1])
                 if choices
-                else TextField(option.label, option.name)
+                else TextField(option.label, option.name, listed=option.name in listed)
             )
 
 

@@ -20,8 +20,9 @@ from sessions.disk.option_table import table
 from sessions.disk.options import RunOptions
 from sessions.planning.presets import PRESETS
 from tui.read.form_rows import FormRow, form_rows, needed_environment
-from tui.read.form_words import about_row, folded_words, in_the_forms_words, said_of_plan, what_it_takes
-from tui.widgets.field import ChoiceField
+from tui.read.form_words import about_row, folded_words, in_brief, in_the_forms_words, said_of_plan, what_it_takes
+from tui.widgets.facts import Facts
+from tui.widgets.field import ChoiceField, TextField
 from tui.widgets.here_lines import HereLines
 from tui.widgets.option_fields import YES, option_fields, said, show_defaults
 from tui.widgets.row_list import Cell, ListColumn, RowList
@@ -57,7 +58,8 @@ class RunForm(Widget):
         &.wide #halves { layout: horizontal; }
         #choose { height: 1fr; min-height: 5; }
         &.wide #choose { width: 1fr; height: 1fr; }
-        #about { height: 3; padding: 0 1; color: $text-muted; border-top: solid $border; border-title-style: bold; }
+        #about { height: 3; padding: 0 1; color: $text-muted; border-top: solid $border; }
+        #about { border-title-style: bold; border-title-color: $text-muted; }
         &.wide #about { height: auto; max-height: 9; }
         #fields { height: 8; layout: grid; grid-size: 2; grid-gutter: 0 2; grid-rows: 1; padding: 0 1; }
         &.wide #fields { width: 56; height: 1fr; layout: vertical; }
@@ -67,8 +69,9 @@ class RunForm(Widget):
         #words { width: 1fr; height: auto; }
         #said { width: 1fr; height: auto; }
         #said.bad { color: $text-error; }
-        #takes { width: 1fr; height: auto; color: $text-muted; }
-        #start { width: 14; }
+        #takes { width: 1fr; height: auto; padding: 0; }
+        #start { width: 14; margin-left: 2; }
+        &.low.narrow #start { display: none; }
     }
     """
 
@@ -134,7 +137,7 @@ class RunForm(Widget):
         with titled(Widget(id="verdict"), "it takes"):
             with Vertical(id="words"):
                 yield Static("", id="said", markup=False)
-                yield Static("", id="takes", markup=False)
+                yield Facts(label_width=8, id="takes")
             yield Button("Start (r)", id="start", variant="primary", compact=True, disabled=True)
 
     def on_mount(self) -> None:
@@ -145,7 +148,7 @@ class RunForm(Widget):
     async def _mount_fields(self) -> None:
         presets = [(name, name) for name in PRESETS]
         devices = [("best available", ""), ("CPU", "cpu")]
-        fields = option_fields(OPTIONS, {"preset": presets, "device": devices})
+        fields = option_fields(OPTIONS, {"preset": presets, "device": devices}, listed=("model",))
         await self.query_one("#fields").mount_all(fields)
         self._show_preset()
         self.call_after_refresh(self.check_now)
@@ -275,8 +278,9 @@ class RunForm(Widget):
         if checked.plan is None:
             self._say(in_the_forms_words(checked.problem), bad=True)
             return
-        self._say(said_of_plan(checked.plan, checked.estimate_s, in_the_forms_words(checked.problem)))
-        self.query_one("#takes", Static).update(Content(plain(what_it_takes(checked))))
+        takes = what_it_takes(checked)
+        self._say(said_of_plan(checked.plan, in_the_forms_words(checked.problem)))
+        self.query_one("#takes", Facts).show_facts(in_brief(takes) if self.has_class("low") else takes)
 
     def _show_methods(self) -> None:
         self.methods.show_rows(
@@ -308,7 +312,7 @@ class RunForm(Widget):
         self.said.set_class(bad, "bad")
         if bad:
             self.query_one("#start", Button).disabled = True
-            self.query_one("#takes", Static).update("")
+            self.query_one("#takes", Facts).show_facts([])
 
     @on(RowList.Highlighted)
     def describe(self, event: RowList.Highlighted) -> None:
@@ -327,6 +331,11 @@ class RunForm(Widget):
             return
         self._opened ^= {row.key}
         self._show_methods()
+
+    @property
+    def model(self) -> TextField:
+        """The field that names the model."""
+        return self.query_one("#field-model", TextField)
 
     def environment_wanted(self) -> str:
         """The environment that the row under the cursor lacks; "" where it lacks none that can be created."""

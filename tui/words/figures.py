@@ -71,6 +71,16 @@ def size(count: float | None) -> str:
     return f"{count:.0f} B"
 
 
+def count(number: float | None) -> str:
+    """A large number in the unit that model cards use: 135 M, 1.32 B."""
+    if number is None:
+        return UNKNOWN
+    for unit, factor in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return f"{number:.0f}"
+
+
 def of_total(used: float | None, total: float | None) -> str:
     """Bytes used of a total, the unit said once: 3.0/141 GB."""
     if used is None or total is None:
