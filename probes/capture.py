@@ -15,6 +15,7 @@ from probes.base.answer import answer
 from probes.base.clock import boot_id
 from probes.base.reading import printable
 from probes.gpu.facts import gpu_facts
+from probes.gpu.links import with_links
 from probes.host.allowed_cpus import allowed_cpus
 from probes.host.cgroup import cgroup_limits
 from probes.machine import Cache, Machine
@@ -40,7 +41,7 @@ def capture(nvml: Nvml, root: Path = Path("/")) -> Machine:
     limits = cgroup_limits(root)
     if limits.missing:
         missing |= {"cgroup_memory_bytes": limits.missing, "cgroup_cpus": limits.missing}
-    gpus = tuple(gpu_facts(gpu) for gpu in nvml.gpus)
+    gpus = with_links(nvml.gpus, [gpu_facts(gpu) for gpu in nvml.gpus])
     if nvml.reason:
         missing["gpus"] = nvml.reason
     frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"

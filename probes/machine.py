@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from probes.gpu.facts import GpuFacts
+from probes.gpu.link import GpuLink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,11 @@ class Machine:
     cuda_visible_devices: str | None = None
     python: str = ""
     missing: dict[str, str] = field(default_factory=dict)
+
+    def links(self, among: Collection[str] | None = None) -> list[GpuLink]:
+        """The links between any two of these GPUs, None: of all."""
+        known = (link for gpu in self.gpus for link in gpu.links)
+        return [link for link in known if among is None or set(link.between) <= set(among)]
 
     def limits(self) -> str:
         """What a control group leaves of the machine, as in "0.5 of 8 CPUs"; "" if all."""

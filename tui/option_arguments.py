@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
             _add_bool(parser, option)
         else:
             parser.add_argument(
-                option.flag,
+                *filter(None, (option.flag, option.also)),
                 dest=option.name,
                 action=_Store,
                 type=str if option.kind is str and option.listed is None else _reader(option),

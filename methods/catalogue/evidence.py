@@ -148,6 +148,9 @@ CONDITIONS: Mapping[str, Condition] = {
     "cuda_graphs_min": Condition(
         "cuda_graphs", "count", _at_least("CUDA graph", "CUDA graphs", "launched in the profiled step")
     ),
+    "collectives_min": Condition(
+        "collectives", "count", _at_least("collective operation", "collective operations", "run in the profiled step")
+    ),
     "converted_modules_min": Condition("converted_modules", "count", _at_least("module", "modules", "converted")),
     "converted_modules_max": Condition("converted_modules", "count", _at_most("module", "modules", "converted")),
     "quantised_as": Condition("quantised_as", "names", _held_as),

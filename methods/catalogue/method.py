@@ -176,6 +176,7 @@ class Method:
     group: str = field(default=OTHERS, metadata=key(_group))  # under which it is listed
     presets: tuple[str, ...] = field(default=(), metadata=key(texts))
     fidelity_floor: bool = field(default=False, metadata=key(_yes_or_no))
+    tensor_parallel: bool = field(default=False, metadata=key(_yes_or_no))  # its engine can be split over GPUs
     program: str | None = field(default=None, metadata=key(text_or_none))  # in the environment or on the PATH
     program_from: str = field(default="", metadata=key(text_or_empty))  # what to do where it is not there
 

@@ -59,7 +59,7 @@ def facts(config: Mapping[str, object], generation: Mapping[str, object] | None 
     """The facts in config.json, under GPT-2's names as well as Llama's; EOS from generation_config.json."""
     inner = config.get("text_config")
     text: Mapping[str, object] = inner if isinstance(inner, dict) else config
-    heads = _number(text, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
+    heads = _heads(text)
     hidden = _number(text, "hidden_size", "n_embd", "d_model")
     architectures = config.get("architectures")
     named = architectures[0] if isinstance(architectures, list) and architectures else config.get("model_type")
@@ -164,6 +164,25 @@ def misread_by_old(config: Mapping[str, object]) -> bool:
     return any(name not in config for name in for_old_and_new(config) if name not in new) or (
         isinstance(inner, dict) and misread_by_old(inner)
     )
+
+
+def undivided(config: Mapping[str, object], degree: int) -> str:
+    """Why a model's attention cannot be shared out among so many GPUs, as half a sentence; "" where nothing is known
+    against it. Each takes whole heads, of keys and values as many as the others, or one that others have too.
+    """
+    inner = config.get("text_config")
+    text: Mapping[str, object] = inner if isinstance(inner, dict) else config
+    heads = _heads(text)
+    if heads is not None and heads % degree:
+        return f"its {heads} attention heads cannot be shared out evenly among {degree} GPUs"
+    kept = _kv_heads(text, heads)
+    if kept is not None and max(kept, degree) % min(kept, degree):
+        return f"its {kept} heads of keys and values cannot be shared out evenly among {degree} GPUs"
+    return ""
+
+
+def _heads(text: Mapping[str, object]) -> int | None:
+    return _number(text, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
 
 
 def _kv_heads(text: Mapping[str, object], heads: int | None) -> int | None:

@@ -17,6 +17,10 @@ COMPILED_GRAPH = "## Call CompiledFxGraph"  # compiled ahead of time, a graph ru
 PACKED = ("int8", "uint8", "int32", "uint32", "float8", "float4")  # the types of weights that are still quantised
 PEAKS = ("peak_allocated_bytes", "peak_reserved_bytes")
 NO_PEAK = "torch keeps no peak for memory on the CPU; see peak_rss_bytes."
+COLLECTIVE = re.compile(
+    r"nccl|gloo|c10d::|all_?reduce|all_?gather|reduce_?scatter|cross_device_reduce|multimem|shm_(gather|send|recv)",
+    re.IGNORECASE,
+)
 GRAPH_LAUNCH = re.compile(r"^(cuda|hip)GraphLaunch$")
 
 
@@ -165,6 +169,16 @@ def profile_facts(calls: dict, on_cuda: bool) -> dict:
         "cuda_graphs": sum(count for name, count in calls.items() if GRAPH_LAUNCH.search(name)) if on_cuda else None,
         "token_choice": "sampled" if "aten::multinomial" in calls else "greedy" if "aten::argmax" in calls else None,
     }
+
+
+def collective_facts(calls: dict, processes: int) -> dict:
+    """Of an engine split over several processes: `collectives`, the calls of ops and kernels with which they put their
+    parts together, and `collective_ops`, their names. Nothing of one that is not split.
+    """
+    if processes < 2:
+        return {}
+    seen = {name: count for name, count in calls.items() if COLLECTIVE.search(name)}
+    return {"collectives": sum(seen.values()), "collective_ops": sorted(seen)}
 
 
 def verify_gpus(expected: list) -> dict:

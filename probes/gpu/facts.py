@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from probes.base.reading import printable
+from probes.gpu.link import GpuLink
 from probes.gpu.nvml_errors import explain
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class GpuFacts:
 
     source, uuid: what ties the telemetry's `gpu0` to the device. compute_capability: "9.0". memory_bandwidth_bytes_s is
     the theoretical one, 2 × memory clock × bus width / 8 (both edges of the clock carry data), not a measured one.
-    missing also lists the telemetry's metrics that this GPU does not report; notes says what to know of the others.
+    links are those to the GPUs after this one. missing also lists the telemetry's metrics that this GPU does not
+    report; notes says what to know of the others.
     """
 
     source: str = ""
@@ -43,6 +45,7 @@ class GpuFacts:
     mig: bool = False
     persistence: bool | None = None
     ecc: bool | None = None
+    links: tuple[GpuLink, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
@@ -70,7 +73,7 @@ def gpu_facts(gpu: Gpu) -> GpuFacts:
         source=gpu.source,
         uuid=gpu.uuid,
         name=gpu.name,
-        pci_bus_id=ask("pci_bus_id", lambda: _bus_id(nvml.nvmlDeviceGetPciInfo(handle))),
+        pci_bus_id=ask("pci_bus_id", lambda: bus_id(nvml.nvmlDeviceGetPciInfo(handle))),
         compute_capability=ask("compute_capability", lambda: _dotted(nvml.nvmlDeviceGetCudaComputeCapability(handle))),
         memory_total_bytes=ask("memory_total_bytes", lambda: int(nvml.nvmlDeviceGetMemoryInfo(handle).total)),
         power_limit_w=ask("power_limit_w", lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000),
@@ -92,7 +95,8 @@ def gpu_facts(gpu: Gpu) -> GpuFacts:
     )
 
 
-def _bus_id(information: Any) -> str:
+def bus_id(information: Any) -> str:
+    """The address in what NVML tells of a PCI device."""
     text = information.busId
     return printable(text.decode("ascii", "replace") if isinstance(text, bytes) else str(text))
 

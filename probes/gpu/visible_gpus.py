@@ -1,4 +1,4 @@
-"""Which GPUs a program may use (CUDA_VISIBLE_DEVICES) and which one is the idlest."""
+"""Which GPUs a program may use (CUDA_VISIBLE_DEVICES) and which are the idlest."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def visible_gpus(nvml: Nvml, environment: Mapping[str, str] | None = None) -> Vi
     return VisibleGpus(tuple(found), reason)
 
 
-def idlest_gpu(nvml: Nvml, among: Iterable[VisibleGpu] | None = None) -> VisibleGpu | None:
-    """The idlest GPU of `among` (None: the visible ones); None if there is none.
+def idlest_gpus(nvml: Nvml, among: Iterable[VisibleGpu] | None = None) -> list[VisibleGpu]:
+    """The GPUs of `among` (None: the visible ones), the idlest first.
 
     Responding before unresponsive, whole before MIG-partitioned, then least busy (in steps of
     10 %), then most free memory, then lowest index.
@@ -89,8 +89,7 @@ def idlest_gpu(nvml: Nvml, among: Iterable[VisibleGpu] | None = None) -> Visible
         free = 0.0 if used is None or total is None else total - used
         return (silent, candidate.mig, (busy if busy is not None else 0.0) // 10, -free, candidate.index)
 
-    known = [candidate for candidate in candidates if candidate.index in by_index]
-    return min(known, key=load, default=None)
+    return sorted((candidate for candidate in candidates if candidate.index in by_index), key=load)
 
 
 def _named(entry: str, nvml: Nvml, gpus: tuple[Gpu, ...], position: int) -> VisibleGpu | None:

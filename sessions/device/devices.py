@@ -9,7 +9,7 @@ from methods.catalogue.availability import DeviceFacts
 from probes.gpu.facts import gpu_facts
 from probes.gpu.gpu import Gpu
 from probes.gpu.nvml import Nvml
-from probes.gpu.visible_gpus import VisibleGpu, idlest_gpu, visible_gpus
+from probes.gpu.visible_gpus import VisibleGpu, idlest_gpus, visible_gpus
 from probes.host.cgroup import CgroupLimits, cgroup_limits, cgroup_memory_left
 from probes.host.free_memory import free_memory
 from sessions.device.affinity import shared_out, siblings_of
@@ -41,8 +41,8 @@ def cpu() -> Device:
     return Device("cpu", (), (), (), "CPU", DeviceFacts("cpu", free_bytes=min(known, default=None)))
 
 
-def choose(asked: str | None, nvml: Nvml) -> Device:
-    """The device for `--device`: "cpu", indices as in "0" or "0,1", or None for the idlest GPU, else the CPU.
+def choose(asked: str | None, nvml: Nvml, wide: int = 1) -> Device:
+    """The device for `--device`: "cpu", indices as in "0" or "0,1", or None for the idlest `wide` GPUs, else the CPU.
 
     Raises DeviceError with a sentence that says which GPUs there are.
     """
@@ -50,8 +50,8 @@ def choose(asked: str | None, nvml: Nvml) -> Device:
         return cpu()
     seen = visible_gpus(nvml)
     if asked is None:
-        idle = idlest_gpu(nvml, seen.gpus)
-        return cpu() if idle is None else _gpus(nvml, str(idle.position), [idle])
+        idle = sorted(idlest_gpus(nvml, seen.gpus)[:wide], key=lambda gpu: gpu.position)
+        return _gpus(nvml, ",".join(str(gpu.position) for gpu in idle), idle) if idle else cpu()
     try:
         positions = [int(part) for part in asked.split(",")]
     except ValueError:
@@ -60,8 +60,9 @@ def choose(asked: str | None, nvml: Nvml) -> Device:
     if not known:
         why = seen.reason or "none is visible"
         raise DeviceError(f"--device {asked}: no GPU is available ({why}); use --device cpu.")
-    absent = [position for position in positions if position not in known]
-    if absent or len(set(positions)) != len(positions):
+    if twice := [position for place, position in enumerate(positions) if position in positions[:place]]:
+        raise DeviceError(f"--device {asked} names GPU {twice[0]} twice: name each once.")
+    if any(position not in known for position in positions):
         listed = ", ".join(str(position) for position in known)
         raise DeviceError(f"--device {asked} does not match the GPUs here ({listed}).")
     return _gpus(nvml, asked, [known[position] for position in positions])

@@ -17,11 +17,13 @@ from methods.environments import environments
 from methods.models import models
 from probes.capture import capture
 from probes.gpu.co_tenants import busy_processes, gpu_tenants
+from probes.gpu.link import linked_in_words
 from probes.gpu.nvml import Nvml
 from probes.host.logout import ending_at_logout
 from probes.machine import Machine
 
 Level = Literal["ok", "note", "warning", "problem"]
+APART = "Engines that are split over them send their parts through the host's memory, which is slower."
 LEAST_FREE_BYTES = 5_000_000_000
 
 
@@ -80,7 +82,10 @@ def _gpus(nvml: Nvml, machine: Machine) -> list[Finding]:
         for gpu in machine.gpus
         if gpu.persistence is False
     ]
-    return found
+    return found + [
+        Finding("note" if access is False else "ok", f"{words}.", APART if access is False else "")
+        for access, words in linked_in_words(machine.links())
+    ]
 
 
 def _cpu(machine: Machine) -> list[Finding]:

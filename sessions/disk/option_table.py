@@ -39,6 +39,7 @@ class Option:
     help: str
     metavar: str = ""
     flag: str = ""  # --name where empty
+    also: str = ""  # another flag that says the same
     negative: str = ""  # the flag that says no, where that can be said
     negative_help: str = ""
     least: float | None = None

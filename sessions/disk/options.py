@@ -18,6 +18,7 @@ UNTIL_BLOCKS: Final = 50  # the most blocks of a method, and
 UNTIL_AT_MOST_S: Final = 1800.0  # the most time, where only a precision was asked for
 MOST_WARMUPS: Final = 1000
 MOST_THREADS: Final = 1024
+MOST_DEGREE: Final = 64  # GPUs that one engine is split over
 AUTO: Final = "auto"  # of --server: the one that is found
 DTYPES: Final = ("bfloat16", "float16", "float32")
 
@@ -67,7 +68,28 @@ class RunOptions:
     device: str = field(  # "cpu", or GPU indices as in "0,1"
         default="cpu",
         metadata=option(
-            Option(metavar="cpu|N[,N]", help="default: the idlest GPU, otherwise the CPU", label="device", say=_device)
+            Option(
+                also="--devices",
+                metavar="cpu|N[,N]",
+                help="default: the idlest GPU, otherwise the CPU",
+                label="device",
+                say=_device,
+            )
+        ),
+    )
+    tensor_parallel: str | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="N,…",
+                help="split each method over so many GPUs, each of these numbers a method of its own: vllm@tp2",
+                listed=int,
+                least=1,
+                most=MOST_DEGREE,
+                label="split over",
+                unsaid="all GPUs",
+                say=lambda shown, _: f"{shown} GPUs, each a method of its own",
+            )
         ),
     )
     model: str = field(

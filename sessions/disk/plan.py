@@ -15,7 +15,9 @@ from sessions.disk.options import MOST_BLOCKS, RunOptions
 from sessions.disk.point import PLAIN, Point
 from sessions.disk.records import SCHEMA_VERSION
 
-METHOD_NAME: Final = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"  # also part of the names of files
+METHOD_NAME: Final = r"\A[A-Za-z0-9][A-Za-z0-9._@-]{0,99}\Z"  # also part of the names of files
+
+DEGREE: Final = "@tp"  # between the name of a row and over how many GPUs it is split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +25,19 @@ class PlannedMethod(Method):
     """A catalogue row as it was when the plan was made, so that a session never changes its meaning.
 
     `named` is true if the user asked for the method by name: then not running is an error, not just a row.
+    `degree` is over how many of the session's GPUs, the first ones, it is split; None: over whatever there are.
     """
 
     name: Annotated[str, Meta(pattern=METHOD_NAME)]
     environment: str  # the device's of `environments`
     named: bool = True
     lacking: dict[str, str] = field(default_factory=dict)  # reason and remedy, where the device cannot run the method
+    degree: Annotated[int, Meta(ge=1)] | None = None
+
+    @property
+    def row(self) -> str:
+        """The name of its row of the catalogue."""
+        return self.name.partition(DEGREE)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +204,10 @@ class Plan(RunOptions):
             if method.name == name:
                 return method
         raise KeyError(name)
+
+    def gpus_of(self, name: str) -> int | None:
+        """How many of the session's GPUs, the first ones, the method of that name uses; None: all there are."""
+        return next((method.degree for method in self.methods if method.name == name), None)
 
     def request_seed(self, request: int) -> int:
         """The same seed for the same request of every method; warm-ups (negative numbers) have their own."""

@@ -170,6 +170,7 @@ class MachineSeen(TimedLine, tag="machine", frozen=True, kw_only=True):
     # telemetry sources of the GPUs that this session uses: "gpu0"
     gpus: list[str] = msgspec.field(default_factory=list)
     idle_w: float | None = None
+    idle_each: list[float] = msgspec.field(default_factory=list)  # of each of `gpus`
     surroundings: Surroundings = Surroundings()
 
 

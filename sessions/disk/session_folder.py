@@ -31,7 +31,7 @@ from sessions.disk.plan import METHOD_NAME, Goal, Plan
 from sessions.disk.records import SCHEMA_VERSION
 
 ID_PATTERN: Final = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
-REQUEST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # the name of a request file
+REQUEST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")  # the name of a request file
 FRAMES: Final = ("runs", "requests", "tokens", "telemetry", "fidelity")
 ALWAYS: Final = FRAMES[:4]  # those of every Kasoku
 UNFINISHED: Final = ("preparing", "running")

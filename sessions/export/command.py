@@ -17,7 +17,7 @@ def command_of(plan: Plan) -> str:
     prompt = _prompt(plan)
     piped = prompt is not None and _piped(prompt)
     words = ["kasoku", "run"]
-    names = [method.name for method in plan.methods if method.named]
+    names = list(dict.fromkeys(method.row for method in plan.methods if method.named))
     for name in names[:1] if plan.aa else names:
         words += ["--method", name]
     for option in table(type(plan)):

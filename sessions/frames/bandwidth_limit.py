@@ -58,12 +58,14 @@ def bytes_per_token(
     length: float,
     resolved: Mapping[str, object] | None = None,
     evidence: Mapping[str, object] | None = None,
+    gpus: int = 1,
 ) -> TokenBytes:
     """Bytes for one token at batch 1, with `length` positions in the KV cache.
 
     `config` is the model's config.json where it could be read, `weights_bytes` what the engine says it loaded,
     `resolved` the facts of the config as it read them, and `evidence` what it saw: `token_reads`, how many
-    `quantised_layers` there are, and the `kv_dtypes`.
+    `quantised_layers` there are, and the `kv_dtypes`. Split over more `gpus` than it has heads of keys and values, a
+    model keeps some of them on several, and each reads its own.
     """
     item = ITEM_BYTES.get(dtype)
     if item is None:
@@ -105,7 +107,7 @@ def bytes_per_token(
     beyond = LEARNED_POSITIONS.get(str(config.get("model_type")))
     if beyond is not None:
         weights -= ((_number(model.context_length) or 0) + beyond) * (_number(model.hidden_size) or 0) * item
-    kv = 2 * layers * heads * width * kept_item * length
+    kv = 2 * layers * max(heads, gpus) * width * kept_item * length
     return TokenBytes(weights + kv, weights, kv)
 
 

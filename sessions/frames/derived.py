@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames import bandwidth_limit, config_differences, energy, flags, greedy
 from sessions.frames.counting import counted_blocks, with_point
 from sessions.frames.latencies import latency_percentiles
+from sessions.frames.link_flags import link_flags
 from sessions.frames.metrics import ITL_QUANTILES, POINT_KEY, REQUEST_KEY
 from sessions.frames.point_columns import add_equal_shares, add_point_figures, add_steady_energy
 from sessions.frames.point_figures import with_steady_tokens
@@ -49,9 +50,16 @@ class Context:
         """What the block of a row of the runs frame was measured with."""
         return self.prepared.get((row["method"], row["block"], row["attempt"]))
 
-    @property
-    def sources(self) -> list[str]:
-        return list(self.machine.gpus) if self.machine else []
+    def sources_of(self, method: str) -> list[str]:
+        """The GPUs that a method uses."""
+        return self.machine.gpus[: self.plan.gpus_of(method)] if self.machine else []
+
+    def methods_by_sources(self, methods: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
+        """Those methods by the GPUs that they use."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for method in methods:
+            found.setdefault(tuple(self.sources_of(method)), []).append(method)
+        return found
 
 
 def complete(frames: Frames, context: Context, long: LongFrames | None = None) -> Frames:
@@ -61,7 +69,7 @@ def complete(frames: Frames, context: Context, long: LongFrames | None = None) -
     counted = counted_blocks(frames["runs"]).select(POINT_KEY)
     requests, latencies = _with_latencies(frames["requests"], tokens, counted)
     requests = with_steady_tokens(requests, tokens)
-    requests = _with_energy(requests, telemetry, context.sources)
+    requests = _with_energy(requests, telemetry, context)
     rows = _run_rows(frames["runs"], latencies)
     add_point_figures(rows, requests, load=context.plan.has_load)
     if context.plan.has_load:
@@ -72,10 +80,11 @@ def complete(frames: Frames, context: Context, long: LongFrames | None = None) -
     for row in rows:  # one after another: the telemetry of all blocks may not fit in memory
         block = _block(row, rows, requests, telemetry, context)
         _limit(row, block, context)
-        _power(row, block, context)
+        _power(row, block)
         if context.plan.has_load:
-            add_steady_energy(row, block.telemetry, context.sources)
-        row["flags"] = [*row["flags"], *map(str, flags.block_flags(block))]
+            add_steady_energy(row, block.telemetry, block.sources)
+        linked = link_flags(context.machine, block.sources, row["environment"])
+        row["flags"] = [*row["flags"], *map(str, (*flags.block_flags(block), *linked))]
         found = flags.outliers(block)
         if found:
             row["flags"].append(str(flags.several(found, len(block.timed()))))
@@ -119,9 +128,9 @@ def _with_latencies(
     return joined.select(list(REQUESTS)), (by_block, by_method)
 
 
-def _with_energy(requests: pl.DataFrame, telemetry: pl.LazyFrame, sources: Sequence[str]) -> pl.DataFrame:
+def _with_energy(requests: pl.DataFrame, telemetry: pl.LazyFrame, context: Context) -> pl.DataFrame:
     """A request's energy in joules, if it lasted long enough for the counter."""
-    if not sources or requests.is_empty():
+    if context.machine is None or not context.machine.gpus or requests.is_empty():
         return requests
     spans = [
         (start, end) if start is not None and end is not None else (0, 0)
@@ -129,11 +138,13 @@ def _with_energy(requests: pl.DataFrame, telemetry: pl.LazyFrame, sources: Seque
     ]
     joules: list[float | None] = [None] * len(spans)
     for stretch in requests["stretch"].unique():
-        places = requests.select(pl.arg_where(pl.col("stretch") == stretch)).to_series().to_list()
         own = telemetry.filter(pl.col("stretch") == stretch, pl.col("metric") == "energy_j").collect()
-        found = energy.counter_difference(own, sources, [spans[place] for place in places])
-        for place, value in zip(places, found, strict=True):
-            joules[place] = value
+        for sources, methods in context.methods_by_sources(requests["method"].unique().to_list()).items():
+            chosen = pl.arg_where((pl.col("stretch") == stretch) & pl.col("method").is_in(methods))
+            places = requests.select(chosen).to_series().to_list()
+            found = energy.counter_difference(own, sources, [spans[place] for place in places])
+            for place, value in zip(places, found, strict=True):
+                joules[place] = value
     missing = []
     for text, value, (start, end) in zip(requests["missing"].to_list(), joules, spans, strict=True):
         reasons = json.loads(text or "{}")
@@ -186,7 +197,7 @@ def _block(
         requests=own,
         telemetry=around.collect(),
         plan=context.plan,
-        sources=context.sources,
+        sources=context.sources_of(row["method"]),
         cores=context.machine.machine.cores_logical if context.machine else None,
         before_ns=max(ended, default=None),
     )
@@ -209,6 +220,7 @@ def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
             length,
             config_differences.resolved_config(row),
             block.evidence(),
+            context.plan.gpus_of(row["method"]) or 1,
         )
         row["bytes_per_token"] = found.total
         row["bytes_per_step"] = found.of_step(row["decoding"])
@@ -216,7 +228,9 @@ def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
             missing["bytes_per_token"] = found.reason
     measured = prepared.bandwidth if prepared else MemoryBandwidth()
     rates = [rate for rate in (measured.read_bytes_s, measured.copy_bytes_s) if rate is not None]
-    row["bandwidth_bytes_s"] = max(rates, default=None)
+    # of all the session's GPUs together, of which the method has its share
+    share = len(block.sources) / measured.devices if block.sources and measured.devices else 1.0
+    row["bandwidth_bytes_s"] = max(rates) * share if rates else None
     if row["bandwidth_bytes_s"] is None:
         missing["bandwidth_bytes_s"] = measured.reason or NO_BANDWIDTH
     active = block.window().filter(
@@ -241,13 +255,11 @@ def _config(model: Model) -> Mapping[str, object] | None:
         return None
 
 
-def _power(row: FrameRow, block: flags.Block, context: Context) -> None:
-    if row["ended_ns"] is None or not context.sources:
-        row["missing"]["power_integral_j"] = "no GPU was used" if not context.sources else "the block did not end"
+def _power(row: FrameRow, block: flags.Block) -> None:
+    if row["ended_ns"] is None or not block.sources:
+        row["missing"]["power_integral_j"] = "no GPU was used" if not block.sources else "the block did not end"
         return
-    row["power_integral_j"] = energy.power_integral(
-        block.telemetry, context.sources, row["started_ns"], row["ended_ns"]
-    )
+    row["power_integral_j"] = energy.power_integral(block.telemetry, block.sources, row["started_ns"], row["ended_ns"])
     if row["power_integral_j"] is None:
         row["missing"]["power_integral_j"] = "power was not sampled throughout the block"
 

@@ -19,6 +19,7 @@ from sessions.device.devices import DeviceError, choose, default_threads
 from sessions.disk.option_table import OptionError, Value
 from sessions.disk.options import UNTIL_AT_MOST_S, UNTIL_BLOCKS, RunOptions
 from sessions.disk.plan import Plan, PlannedMethod
+from sessions.planning.degrees import at_degrees, degrees_of
 from sessions.planning.fidelity_rule import FidelityTextError, rule_of
 from sessions.planning.offer import Offer, offer_on
 from sessions.planning.points import points_of, with_loads
@@ -38,7 +39,8 @@ def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None
 
     asked = wanted.said.get("device")
     try:
-        device = choose(None if asked is None else str(asked), nvml or Nvml())
+        wide = max(degrees_of(wanted.said.get("tensor_parallel")), default=1)
+        device = choose(None if asked is None else str(asked), nvml or Nvml(), wide)
     except DeviceError as error:
         raise PlanError(str(error)) from None
     return plan_of(wanted, home, offer_on(device, home, config_folder))
@@ -53,9 +55,6 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
         options = server.options
     chosen = _methods(wanted, options, offer)
     remarks: list[str] = []
-    if server is not None:
-        chosen.append(server.method)
-        remarks += server.remarks
     if not is_served(options.model):
         options, about = _with_lasting_model(options)
         remarks += about
@@ -63,6 +62,11 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
         options, rule = rule_of(options)
     except FidelityTextError as error:
         raise PlanError(str(error)) from None
+    if degrees := degrees_of(options.tensor_parallel):
+        chosen = at_degrees(chosen, degrees, len(offer.device.uuids))
+    if server is not None:
+        chosen.append(server.method)
+        remarks += server.remarks
     methods = twice(chosen) if options.aa else chosen
     if not wanted.methods:
         remarks += _without_ratio(options.preset, methods)

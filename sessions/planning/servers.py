@@ -113,6 +113,8 @@ def _check(options: RunOptions, said: Mapping[str, Value], taken: Collection[str
 def _check_alone(options: RunOptions, said: Mapping[str, Value]) -> None:
     if "at_most" in said and is_asked(options.loads):
         raise PlanError("--at-most would end a load before it is steady: say how many with --requests instead.")
+    if "tensor_parallel" in said:
+        raise PlanError("--tensor-parallel splits what Kasoku starts, and a server that runs already is as it is.")
     for name in OF_A_MODEL:
         if name in said and said[name] is not False:
             raise PlanError(

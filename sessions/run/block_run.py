@@ -16,6 +16,7 @@ import msgspec
 
 import methods
 from methods.base.home import private_folder, write_atomically
+from methods.base.interpreter import Interpreter
 from methods.base.log_tail import log_tail
 from methods.base.warded_process import ProcessEnd, WardedProcess
 from methods.base.warden import end_containers, kill_descendants
@@ -85,7 +86,7 @@ def job_of(
         "quantisation": prepared.model.quantisation,
         "context_length": prepared.model.context_length,
         "device": "cpu" if plan.device == "cpu" else "cuda",
-        "gpu_uuids": plan.gpu_uuids,
+        "gpu_uuids": plan.gpu_uuids[: plan.gpus_of(method.name)],
         "prompts": prepared.prompts,
         **requests_of_job(plan, block),
         "load_deadline_s": plan.deadlines.load_s,
@@ -149,7 +150,7 @@ class BlockRun:
             process = WardedProcess(
                 [str(interpreter.python), "-I", str(RUNNER), str(job), WardedProcess.WIRE],
                 self._log,
-                runner_variables(self._environ(), self._plan, interpreter, self._cache, sockets) | self._key(),
+                self._variables(interpreter, sockets),
                 cwd=private_folder(self._log.parent),
                 line_limit=LINE_LIMIT_BYTES,
                 removed=sockets,
@@ -202,9 +203,11 @@ class BlockRun:
         )
         return BlockEnd(status, error, translator.finished_requests)
 
-    def _environ(self) -> dict[str, str]:
-        """This process's variables without the one that holds a server's key."""
-        return {name: value for name, value in os.environ.items() if name != self._plan.server_key}
+    def _variables(self, interpreter: Interpreter, sockets: Path | None) -> dict[str, str]:
+        """The runner's, of which the one that holds a server's key is that server's own runner's alone."""
+        environ = {name: value for name, value in os.environ.items() if name != self._plan.server_key}
+        gpus = self._plan.gpus_of(self._method.name)
+        return runner_variables(environ, self._plan, interpreter, self._cache, sockets, gpus) | self._key()
 
     def _key(self) -> dict[str, str]:
         """The variable with the key of a server that runs already, which its own runner alone is to have."""

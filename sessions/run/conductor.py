@@ -188,7 +188,7 @@ class Conductor:
 
     def _prepare(self) -> Prepared | None:
         """Environments, model and prompt; None if stopped. Raises SessionFailedError."""
-        self._update_status("preparing")
+        self._folder.write(msgspec.structs.replace(self._folder.read(), status="preparing"))
         preparation = PreparationRun(self._folder, self._append, self._every_preparation_tick)
         prepared = preparation.carry_out()
         if prepared is None:
@@ -196,26 +196,24 @@ class Conductor:
                 return None
             raise SessionFailedError(preparation.error)
         machine = capture(self._feed.nvml)
-        sources, idle = self._plan.gpu_sources, None
-        if sources:
-            idle, ticks = self._feed.idle_power_w(sources, IDLE_POWER_S)
-            for tick in ticks:
-                self._append(tick)
+        idle, ticks = self._feed.idle_power(self._plan.gpu_sources, IDLE_POWER_S)
+        for tick in ticks:
+            self._append(tick)
         around = surroundings_of(self._plan, prepared, self._cache())
         seen = MachineSeen(
             t=time.perf_counter_ns(),
             machine=machine,
             software=software(),
-            gpus=sources,
-            idle_w=idle,
+            gpus=self._plan.gpu_sources,
+            idle_w=idle.total,
+            idle_each=idle.each,
             surroundings=around,
         )
         self._append(seen)
         if prepared.prompt_dated:
             self._append(Note(t=time.perf_counter_ns(), text=DATED))
         session = self._folder.read()
-        begun = self._begun.machine or seen
-        self._changed = changed_since(place_seen(begun, self._plan), place_seen(seen, self._plan))
+        self._changed = changed_since(place_seen(self._begun.machine or seen, self._plan), place_seen(seen, self._plan))
         self._folder.write(
             msgspec.structs.replace(
                 session, status="running", machine=machine, surroundings=around, software=software(), error=""
@@ -226,9 +224,6 @@ class Conductor:
     def _every_preparation_tick(self) -> str:
         self._attend()
         return "stop" if self._steering.stop else ""
-
-    def _update_status(self, status: str) -> None:
-        self._folder.write(msgspec.structs.replace(self._folder.read(), status=status))
 
     def _measure(self, prepared: Prepared) -> bool:
         """Run every missing block of the rounds that the goal asks for; False if stopped before the last had ended."""
@@ -377,7 +372,7 @@ class Conductor:
         self._append(Note(t=time.perf_counter_ns(), text=text, flag=flag, method=block.method, block=block.block))
 
     def _energy(self, block: PlannedBlock, edge: str, place: int | None = None) -> None:
-        self._append(energy_at(block, edge, self._feed.nvml, self._plan.gpu_uuids, place))
+        self._append(energy_at(block, edge, self._feed.nvml, self._plan, place))
 
     def _end(self, status: str, error: str) -> None:
         """Write the final record, build the frames, set the status; a full disk may prevent all but the journal."""

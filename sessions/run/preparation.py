@@ -30,7 +30,7 @@ from methods.environments import environments
 from methods.jobs.bandwidth import bandwidth
 from methods.jobs.servers import own_interpreter
 from methods.models import models, prompts
-from methods.models.config import ConfigError, settings_digest
+from methods.models.config import ConfigError, read_json, settings_digest, undivided
 from methods.models.converted import ConversionError, Converting, Reader
 from methods.models.served import is_served, served_model
 from probes.capture import capture
@@ -193,7 +193,11 @@ class Preparation:
         return model
 
     def _lacking_for(self, model: models.Model, method: PlannedMethod, found: Interpreter) -> Unavailable | None:
-        if model.quantisation is None or not method.fresh:
+        if not method.fresh:
+            return None
+        if (method.degree or 1) > 1 and (why := _undivided(model, method.degree or 1)):
+            return Unavailable(f"The model cannot be split so: {why}.", "")
+        if model.quantisation is None:
             return None
         return lacking_for(model.quantisation, method.library, method.options, found, on_gpu=self._plan.device != "cpu")
 
@@ -317,6 +321,13 @@ class Preparation:
             interpreters={},
             unavailable={},
         )
+
+
+def _undivided(model: models.Model, degree: int) -> str:
+    try:
+        return undivided(read_json(model.folder / "config.json"), degree)
+    except ConfigError:  # whoever reads it says so
+        return ""
 
 
 def _refuse(sentence: str) -> None:

@@ -22,12 +22,12 @@ def inherited_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in without_secrets(environ).items() if not name.startswith(NOT_INHERITED)}
 
 
-def pinned_variables(plan: Plan, environment: str, cache: Path) -> dict[str, str]:
-    """Those that pin a run, whatever the user has set."""
+def pinned_variables(plan: Plan, environment: str, cache: Path, gpus: int | None = None) -> dict[str, str]:
+    """Those that pin a run on the first `gpus` of the plan's, None: all, whatever the user has set."""
     compiled = private_folder(compiled_folder(cache, environment))
     return {
         "HF_HUB_OFFLINE": "1",
-        **device_variables(plan),
+        **device_variables(plan, gpus),
         "TORCHINDUCTOR_CACHE_DIR": str(private_folder(compiled / "inductor")),
         "TRITON_CACHE_DIR": str(private_folder(compiled / "triton")),
         "VLLM_CACHE_ROOT": str(private_folder(compiled / "vllm")),
@@ -37,26 +37,32 @@ def pinned_variables(plan: Plan, environment: str, cache: Path) -> dict[str, str
     }
 
 
-def device_variables(plan: Plan) -> dict[str, str]:
-    """Those that give a runner the session's device and number of threads."""
+def device_variables(plan: Plan, gpus: int | None = None) -> dict[str, str]:
+    """Those that give a runner the session's device, or the first `gpus` of it, and number of threads."""
     return {
         "OMP_NUM_THREADS": str(plan.threads),
         "MKL_NUM_THREADS": str(plan.threads),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": "" if plan.device == "cpu" else ",".join(plan.gpu_visible) or plan.device,
+        "CUDA_VISIBLE_DEVICES": "" if plan.device == "cpu" else ",".join(plan.gpu_visible[:gpus]) or plan.device,
     }
 
 
 def runner_variables(
-    environ: Mapping[str, str], plan: Plan, interpreter: Interpreter, cache: Path, sockets: Path | None = None
+    environ: Mapping[str, str],
+    plan: Plan,
+    interpreter: Interpreter,
+    cache: Path,
+    sockets: Path | None = None,
+    gpus: int | None = None,
 ) -> dict[str, str]:
     """A block's environment variables: inherited, then pinned, then its environment's own.
 
-    `sockets` is where an engine's processes may put theirs, if the user names no other place.
+    `sockets` is where an engine's processes may put theirs, if the user names no other place. It gets the first `gpus`
+    of the plan's, None: all.
     """
     kept = inherited_variables(environ)
     kept |= compiler_variables(kept | dict(interpreter.variables))
-    kept |= pinned_variables(plan, interpreter.environment, cache)
+    kept |= pinned_variables(plan, interpreter.environment, cache, gpus)
     if sockets is not None:
         kept.setdefault("VLLM_RPC_BASE_PATH", str(sockets))
         kept["KASOKU_SOCKETS"] = str(sockets)

@@ -10,7 +10,7 @@ from typing import Final
 from sessions.disk.session_folder import SessionFolder
 
 INTERVAL_S: Final = 0.2
-SKIP: Final = re.compile(r"skip-(?P<method>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<block>\d{1,6})")
+SKIP: Final = re.compile(r"skip-(?P<method>[A-Za-z0-9][A-Za-z0-9._@-]*)-(?P<block>\d{1,6})")
 
 
 class Steering:

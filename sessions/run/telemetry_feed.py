@@ -6,6 +6,7 @@ import queue
 import statistics
 import time
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 
 from probes.base.reading import Reading
 from probes.gpu.nvml import Nvml
@@ -17,6 +18,14 @@ from sessions.disk.records import Telemetry
 HANGS_S = 1.0
 MOST_TROUBLES = 20
 QUEUED_TICKS = 6_000  # ten minutes at 10 Hz: a conductor that was stopped for longer loses telemetry, not memory
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """The median power of GPUs that have nothing to do, in watts: of their sum, and of each."""
+
+    total: float | None = None
+    each: list[float] = field(default_factory=list)
 
 
 class TelemetryFeed:
@@ -77,8 +86,10 @@ class TelemetryFeed:
                 return
             yield telemetry_record(readings)
 
-    def idle_power_w(self, sources: list[str], seconds: float) -> tuple[float | None, list[Telemetry]]:
-        """Median of the summed instant power of the GPUs over that long, and the ticks it was taken from."""
+    def idle_power(self, sources: list[str], seconds: float) -> tuple[Idle, list[Telemetry]]:
+        """The power of the GPUs over that long, and the ticks it was taken from; at once where there are none."""
+        if not sources:
+            return Idle(), []
         taken: list[Telemetry] = []
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
@@ -86,12 +97,15 @@ class TelemetryFeed:
                 taken.append(telemetry_record(self._ticks.get(timeout=left)))
             except queue.Empty:
                 break
-        sums = []
-        for record in taken:
-            watts = [row[3] for row in record.rows if row[0] in sources and row[1] == "power_w" and row[3] is not None]
-            if watts and len(watts) == len(sources):
-                sums.append(sum(watts))
-        return (statistics.median(sums) if sums else None), taken
+        whole = [watts for record in taken if len(watts := _watts(record, sources)) == len(sources)]
+        if not whole:
+            return Idle(), taken
+        each = [statistics.median(watts[source] for watts in whole) for source in sources]
+        return Idle(statistics.median(sum(watts.values()) for watts in whole), each), taken
+
+
+def _watts(record: Telemetry, sources: list[str]) -> dict[str, float]:
+    return {row[0]: row[3] for row in record.rows if row[0] in sources and row[1] == "power_w" and row[3] is not None}
 
 
 def telemetry_record(readings: tuple[Reading, ...]) -> Telemetry:

@@ -22,9 +22,9 @@ class LatestReadings:
         self._history: dict[tuple[str, str], deque[float]] = {}
         self._blocks: deque[tuple[str, int, VramPeak]] = deque(maxlen=2)
 
-    def start_block(self, method: str, block: int, t_ns: int) -> None:
-        """Let go of the block before the last."""
-        self._blocks.append((method, block, VramPeak(self.gpus, t_ns)))
+    def start_block(self, method: str, block: int, t_ns: int, gpus: int | None) -> None:
+        """Let go of the block before the last. This one uses the first `gpus`, None: all."""
+        self._blocks.append((method, block, VramPeak(self.gpus[:gpus], t_ns)))
 
     def start_loading(self, t_ns: int) -> None:
         if self._blocks:

@@ -210,7 +210,7 @@ class LiveReducer:
         self._block_phase = "import"
         self._request.leave()
         self._note_vram()
-        self._readings.start_block(record.method, record.block, record.t)
+        self._readings.start_block(record.method, record.block, record.t, self._plan.gpus_of(record.method))
         self._left.start_block(record)
         progress = self._progress(record.method)
         progress.start(record.block)

@@ -54,6 +54,8 @@ class FakeNvml:
         self.calls: list[tuple[str, int | None]] = []
         self.before_call: Callable[[str], None] = lambda name: None
         self.energy_mj = 1_000_000
+        self.nvlinks = 18  # of each GPU, all to a switch
+        self.peers: dict[tuple[int, int, int], int] = {}  # nvmlGpuP2PStatus_t by both GPUs and what is asked, else 0
 
     def uuid(self, index: int) -> str:
         return f"GPU-{index}aaaaaaa-0000-0000-0000-00000000000{index}"
@@ -127,6 +129,16 @@ class FakeNvml:
             case "c_nvmlGpmMetricsGet_t":
                 metrics = [SimpleNamespace(metricId=0, nvmlReturn=0, value=0.0) for _ in range(3)]
                 return SimpleNamespace(version=0, numMetrics=0, sample1=None, sample2=None, metrics=metrics)
+            case "nvmlDeviceGetP2PStatus":
+                return self.peers.get((handle, *arguments), 0)
+            case "nvmlDeviceGetTopologyCommonAncestor":
+                return 40
+            case "nvmlDeviceGetNvLinkState" if arguments[0] < self.nvlinks:
+                return 1
+            case "nvmlDeviceGetNvLinkVersion":
+                return 6
+            case "nvmlDeviceGetNvLinkRemotePciInfo":
+                return SimpleNamespace(busId=b"00000000:F0:00.0")
             case "nvmlDeviceGetPciInfo":
                 return SimpleNamespace(busId=f"00000000:{handle + 1:02X}:00.0".encode())
             case "nvmlDeviceGetCudaComputeCapability":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from probes.gpu.nvml import Nvml
-from probes.gpu.visible_gpus import idlest_gpu, visible_gpus
+from probes.gpu.visible_gpus import idlest_gpus, visible_gpus
 from tests.probes.fake_nvml import GIB, FakeNvml
 
 FOUR = FakeNvml(4)
@@ -66,7 +66,7 @@ def test_no_driver_is_no_gpu_with_the_reason() -> None:
     visible = visible_gpus(Nvml(library), {})
     assert visible.gpus == ()
     assert "no NVIDIA driver" in (visible.reason or "")
-    assert idlest_gpu(Nvml(library)) is None
+    assert idlest_gpus(Nvml(library)) == []
 
 
 def test_a_mig_device_belongs_to_its_gpu() -> None:
@@ -94,7 +94,13 @@ class Uneven(FakeNvml):
 def test_the_idlest_gpu_is_not_busy_and_has_the_most_free_memory() -> None:
     nvml = Nvml(Uneven(4))
     everything = visible_gpus(nvml, {}).gpus
-    assert [getattr(idlest_gpu(nvml, everything[:n]), "index", None) for n in range(5)] == [None, 0, 1, 2, 3]
+    assert [[gpu.index for gpu in idlest_gpus(nvml, everything[:n])] for n in range(5)] == [
+        [],
+        [0],
+        [1, 0],
+        [2, 1, 0],
+        [3, 2, 1, 0],
+    ]
 
 
 def test_a_gpu_that_does_not_answer_is_the_last_choice() -> None:
@@ -102,13 +108,9 @@ def test_a_gpu_that_does_not_answer_is_the_last_choice() -> None:
     nvml = Nvml(library)
     visible = visible_gpus(nvml, {}).gpus
     library.fail["nvmlDeviceGetMemoryInfo", 3] = 15
-    best = idlest_gpu(nvml, visible)
-    assert best is not None
-    assert best.index == 2
+    assert [gpu.index for gpu in idlest_gpus(nvml, visible)] == [2, 1, 0, 3]
 
 
 def test_the_visible_ones_are_asked_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
-    best = idlest_gpu(Nvml(Uneven(4)))
-    assert best is not None
-    assert (best.index, best.position) == (1, 0)
+    assert [(gpu.index, gpu.position) for gpu in idlest_gpus(Nvml(Uneven(4)))] == [(1, 0), (0, 1)]

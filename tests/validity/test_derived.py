@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import polars as pl
 import pytest
 
 from methods.base.memory_bandwidth import MemoryBandwidth
+from probes.gpu.facts import GpuFacts
+from probes.gpu.link import GpuLink
+from probes.host.surroundings import Surroundings, Variable
 from probes.machine import Machine
 from sessions.disk.frame_schema import RUNS, TOKENS
+from sessions.disk.plan import PlannedMethod
 from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames.derived import Context, RunKey, complete, prompt_digest
+from sessions.frames.journal_frames import _idle_w
 from sessions.frames.metrics import RUN_KEY
 from tests.made_model import made_model
 from tests.validity.made_frames import PLAN, SECOND, evidence, requests, run, telemetry, tenths
@@ -152,6 +158,57 @@ def test_dram_activity_is_that_of_intervals_within_the_timed_part(tmp_path: Path
     alone = found(before)
     assert alone["dram_active_percent"] is None
     assert "too rarely" in json.loads(alone["missing"])["dram_active_percent"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "peer", "says"),
+    [
+        (None, True, ""),
+        (None, False, "no peer access: between gpu0 and gpu1: the chipset does not support it"),
+        ("NCCL_P2P_DISABLE=1", True, "no peer access: NCCL_P2P_DISABLE=1 keeps NCCL from using it"),
+        ("NCCL_P2P_DISABLE=0", True, ""),
+        ("NCCL_P2P_LEVEL=LOC", True, "no peer access: NCCL_P2P_LEVEL=LOC keeps NCCL from using it"),
+    ],
+)
+def test_a_method_at_a_degree_is_judged_by_its_own_gpus(
+    tmp_path: Path, variable: str | None, peer: bool, says: str
+) -> None:
+    methods = [
+        PlannedMethod(name=name, engine="vllm", environment="x", degree=degree)
+        for name, degree in (("base", 1), ("fast", 2))
+    ]
+    link = GpuLink(
+        between=("gpu0", "gpu1"),
+        kind="PCIe",
+        peer_access=peer,
+        reason="" if peer else "the chipset does not support it",
+    )
+    name, _, value = (variable or "").partition("=")
+    machine = MachineSeen(
+        t=0,
+        machine=Machine(cores_logical=2, gpus=(GpuFacts(source="gpu0", links=(link,)),)),
+        software={},
+        gpus=["gpu0", "gpu1"],
+        surroundings=Surroundings(variables=(Variable(name=name, value=value),) if variable else ()),
+    )
+    both = msgspec.structs.replace(
+        prepared(tmp_path), bandwidth=MemoryBandwidth(read_bytes_s=8e9, copy_bytes_s=3e9, devices=2)
+    )
+    made = frames()
+    every = tenths(8, 201)
+    made["telemetry"] = telemetry(every, gpu0__power_w=200, gpu1__power_w=100)
+    rows = complete(made, Context(replace(PLAN, methods=methods), measured_with(both), machine))["runs"]
+    base, fast, *_ = rows.iter_rows(named=True)
+    assert [row["power_integral_j"] for row in (base, fast)] == pytest.approx([200 * 190, 300 * 190])
+    assert [row["bandwidth_bytes_s"] for row in (base, fast)] == [4e9, 8e9]
+    flagged = [[flag for flag in row["flags"] if flag.startswith("no peer")] for row in (base, fast)]
+    assert flagged == [[], [says] if says else []]
+
+
+def test_idle_power_is_that_of_the_gpus_in_use() -> None:
+    seen = MachineSeen(t=0, machine=Machine(), software={}, gpus=["gpu0", "gpu1"], idle_w=150.0, idle_each=[70.0, 78.0])
+    assert [_idle_w(seen, gpus) for gpus in (1, 2)] == [70.0, 150.0]
+    assert _idle_w(msgspec.structs.replace(seen, idle_each=[]), 1) is None
 
 
 def test_deriving_twice_changes_nothing(completed: dict[str, pl.DataFrame], tmp_path: Path) -> None:

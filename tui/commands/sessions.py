@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probes.gpu.link import linked_in_words
 from probes.machine import Machine
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.frames.counting import block_counts
@@ -97,6 +98,7 @@ def show(options: argparse.Namespace) -> int:
         f"model {model_text(plan)}, device {plan.device_name or plan.device}, {plan.threads} threads, seed {plan.seed}",
         f"{amount(plan, session.goal)}, {plan.warmup} warm-ups each, sampling {json.dumps(_builtins(plan.sampling))}",
         f"machine: {machine.cpu_model}, {machine.os}, kernel {machine.kernel}" if machine != Machine() else "",
+        *(f"linked: {words}" for _, words in linked_in_words(machine.links(plan.gpu_sources))),
         f"limited by a control group to {limits}" if (limits := machine.limits()) else "",
         f"variables: {', '.join(map(str, variables))}" if (variables := session.surroundings.variables) else "",
         f"software: {', '.join(f'{name} {version}' for name, version in session.software.items())}",

@@ -210,7 +210,14 @@ def _table_in_words(row: Any) -> str:
     if not isinstance(row, dict):
         return str(row)
     told = [(name, value) for name, value in row.items() if value not in (None, "", {}, [], ())]
-    return ", ".join(f"{label(name)} {figure(name, value)}" for name, value in told)
+    return ", ".join(f"{label(name)} {_inner(name, value)}" for name, value in told)
+
+
+def _inner(name: str, value: Any) -> str:
+    """A table's value: of tables, each in brackets."""
+    if isinstance(value, list | tuple) and isinstance(value[0], dict):
+        return " ".join(f"({_table_in_words(row)})" for row in value)
+    return figure(name, value)
 
 
 def run_facts(folder: SessionFolder, run: FrameRow) -> list[Fact]:

@@ -10,9 +10,9 @@ from tui.words import figures
 UNITS: Final = {"_bytes_s": "", "_bytes": "", "_percent": "%", "_mhz": "MHz", "_s": "", "_j": "J", "_w": "W"}
 WORDS: Final = {
     "api": "API", "cpu": "CPU", "cpus": "CPUs", "cuda": "CUDA", "dram": "DRAM", "ecc": "ECC", "gpu": "GPU",
-    "gpus": "GPUs", "id": "ID", "itl": "ITL", "kv": "KV", "mig": "MIG", "numa": "NUMA", "os": "OS", "pci": "PCI",
-    "pcie": "PCIe", "ram": "RAM", "rapl": "RAPL", "rss": "RSS", "sm": "SM", "smt": "SMT", "uuid": "UUID",
-    "vram": "VRAM",
+    "gpus": "GPUs", "id": "ID", "itl": "ITL", "kv": "KV", "mig": "MIG", "numa": "NUMA", "nvlink": "NVLink",
+    "nvlinks": "NVLinks", "os": "OS", "pci": "PCI", "pcie": "PCIe", "ram": "RAM", "rapl": "RAPL", "rss": "RSS",
+    "sm": "SM", "smt": "SMT", "uuid": "UUID", "vram": "VRAM",
 }  # fmt: skip
 
 

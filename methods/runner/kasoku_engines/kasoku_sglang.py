@@ -159,7 +159,7 @@ class SglangEngine(SglangScoring, Engine):
         self._ask("kasoku_profile_begins")
         self._output(self.job["prompts"][0], self.sampling.parameters(PROFILED_TOKENS, ()))
         calls = self._ask("kasoku_profile_ends")[0]
-        return profile_facts(calls)
+        return {**profile_facts(calls), **torch_facts.collective_facts(calls, len(self.workers))}
 
     def greedy(self, prompt_ids: list) -> dict:
         parameters = greedy_parameters(self.sampling.max_new_tokens, self.sampling.stop_token_ids)

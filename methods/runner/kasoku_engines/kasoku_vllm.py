@@ -178,7 +178,7 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
         profile.pop("token_choice")
         if self.config.model_config.quantization is not None:
             profile["matmul_ops"] = quantised_facts.matmul_ops(calls)
-        return {**profile, "missing": missing}
+        return {**profile, **torch_facts.collective_facts(calls, len(self.workers)), "missing": missing}
 
     def greedy(self, prompt_ids: list) -> dict:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
