@@ -17,7 +17,7 @@ class GpuLink:
     between: tuple[str, str] = ("", "")
     kind: str = ""  # NVLink | PCIe
     nvlinks: int | None = None
-    nvlink_version: str | None = None
+    nvlink_generation: int | None = None
     pcie_generation: int | None = None
     pcie_width: int | None = None
     path: str = ""  # PCIe's
@@ -25,10 +25,10 @@ class GpuLink:
     reason: str = ""
 
     def in_words(self) -> str:
-        """As in "NVLink 4.0, 18 links, with peer access"."""
+        """As in "NVLink 4, 18 links, with peer access"."""
         way = self.kind or "a link of unknown kind"
         if self.kind == "NVLink":
-            way += f" {self.nvlink_version}" if self.nvlink_version else ""
+            way += f" {self.nvlink_generation}" if self.nvlink_generation else ""
             way += f", {self.nvlinks} link{'s' if self.nvlinks != 1 else ''}" if self.nvlinks else ""
         elif self.kind == "PCIe":
             way += f" {self.pcie_generation}.0" if self.pcie_generation else ""

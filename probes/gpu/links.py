@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from probes.base.answer import answer
 from probes.gpu.facts import GpuFacts, bus_id
@@ -28,9 +28,8 @@ NO_ACCESS: Final[Mapping[int | None, str]] = {  # nvmlGpuP2PStatus_t
     5: "it is not supported",
 }
 UNTOLD: Final = "the driver does not know"
-NVLINK_VERSIONS: Final[Mapping[int | None, str]] = {  # nvmlNvlinkVersion_t
-    1: "1.0", 2: "2.0", 3: "2.2", 4: "3.0", 5: "3.1", 6: "4.0", 7: "5.0", 8: "6.0",
-}  # fmt: skip
+# by the major compute capability: what nvmlDeviceGetNvLinkVersion codes is not the same on all drivers
+NVLINK_GENERATIONS: Final[Mapping[str, int]] = {"6": 1, "7": 2, "8": 3, "9": 4, "10": 5}
 PATHS: Final[Mapping[int | None, str]] = {  # nvmlGpuTopologyLevel_t
     0: "on one board",
     10: "through one PCIe switch",
@@ -41,25 +40,24 @@ PATHS: Final[Mapping[int | None, str]] = {  # nvmlGpuTopologyLevel_t
 }
 
 
-class NvLink(NamedTuple):
-    """One that is up: its version, and the PCI bus id of what is at its other end."""
-
-    version: str | None
-    remote: str | None
-
-
 def with_links(gpus: Sequence[Gpu], facts: Sequence[GpuFacts]) -> tuple[GpuFacts, ...]:
     """The facts of these GPUs, in the same order, each with its links to those after it. Raises nothing."""
     if len(gpus) < 2:
         return tuple(facts)
-    known = list(zip(gpus, facts, map(_nvlinks, gpus), strict=True))
-    return tuple(
-        replace(own, links=tuple(_link(one, other, own, its, nvlinks) for other, its, _ in known[place + 1 :]))
-        for place, (one, own, nvlinks) in enumerate(known)
-    )
+    ids = {each.pci_bus_id for each in facts}
+    known = list(zip(gpus, facts, strict=True))
+    linked = []
+    for place, (one, own) in enumerate(known):
+        remotes = _remotes(one)
+        switched = sum(remote not in ids for remote in remotes)
+        between = ((other, its, remotes.count(its.pci_bus_id) or switched) for other, its in known[place + 1 :])
+        links = tuple(_link(one, other, own, its, nvlinks) for other, its, nvlinks in between)
+        linked.append(replace(own, links=links))
+    return tuple(linked)
 
 
-def _link(one: Gpu, other: Gpu, own: GpuFacts, its: GpuFacts, nvlinks: Sequence[NvLink]) -> GpuLink:
+def _link(one: Gpu, other: Gpu, own: GpuFacts, its: GpuFacts, nvlinks: int) -> GpuLink:
+    """`nvlinks`: how many of the first one's lead to the other, or to a switch where none does."""
     nvml, reasons = one.library, list[str]()
 
     def ask(name: str, *arguments: int) -> int | None:
@@ -78,15 +76,8 @@ def _link(one: Gpu, other: Gpu, own: GpuFacts, its: GpuFacts, nvlinks: Sequence[
     if over_nvlink != OK and over_nvlink not in NO_ACCESS:
         return link
     if over_nvlink == OK:
-        direct = [each for each in nvlinks if its.pci_bus_id is not None and each.remote == its.pci_bus_id]
-        between = direct or nvlinks  # none leads to a GPU where all lead to a switch
-        versions = {each.version for each in between}
-        return replace(
-            link,
-            kind="NVLink",
-            nvlinks=len(between) or None,
-            nvlink_version=versions.pop() if len(versions) == 1 else None,
-        )
+        generation = _least(_generation(own), _generation(its))
+        return replace(link, kind="NVLink", nvlinks=nvlinks or None, nvlink_generation=generation)
     return replace(
         link,
         kind="PCIe",
@@ -96,16 +87,18 @@ def _link(one: Gpu, other: Gpu, own: GpuFacts, its: GpuFacts, nvlinks: Sequence[
     )
 
 
-def _nvlinks(gpu: Gpu) -> list[NvLink]:
-    """Those of a GPU that are up."""
+def _remotes(gpu: Gpu) -> list[str | None]:
+    """What is at the other ends of its NVLinks that are up, as PCI bus ids; "" where that is not told."""
 
     def said(name: str, number: int, read: Callable[[Any], T]) -> T | None:
         return answer(lambda: read(getattr(gpu.library, f"nvmlDeviceGetNvLink{name}")(gpu.handle, number)))
 
     up = [number for number in range(MOST_NVLINKS) if said("State", number, int) == 1]
-    return [
-        NvLink(said("Version", number, NVLINK_VERSIONS.get), said("RemotePciInfo", number, bus_id)) for number in up
-    ]
+    return [said("RemotePciInfo", number, bus_id) or "" for number in up]
+
+
+def _generation(facts: GpuFacts) -> int | None:
+    return NVLINK_GENERATIONS.get((facts.compute_capability or "").partition(".")[0])
 
 
 def _least(one: int | None, other: int | None) -> int | None:

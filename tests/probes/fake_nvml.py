@@ -135,8 +135,6 @@ class FakeNvml:
                 return 40
             case "nvmlDeviceGetNvLinkState" if arguments[0] < self.nvlinks:
                 return 1
-            case "nvmlDeviceGetNvLinkVersion":
-                return 6
             case "nvmlDeviceGetNvLinkRemotePciInfo":
                 return SimpleNamespace(busId=b"00000000:F0:00.0")
             case "nvmlDeviceGetPciInfo":

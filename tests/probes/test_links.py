@@ -13,7 +13,7 @@ from probes.gpu.links import READ, WRITE
 from probes.gpu.nvml import Nvml
 from tests.probes.fake_nvml import FakeNvml
 
-NVSWITCH = "NVLink 4.0, 18 links, with peer access"
+NVSWITCH = "NVLink 4, 18 links, with peer access"
 
 
 def links(library: FakeNvml) -> tuple[GpuLink, ...]:
@@ -50,7 +50,7 @@ def test_links_that_lead_from_one_to_the_other_alone_count() -> None:
             return super()._call(name, handle, *arguments, **options)
 
     (link,) = links(Bridged(2))
-    assert (link.kind, link.nvlinks, link.nvlink_version) == ("NVLink", 4, "4.0")
+    assert (link.kind, link.nvlinks, link.nvlink_generation) == ("NVLink", 4, 4)
 
 
 def test_pcie_is_told_with_the_lesser_of_both_and_its_way() -> None:
@@ -78,7 +78,7 @@ def test_access_that_is_refused_either_way_is_none_and_has_its_reason(
 
 def test_a_driver_that_does_not_tell_leaves_gaps_with_the_reason() -> None:
     library = FakeNvml(2)
-    library.fail |= {"nvmlDeviceGetP2PStatus": 13, "nvmlDeviceGetNvLinkVersion": 3}
+    library.fail |= {"nvmlDeviceGetP2PStatus": 13, "nvmlDeviceGetCudaComputeCapability": 3}
     (link,) = links(library)
     assert (link.kind, link.peer_access) == ("", None)
     assert "too old to report it" in link.in_words()
@@ -93,7 +93,6 @@ def test_rubbish_is_nothing_known(rubbish: object) -> None:
         (
             "nvmlDeviceGetP2PStatus",
             "nvmlDeviceGetNvLinkState",
-            "nvmlDeviceGetNvLinkVersion",
             "nvmlDeviceGetNvLinkRemotePciInfo",
             "nvmlDeviceGetTopologyCommonAncestor",
         ),
