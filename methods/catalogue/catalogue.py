@@ -38,13 +38,18 @@ def load_catalogue(config_folder: Path) -> Catalogue:
         rows = _rows(file, problems)
         for name, row in rows.items():
             try:
-                if name in methods:
-                    raise KeyProblemError(f"the name is already taken by {origins[name]}; use another")
+                check_free(name, origins)
                 methods[name], origins[name] = read_method(name, row, file.parent), file
             except KeyProblemError as problem:
                 problems.append(f"{file}: method {name!r}: {problem}.")
     _drop_broken_references(methods, origins, problems)
     return Catalogue(MappingProxyType(methods), MappingProxyType(origins), tuple(problems))
+
+
+def check_free(name: str, files: Mapping[str, Path]) -> None:
+    """Raise KeyProblemError where one of the methods, each with its file, has that name."""
+    if name in files:
+        raise KeyProblemError(f"the name is already taken by {files[name]}; use another")
 
 
 def _rows(file: Path, problems: list[str]) -> Mapping[str, object]:

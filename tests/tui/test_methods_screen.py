@@ -2,25 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.tui.conftest import workbench
 from tests.tui.screen_text import until
+from tui.app import Workbench
 from tui.screens.ask import AskText, Confirm
 from tui.screens.methods import MethodsScreen
 
 
-@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
-async def test_the_catalogue_says_what_each_method_needs_and_differs_in(bare: Path, size: tuple[int, int]) -> None:
-    async with workbench(bare).run_test(size=size, notifications=True) as pilot:
+async def test_the_catalogue_says_what_each_method_needs_and_differs_in(bare: Path) -> None:
+    async with workbench(bare).run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("4")
-        text = await until(pilot, lambda text: "flash-attention-2" in text and "must show" in text, "the catalogue")
-        assert "unavailable" in text
-        assert "kasoku env create torch" in text
+        await until(pilot, says_what_it_needs, "the catalogue")
         await pilot.press("down", "down")
         await until(pilot, lambda text: "difference" in text, "what it differs in")
+
+
+def says_what_it_needs(text: str) -> bool:
+    return all(words in text for words in ("unavailable", "flash-attention-2", "must show", "kasoku env create torch"))
+
+
+async def test_a_method_has_a_page_and_is_made_ones_own_in_the_editor_until_the_catalogue_takes_it(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "editor"
+    script.write_text(
+        '#!/bin/sh\ngrep -q sumary "$1" && exec sed -i s/sumary/summary/ "$1"\nsed -i s/summary/sumary/ "$1"\n',
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(script))
+    app = Workbench(saved, tmp_path / "config")
+    async with app.run_test(size=(200, 60), notifications=True) as pilot:
+        await pilot.press("4")
+        await until(pilot, says_what_it_needs, "the catalogue")
+        await pilot.press("enter")
+        await until(pilot, lambda text: "[methods.baseline]" in text, "the recipe")
+        text = await until(pilot, lambda text: len(re.findall(r"3\d\d\.\d .* yes", text)) == 2, "both sessions")
+        assert "attn_implementation" in text
+        await pilot.press("y")
+        assert app.clipboard.startswith("[methods.baseline]")
+        await pilot.press("w")
+        await until(pilot, lambda _: isinstance(app.screen, AskText), "the question")
+        await pilot.press("enter")
+        file = tmp_path / "config" / "methods" / "baseline-mine.toml"
+        await until(pilot, lambda _: f"edit {file} yourself" in told(app), "why no editor is opened")
+        await until(pilot, lambda _: "baseline-mine is a method now" in told(app), "what came of it")
+        monkeypatch.setattr(app, "suspend", contextlib.nullcontext)  # a test has no terminal to lend
+        await pilot.press("w")
+        await until(pilot, lambda _: isinstance(app.screen, AskText), "the question")
+        await pilot.press("end", "2", "enter")
+        await until(pilot, lambda _: isinstance(app.screen, Confirm), "what the catalogue says")
+        assert isinstance(app.screen, Confirm)
+        assert "'sumary' is not known; did you mean 'summary'" in app.screen.question
+        await pilot.press("y")
+        await until(pilot, lambda _: "baseline-mine2 is a method now" in told(app), "what came of it")
+        await pilot.press("escape")
+        await until(pilot, lambda text: "baseline-mine2" in text, "the catalogue with it")
 
 
 async def test_environments_are_listed_and_a_wrong_python_is_a_sentence(bare: Path) -> None:
@@ -79,3 +122,8 @@ async def test_a_broken_method_file_is_reported_and_ignored(bare: Path) -> None:
     async with workbench(bare).run_test(size=(120, 40), notifications=True) as pilot:
         await pilot.press("4")
         await until(pilot, lambda text: "bad.toml" in text and "TOML" in text, "the sentence")
+
+
+def told(app: Workbench) -> str:
+    """The notifications, which wrap on the screen."""
+    return "\n".join(note.message for note in app._notifications)

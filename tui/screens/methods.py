@@ -15,7 +15,9 @@ from textual.message import Message
 from textual.widgets import TabbedContent, TabPane
 
 from methods.base.home import HomeError
+from tui.read.method_facts import method_facts
 from tui.screens.ask import AskText, Confirm
+from tui.screens.method import MethodScreen
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.facts import Facts
 from tui.widgets.key_bar import KeyBar
@@ -50,6 +52,7 @@ class MethodsScreen(WorkbenchScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right", "tab(1)", "next tab", id="methods.next", tooltip="The next tab", key_display="→"),
         Binding("left", "tab(-1)", "tab", id="methods.previous", tooltip="The previous tab", show=False),
+        Binding("w", "mine", "make it mine", id="methods.mine", tooltip="Write a copy of your own and edit it"),
         Binding("c", "create", "create", id="environments.create", tooltip="Create this environment with uv"),
         Binding(
             "u", "use", "use a Python", id="environments.use", tooltip="Use a Python of yours for this environment"
@@ -176,7 +179,17 @@ class MethodsScreen(WorkbenchScreen):
     @on(RowList.Highlighted, "#method-list")
     def describe_method(self, event: RowList.Highlighted) -> None:
         choice = event.row
-        self.query_one("#method-facts", Facts).show_facts(_method_facts(choice) if choice is not None else [])
+        self.query_one("#method-facts", Facts).show_facts(method_facts(choice) if choice is not None else [])
+
+    @on(RowList.Chosen, "#method-list")
+    def open_method(self, event: RowList.Chosen) -> None:
+        self.app.push_screen(MethodScreen(event.row.method.name))
+
+    async def action_mine(self) -> None:
+        if (choice := self.query_one("#method-list", RowList).row) is not None:
+            page = MethodScreen(choice.method.name)
+            await self.app.push_screen(page)
+            page.action_mine()
 
     @on(RowList.Highlighted, "#environment-list")
     def describe_environment(self, event: RowList.Highlighted) -> None:
@@ -202,6 +215,8 @@ class MethodsScreen(WorkbenchScreen):
         match action:
             case "create" | "use" | "remove":
                 return tab == "environments" and self.creating is None
+            case "mine":
+                return tab == "methods"
             case "cancel":
                 return self.creating is not None
         return True
@@ -351,39 +366,3 @@ def _differs_cell(choice: Choice) -> Cell:
     if choice.unavailable is not None:
         return (one_line(choice.unavailable.reason), "dim")
     return one_line(f"{method.reference}: {method.differs}" if method.reference else method.summary)
-
-
-def _method_facts(choice: Choice) -> list[Fact]:
-    method, needs = choice.method, choice.method.needs
-    facts = [Fact("", method.name), Fact("what", method.summary)]
-    if choice.unavailable is not None:
-        facts.append(Fact("unavailable", choice.unavailable.reason, "warning"))
-        if choice.unavailable.remedy:
-            facts.append(Fact("fix", choice.unavailable.remedy, "accent"))
-    if method.reference:
-        facts += [Fact("reference", method.reference), Fact("difference", method.differs)]
-    if method.good_for:
-        facts.append(Fact("good for", method.good_for))
-    asks = [
-        f"a device: {' or '.join(needs.devices)}",
-        f"NVIDIA driver {needs.min_driver}" if needs.min_driver else "",
-        f"compute capability {needs.min_compute_capability}" if needs.min_compute_capability else "",
-        "a compiler (C++ on a CPU, C on a GPU) and Python's headers" if needs.compiler else "",
-        f"{figures.size(needs.free_bytes)} free memory" if needs.free_bytes else "",
-    ]
-    facts.append(Fact("needs", ", ".join(ask for ask in asks if ask)))
-    facts.append(Fact("environments", ", ".join(f"{kind}: {name}" for kind, name in method.environments.items())))
-    facts.append(
-        Fact("must show", "; ".join(f"{name} {_told(value)}" for name, value in method.must_show.items()) or "nothing")
-    )
-    facts += [Fact("engine", method.engine), Fact("group", method.group)]
-    if method.presets:
-        facts.append(Fact("presets", ", ".join(method.presets)))
-    if method.origin:
-        facts.append(Fact("origin", method.origin))
-    return facts
-
-
-def _told(value: object) -> str:
-    """A condition's value; alternatives are joined by "or"."""
-    return " or ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
