@@ -119,13 +119,34 @@ def kernels(model, step, told):
     layers = range(step.shape.layers)
     once = dict.fromkeys(name for name, _ in step.launches(step.kinds()[-1]))
     for name in once:
-        if name not in ("resident_qkv", "resident_mlp", "resident_add", "resident_head"):
+        if name not in ("resident_qkv", "resident_mlp", "resident_add", "resident_head", "resident_advance"):
             found = [launch for each, launch in step.launches(step.kinds()[-1]) if each == name]
             launches = found if len(found) == len(layers) else found * 20
             told.row(
                 model=model.name, weights=model.how, what="kernel", role=name,
                 seconds=tuning.seconds_of_launches(launches),
             )  # fmt: skip
+
+
+def timeline(model, step, prompt, tokens, file):
+    """Into `file`, when each kernel of one step began and ended, in µs, in the middle of a response."""
+    replays = Generating(model.model, step, True)
+    step.begin(replays.read(prompt), prompt, tokens, 1)
+    for _ in range(tokens // 2):
+        replays.asked.next()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(3):
+            replays.asked.next()
+        torch.cuda.synchronize()
+    on_card = [each for each in profile.events() if each.device_type == torch.autograd.DeviceType.CUDA]
+    rows = sorted((each.time_range.start, each.time_range.end, each.name) for each in on_card)
+    ends = [place for place, row in enumerate(rows) if row[2] == "resident_advance"]
+    one = rows[ends[0] + 1 : ends[1] + 1]
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(("kernel", "begin_us", "end_us"))
+        writer.writerows((name, begin - one[0][0], end - one[0][0]) for begin, end, name in one)
 
 
 def wide(matrix):
@@ -225,6 +246,8 @@ def measured(name, config_or_folder, how, arguments, told, until):
     sampled = model.step(ARTICLE, dependent)
     sampled.knobs = step.knobs
     tell("the article's sampling", sampled)
+    if arguments.timeline:
+        timeline(model, step, prompt, arguments.tokens, arguments.timeline)
     kernels(model, sampled, told)
 
 
@@ -238,6 +261,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--plain-launch", action="store_true", help="as on a card before Hopper")
     parser.add_argument("--sweep", action="store_true", help="many knobs instead of those timed while loading")
+    parser.add_argument("--timeline", type=Path, help="a CSV of when each kernel of a step begins and ends")
     parser.add_argument("--logits", action="store_true", help="only compare the folders' logits")
     parser.add_argument("--seconds", type=float, default=540.0)
     parser.add_argument("--csv", type=Path)

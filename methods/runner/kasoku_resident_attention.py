@@ -52,6 +52,32 @@ def turned(
 
 
 @triton.jit
+def multiplied(left, right, TENSOR_CORES: tl.constexpr):
+    """float32 `left` (n, k) · `right` (k, m) of a shorter type. As two numbers of that type, whose sum has twice its
+    digits, `left` loses nothing on the tensor cores; Triton's interpreter multiplies float32 alone.
+    """
+    if TENSOR_CORES:
+        high = left.to(right.dtype)
+        low = (left - high.to(tl.float32)).to(right.dtype)
+        found = tl.dot(high, right) + tl.dot(low, right)
+    else:
+        found = tl.dot(left, right.to(tl.float32), input_precision="ieee")
+    return found
+
+
+@triton.jit
+def attended(query, key_tile, value_tile, before, peak, weight, total, TENSOR_CORES: tl.constexpr):
+    """The softmax so far with a block of positions more: highest scores, denominators and numerators, by head."""
+    scores = tl.where(before[None, :], multiplied(query, tl.trans(key_tile), TENSOR_CORES), float("-inf"))
+    higher = tl.maximum(peak, tl.max(scores, 1))
+    shrink = tl.exp2(peak - higher)
+    shares = tl.exp2(scores - higher[:, None])
+    value_tile = tl.where(before[:, None], value_tile, 0.0).to(value_tile.dtype)
+    total = total * shrink[:, None] + multiplied(shares, value_tile, TENSOR_CORES)
+    return higher, weight * shrink + tl.sum(shares, 1), total
+
+
+@triton.jit
 def resident_attention(
     out,
     qkv,
@@ -78,15 +104,19 @@ def resident_attention(
     DIMS: tl.constexpr,
     SPLITS: tl.constexpr,
     BLOCK: tl.constexpr,
+    TOGETHER: tl.constexpr,
+    TENSOR_CORES: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Of the token's queries, keys and values in `qkv`: write keys and values to the cache (KV_HEADS, LENGTH, HEAD),
     and what the heads attend to, in the model's type, to `out` (HEADS, HEAD).
 
-    A program has a head of keys and a part of the positions before the token; the first has the token itself, so that
-    none reads what another writes. `GROUP` and `DIMS` are the powers of two that hold the heads of queries to a head of
-    keys and a head's dimensions. Where several programs share a head, the last one to arrive puts the parts together:
-    `sums`, `peaks` and `weights` are a softmax's numerators, highest scores and denominators, by head and part.
+    A program has a head of keys and every `SPLITS`th block of the positions before the token, of which it loads the
+    first before it waits: only the token's own place changes in a step. The first part has the token itself, so that
+    none reads what another writes. `GROUP` and `DIMS` are the powers of two, 16 at least, that hold the heads of
+    queries to a head of keys and a head's dimensions. Where several programs share a head, the last one to arrive puts
+    the parts together, `TOGETHER` at a time: `sums`, `peaks` and `weights` are a softmax's numerators, highest scores
+    and denominators, by head and part.
     """
     head = tl.program_id(0)
     part = tl.program_id(1)
@@ -99,18 +129,21 @@ def resident_attention(
     one = tl.arange(0, 1)
     key_places = (HEADS + head + one)[:, None] * HEAD + dims[None, :]
     value_places = (HEADS + KV_HEADS + head) * HEAD + dims
+    cached = head.to(tl.int64) * LENGTH * HEAD
+    positions = part * BLOCK + tl.arange(0, BLOCK)
+    places = cached + positions[:, None] * HEAD + dims[None, :]
+    inside = (positions < LENGTH)[:, None] & in_head[None, :]
+    key_tile = tl.load(keys + places, mask=inside, other=0.0)
+    value_tile = tl.load(values + places, mask=inside, other=0.0)
 
     enter(PDL)
     position = tl.load(state + POSITION_AT).to(tl.int32)
-    blocks = tl.cdiv(position, BLOCK)
-    per_part = tl.cdiv(blocks, SPLITS)
-    parts = tl.maximum(tl.cdiv(blocks, tl.maximum(per_part, 1)), 1)
+    parts = tl.maximum(tl.minimum(tl.cdiv(position, BLOCK), SPLITS), 1)
     if part < parts:
         query = turned(
             qkv, query_places, dims, there, query_gain, cosines, sines, position, HEAD, EPSILON, HEAD_NORM, ROPE
         )
         query = query * (scaling * LOG2E)
-        cached = head.to(tl.int64) * LENGTH * HEAD
         if part == 0:
             key = turned(
                 qkv, key_places, dims, in_head[None, :], key_gain, cosines, sines, position, HEAD, EPSILON, HEAD_NORM,
@@ -128,22 +161,17 @@ def resident_attention(
             peak = tl.sum(query * 0.0, 1) + float("-inf")
             weight = tl.sum(query * 0.0, 1)
             total = query * 0.0
-        end = tl.minimum((part + 1) * per_part * BLOCK, position)
-        for begin in tl.range(part * per_part * BLOCK, end, BLOCK):
+        peak, weight, total = attended(
+            query, key_tile, value_tile, positions < position, peak, weight, total, TENSOR_CORES
+        )
+        for begin in tl.range((part + SPLITS) * BLOCK, position, SPLITS * BLOCK):
             positions = begin + tl.arange(0, BLOCK)
-            before = positions < end
+            before = positions < position
             places = cached + positions[:, None] * HEAD + dims[None, :]
             inside = before[:, None] & in_head[None, :]
-            key_tile = tl.load(keys + places, mask=inside, other=0.0).to(tl.float32)
-            value_tile = tl.load(values + places, mask=inside, other=0.0).to(tl.float32)
-            scores = tl.sum(query[:, None, :] * key_tile[None, :, :], 2)
-            scores = tl.where(before[None, :], scores, float("-inf"))
-            higher = tl.maximum(peak, tl.max(scores, 1))
-            shrink = tl.exp2(peak - higher)
-            shares = tl.exp2(scores - higher[:, None])
-            weight = weight * shrink + tl.sum(shares, 1)
-            total = total * shrink[:, None] + tl.sum(shares[:, :, None] * value_tile[None, :, :], 1)
-            peak = higher
+            key_tile = tl.load(keys + places, mask=inside, other=0.0)
+            value_tile = tl.load(values + places, mask=inside, other=0.0)
+            peak, weight, total = attended(query, key_tile, value_tile, before, peak, weight, total, TENSOR_CORES)
         last = True
         if SPLITS > 1:  # noqa: SIM102 - decided while compiling, what follows while running
             if parts > 1:
@@ -159,16 +187,21 @@ def resident_attention(
                     peak = tl.sum(query * 0.0, 1) + float("-inf")
                     weight = tl.sum(query * 0.0, 1)
                     total = query * 0.0
-                    for other in tl.range(0, parts):
-                        at = (head * SPLITS + other) * GROUP + members
-                        its_peak = tl.load(peaks + at, cache_modifier=".cg")
-                        its_weight = tl.load(weights + at, cache_modifier=".cg")
-                        its_total = tl.load(sums + at[:, None] * DIMS + dims[None, :], cache_modifier=".cg")
-                        higher = tl.maximum(peak, its_peak)
+                    for first in tl.range(0, parts, TOGETHER):
+                        others = first + tl.arange(0, TOGETHER)
+                        theirs = (head * SPLITS + others)[:, None] * GROUP + members[None, :]
+                        known = (others < parts)[:, None] & (members < GROUP)[None, :]
+                        its_peak = tl.load(peaks + theirs, mask=known, other=float("-inf"), cache_modifier=".cg")
+                        its_weight = tl.load(weights + theirs, mask=known, other=0.0, cache_modifier=".cg")
+                        its_total = tl.load(
+                            sums + theirs[:, :, None] * DIMS + dims[None, None, :],
+                            mask=known[:, :, None], other=0.0, cache_modifier=".cg",
+                        )  # fmt: skip
+                        higher = tl.maximum(peak, tl.max(its_peak, 0))
                         shrink = tl.exp2(peak - higher)
-                        its_shrink = tl.exp2(its_peak - higher)
-                        weight = weight * shrink + its_weight * its_shrink
-                        total = total * shrink[:, None] + its_total * its_shrink[:, None]
+                        its_shrink = tl.exp2(its_peak - higher[None, :])
+                        weight = weight * shrink + tl.sum(its_weight * its_shrink, 0)
+                        total = total * shrink[:, None] + tl.sum(its_total * its_shrink[:, :, None], 0)
                         peak = higher
         if last:
             tl.store(out + query_places, (total / weight[:, None]).to(out.dtype.element_ty), mask=there)

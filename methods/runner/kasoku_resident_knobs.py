@@ -2,7 +2,8 @@
 
 Of each role's matrix a program has `rows` rows, in tiles of `tile` columns, with `warps` warps; `stages` tiles are in
 flight while it goes along its rows, and `prefetch` tiles are fetched into the L2 cache before it waits for its vector.
-In attention a program has a part of the positions, `block` at a time, and up to `splits` programs share a head.
+In attention a program has a block of positions, or every `splits`th, and the last of them puts `together` so many parts
+at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ ROLES = ("qkv", "out", "mlp", "down", "head")
 ELEMENTS = 8192  # of a first tile, by default: 16 KB of bfloat16 in flight for each program
 WIDEST = 4096
 LIKELY_PROGRAMS = 132  # an H100's multiprocessors: no fewer programs than this, where there is enough to share
+BLOCK_ELEMENTS = 16384  # of keys in attention: 32 KB in flight for each program, and as much of values
+MOST_SPLITS = 64
 CANDIDATES = ((4096, 4), (8192, 4), (8192, 8), (16384, 8))  # elements of a tile, warps
 
 
@@ -34,13 +37,16 @@ def of_elements(matrix: object, elements: int, tile: int, warps: int) -> dict:
 
 
 def of_attention(shape: object, length: int, interpreted: bool) -> dict:
-    """The parts are long enough that putting them together costs less than they gain."""
-    block = 32 if shape.head > 64 else 64
-    share = max(1, LIKELY_PROGRAMS // shape.kv_heads)
-    splits = 1
-    while splits < share and splits * 4 * block < length:
-        splits *= 2
-    return {"block": 16 if interpreted else block, "splits": splits, "warps": 4}
+    """A block of positions is what one program can hold of keys and values; as many programs as there are blocks."""
+    dims = least_of_dot(shape.head)
+    block = 16 if interpreted else min(max(BLOCK_ELEMENTS // dims, 16), least_of_dot(length))
+    splits = min(-(-length // block), 2 if interpreted else MOST_SPLITS)
+    return {"block": block, "splits": splits, "together": min(4, power_of_two(splits)), "warps": 8}
+
+
+def least_of_dot(number: int) -> int:
+    """The power of two that holds it, and that Triton multiplies: 16 at least."""
+    return max(16, power_of_two(number))
 
 
 def of_choice(vocabulary: int, interpreted: bool) -> dict:
@@ -53,7 +59,7 @@ def candidates(matrix: object) -> list:
     found = [default(matrix, interpreted=False)]
     widest = power_of_two(matrix.width)
     for elements, warps in CANDIDATES:
-        for tile in sorted({min(widest, 1024), min(widest, WIDEST)}):
+        for tile in sorted({min(widest, each) for each in (1024, WIDEST, 2 * WIDEST)}):
             knobs = of_elements(matrix, elements, tile, warps)
             if knobs not in found:
                 found.append(knobs)

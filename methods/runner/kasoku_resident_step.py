@@ -46,7 +46,7 @@ class Step:
         self.knobs = {role: knobs_of.default(self.matrix(role, 0), not self.on_gpu) for role in knobs_of.ROLES}
         self.knobs["attention"] = knobs_of.of_attention(shape, length, not self.on_gpu)
         self.knobs["choice"] = knobs_of.of_choice(shape.vocabulary, not self.on_gpu)
-        self._group, self._dims = knobs_of.power_of_two(heads // kv_heads), knobs_of.power_of_two(head)
+        self._group, self._dims = knobs_of.least_of_dot(heads // kv_heads), knobs_of.least_of_dot(head)
         self._parts: tuple = ()
         self._made = made
         self._set(0, 1, 0, False)
@@ -159,7 +159,7 @@ class Step:
             resident_attention, (shape.kv_heads, knobs["splits"]), arguments, knobs["warps"],
             HEADS=shape.heads, KV_HEADS=shape.kv_heads, HEAD=shape.head, LENGTH=self.length, EPSILON=epsilon,
             HEAD_NORM=shape.head_norm, ROPE=shape.rope, GROUP=self._group, DIMS=self._dims, SPLITS=knobs["splits"],
-            BLOCK=knobs["block"],
+            BLOCK=knobs["block"], TOGETHER=knobs["together"], TENSOR_CORES=self.on_gpu,
         )  # fmt: skip
 
     def _shared(self, splits: int) -> tuple:
