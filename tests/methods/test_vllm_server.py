@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 import pytest
@@ -19,6 +20,7 @@ from methods.catalogue import evidence
 from methods.catalogue.catalogue import load_catalogue
 from methods.models.models import Model
 from tests.conftest import MakeEnvironment
+from tests.methods.loads import four_at_once, ids_by_request, most_in_flight
 from tests.methods.runner_process import Outcome, measure_job, run_in
 from tests.sessions.processes import until
 from tests.sessions.workplace import Workplace, runs_of
@@ -29,13 +31,20 @@ WINDOW = {"ids": [504, 3575, 282, 4649, 314, 253, 1141, 30], "scored": 4}
 
 
 def measured(
-    interpreter: Interpreter, model: Model, assets: Path, folder: Path, engine: str, options: object
+    interpreter: Interpreter,
+    model: Model,
+    assets: Path,
+    folder: Path,
+    engine: str,
+    options: object,
+    load: Mapping[str, object] = MappingProxyType({}),
 ) -> Outcome:
     folder.mkdir()
     changes: Mapping[str, object] = {
         "greedy": True,
-        "fidelity": {"folder": str(folder), "windows": [WINDOW]},
+        "fidelity": None if load else {"folder": str(folder), "windows": [WINDOW]},
         "private_folder": str(folder),
+        **load,
     }
     job = measure_job(engine, options=options, model_folder=str(model.folder), **changes)
     outcome = run_in(interpreter, job, folder, {"VLLM_CACHE_ROOT": str(assets / "cache" / "vllm")})
@@ -81,6 +90,13 @@ def test_the_server_generates_and_scores_as_vllm_in_the_process_does(
     assert scores_of(server) == pytest.approx(scores_of(process), abs=0.01)
     assert all(math.isfinite(each) for each in scores_of(server))
     assert server.one("memory")["peak_rss_bytes"] > 500_000_000, "of the server, not of its client"  # type: ignore[operator]
+
+    several = measured(interpreter, default_model, assets, tmp_path / "load", "server", eager, four_at_once())
+    found = ids_by_request(several)
+    assert {number: len(ids) for number, ids in found.items()} == dict.fromkeys(range(-4, 8), 4)
+    assert several.one("point_end")["status"] == "ok"
+    assert most_in_flight(several) == 4
+    assert [end["cached_prompt_tokens"] for end in several.of("request_end")] == [0] * 12
 
 
 @pytest.fixture
