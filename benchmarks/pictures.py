@@ -1,15 +1,17 @@
-"""The pictures of the README, made from a real session: `make pictures` writes docs/pictures/run.svg and compare.svg.
+"""Pictures of the screens, made from a real session: `make pictures` writes docs/pictures/SCREEN.svg for each.
 
     python benchmarks/pictures.py [--session SESSION] [--size 120x36] [--out docs/pictures]
 
 Without --session the recording of `kasoku --demo` is taken. The Run screen is a replay of its journal, held in the
-middle of a request of its last block; the Compare screen shows all of its methods.
+middle of a request of its last block; the Compare screen shows all of its methods. The form and Methods show what the
+environments in Kasoku's home make possible here.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import re
 import sys
 import tempfile
@@ -20,13 +22,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from methods.base.home import config_folder, home  # noqa: E402 - the checkout is put on the path first
+from textual.widgets import TabbedContent  # noqa: E402 - the checkout is put on the path first
+
+from methods.base.home import ENVIRONMENTS, MODELS, config_folder, home  # noqa: E402
 from sessions.disk.session_folder import SessionError, SessionFolder  # noqa: E402
 from sessions.disk.store import Store  # noqa: E402
 from tui.app import Workbench  # noqa: E402
 from tui.read.demo import DemoError, unpack  # noqa: E402
 from tui.screens.compare import CompareScreen  # noqa: E402
+from tui.screens.method import MethodScreen  # noqa: E402
 from tui.screens.run import RunScreen  # noqa: E402
+from tui.screens.session import SessionScreen  # noqa: E402
+from tui.widgets.row_list import RowList  # noqa: E402
 
 DEADLINE_S = 300
 
@@ -51,9 +58,9 @@ async def run_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
     """The Run screen in the middle of a request of the last block."""
     app = Workbench(folder.path.parents[1], config_folder(), watch=folder.id, replay=True)
     async with app.run_test(size=size) as pilot:
-        await until(lambda: isinstance(app.screen, RunScreen) and app.screen.live is not None, "the replay")
         screen = app.screen
         assert isinstance(screen, RunScreen)
+        await until(lambda: screen.live is not None and screen.watched is not None, "the replay")
         watch, view = screen.watched, screen.live
         assert watch is not None
         assert view is not None
@@ -93,6 +100,58 @@ async def compare_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
         return app.export_screenshot(title="kasoku")
 
 
+async def form_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
+    """The first screen, once it knows what a run takes."""
+    app = Workbench(folder.path.parents[1], config_folder())
+    async with app.run_test(size=size) as pilot:
+        screen = app.screen
+        assert isinstance(screen, RunScreen)
+        await until(lambda: screen.form.checked is not None, "the checked form")
+        await until(lambda: screen.form.checked and screen.form.checked.expected is not None, "what a run takes")
+        await until(lambda: "Last:" in app.export_screenshot(), "what was measured last")
+        await pilot.pause(0.5)
+        return app.export_screenshot(title="kasoku")
+
+
+async def session_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
+    """The session's timeline."""
+    app = Workbench(folder.path.parents[1], config_folder())
+    async with app.run_test(size=size) as pilot:
+        screen = SessionScreen(folder.id)
+        await app.push_screen(screen)
+        await until(lambda: screen.facts is not None, "the session")
+        screen.query_one(TabbedContent).active = "timeline"
+        await pilot.pause(1.0)
+        return app.export_screenshot(title="kasoku")
+
+
+async def method_picture(folder: SessionFolder, size: tuple[int, int]) -> str:
+    """A method's page: the second one's, which has a ratio."""
+    app = Workbench(folder.path.parents[1], config_folder())
+    async with app.run_test(size=size) as pilot:
+        screen = MethodScreen(folder.plan().methods[1].name)
+        await app.push_screen(screen)
+        await until(lambda: any(row.figures for row in screen.query_one(RowList).rows), "its figures")
+        await pilot.pause(0.5)
+        return app.export_screenshot(title="kasoku")
+
+
+PICTURES = {
+    "run": run_picture,
+    "compare": compare_picture,
+    "form": form_picture,
+    "session": session_picture,
+    "method": method_picture,
+}
+
+
+def lend_environments(spare: Path) -> None:
+    """What Kasoku's home has of environments and models, in the home of the pictures too."""
+    for name in (ENVIRONMENTS, MODELS):
+        if os.path.isdir(home() / name):
+            (spare / name).symlink_to(home() / name)
+
+
 def self_contained(svg: str) -> str:
     """The same picture without the addresses of web fonts: the reader's own monospaced font is used.
 
@@ -118,7 +177,9 @@ def main() -> int:
         except (SessionError, DemoError) as error:
             print(error, file=sys.stderr)
             return 1
-        for name, draw in (("run", run_picture), ("compare", compare_picture)):
+        if options.session is None:
+            lend_environments(Path(spare))
+        for name, draw in PICTURES.items():
             svg = self_contained(asyncio.run(draw(folder, (columns, rows))))
             (options.out / f"{name}.svg").write_text(svg, encoding="utf-8")
             print(f"{options.out / name}.svg from session {folder.id}")

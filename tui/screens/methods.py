@@ -99,7 +99,7 @@ class MethodsScreen(WorkbenchScreen):
                         "method", 22, lambda choice: choice.method.name, grow=1, sort=lambda choice: choice.method.name
                     ),
                     ListColumn(
-                        "group", 12, lambda choice: (plain(choice.method.group), "dim"), need=70, sort=_group_of
+                        "group", 12, lambda choice: (plain(choice.method.group), "dim"), need=90, sort=_group_of
                     ),
                     ListColumn("here", 12, _here_cell),
                     ListColumn("difference, or why unavailable", 16, _differs_cell, grow=4),
@@ -108,7 +108,7 @@ class MethodsScreen(WorkbenchScreen):
                     columns, lambda choice: choice.method.name, empty="Reading the catalogue…", id="method-list"
                 )
                 with VerticalScroll(classes="detail"):
-                    yield Facts(id="method-facts")
+                    yield Facts(label_width=14, id="method-facts")
             with TabPane("environments", id="environments"), Container():
                 rows: list[ListColumn[EnvironmentRow]] = [
                     ListColumn("environment", 18, lambda row: one_line(row.name, 40), sort=lambda row: row.name),
@@ -287,6 +287,7 @@ class MethodsScreen(WorkbenchScreen):
         if not self._output or self._output[-1] != event.line:
             self._output.append(event.line)
         del self._output[:-OUTPUT_LINES]
+        self.add_class("told")
         self.query_one("#output", LiveText).show_text("\n".join(self._output))
         if event.ended:
             self.creating = None

@@ -66,6 +66,7 @@ class SessionScreen(WorkbenchScreen):
         super().__init__()
         self.session = session
         self.facts: SessionFacts | None = None
+        self._places: Mapping[str, int] = {}
 
     def compose(self) -> ComposeResult:
         yield Static(Content(f"session {self.session}"), id="head")
@@ -74,7 +75,7 @@ class SessionScreen(WorkbenchScreen):
                 yield Facts([Fact("", "Reading the session…", "dim")], id="overview-facts")
             with TabPane("runs", id="runs"), Container(classes="list-pane"):
                 runs: list[ListColumn[FrameRow]] = [
-                    ListColumn("method", 16, lambda run: one_line(run["method"], 60), grow=1),
+                    ListColumn("method", 16, self._method_cell, grow=1),
                     ListColumn(
                         "block", 5, lambda run: str(run["block"] + 1), right=True, sort=lambda run: run["block"]
                     ),
@@ -87,9 +88,7 @@ class SessionScreen(WorkbenchScreen):
                     yield Facts(id="run-facts")
             with TabPane("requests", id="requests"), Container(classes="list-pane"):
                 requests: list[ListColumn[FrameRow]] = [
-                    ListColumn(
-                        "method", 14, lambda row: one_line(row["method"], 60), grow=1, sort=lambda row: row["method"]
-                    ),
+                    ListColumn("method", 14, self._method_cell, grow=1, sort=lambda row: row["method"]),
                     ListColumn("request", 7, _request_cell, right=True, sort=lambda row: row["request"]),
                     ListColumn("tok/s", 7, lambda row: figures.rate(row["e2e_tok_s"]), right=True, sort=_e2e),
                     ListColumn("TTFT", 7, lambda row: figures.duration(row["ttft_s"]), right=True, sort=_ttft),
@@ -129,7 +128,7 @@ class SessionScreen(WorkbenchScreen):
         if isinstance(facts, str):
             overview.show_facts([Fact("", facts, "bad")])
             return
-        self.facts = facts
+        self.facts, self._places = facts, _places(facts)
         self.refresh_bindings()
         session = facts.session
         name = f" · {one_line(session.name, 60)}" if session.name else ""
@@ -142,7 +141,7 @@ class SessionScreen(WorkbenchScreen):
         self.query_one("#request-list", RowList).show_rows(facts.requests)
         self._plot(facts)
         if facts.fidelity:
-            await self._show_fidelity([MethodFidelity(*one) for one in facts.fidelity], _places(facts))
+            await self._show_fidelity([MethodFidelity(*one) for one in facts.fidelity], self._places)
 
     async def _show_fidelity(self, methods: Sequence[MethodFidelity], places: Mapping[str, int]) -> None:
         if not self.query(FidelityTable):
@@ -150,8 +149,12 @@ class SessionScreen(WorkbenchScreen):
             await self.query_one(TabbedContent).add_pane(pane)
         self.query_one(FidelityTable).show_methods(methods, places)
 
+    def _method_cell(self, row: FrameRow) -> Cell:
+        place = self._places.get(row["method"])
+        return (one_line(row["method"], 60), "" if place is None else method_style(place))
+
     def _plot(self, facts: SessionFacts) -> None:
-        places = _places(facts)
+        places = self._places
         self.query_one("#time-bars", TimeBars).show_bars(facts.times, places)
         curves = [*facts.rates.values(), *facts.curves.values()]
         ends = [curve.seconds[-1] for curve in curves if curve.seconds]
@@ -195,7 +198,7 @@ class SessionScreen(WorkbenchScreen):
             facts.append(Fact("end to end", figures.duration(row["e2e_s"])))
             facts.append(Fact("decode tok/s", figures.rate(row["decode_tok_s"])))
             facts.append(Fact("prompt tokens", str(row["prompt_tokens"])))
-            facts += [Fact("", " "), Fact("", row["text"] or "(no text)", "strong" if row["text"] else "dim")]
+            facts += [Fact("", " "), Fact("", row["text"] or "(no text)", "text" if row["text"] else "dim")]
         self.query_one("#request-facts", Facts).show_facts(facts)
 
     # Keys

@@ -37,6 +37,7 @@ class DrawnLines(Widget, can_focus=False):
         "drawn--accent",
         "drawn--bar",
         "drawn--strong",
+        "drawn--text",
     }
 
     DEFAULT_CSS = """
@@ -50,6 +51,7 @@ class DrawnLines(Widget, can_focus=False):
         & > .drawn--accent { color: $text-accent; }
         & > .drawn--bar { color: $primary; }
         & > .drawn--strong { text-style: bold; }
+        & > .drawn--text { color: $text; }
     }
     """
 

@@ -58,6 +58,6 @@ def _offered(choices: Sequence[Choice]) -> str:
     never = sum(choice.lacking is not None for choice in choices)
     fixed = len(choices) - able - never
     parts = [f"{able} of {len(choices)} methods can be measured here"]
-    parts += [f"{fixed} need an environment first"] if fixed else []
-    parts += [f"{never} another device"] if never else []
+    parts += [f"{fixed} {'need' if fixed > 1 else 'needs'} an environment first"] if fixed else []
+    parts += [f"{never} {'need' if never > 1 else 'needs'} another device"] if never else []
     return ", ".join(parts)

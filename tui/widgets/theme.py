@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from rich.style import Style
     from textual.widget import Widget
 
+
+def _tracks(colour: str) -> dict[str, str]:
+    """The variables of what a scrollbar runs in; Textual's own is the blackest part of a screen."""
+    names = (
+        "scrollbar-background",
+        "scrollbar-background-hover",
+        "scrollbar-background-active",
+        "scrollbar-corner-color",
+    )
+    return dict.fromkeys(names, colour)
+
+
 DARK: Final = Theme(
     name="kasoku",
     primary="#5b86ad",
@@ -27,7 +39,13 @@ DARK: Final = Theme(
     surface="#141a20",
     panel="#1f2832",
     dark=True,
-    variables={"border": "#2f3b48", "border-blurred": "#2f3b48", "scrollbar": "#2f3b48"},
+    variables={
+        "border": "#2f3b48",
+        "border-blurred": "#2f3b48",
+        "scrollbar": "#2f3b48",
+        "block-cursor-background": "#44688c",
+        **_tracks("#141a20"),
+    },
 )
 LIGHT: Final = Theme(
     name="kasoku-light",
@@ -42,7 +60,7 @@ LIGHT: Final = Theme(
     surface="#eff1f3",
     panel="#dfe4e9",
     dark=False,
-    variables={"border": "#b9c2cc", "border-blurred": "#b9c2cc", "scrollbar": "#b9c2cc"},
+    variables={"border": "#b9c2cc", "border-blurred": "#b9c2cc", "scrollbar": "#b9c2cc", **_tracks("#eff1f3")},
 )
 THEMES: Final = (DARK, LIGHT)
 

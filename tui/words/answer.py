@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from sessions.verdict.comparison_row import ComparisonRow
 
 MOST_NAMES, MOST_AHEAD = 6, 2
+REMEDY = ": b compares with another"
 Said = tuple[str, str]  # a sentence and the name of its style
 
 
 def headline(comparison: Comparison) -> str:
     """The first sentence: which method is fastest, and by how much."""
-    return _headline(_judged(comparison))[0]
+    return _headline(_judged(comparison))[0].replace(REMEDY, "")  # a key of Compare alone
 
 
 def answer(comparison: Comparison) -> list[Said]:
@@ -85,7 +86,7 @@ def _headline(rows: Sequence[ComparisonRow]) -> Said:
     if best.compared_with is None:
         return f"Nothing was faster than {name}{at}, which reached {rate}.", ""
     if best.ratio is None and best.compared_with not in {row.method for row in rows if row.blocks}:
-        missing = f"{_reference(best)}, which it is compared with, was not measured here: b compares with another"
+        missing = f"{_reference(best)}, which it is compared with, was not measured here{REMEDY}"
         return f"{name} has the highest mean{at}, {rate}, but {missing}.", "warning"
     closest = f"{name} came closest: {best.verdict}"
     return f"Nothing was shown to be faster than {_reference(best)}{at}; {closest}.", "warning"
