@@ -5,8 +5,9 @@
 In the environment `torch` of this machine's home: the reference in another process, with scaled dot-product attention,
 which gives the floor, and with each fault. A seed draws the half of the windows that the floor is taken from, a fault
 being judged on the other half, and for `head` which head it is. A fault is found on a path where the 95 % interval of
-its mean ΔNLL over windows lies outside of the floor's, or its divergence is ten times the floor's. SDPA itself, judged
-likewise, should not be found. Weights of 4 bits that are claimed to be of 8 are judged by the floor that 8 bits give.
+its mean ΔNLL over windows lies outside of the floor's, or that of its divergence beyond twice the floor's. SDPA
+itself, judged likewise, should not be found. Weights of 4 bits that are claimed to be of 8 are judged by the floor that
+8 bits give.
 Prints a table in markdown.
 """
 
@@ -35,6 +36,7 @@ from sessions.disk.plan import Plan
 from sessions.disk.sampling import Sampling
 from sessions.planning.fidelity_rule import rule_of
 from sessions.planning.fidelity_windows import windows_of
+from sessions.verdict.fidelity_floor import FURTHER
 
 BASELINE: Final = {"attn_implementation": "eager", "cache": "dynamic"}
 FAULTS: Final = {
@@ -62,11 +64,12 @@ class Loss:
         """Of these windows alone."""
         return Loss(self.apart[windows], self.kl[windows])
 
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the mean ΔNLL."""
-        count = len(self.apart)
-        reach = float(stats.t.ppf(0.975, count - 1) * self.apart.std(ddof=1) / np.sqrt(count))
-        return float(self.apart.mean()) - reach, float(self.apart.mean()) + reach
+
+def interval_of(windows: Floats) -> tuple[float, float]:
+    """The 95 % interval of the mean over windows."""
+    count = len(windows)
+    reach = float(stats.t.ppf(0.975, count - 1) * windows.std(ddof=1) / np.sqrt(count))
+    return float(windows.mean()) - reach, float(windows.mean()) + reach
 
 
 class Campaign:
@@ -138,9 +141,9 @@ class Campaign:
 
 def is_found(loss: Loss, floor: Loss) -> bool:
     """Whether it lies outside of the floor."""
-    low, high = loss.interval()
-    floor_low, floor_high = floor.interval()
-    return bool(low > floor_high or high < floor_low or loss.kl.mean() > 10 * floor.kl.mean())
+    (low, high), (floor_low, floor_high) = interval_of(loss.apart), interval_of(floor.apart)
+    further = interval_of(loss.kl)[0] > FURTHER * interval_of(floor.kl)[1]
+    return low > floor_high or high < floor_low or further
 
 
 def found_by(losses: Mapping[str, Loss], floor: Mapping[str, Loss], seed: int) -> list[str]:
@@ -154,7 +157,7 @@ def told(name: str, losses: Mapping[str, Loss], found: Sequence[Sequence[str]] =
     """A line of the table; `found` are the paths on which each seed found it."""
     cells = []
     for loss in losses.values():
-        low, high = loss.interval()
+        low, high = interval_of(loss.apart)
         cells.append(f"{loss.apart.mean():+.5f} ({low:+.5f} to {high:+.5f}) | {loss.kl.mean():.2e}")
     counts = [sum(path in paths for paths in found) for path in losses]
     of = f"{sum(map(bool, found))} of {len(found)} ({', '.join(map(str, counts))})" if found else ""

@@ -19,14 +19,17 @@ from sessions.verdict.kept_results import KeptResults
 from sessions.verdict.statistics import CONFIDENCE, t_quantile
 
 BETWEEN: Final = " · "
+FURTHER: Final = 2.0  # times the floor's: unquantised methods of eight engines diverge within 1.2 of one another
 
 
 class Floor(msgspec.Struct, frozen=True, kw_only=True):
     """`nats` a token, which the upper end of an interval stays below where nothing is lost; `flips` likewise, the share
-    of tokens outside near ties at which the likeliest token is not the reference's."""
+    of tokens outside near ties at which the likeliest token is not the reference's. `divergence` is the KL, in nats a
+    token, of methods that compute the same; None where it is not known."""
 
     nats: float
     flips: float
+    divergence: float | None = None
     methods: list[str]
     session: str
     windows: int
@@ -49,7 +52,29 @@ def floor_of(figures: Mapping[str, Figures], session: str, judged: int) -> Floor
         return None
     flips = [_flips(figures[name]) for name in reaches]
     windows = min(len(figures[name].windows) for name in reaches)
-    return Floor(nats=nats, flips=max(flips), methods=list(reaches), session=session, windows=windows)
+    divergences = [reach for name in reaches if (reach := _divergence(figures[name])) is not None]
+    return Floor(
+        nats=nats,
+        flips=max(flips),
+        divergence=max(divergences, default=None),
+        methods=list(reaches),
+        session=session,
+        windows=windows,
+    )
+
+
+def further(figures: Figures, floor: Floor) -> float | None:
+    """How many times as far as the floor these diverge from the reference, where their whole interval lies beyond
+    FURTHER times its own; else None.
+
+    A divergence cannot cancel out as losses do, and hardly varies between windows, so that it shows other arithmetic
+    long before a loss does.
+    """
+    mean = figures.divergence
+    interval = mean.interval() if mean is not None else None
+    if mean is None or interval is None or not floor.divergence or interval.low <= FURTHER * floor.divergence:
+        return None
+    return mean.estimate / floor.divergence
 
 
 def _reach(figures: Figures, judged: int) -> float | None:
@@ -59,6 +84,13 @@ def _reach(figures: Figures, judged: int) -> float | None:
     spread = loss.error * math.sqrt(loss.windows)
     further = math.sqrt(1 / loss.windows + 1 / judged) + 1 / math.sqrt(judged)
     return abs(loss.estimate) + t_quantile(CONFIDENCE, min(loss.windows, max(judged, 2)) - 1) * spread * further
+
+
+def _divergence(figures: Figures) -> float | None:
+    """The upper end of the mean divergence; None where it is not known, or where it is of scores that are the same."""
+    mean = figures.divergence
+    interval = mean.interval() if mean is not None else None
+    return interval.high if interval is not None and interval.high > 0 else None
 
 
 def _flips(figures: Figures) -> float:

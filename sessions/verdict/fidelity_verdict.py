@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from sessions.verdict.fidelity_figures import Figures
-from sessions.verdict.fidelity_floor import Floor
+from sessions.verdict.fidelity_floor import Floor, further
 from sessions.verdict.fidelity_words import flipped, nats, nats_range
 from sessions.verdict.statistics import Interval
 
@@ -33,7 +33,8 @@ def judge(whole: Figures, judged: Figures, floor: Floor | None) -> FidelityVerdi
     """The verdict on `judged`, which are the windows that did not make the floor; the figures said are of `whole`.
 
     A method differs where its interval lies beyond the floor on either side, or where the share of confident tokens
-    that flip does with its whole interval; nothing is lost where the interval lies within; else it is open.
+    that flip or the divergence does with its whole interval; nothing is lost where the interval lies within; else it is
+    open.
     """
     if whole.non_finite:
         said = f"{whole.non_finite} of {whole.tokens} scores are not finite numbers"
@@ -56,6 +57,9 @@ def judge(whole: Figures, judged: Figures, floor: Floor | None) -> FidelityVerdi
     if agreed is not None and 1 - agreed.high > floor.flips:
         said = f"differs: {flips}, though the loss of {_with_range(shown)} is not above {limit}"
         return FidelityVerdict("differs", said)
+    if (times := further(judged, floor)) is not None:
+        said = f"differs: it diverges {times:.1f} times as far as the floor, though the loss of {_with_range(shown)}"
+        return FidelityVerdict("differs", f"{said} is not above {limit}")
     if -floor.nats <= interval.low and interval.high <= floor.nats:
         return FidelityVerdict(
             "no loss found", f"no loss found: at most {_at_most(interval)} nats a token, below {limit}"

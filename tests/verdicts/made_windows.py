@@ -43,12 +43,18 @@ def window(
     )
 
 
-def figures(losses: Sequence[float], *, equal: int | None = None) -> Figures:
-    """Windows with these losses, the first half of them text."""
+def figures(losses: Sequence[float], *, equal: int | None = None, kl: Sequence[float] | None = None) -> Figures:
+    """Windows with these losses, and divergences, in nats a token; the first half of them is text."""
     half = len(losses) // 2
     return Figures(
         tuple(
-            window(number, loss, stratum="text" if number < half else "greedy", equal=equal)
+            window(
+                number,
+                loss,
+                stratum="text" if number < half else "greedy",
+                equal=equal,
+                kl=None if kl is None else kl[number] * TOKENS,
+            )
             for number, loss in enumerate(losses)
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -51,6 +52,29 @@ def test_flips_outside_near_ties_are_evidence_where_the_loss_is_not() -> None:
     kind, sentence = said(figures(AROUND, equal=122))
     assert kind == "differs"
     assert sentence.startswith("differs: 5 % of confident tokens flip, though the loss of 0.0000")
+
+
+ROUNDING = (0.0017, 0.0019) * 8  # what a kernel that rounds otherwise diverges by, window by window
+
+
+@pytest.mark.parametrize(("times", "kind"), [(1.2, "no loss found"), (2.0, "no loss found"), (3.0, "differs")])
+def test_a_divergence_far_beyond_the_floors_is_evidence_where_the_loss_is_not(times: float, kind: str) -> None:
+    floor = floor_of({"library-default": figures(AROUND, kl=ROUNDING)}, "s", 16)
+    assert floor is not None
+    assert floor.divergence == pytest.approx(0.0018 + t_quantile(0.95, 15) * 0.0001 / math.sqrt(15))
+    own = figures(AROUND, kl=[times * each for each in ROUNDING])
+    found, sentence = said(own, floor)
+    assert found == kind
+    if kind == "differs":
+        assert sentence.startswith("differs: it diverges 2.9 times as far as the floor, though the loss of 0.0000 nats")
+
+
+def test_a_floor_that_was_kept_without_a_divergence_judges_by_the_loss_alone(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    kept = {"key": {"prefill": {"nats": 0.006, "flips": 0.005, "methods": ["baseline"], "session": "s", "windows": 8}}}
+    (tmp_path / "cache" / "fidelity-floors.json").write_text(json.dumps(kept))
+    floor = known(tmp_path)["key"]["prefill"]
+    assert said(figures(AROUND, kl=[1.0] * 16), floor)[0] == "no loss found"
 
 
 def test_without_a_floor_there_is_the_figure_and_how_to_get_one() -> None:
