@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from kasoku_resident_products import enter
+from kasoku_resident_products import INTERPRETED, enter, fetched
 from kasoku_resident_state import POSITION
 
 POSITION_AT = tl.constexpr(POSITION)
@@ -52,11 +52,11 @@ def turned(
 
 
 @triton.jit
-def multiplied(left, right, TENSOR_CORES: tl.constexpr):
+def multiplied(left, right):
     """float32 `left` (n, k) · `right` (k, m) of a shorter type. As two numbers of that type, whose sum has twice its
     digits, `left` loses nothing on the tensor cores; Triton's interpreter multiplies float32 alone.
     """
-    if TENSOR_CORES:
+    if not INTERPRETED:
         high = left.to(right.dtype)
         low = (left - high.to(tl.float32)).to(right.dtype)
         found = tl.dot(high, right) + tl.dot(low, right)
@@ -66,14 +66,14 @@ def multiplied(left, right, TENSOR_CORES: tl.constexpr):
 
 
 @triton.jit
-def attended(query, key_tile, value_tile, before, peak, weight, total, TENSOR_CORES: tl.constexpr):
+def attended(query, key_tile, value_tile, before, peak, weight, total):
     """The softmax so far with a block of positions more: highest scores, denominators and numerators, by head."""
-    scores = tl.where(before[None, :], multiplied(query, tl.trans(key_tile), TENSOR_CORES), float("-inf"))
+    scores = tl.where(before[None, :], multiplied(query, tl.trans(key_tile)), float("-inf"))
     higher = tl.maximum(peak, tl.max(scores, 1))
     shrink = tl.exp2(peak - higher)
     shares = tl.exp2(scores - higher[:, None])
     value_tile = tl.where(before[:, None], value_tile, 0.0).to(value_tile.dtype)
-    total = total * shrink[:, None] + multiplied(shares, value_tile, TENSOR_CORES)
+    total = total * shrink[:, None] + multiplied(shares, value_tile)
     return higher, weight * shrink + tl.sum(shares, 1), total
 
 
@@ -92,6 +92,7 @@ def resident_attention(
     peaks,
     weights,
     arrived,
+    ahead,
     scaling,
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
@@ -105,7 +106,8 @@ def resident_attention(
     SPLITS: tl.constexpr,
     BLOCK: tl.constexpr,
     TOGETHER: tl.constexpr,
-    TENSOR_CORES: tl.constexpr,
+    AHEAD: tl.constexpr,
+    BYTES: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Of the token's queries, keys and values in `qkv`: write keys and values to the cache (KV_HEADS, LENGTH, HEAD),
@@ -116,7 +118,8 @@ def resident_attention(
     none reads what another writes. `GROUP` and `DIMS` are the powers of two, 16 at least, that hold the heads of
     queries to a head of keys and a head's dimensions. Where several programs share a head, the last one to arrive puts
     the parts together, `TOGETHER` at a time: `sums`, `peaks` and `weights` are a softmax's numerators, highest scores
-    and denominators, by head and part.
+    and denominators, by head and part. As attention leaves the memory idle, `AHEAD` programs more a head fetch the
+    first of the `BYTES` of the matrix `ahead`, which comes after the next one.
     """
     head = tl.program_id(0)
     part = tl.program_id(1)
@@ -135,6 +138,9 @@ def resident_attention(
     inside = (positions < LENGTH)[:, None] & in_head[None, :]
     key_tile = tl.load(keys + places, mask=inside, other=0.0)
     value_tile = tl.load(values + places, mask=inside, other=0.0)
+    if AHEAD > 0:  # noqa: SIM102 - decided while compiling, what follows while running
+        if part >= SPLITS:
+            fetched(ahead, (part - SPLITS) * KV_HEADS + head, BYTES)
 
     enter(PDL)
     position = tl.load(state + POSITION_AT).to(tl.int32)
@@ -161,9 +167,7 @@ def resident_attention(
             peak = tl.sum(query * 0.0, 1) + float("-inf")
             weight = tl.sum(query * 0.0, 1)
             total = query * 0.0
-        peak, weight, total = attended(
-            query, key_tile, value_tile, positions < position, peak, weight, total, TENSOR_CORES
-        )
+        peak, weight, total = attended(query, key_tile, value_tile, positions < position, peak, weight, total)
         for begin in tl.range((part + SPLITS) * BLOCK, position, SPLITS * BLOCK):
             positions = begin + tl.arange(0, BLOCK)
             before = positions < position
@@ -171,7 +175,7 @@ def resident_attention(
             inside = before[:, None] & in_head[None, :]
             key_tile = tl.load(keys + places, mask=inside, other=0.0)
             value_tile = tl.load(values + places, mask=inside, other=0.0)
-            peak, weight, total = attended(query, key_tile, value_tile, before, peak, weight, total, TENSOR_CORES)
+            peak, weight, total = attended(query, key_tile, value_tile, before, peak, weight, total)
         last = True
         if SPLITS > 1:  # noqa: SIM102 - decided while compiling, what follows while running
             if parts > 1:

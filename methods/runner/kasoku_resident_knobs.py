@@ -3,7 +3,7 @@
 Of each role's matrix a program has `rows` rows, in tiles of `tile` columns, with `warps` warps; `stages` tiles are in
 flight while it goes along its rows, and `prefetch` tiles are fetched into the L2 cache before it waits for its vector.
 In attention a program has a block of positions, or every `splits`th, and the last of them puts `together` so many parts
-at a time.
+at a time; `ahead` programs more a head of keys have a MiB each of the MLP's weights fetched into the L2 cache.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import os
 import traceback
 from pathlib import Path
 
+AHEAD = "ahead"  # as a role: how much of the MLP's matrix attention has fetched
 ROLES = ("qkv", "out", "mlp", "down", "head")
-ELEMENTS = 8192  # of a first tile, by default: 16 KB of bfloat16 in flight for each program
+ELEMENTS = 8192  # of bfloat16 in a first tile, by default: 16 KB in flight for each program
 WIDEST = 4096
 LIKELY_PROGRAMS = 132  # an H100's multiprocessors: no fewer programs than this, where there is enough to share
 BLOCK_ELEMENTS = 16384  # of keys in attention: 32 KB in flight for each program, and as much of values
 MOST_SPLITS = 64
-CANDIDATES = ((4096, 4), (8192, 4), (8192, 8), (16384, 8))  # elements of a tile, warps
+AHEAD_MIB = (0, 8, 16, 24, 32)  # of an H100's 50 MB of L2 cache
+CANDIDATES = ((4096, 4), (8192, 4), (8192, 8), (16384, 8))  # elements of a tile, of bfloat16; warps
 
 
 def default(matrix: object, interpreted: bool) -> dict:
@@ -30,6 +32,8 @@ def default(matrix: object, interpreted: bool) -> dict:
 
 
 def of_elements(matrix: object, elements: int, tile: int, warps: int) -> dict:
+    """With so many elements in a tile, or twice as many of a byte each."""
+    elements = elements * 2 // matrix.weights.element_size()
     rows = max(2, min(elements // tile, power_of_two(matrix.rows)))
     while rows > 2 and matrix.rows // rows < LIKELY_PROGRAMS and elements <= ELEMENTS * 2:
         rows //= 2
@@ -41,7 +45,7 @@ def of_attention(shape: object, length: int, interpreted: bool) -> dict:
     dims = least_of_dot(shape.head)
     block = 16 if interpreted else min(max(BLOCK_ELEMENTS // dims, 16), least_of_dot(length))
     splits = min(-(-length // block), 2 if interpreted else MOST_SPLITS)
-    return {"block": block, "splits": splits, "together": min(4, power_of_two(splits)), "warps": 8}
+    return {"block": block, "splits": splits, "together": min(4, power_of_two(splits)), "ahead": 0, "warps": 8}
 
 
 def least_of_dot(number: int) -> int:
@@ -88,7 +92,7 @@ class Table:
     def of(self, role: str, matrix: object) -> dict | None:
         """The knobs of a matrix in a role, None where it was not timed."""
         found = self._known.get(key_of(role, matrix))
-        wanted = set(default(matrix, interpreted=False))
+        wanted = {"ahead"} if role == AHEAD else set(default(matrix, interpreted=False))
         return found if isinstance(found, dict) and set(found) == wanted else None
 
     def keep(self, role: str, matrix: object, knobs: dict) -> None:

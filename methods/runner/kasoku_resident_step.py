@@ -152,14 +152,15 @@ class Step:
         gains = [each.weight if each is not None else self.x for each in (layer.query_norm, layer.key_norm)]
         arguments = (
             self.attended, self.qkv, self.keys[number], self.values[number], self.state, self.cosines, self.sines,
-            *gains, *self._shared(knobs["splits"]), float(layer.scaling),
+            *gains, *self._shared(knobs["splits"]), layer.mlp.weights, float(layer.scaling),
         )  # fmt: skip
         epsilon = 0.0 if layer.query_norm is None else float(layer.query_norm.variance_epsilon)
         return self._launch(
-            resident_attention, (shape.kv_heads, knobs["splits"]), arguments, knobs["warps"],
+            resident_attention, (shape.kv_heads, knobs["splits"] + knobs["ahead"]), arguments, knobs["warps"],
             HEADS=shape.heads, KV_HEADS=shape.kv_heads, HEAD=shape.head, LENGTH=self.length, EPSILON=epsilon,
             HEAD_NORM=shape.head_norm, ROPE=shape.rope, GROUP=self._group, DIMS=self._dims, SPLITS=knobs["splits"],
-            BLOCK=knobs["block"], TOGETHER=knobs["together"], TENSOR_CORES=self.on_gpu,
+            BLOCK=knobs["block"], TOGETHER=knobs["together"], AHEAD=knobs["ahead"],
+            BYTES=layer.mlp.weights.numel() * layer.mlp.weights.element_size(),
         )  # fmt: skip
 
     def _shared(self, splits: int) -> tuple:

@@ -8,6 +8,7 @@ import kasoku_resident_knobs as knobs_of
 
 WHOLE_S = 20.0  # at most: what is left then is timed when the model is loaded next
 PASSES = 3
+KERNELS_OF_LAYER = 5
 
 
 def tuned(step: object, card: str) -> dict:
@@ -31,7 +32,25 @@ def tuned(step: object, card: str) -> dict:
         if len(found) == len(candidates):
             table.keep(role, matrix, step.knobs[role])
         said[role] = {**step.knobs[role], "seconds": seconds, "timed": len(found)}
+    if step.pdl and time.perf_counter() < until:
+        said[knobs_of.AHEAD] = _tuned_ahead(step, table)
     return said
+
+
+def _tuned_ahead(step: object, table: object) -> dict:
+    """Set how much attention has fetched ahead, by timing all layers: it is the next kernel that gains."""
+    attention, matrix = step.knobs["attention"], step.matrix("mlp", 0)
+    known = table.of(knobs_of.AHEAD, matrix)
+    if known is None:
+        found = []
+        for mib in (each for each in knobs_of.AHEAD_MIB if each << 20 <= matrix.nbytes()):
+            attention[knobs_of.AHEAD] = mib // step.shape.kv_heads
+            launches = [launch for _, launch in step.launches(step.kinds()[0])][: KERNELS_OF_LAYER * step.shape.layers]
+            found.append((seconds_of_launches(launches), attention[knobs_of.AHEAD]))
+        known = {knobs_of.AHEAD: min(found)[1]}
+        table.keep(knobs_of.AHEAD, matrix, known)
+    attention.update(known)
+    return known
 
 
 def launches_of(step: object, role: str) -> list:

@@ -58,7 +58,11 @@ def step_of(how, pdl):
             **knobs_of.default(step.matrix(role, 0), interpreted=False),
             "prefetch": int(role == "down"),
         }
-    step.knobs["attention"] = {**knobs_of.of_attention(shape, LENGTH, interpreted=False), "splits": 4}
+    step.knobs["attention"] = {
+        **knobs_of.of_attention(shape, LENGTH, interpreted=False),
+        "splits": 4,
+        "ahead": 2 if pdl else 0,
+    }
     step.knobs["choice"] = knobs_of.of_choice(shape.vocabulary, interpreted=False)
     return step
 
@@ -85,6 +89,7 @@ def compiled(step, capability, of=""):
             "waits": waits >= 0,
             "before": before,
             "prefetches": "prefetch.global.L2" in ptx,
+            "fetches": "cp.async.bulk.prefetch.L2.global" in ptx,
             "stack": stack_of(made),
         }
     return said

@@ -264,6 +264,8 @@ def test_all_kernels_of_a_step_compile_for_gpus_with_and_without_dependent_launc
     assert {name for name, said in compiled[gpu].items() if said["waits"] is not dependent} == set()
     assert {name for name, said in compiled[gpu].items() if said["stack"]} == set()
     assert {name for name, said in compiled[gpu].items() if said["prefetches"]} == {"resident_add down"}
+    fetching = {name for name, said in compiled[gpu].items() if said["fetches"]}
+    assert fetching == ({"resident_attention"} if dependent else set())
 
 
 @pytest.mark.parametrize(
@@ -273,8 +275,8 @@ def test_all_kernels_of_a_step_compile_for_gpus_with_and_without_dependent_launc
         ("plain 90", "resident_add", 8),
         ("plain 90", "resident_mlp", 8),
         ("plain 90", "resident_head", 8),
-        ("int8 90", "resident_qkv", 4),
-        ("fp8 90", "resident_qkv", 4),
+        ("int8 90", "resident_qkv", 8),
+        ("fp8 90", "resident_qkv", 8),
     ],
 )
 def test_weights_are_loaded_in_words_of_16_bytes_before_a_kernel_waits(
@@ -282,5 +284,5 @@ def test_weights_are_loaded_in_words_of_16_bytes_before_a_kernel_waits(
 ) -> None:
     before = compiled[case][kernel]["before"]
 
-    assert len(before) == loads  # 8,192 weights by 128 threads
+    assert len(before) == loads  # 16 KB by 128 threads
     assert {each.rpartition("cache_hint")[2] for each in before} == {".v4.b32"}
