@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import zipfile
 from pathlib import Path
 
@@ -45,8 +46,15 @@ def test_a_damaged_recording_is_a_sentence(bare: Path, tmp_path: Path, monkeypat
         demo.unpack(bare)
 
 
-def test_the_demo_stands_alone_and_needs_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_stands_alone_and_needs_a_terminal_that_draws(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["--demo", "sessions"]) == EXIT_USAGE
     assert "--demo stands alone" in capsys.readouterr().err
     assert main(["--demo"]) == EXIT_USAGE
     assert "needs a terminal" in capsys.readouterr().err
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    assert main(["--demo"]) == EXIT_USAGE
+    assert "TERM=dumb is a terminal that draws no screens" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,10 @@ def open_workbench(options: argparse.Namespace) -> int:
     """Open the full-screen workbench."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("The workbench needs a terminal; without one, use `kasoku run` (see `kasoku --help`).")
+    if os.environ.get("TERM") == "dumb":
+        raise UsageError(
+            "TERM=dumb is a terminal that draws no screens: set TERM to what yours is, or use `kasoku run`."
+        )
     from sessions.device.affinity import keep_to, shared_out
     from tui.app import run_app
 
