@@ -9,8 +9,9 @@ import time
 import traceback
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.app import ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -20,6 +21,7 @@ from tui.print.output_encoding import draw_with_what_stderr_has
 from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
 from tui.settings import Settings, load_settings, save_theme
+from tui.shown_cells import ShownCells
 from tui.widgets.theme import DARK, THEMES
 from tui.widgets.workbench_app import WorkbenchApp
 from tui.words.terminal_text import plain
@@ -27,6 +29,7 @@ from tui.words.terminal_text import plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from rich.console import RenderableType
     from textual import messages
     from textual.notifications import SeverityLevel
     from textual.theme import Theme
@@ -93,6 +96,7 @@ class Workbench(WorkbenchApp):
         """`watch` is the id of a session to follow from the start (or `replay`, so many steps faster), else the one
         that runs, if any."""
         self.link = Link()
+        self.shown_cells = ShownCells()
         super().__init__(driver_class=PacedDriver if sys.platform == "linux" else None)
         self.home = home
         self.config = config
@@ -220,6 +224,20 @@ class Workbench(WorkbenchApp):
 
     def ask_after_display(self) -> None:
         self._ask_after_display = True
+
+    def on_resize(self) -> None:
+        """Also each time when the app comes back to its terminal: all of it is written again."""
+        self.shown_cells.forget()
+        with contextlib.suppress(ScreenStackError):
+            self.screen.refresh()
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """As Textual's, which writes whole what it has rendered again."""
+        if isinstance(renderable, LayoutUpdate | ChopsUpdate):
+            renderable = cast("RenderableType", self.shown_cells.only_changes(renderable))
+        elif renderable is not None:
+            self.shown_cells.forget()
+        super()._display(screen, renderable)
 
     def post_display_hook(self) -> None:
         if self._ask_after_display and isinstance(self._driver, PacedDriver):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.sessions.processes import until
@@ -45,7 +47,8 @@ def test_a_terminal_that_does_not_answer_is_not_asked_again(running: Path) -> No
     try:
         terminal.wait_for(lambda text: "tok/s" in text, 60, "the live view")
         began = len(terminal.chunks)
-        until(lambda: len(terminal.chunks) > began + 8, "more frames are drawn", 30)
+        terminal.press_each(*[b"t"] * 4)
+        assert len(terminal.chunks) > began + 4, "more frames are drawn"
         terminal.press(b"q")
         terminal.wait_until_ended(60)
     finally:
@@ -70,7 +73,7 @@ def test_it_ends_with_its_terminal_though_sighup_is_ignored(home: Path) -> None:
     assert terminal.wait_until_ended(60) == 128 + signal.SIGHUP
 
 
-def test_a_key_that_is_no_utf_8_is_lost_and_nothing_else(home: Path) -> None:
+def test_a_key_that_is_no_utf_8_is_lost_and_nothing_else_and_a_resized_terminal_is_written_whole(home: Path) -> None:
     terminal = opened(*KASOKU)
     try:
         terminal.wait_for(lambda text: FORM in text, 60, "the form")
@@ -78,6 +81,13 @@ def test_a_key_that_is_no_utf_8_is_lost_and_nothing_else(home: Path) -> None:
         until(
             lambda: terminal.press(b"3") and "Nothing selected" in "\n".join(terminal.lines()), "the next key works", 20
         )
+        for come_back in (signal.SIGWINCH, signal.SIGCONT):
+            if come_back == signal.SIGCONT:
+                os.kill(terminal.pid, signal.SIGTSTP)
+                until(lambda: psutil.Process(terminal.pid).status() == psutil.STATUS_STOPPED, "it is stopped", 20)
+            began = len(terminal.chunks)
+            os.kill(terminal.pid, come_back)
+            until(lambda: b"Nothing selected" in b"".join(part for _, part in terminal.chunks[began:]), "all of it", 20)  # noqa: B023
         terminal.press(b"q")
         assert terminal.wait_until_ended(60) == 0
     finally:

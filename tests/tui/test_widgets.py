@@ -9,12 +9,11 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.app import App, ComposeResult
-from textual.strip import Strip
 
 from sessions.frames.block_phases import SEGMENTS
 from tests.tui.screen_text import until
 from tui.link import Link
-from tui.widgets.drawn_lines import difference
+from tui.widgets.cell_difference import cells_of, difference
 from tui.widgets.live_text import LiveText, wrap
 from tui.widgets.plot import Plot, Series
 from tui.widgets.theme import method_style
@@ -42,12 +41,18 @@ def test_wrapping_piece_by_piece_gives_what_wrapping_at_once_gives(text: str, at
 
 def test_only_cells_that_differ_are_repainted() -> None:
     red, plain = Style.parse("red"), Style()
-    before = Strip([Segment("tokens 100     left 12 min", plain)])
-    assert difference(before, before, 26) == []
-    assert difference(before, Strip([Segment("tokens 101     left 12 min", plain)]), 26) == [(9, 10)]
-    assert difference(before, Strip([Segment("tokens 109     left 11 min", plain)]), 26) == [(9, 10), (21, 22)]
-    assert difference(before, Strip([Segment("tokens 100     left 12 min", red)]), 26) == [(0, 26)]
-    assert difference(Strip([Segment("日本", plain)]), Strip([Segment("日木", plain)]), 4) == [(2, 4)]
+
+    def differing(before: Segment, after: Segment) -> list[tuple[int, int]]:
+        return difference(cells_of([before]), cells_of([after]))
+
+    before = Segment("tokens 100     left 12 min", plain)
+    assert differing(before, before) == []
+    assert differing(before, Segment("tokens 101     left 12 min", plain)) == [(9, 10)]
+    assert differing(before, Segment("tokens 109     left 11 min", plain)) == [(9, 10), (21, 22)]
+    assert differing(before, Segment("tokens 100     left 12 min", red)) == [(0, 26)]
+    assert differing(Segment("日本", plain), Segment("日木", plain)) == [(2, 4)]
+    assert differing(Segment("日日本", plain), Segment("a日b本", plain)) == [(0, 4)], "no half is left standing"
+    assert differing(Segment("ab", plain), Segment("abc", plain)) == [(2, 3)]
 
 
 def shown(text: LiveText) -> list[str]:

@@ -157,7 +157,7 @@ class RunScreen(WorkbenchScreen):
         watch, live = self.watched, self.live
         if watch is not None and live is not None and self.is_current and self.workbench.link.is_free():
             watch.want()
-            live.show_instruments()
+            live.show_instruments(alone=True)
 
     @on(Arrived)
     def show_arrived(self, event: Arrived) -> None:

@@ -1,6 +1,6 @@
-"""A widget that draws whole lines and repaints only the cells that differ from what is on the screen.
+"""A widget that draws whole lines and refreshes only the cells that differ from what it drew before.
 
-Textual has no cell diff of its own: a refreshed region is written out whole, which on a slow link is what costs.
+Textual has no cell diff of its own: it renders a refreshed region whole.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui.widgets.cell_difference import cells_of, difference
 from tui.widgets.theme import drawn_in
 from tui.words.terminal_text import printable
 
@@ -57,6 +58,7 @@ class DrawnLines(Widget, can_focus=False):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
+        self._lines: list[list[Piece]] = []
         self._strips: list[Strip] = []
         self._drawn_size = Size()
         self._drawn_styles: dict[str, Style] = {}
@@ -77,19 +79,24 @@ class DrawnLines(Widget, can_focus=False):
         changed = [
             Region(start, y, end - start, 1)
             for y in range(max(len(before), len(self._strips)))
-            for start, end in difference(_at(before, y, width), _at(self._strips, y, width), width)
+            for start, end in _changed(_at(before, y, width), _at(self._strips, y, width))
         ]
         if changed:
             self.refresh(*changed)
 
     def _draw_strips(self, width: int) -> list[Strip]:
+        """A strip for each line; for one that is as it was before, that very strip, with what Textual keeps in it."""
+        before = self._lines if self._drawn_size.width == width else []
         self._drawn_size = self.content_size  # of its height too: a curve is drawn to it
-        return [self._strip(line, width) for line in self.draw(width)]
+        self._lines = self.draw(width)
+        return [
+            self._strips[y] if y < len(before) and before[y] == line else self._strip(line, width)
+            for y, line in enumerate(self._lines)
+        ]
 
     def _strip(self, line: Iterable[Piece], width: int) -> Strip:
-        base = self._style("")
-        strip = Strip([Segment(printable(text), self._style(name)) for text, name in line if text])
-        return strip.adjust_cell_length(width, base)
+        segments = [Segment(printable(text), self._style(name)) for text, name in line if text]
+        return Strip(segments).adjust_cell_length(width, self._style(""))
 
     def _style(self, name: str) -> Style:
         style = self._drawn_styles.get(name)
@@ -122,35 +129,5 @@ def _at(strips: list[Strip], y: int, width: int) -> Strip:
     return strips[y] if y < len(strips) else Strip.blank(width)
 
 
-JOINED_CELLS = 6  # two changes nearer than this are cheaper as one: a cursor move costs about as many bytes
-
-
-def difference(before: Strip, after: Strip, width: int) -> list[tuple[int, int]]:
-    """Spans [start, end) of cells in which two lines differ, those close to each other joined."""
-    if before == after:
-        return []
-    old, new = _cells(before, width), _cells(after, width)
-    spans: list[tuple[int, int]] = []
-    for x in range(width):
-        if old[x] == new[x]:
-            continue
-        if spans and x - spans[-1][1] < JOINED_CELLS:
-            spans[-1] = (spans[-1][0], x + 1)
-        else:
-            spans.append((x, x + 1))
-    return spans
-
-
-def _cells(strip: Strip, width: int) -> list[tuple[str, Style | None]]:
-    """What each column holds; both halves of a wide character hold it, so that it is repainted whole."""
-    from rich.cells import get_character_cell_size
-
-    cells: list[tuple[str, Style | None]] = []
-    for text, style, _control in strip:
-        if text.isascii():
-            cells.extend([(character, style) for character in text])
-        else:
-            for character in text:
-                cells.extend([(character, style)] * get_character_cell_size(character))
-    cells.extend([(" ", None)] * (width - len(cells)))
-    return cells[:width]
+def _changed(before: Strip, after: Strip) -> list[tuple[int, int]]:
+    return [] if before is after or before == after else difference(cells_of(before), cells_of(after))

@@ -86,8 +86,9 @@ class LiveText(ScrollView, can_focus=True):
             return
         else:
             height = needed + pane // 4
-        if height != self.virtual_size.height:
-            self.virtual_size = Size(self._width, height)
+        if height != self.virtual_size.height:  # without a layout of the whole screen: nothing moves but the bar
+            self.set_reactive(LiveText.virtual_size, Size(self._width, height))
+            self.vertical_scrollbar.window_virtual_size = height
 
     @property
     def _width(self) -> int:

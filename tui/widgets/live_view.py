@@ -36,6 +36,7 @@ TALL = 34
 TALL_CURVE = 4
 LAPS_S = 1.0  # a plot of minutes moves no faster
 INSTRUMENTS_S = 0.3  # curves shift as a whole and cost most; eyes read needles no faster
+ALONE_S = 0.6  # where no view comes to be painted with them: two repaints cost twice as much as one
 NO_TEXT = "(this model has no tokeniser: only token IDs are generated)"
 TOKEN_CELLS: Final = 4.5  # of a text, about
 TEXT_LEAST, PLOT_LEAST = 3, 4  # lines
@@ -203,11 +204,11 @@ class LiveView(Widget):
         self.show_instruments(at_once=view.over or before is None)
         self.query_one("#problem", Problem).show_sentence(view.problem or live.error)
 
-    def show_instruments(self, at_once: bool = False) -> None:
-        """Bring plot and gauges up to the last view, where they are not and it is time."""
+    def show_instruments(self, at_once: bool = False, alone: bool = False) -> None:
+        """Bring plot and gauges up to the last view, where they are not and it is time, which is later if `alone`."""
         now = time.monotonic()
-        view = self.shown
-        if view is None or not self._instruments_due or (now - self._instruments_at < INSTRUMENTS_S and not at_once):
+        view, after_s = self.shown, ALONE_S if alone else INSTRUMENTS_S
+        if view is None or not self._instruments_due or (now - self._instruments_at < after_s and not at_once):
             return
         self._instruments_due, self._instruments_at = False, now
         if view.live.points:
