@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,8 @@ class TimedSource(Source):
     def open(self) -> Sequence[Reading]:
         return self.source.open()
 
-    def watch(self, pid: int | None) -> None:
-        self.source.watch(pid)
+    def watch(self, pids: Collection[int]) -> None:
+        self.source.watch(pids)
 
     def fast(self) -> Sequence[Reading]:
         self.calls += 1
@@ -192,7 +192,7 @@ def sample(sources: Sequence[Source], seconds: float, pid: int, folder: Path) ->
         ticks.put(readings)
 
     sampler = Sampler(sources, take, clock)
-    sampler.watch(pid)
+    sampler.watch([pid])
     thread = threading.Thread(target=sampler.run, name="sampler")
     journal = JournalWriter(folder)
     thread.start()

@@ -11,7 +11,7 @@ from probes.base.reading import Reading, printable
 from probes.base.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 INTERVAL_NS: Final = 100_000_000
 
@@ -99,10 +99,10 @@ class Sampler:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def watch(self, pid: int | None) -> None:
-        """From the next tick on `pid` and its descendants are the measured process tree; None: there is none."""
+    def watch(self, pids: Collection[int]) -> None:
+        """From the next tick on `pids` and their descendants are what is measured; with none, there is nothing."""
         for source in self._sources:
-            source.watch(pid)
+            source.watch(pids)
 
     @property
     def health(self) -> Health:

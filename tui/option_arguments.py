@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from sessions.disk.option_table import Option, Value
 
@@ -31,7 +32,8 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
         if option.kind is bool:
             _add_bool(parser, option)
         else:
-            parser.add_argument(
+            add = partial(
+                parser.add_argument,
                 *filter(None, (option.flag, option.also)),
                 dest=option.name,
                 action=_Store,
@@ -39,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> N
                 metavar=option.metavar,
                 help=option.help,
             )
+            _ = add() if option.bare is None else add(nargs="?", const=option.bare)
 
 
 def _reader(option: Option) -> Callable[[str], Value]:

@@ -58,8 +58,9 @@ def oom_kills() -> int | None:
     return None
 
 
-def descendants(root: int) -> dict[int, str]:
-    """Every process below `root` with its state (`Z`: dead, but unreaped), from one pass over /proc."""
+def descendants(root: int, without: frozenset[int] = frozenset()) -> dict[int, str]:
+    """Every process below `root` with its state (`Z`: dead, but unreaped), from one pass over /proc; `without` these
+    and what is below them."""
     children: dict[int, list[tuple[int, str]]] = {}
     try:
         entries = os.listdir("/proc")  # noqa: PTH208 - names, not paths, thousands of times
@@ -75,18 +76,19 @@ def descendants(root: int) -> dict[int, str]:
     found: dict[int, str] = {}
     frontier = [root]
     while frontier:
-        below = dict(children.get(frontier.pop(), []))
+        below = {pid: state for pid, state in children.get(frontier.pop(), []) if pid not in without}
         found |= below
         frontier += below
     return found
 
 
 def kill_descendants(spare: frozenset[int] = frozenset(), within_s: float = LET_GO_S) -> int:
-    """Kill and reap everything below this process but `spare`; how many lived. Repeats until none is left."""
+    """Kill and reap everything below this process but `spare` and what is below those; how many lived. Repeats until
+    none is left."""
     killed: set[int] = set()
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        below = {pid: state for pid, state in descendants(os.getpid()).items() if pid not in spare}
+        below = descendants(os.getpid(), spare)
         if not below:
             break
         for pid, state in below.items():
@@ -125,10 +127,9 @@ def end_containers(folder: str) -> list[str]:
 
 def reap(spare: frozenset[int] = frozenset()) -> None:
     """Collect the children that have ended; those in `spare` are somebody else's to collect."""
-    for pid in descendants(os.getpid()):
-        if pid not in spare:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+    for pid in descendants(os.getpid(), spare):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def start(output: str, wire: int, program: list[str], warden: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from probes.base.reading import Reading
 
@@ -31,5 +31,5 @@ class Source:
         del turn
         return ()
 
-    def watch(self, pid: int | None) -> None:
-        """Make `pid` and its descendants the measured process tree; None: no process is measured."""
+    def watch(self, pids: Collection[int]) -> None:
+        """Make `pids` and their descendants what is measured; with none, no process is."""

@@ -1,4 +1,4 @@
-"""The measured process tree: its memory, CPU time and size."""
+"""The measured processes: their memory, CPU time and number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from probes.host.descendants import descendants
 from probes.host.proc_files import NewestPid, ProcessFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 AT_ONCE: Final = 8  # processes read freshly at one look; the others of a bigger tree keep their last values
 SLOW_TURN: Final = 3
@@ -42,7 +42,7 @@ class _Member:
 
 
 class ProcessTree(Source):
-    """Source `runner`: the process given to `watch` and its descendants, also those whose parent has ended.
+    """Source `runner`: the processes given to `watch` and their descendants, also those whose parent has ended.
 
     At every second tick, with the host's CPU: rss_bytes (sum; pages shared between processes count in each) and
     cpu_percent (of one core, so 200 on two). At 1 Hz: pss_bytes (sum; shared pages count once) and processes. A process
@@ -55,8 +55,8 @@ class ProcessTree(Source):
 
     def __init__(self, now_ns: Callable[[], int] = time.perf_counter_ns) -> None:
         self._now_ns = now_ns
-        self._wanted: int | None = None
-        self._root: int | None = None
+        self._wanted: frozenset[int] = frozenset()
+        self._roots: frozenset[int] = frozenset()
         self._members: dict[int, _Member] = {}
         self._next = 0
         self._allowed = True
@@ -65,8 +65,8 @@ class ProcessTree(Source):
         self._walked_ns = 0
         self._walk_budget = CallBudget(WALK_SHARE)
 
-    def watch(self, pid: int | None) -> None:
-        self._wanted = pid
+    def watch(self, pids: Collection[int]) -> None:
+        self._wanted = frozenset(pids)
 
     def slow(self, turn: int) -> Sequence[Reading]:
         if turn % 2 == 0:
@@ -77,7 +77,7 @@ class ProcessTree(Source):
         return readings
 
     def _memory_and_cpu(self) -> list[Reading]:
-        if self._wanted != self._root:
+        if self._wanted != self._roots:
             self._follow(self._wanted)
         if not self._members and self._allowed:
             return []
@@ -124,13 +124,16 @@ class ProcessTree(Source):
         at, cost = (before + after) // 2, (after - before) / 1000
         return [walked, Reading(self.name, "pss_bytes", "bytes", value, at, cost, OK if whole else reason)]
 
-    def _follow(self, wanted: int | None) -> None:
-        """Switch to another tree."""
-        for pid in list(self._members):
-            self._drop(pid)
-        self._root, self._allowed = wanted, True
-        if wanted is not None:
-            self._add(wanted)
+    def _follow(self, wanted: frozenset[int]) -> None:
+        """Switch to other trees; beside one that stays, those that are no longer wanted drop out as they end."""
+        new = wanted - self._roots
+        if new == wanted:
+            for pid in list(self._members):
+                self._drop(pid)
+        self._roots, self._allowed = wanted, True
+        for pid in new:
+            self._add(pid)
+        if new:
             self._walk()
 
     def _due(self) -> list[int]:

@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -46,14 +47,33 @@ def _listed(text: str) -> list[int]:
     return numbers
 
 
+def physical_cores(
+    cpus: frozenset[int], siblings: Callable[[int], frozenset[int]] = siblings_of
+) -> list[frozenset[int]]:
+    """These CPUs by their physical core, in the order of their numbers."""
+    return sorted({siblings(cpu) & cpus | {cpu} for cpu in cpus}, key=min)
+
+
 def shared_out(allowed: frozenset[int] = ALLOWED, siblings: Callable[[int], frozenset[int]] = siblings_of) -> Cores:
     """How the allowed CPUs are split."""
-    physical = sorted({siblings(cpu) & allowed | {cpu} for cpu in allowed}, key=min)
+    physical = physical_cores(allowed, siblings)
     if len(physical) < LEAST_CORES:
         return Cores(allowed, allowed)
     kept = physical[-2:] if len(physical) >= MANY_CORES else physical[-1:]
     workbench = frozenset().union(*kept)
     return Cores(workbench, allowed - workbench)
+
+
+def shares(
+    cpus: frozenset[int], lanes: int, siblings: Callable[[int], frozenset[int]] = siblings_of
+) -> list[frozenset[int]]:
+    """As many disjoint shares of these CPUs, of whole physical cores next to each other; where there are fewer cores
+    than that, each is all of them."""
+    physical = physical_cores(cpus, siblings)
+    if len(physical) < lanes:
+        return [cpus] * lanes
+    edges = [len(physical) * place // lanes for place in range(lanes + 1)]
+    return [frozenset().union(*physical[first:last]) for first, last in pairwise(edges)]
 
 
 def keep_to(cpus: frozenset[int]) -> None:

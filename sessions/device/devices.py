@@ -12,7 +12,7 @@ from probes.gpu.nvml import Nvml
 from probes.gpu.visible_gpus import VisibleGpu, idlest_gpus, visible_gpus
 from probes.host.cgroup import CgroupLimits, cgroup_limits, cgroup_memory_left
 from probes.host.free_memory import free_memory
-from sessions.device.affinity import shared_out, siblings_of
+from sessions.device.affinity import physical_cores, shared_out
 
 
 class DeviceError(Exception):
@@ -95,10 +95,10 @@ def _free_bytes(gpu: Gpu) -> int | None:
     return int(total - used) if total is not None and used is not None else None
 
 
-def default_threads(limits: Callable[[], CgroupLimits] = cgroup_limits) -> int:
+def default_threads(limits: Callable[[], CgroupLimits] = cgroup_limits, lanes: int = 1) -> int:
     """The thread count that every method of a session gets: the runner's physical cores, or the CPUs that a control
-    group's quota is worth where these are fewer, since threads beyond it only wait for the others."""
-    own = shared_out().runner
-    cores = len({siblings_of(cpu) & own for cpu in own})
+    group's quota is worth where these are fewer, since threads beyond it only wait for the others; shared out among
+    `lanes`."""
+    cores = len(physical_cores(shared_out().runner))
     quota = limits().cpus
-    return cores if quota is None else max(1, min(cores, int(quota)))
+    return max(1, (cores if quota is None else min(cores, int(quota))) // lanes)

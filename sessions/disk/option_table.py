@@ -40,6 +40,7 @@ class Option:
     metavar: str = ""
     flag: str = ""  # --name where empty
     also: str = ""  # another flag that says the same
+    bare: Value | None = None  # what the flag says without a value; None: it takes one
     negative: str = ""  # the flag that says no, where that can be said
     negative_help: str = ""
     least: float | None = None

@@ -18,6 +18,8 @@ UNTIL_BLOCKS: Final = 50  # the most blocks of a method, and
 UNTIL_AT_MOST_S: Final = 1800.0  # the most time, where only a precision was asked for
 MOST_WARMUPS: Final = 1000
 MOST_THREADS: Final = 1024
+MOST_LANES: Final = 64
+EACH_GPU: Final = 0  # of --spread: as many as there are GPUs
 MOST_DEGREE: Final = 64  # GPUs that one engine is split over
 AUTO: Final = "auto"  # of --server: the one that is found
 DTYPES: Final = ("bfloat16", "float16", "float32")
@@ -89,6 +91,21 @@ class RunOptions:
                 label="split over",
                 unsaid="all GPUs",
                 say=lambda shown, _: f"{shown} GPUs, each a method of its own",
+            )
+        ),
+    )
+    spread: int | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="N",
+                bare=EACH_GPU,
+                help="measure so many rounds side by side, each on GPUs or cores of its own (alone: one on each GPU)",
+                least=EACH_GPU,
+                most=MOST_LANES,
+                label="rounds at once",
+                unsaid="one",
+                say=lambda shown, _: f"{shown}, each on its own part of the device",
             )
         ),
     )

@@ -205,9 +205,24 @@ class Plan(RunOptions):
                 return method
         raise KeyError(name)
 
-    def gpus_of(self, name: str) -> int | None:
-        """How many of the session's GPUs, the first ones, the method of that name uses; None: all there are."""
-        return next((method.degree for method in self.methods if method.name == name), None)
+    @property
+    def lanes(self) -> int:
+        """How many rounds are measured side by side."""
+        return self.spread or 1
+
+    def lane_of(self, block: int) -> int:
+        """In which lane, from 0, the round of this number is measured: always the same one."""
+        return block % self.lanes
+
+    def gpus_of(self, name: str, block: int) -> slice:
+        """Which of the session's GPUs a block uses: of its lane's as many as the method's degree, from the first on, or
+        all of them."""
+        degree = next((method.degree for method in self.methods if method.name == name), None)
+        if self.lanes == 1:
+            return slice(degree)
+        each = len(self.gpu_uuids) // self.lanes
+        first = self.lane_of(block) * each
+        return slice(first, first + min(degree or each, each))
 
     def request_seed(self, request: int) -> int:
         """The same seed for the same request of every method; warm-ups (negative numbers) have their own."""

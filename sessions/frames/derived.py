@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,16 +50,9 @@ class Context:
         """What the block of a row of the runs frame was measured with."""
         return self.prepared.get((row["method"], row["block"], row["attempt"]))
 
-    def sources_of(self, method: str) -> list[str]:
-        """The GPUs that a method uses."""
-        return self.machine.gpus[: self.plan.gpus_of(method)] if self.machine else []
-
-    def methods_by_sources(self, methods: Iterable[str]) -> dict[tuple[str, ...], list[str]]:
-        """Those methods by the GPUs that they use."""
-        found: dict[tuple[str, ...], list[str]] = {}
-        for method in methods:
-            found.setdefault(tuple(self.sources_of(method)), []).append(method)
-        return found
+    def sources_of(self, method: str, block: int) -> list[str]:
+        """The GPUs that a block uses."""
+        return self.machine.gpus[self.plan.gpus_of(method, block)] if self.machine else []
 
 
 def complete(frames: Frames, context: Context, long: LongFrames | None = None) -> Frames:
@@ -139,9 +132,11 @@ def _with_energy(requests: pl.DataFrame, telemetry: pl.LazyFrame, context: Conte
     joules: list[float | None] = [None] * len(spans)
     for stretch in requests["stretch"].unique():
         own = telemetry.filter(pl.col("stretch") == stretch, pl.col("metric") == "energy_j").collect()
-        for sources, methods in context.methods_by_sources(requests["method"].unique().to_list()).items():
-            chosen = pl.arg_where((pl.col("stretch") == stretch) & pl.col("method").is_in(methods))
-            places = requests.select(chosen).to_series().to_list()
+        by_sources: dict[tuple[str, ...], list[int]] = {}
+        rows = requests.with_row_index("place").filter(pl.col("stretch") == stretch)
+        for place, method, block in rows.select("place", "method", "block").iter_rows():
+            by_sources.setdefault(tuple(context.sources_of(method, block)), []).append(place)
+        for sources, places in by_sources.items():
             found = energy.counter_difference(own, sources, [spans[place] for place in places])
             for place, value in zip(places, found, strict=True):
                 joules[place] = value
@@ -197,7 +192,7 @@ def _block(
         requests=own,
         telemetry=around.collect(),
         plan=context.plan,
-        sources=context.sources_of(row["method"]),
+        sources=context.sources_of(row["method"], row["block"]),
         cores=context.machine.machine.cores_logical if context.machine else None,
         before_ns=max(ended, default=None),
     )
@@ -220,7 +215,7 @@ def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
             length,
             config_differences.resolved_config(row),
             block.evidence(),
-            context.plan.gpus_of(row["method"]) or 1,
+            max(1, len(block.sources)),
         )
         row["bytes_per_token"] = found.total
         row["bytes_per_step"] = found.of_step(row["decoding"])

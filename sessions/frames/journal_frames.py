@@ -331,7 +331,7 @@ class JournalFrames:
         for name, edges in (("energy_j", ("start", "end")), ("timed_energy_j", ("timed_start", "timed_end"))):
             if _difference(run.energy, *edges) is None:
                 missing.setdefault(name, missing.get("energy_j", NO_ENERGY))
-        gpus = self.machine.gpus[: self._plan.gpus_of(columns["method"])] if self.machine else []
+        gpus = self.machine.gpus[self._plan.gpus_of(columns["method"], columns["block"])] if self.machine else []
         load_ns = run.phases.get("load")
         end_ns = columns.get("ended_ns", run.cut_ns)
         own = telemetry.filter(pl.col("stretch") == columns["stretch"])
@@ -357,7 +357,7 @@ class JournalFrames:
             **compile_columns(columns.get("evidence")),
             "energy_j": _difference(run.energy, "start", "end"),
             "timed_energy_j": _difference(run.energy, "timed_start", "timed_end"),
-            "idle_w": _idle_w(self.machine, len(gpus)) if self.machine else None,
+            "idle_w": _idle_w(self.machine, gpus) if self.machine else None,
             "peak_vram_bytes": vram,
             "vram_source": source if vram is not None else None,
             "flags": sorted(set(run.flags)),
@@ -367,11 +367,12 @@ class JournalFrames:
         return [{name: each.get(name) for name in RUNS} for each in rows]
 
 
-def _idle_w(machine: MachineSeen, gpus: int) -> float | None:
-    """The power of the first so many of the session's GPUs together, before the first block."""
-    if gpus == len(machine.gpus):
+def _idle_w(machine: MachineSeen, gpus: Sequence[str]) -> float | None:
+    """The power of these of the session's GPUs together, before the first block."""
+    if len(gpus) == len(machine.gpus):
         return machine.idle_w
-    return sum(machine.idle_each[:gpus]) if machine.idle_each else None
+    each = dict(zip(machine.gpus, machine.idle_each, strict=False))
+    return sum(each[gpu] for gpu in gpus) if each.keys() >= set(gpus) else None
 
 
 def _difference(readings: dict[str, float | None], first: str, then: str) -> float | None:

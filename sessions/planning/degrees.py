@@ -15,6 +15,7 @@ from sessions.disk.plan import DEGREE, PlannedMethod
 ONE_GPU: Final = "Its engine runs on one GPU: it cannot be split over {degree}."
 NO_GPUS: Final = "It cannot be split over {degree} GPUs: this session runs on the CPU."
 FEW_GPUS: Final = "It cannot be split over {degree} GPUs: this session has {gpus}, and --device names more."
+FEW_IN_LANE: Final = "It cannot be split over {degree} GPUs: with --spread a round has {gpus}."
 DIFFERS: Final = "Its weights and its work are split over {degree} GPUs instead of {least}."
 
 
@@ -26,20 +27,25 @@ def degrees_of(value: Value | None) -> list[int]:
         return []
 
 
-def at_degrees(methods: Sequence[PlannedMethod], degrees: Sequence[int], gpus: int) -> list[PlannedMethod]:
+def at_degrees(
+    methods: Sequence[PlannedMethod], degrees: Sequence[int], gpus: int, lanes: int | None = None
+) -> list[PlannedMethod]:
     """Each method at each degree, compared with itself at the least of them; that one with the method's own reference,
-    at the least degree too. `gpus`: how many the session has, 0 on the CPU.
+    at the least degree too. `gpus`: how many a round has, 0 on the CPU.
 
     What cannot be split so is `lacking`.
     """
     names = {method.name for method in methods}
-    return [each for method in methods for each in _at_each(method, names, degrees, gpus)]
+    few = (FEW_GPUS if lanes is None else FEW_IN_LANE) if gpus else NO_GPUS
+    return [each for method in methods for each in _at_each(method, names, degrees, gpus, few)]
 
 
-def _at_each(method: PlannedMethod, names: set[str], degrees: Sequence[int], gpus: int) -> Iterator[PlannedMethod]:
+def _at_each(
+    method: PlannedMethod, names: set[str], degrees: Sequence[int], gpus: int, few: str
+) -> Iterator[PlannedMethod]:
     least = min(degrees)
     for degree in degrees:
-        lacks = method.lacking or _lacking(method, degree, gpus)
+        lacks = method.lacking or _lacking(method, degree, gpus, few)
         split = replace(method, name=_named(method.name, degree), degree=degree, lacking=lacks)
         if degree > 1 and method.engine != SERVER:  # nobody looks into a server's step
             split = replace(split, must_show={**method.must_show, "collectives_min": 1})
@@ -56,12 +62,12 @@ def _named(name: str, degree: int) -> str:
     return f"{name}{DEGREE}{degree}"
 
 
-def _lacking(method: PlannedMethod, degree: int, gpus: int) -> dict[str, str]:
+def _lacking(method: PlannedMethod, degree: int, gpus: int, few: str) -> dict[str, str]:
     """Reason and remedy, as in a planned method; empty where nothing is in the way."""
     if degree == 1:
         return {}
     if not method.tensor_parallel:
         return {"reason": ONE_GPU.format(degree=degree), "remedy": ""}
     if degree > gpus:
-        return {"reason": (FEW_GPUS if gpus else NO_GPUS).format(degree=degree, gpus=gpus), "remedy": ""}
+        return {"reason": few.format(degree=degree, gpus=gpus), "remedy": ""}
     return {}

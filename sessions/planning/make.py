@@ -21,6 +21,7 @@ from sessions.disk.options import UNTIL_AT_MOST_S, UNTIL_BLOCKS, RunOptions
 from sessions.disk.plan import Plan, PlannedMethod
 from sessions.planning.degrees import at_degrees, degrees_of
 from sessions.planning.fidelity_rule import FidelityTextError, rule_of
+from sessions.planning.lanes import check_lanes, lanes_on
 from sessions.planning.offer import Offer, offer_on
 from sessions.planning.points import points_of, with_loads
 from sessions.planning.servers import is_alone, planned_server
@@ -39,7 +40,8 @@ def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None
 
     asked = wanted.said.get("device")
     try:
-        wide = max(degrees_of(wanted.said.get("tensor_parallel")), default=1)
+        degree = max(degrees_of(wanted.said.get("tensor_parallel")), default=1)
+        wide = degree * max(1, int(wanted.said.get("spread", 1)))
         device = choose(None if asked is None else str(asked), nvml or Nvml(), wide)
     except DeviceError as error:
         raise PlanError(str(error)) from None
@@ -50,6 +52,7 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
     """The plan of what the machine offers, on its device. Raises PlanError."""
     options = _options(wanted, offer)
     _check_home(home)
+    check_lanes(options)
     server = planned_server(options, wanted.said, wanted.methods, offer.choices, home)
     if server is not None:
         options = server.options
@@ -63,7 +66,7 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
     except FidelityTextError as error:
         raise PlanError(str(error)) from None
     if degrees := degrees_of(options.tensor_parallel):
-        chosen = at_degrees(chosen, degrees, len(offer.device.uuids))
+        chosen = at_degrees(chosen, degrees, len(offer.device.uuids) // (options.spread or 1), options.spread)
     if server is not None:
         chosen.append(server.method)
         remarks += server.remarks
@@ -102,9 +105,10 @@ def _with_lasting_model(options: RunOptions) -> tuple[RunOptions, list[str]]:
 def _options(wanted: Wanted, offer: Offer) -> RunOptions:
     preset, said = wanted.preset(), wanted.said
     _check_texts(said)
+    lanes = lanes_on(offer.device, said)
     drawn: dict[str, Value] = {
         "seed": random.SystemRandom().randrange(2**31),
-        "threads": default_threads(),
+        "threads": default_threads(lanes=lanes),
     }
     drawn |= _amount(preset, said) | _fidelity(said)
     try:
@@ -122,7 +126,8 @@ def _options(wanted: Wanted, offer: Offer) -> RunOptions:
         options = dataclasses.replace(options, template=None)
     if options.prompt is not None:
         options = dataclasses.replace(options, prompt=normalised(options.prompt))
-    return dataclasses.replace(options, model=options.model.strip(), device=offer.device.spec)
+    spread = lanes if lanes > 1 else None
+    return dataclasses.replace(options, model=options.model.strip(), device=offer.device.spec, spread=spread)
 
 
 def _amount(preset: RunOptions, said: Mapping[str, Value]) -> dict[str, Value]:

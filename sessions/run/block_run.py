@@ -19,10 +19,10 @@ from methods.base.home import private_folder, write_atomically
 from methods.base.interpreter import Interpreter
 from methods.base.log_tail import log_tail
 from methods.base.warded_process import ProcessEnd, WardedProcess
-from methods.base.warden import end_containers, kill_descendants
+from methods.base.warden import end_containers
 from methods.catalogue.evidence import judge
 from methods.catalogue.method import KEY_FROM, SERVER
-from sessions.device.affinity import shared_out, starting_on
+from sessions.device.affinity import shared_out, shares, starting_on
 from sessions.disk.messages import PHASES
 from sessions.disk.option_table import table
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod
@@ -34,6 +34,7 @@ from sessions.run.reference_cache import fidelity_job
 from sessions.run.requests_in_flight import RequestsInFlight
 from sessions.run.runner_variables import runner_variables
 from sessions.run.short_folder import short_folder
+from sessions.run.wardens import Wardens
 from sessions.run.wire import LINE_LIMIT_BYTES, WireTranslator, too_much
 from sessions.run.wire_lie import WireLieError
 
@@ -86,7 +87,7 @@ def job_of(
         "quantisation": prepared.model.quantisation,
         "context_length": prepared.model.context_length,
         "device": "cpu" if plan.device == "cpu" else "cuda",
-        "gpu_uuids": plan.gpu_uuids[: plan.gpus_of(method.name)],
+        "gpu_uuids": plan.gpu_uuids[plan.gpus_of(method.name, block.block)],
         "prompts": prepared.prompts,
         **requests_of_job(plan, block),
         "load_deadline_s": plan.deadlines.load_s,
@@ -122,6 +123,7 @@ class BlockRun:
         known: Known = UNKNOWN,
         reference: ReferenceScored | None = None,
         ends_ns: int | None = None,
+        wardens: Wardens | None = None,
     ) -> None:
         self._folder, self._plan, self._block, self._prepared = folder, plan, block, prepared
         self._method = plan.method(block.method)
@@ -130,6 +132,8 @@ class BlockRun:
         self._reference = reference if reference is not None and reference.windows else None
         self._ends_ns, self._last_word_ns = ends_ns, 0
         self._log = folder.log(block.method, block.block)
+        self._wardens, self.warden_pid = wardens or Wardens(), 0
+        self._cores = shares(shared_out().runner, plan.lanes)[plan.lane_of(block.block)]
 
     def carry_out(self, started: Callable[[int | None], None]) -> BlockEnd:
         """Until the runner and all it started are gone; `started` hears its process id, and None when it is over."""
@@ -146,7 +150,7 @@ class BlockRun:
         told["private_folder"] = None if sockets is None else str(sockets)
         write_atomically(job, msgspec.json.encode(told))
         self._last_word_ns = begun_ns = self._clock()
-        with starting_on(shared_out().runner):
+        with self._wardens.undisturbed(), starting_on(self._cores):
             process = WardedProcess(
                 [str(interpreter.python), "-I", str(RUNNER), str(job), WardedProcess.WIRE],
                 self._log,
@@ -155,6 +159,8 @@ class BlockRun:
                 line_limit=LINE_LIMIT_BYTES,
                 removed=sockets,
             )
+            self.warden_pid = process.warden_pid
+            self._wardens.add(process.warden_pid)
         translator = WireTranslator(
             self._block.method,
             self._block.block,
@@ -173,7 +179,7 @@ class BlockRun:
         finally:
             started(None)
             end = process.close()
-            kill_descendants()  # a warden that was killed leaves its orphans to this process, a subreaper too
+            self._wardens.end(process.warden_pid)  # which leaves its orphans to this process, a subreaper too
             left = [*end.containers_left, *(end_containers(str(sockets)) if sockets is not None else ())]
         status, error = self._judge(why, translator, end, process)
         if self._spares(status, translator) and not why.startswith((LIE, REFUSED)):
@@ -206,7 +212,7 @@ class BlockRun:
     def _variables(self, interpreter: Interpreter, sockets: Path | None) -> dict[str, str]:
         """The runner's, of which the one that holds a server's key is that server's own runner's alone."""
         environ = {name: value for name, value in os.environ.items() if name != self._plan.server_key}
-        gpus = self._plan.gpus_of(self._method.name)
+        gpus = self._plan.gpus_of(self._method.name, self._block.block)
         return runner_variables(environ, self._plan, interpreter, self._cache, sockets, gpus) | self._key()
 
     def _key(self) -> dict[str, str]:
@@ -281,7 +287,7 @@ class BlockRun:
     def _drain(self, process: WardedProcess, translator: WireTranslator) -> str:
         """What the pipe still holds was said before the end."""
         if process.end == ProcessEnd():  # the warden was killed: its orphans, who may hold the wire, are ours now
-            kill_descendants()
+            self._wardens.end(process.warden_pid)
         deadline = self._clock() + int(LAST_WORD_S * 1e9)
         while not process.wire_ended and self._clock() < deadline:
             select.select([process.wire_descriptor], [], [], TICK_S)

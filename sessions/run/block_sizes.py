@@ -23,6 +23,7 @@ class BlockSizes:
 
     def __init__(self) -> None:
         self._numbers: dict[str, dict[int, set[int]]] = {}  # by method and block, those of timed requests
+        self._given: dict[str, dict[int, set[int]]] = {}  # and those of blocks that may not have begun yet
         self._timed_ns: dict[tuple[str, int], int] = {}  # when the timed part began
         self._took_ns: dict[tuple[str, int], int] = {}
         self._each_s: dict[str, float] = {}  # a request of a method, in its first block that counts
@@ -59,11 +60,13 @@ class BlockSizes:
             size = max(size, min(MOST_REQUESTS, math.ceil(LEAST_TIMED_S / each_s)))
         taken = {
             number
-            for block, numbers in self._numbers.get(row.method, {}).items()
+            for known in (self._numbers, self._given)
+            for block, numbers in known.get(row.method, {}).items()
             if block != row.block
             for number in numbers
         }
-        if size == len(row.requests) and taken.isdisjoint(row.requests):
-            return row
-        first = max(taken, default=row.requests[0] - 1) + 1
-        return replace(row, requests=list(range(first, first + size)))
+        if size != len(row.requests) or not taken.isdisjoint(row.requests):
+            first = max(taken, default=row.requests[0] - 1) + 1
+            row = replace(row, requests=list(range(first, first + size)))
+        self._given.setdefault(row.method, {})[row.block] = set(row.requests)
+        return row

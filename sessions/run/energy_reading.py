@@ -16,7 +16,7 @@ def energy_at(block: PlannedBlock, edge: str, nvml: Nvml, plan: Plan, place: int
     joules: float | None = None
     reason = "no GPU is used: a CPU session has no energy counter that may be read"
     if plan.gpu_uuids:
-        readings = nvml.energy_now(plan.gpu_uuids[: plan.gpus_of(block.method)])
+        readings = nvml.energy_now(plan.gpu_uuids[plan.gpus_of(block.method, block.block)])
         values = [reading.value for reading in readings if reading.value is not None]
         if readings and len(values) == len(readings):
             joules, reason = sum(values), ""

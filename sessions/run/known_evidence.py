@@ -65,11 +65,10 @@ class KnownEvidence:
 
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
-        self._latest: dict[str, EvidenceTaken] = {}
+        self._latest: dict[tuple[str, int], EvidenceTaken] = {}
         self._scoring: dict[str, int] = {}  # how many blocks have begun to, the one at work among them
-        self._scores: dict[
-            str, set[tuple[str, int | None]]
-        ] = {}  # of the block at work: its windows, and paths without
+        # of the blocks at work: their windows, and paths without
+        self._scores: dict[tuple[str, int], set[tuple[str, int | None]]] = {}
         self._windows = 0
 
     def of(self, method: str) -> Known:
@@ -85,13 +84,15 @@ class KnownEvidence:
                 self._windows = len(record.windows)
             case BlockPhase() if record.phase == "fidelity":
                 self._scoring[record.method] = self._scoring.get(record.method, 0) + 1
-                self._scores[record.method] = set()
+                self._scores[record.method, record.block] = set()
             case Scores() | Unscored():
                 window = record.window if isinstance(record, Scores) else None
-                self._scores.setdefault(record.method, set()).add((record.path, window))
+                self._scores.setdefault((record.method, record.block), set()).add((record.path, window))
             case EvidenceTaken():
-                self._latest[record.method] = record
-            case BlockEnded() if (taken := self._latest.pop(record.method, None)) and block_counts(record.status):
+                self._latest[record.method, record.block] = record
+            case BlockEnded() if (taken := self._latest.pop((record.method, record.block), None)) and block_counts(
+                record.status
+            ):
                 self._learn(taken)
             case _:
                 pass
@@ -102,13 +103,13 @@ class KnownEvidence:
             known = replace(known, profile=taken if taken.in_effect is not None else None)
         if "greedy" in taken.evidence:
             known = replace(known, greedy=True)
-        if self._is_scored(taken.method):
+        if self._is_scored(taken.method, taken.block):
             known = replace(known, scored=known.shown(taken))
         self._known[taken.method] = known
 
-    def _is_scored(self, method: str) -> bool:
+    def _is_scored(self, method: str, block: int) -> bool:
         """Whether the block that has ended scored all that it could; one that broke off twice will not go further."""
-        if (scores := self._scores.pop(method, None)) is None:
+        if (scores := self._scores.pop((method, block), None)) is None:
             return False
         done = [(path, None) in scores or sum(each == path for each, _ in scores) >= self._windows
                 for path in SCORED_PATHS]  # fmt: skip

@@ -51,7 +51,9 @@ class Rounds:
         self._not_fresh = {method.name for method in plan.methods if not method.fresh}  # no interval is theirs
         self._failed: dict[str, int] = {}  # blocks on end, by method
         self._done: set[str] = set()
-        self._request = CurrentRequest(times=plan.has_load)
+        self._lanes, self.first_lane = plan.lanes, plan.lane_of(goals[-1].since)  # where what is asked for begins
+        self._has_load = plan.has_load
+        self._requests: dict[tuple[str, int], CurrentRequest] = {}  # of the blocks at work
         self._points = PointProgress(plan) if plan.has_load else None
         self._until_saturated = plan.loads.until_saturated
         self._sizes = BlockSizes()
@@ -84,27 +86,44 @@ class Rounds:
 
         What is seen in between, and why it ends early, is appended to the journal.
         """
+        for rounds in self.waves(done, append):
+            for blocks in rounds:
+                yield from blocks
+
+    def waves(
+        self, done: Container[tuple[str, int]], append: Callable[[AnyRecord], None]
+    ) -> Iterator[list[Iterator[tuple[int, PlannedBlock]]]]:
+        """The same by round, of which those that are measured side by side come together, each in a lane of its own."""
         begun, last = time.monotonic(), 0.0
         if self._goal.is_cut:
             self.ends_ns = time.perf_counter_ns() + int((self._goal.at_most or 0.0) * 1e9)
-        for number, blocks in enumerate(self._planned):
-            if all((row.method, row.block) in done for row in blocks):
+        for number in range(0, len(self._planned), self._lanes):
+            wave = self._planned[number : number + self._lanes]
+            if all((row.method, row.block) in done for blocks in wave for row in blocks):
                 continue
             if not (taking := self._taking(number, append)):
                 return
-            missing = [row for row in blocks if row.method in taking and (row.method, row.block) not in done]
-            if not missing:
+            missing = [
+                [row for row in blocks if row.method in taking and (row.method, row.block) not in done]
+                for blocks in wave
+            ]
+            if not any(missing):
                 continue
             started = time.monotonic()
             if self._is_too_late(number, started - begun, last):
                 append(Note(t=time.perf_counter_ns(), text=TIME_IS_UP.format(rounds=number)))
                 return
             beyond = self._beyond(number)  # of all methods alike, or no ratio would be of all its blocks
-            for row in missing:
-                worthwhile = replace(row, points=[place for place in row.points if place not in beyond])
-                sized = self._sizes.sized(worthwhile, enough=self._goal.until is not None)
-                yield number * len(self._reference) + blocks.index(row) + 1, sized
+            yield [self._sized(rows, beyond) for rows in missing if rows]
             last = time.monotonic() - started
+
+    def _sized(self, rows: Sequence[PlannedBlock], beyond: set[int]) -> Iterator[tuple[int, PlannedBlock]]:
+        """The blocks of a round, as what is known when they begin has them."""
+        for row in rows:
+            worthwhile = replace(row, points=[place for place in row.points if place not in beyond])
+            sized = self._sizes.sized(worthwhile, enough=self._goal.until is not None)
+            place = [each.method for each in self._planned[row.block]].index(row.method)
+            yield row.block * len(self._reference) + place + 1, sized
 
     def _beyond(self, number: int) -> set[int]:
         """The points that the round of this number leaves out, as they lie beyond saturation: none in the first rounds,
@@ -137,19 +156,20 @@ class Rounds:
         self._sizes.feed(record)
         match record:
             case Header():
+                self._requests.clear()
                 for progress in self._methods.values():
                     progress.cut()
             case BlockStarted():
                 self._progress(record.method).start(record.block)
-                self._request.leave()
+                self._requests.pop((record.method, record.block), None)
             case RequestStarted():
-                self._request.start(record)
+                self._request_of(record).start(record)
             case Tokens():
-                self._request.take(record)
+                self._request_of(record).take(record)
             case ManyTokens():
-                self._request.take_many(record)
+                self._request_of(record).take_many(record)
             case Text():
-                self._request.take_text(record)
+                self._request_of(record).take_text(record)
             case PointStarted() if self._points is not None:
                 self._points.start(record)
             case PointEnded() if self._points is not None:
@@ -159,6 +179,7 @@ class Rounds:
             case BlockEnded():
                 if self._points is not None:
                     self._points.leave()
+                self._requests.pop((record.method, record.block), None)
                 self._progress(record.method).end(record)
                 failed = not block_counts(record.status)
                 self._failed[record.method] = self._failed.get(record.method, 0) + 1 if failed else 0
@@ -166,11 +187,15 @@ class Rounds:
                 pass
 
     def _end_request(self, record: RequestEnded) -> None:
-        flight = self._request.flight_of(record)
-        for tok_s, ttft_s, tokens in self._request.end(record):
+        request = self._request_of(record)
+        flight = request.flight_of(record)
+        for tok_s, ttft_s, tokens in request.end(record):
             self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)
         if flight is not None and self._points is not None:
             self._points.add(flight, record)
+
+    def _request_of(self, record: RequestStarted | Tokens | ManyTokens | Text | RequestEnded) -> CurrentRequest:
+        return self._requests.setdefault((record.method, record.block), CurrentRequest(times=self._has_load))
 
     def _progress(self, name: str) -> MethodProgress:
         return self._methods.setdefault(name, MethodProgress())

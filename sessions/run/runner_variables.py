@@ -14,6 +14,7 @@ from methods.catalogue.compiler_paths import compiled_folder
 from methods.catalogue.native_code import compiler_variables
 from sessions.disk.plan import Plan
 
+ALL: Final = slice(None)
 NOT_INHERITED: Final = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "KASOKU_", "TEXTUAL", "UV_", "PIP_")
 
 
@@ -22,8 +23,8 @@ def inherited_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in without_secrets(environ).items() if not name.startswith(NOT_INHERITED)}
 
 
-def pinned_variables(plan: Plan, environment: str, cache: Path, gpus: int | None = None) -> dict[str, str]:
-    """Those that pin a run on the first `gpus` of the plan's, None: all, whatever the user has set."""
+def pinned_variables(plan: Plan, environment: str, cache: Path, gpus: slice = ALL) -> dict[str, str]:
+    """Those that pin a run on `gpus` of the plan's, whatever the user has set."""
     compiled = private_folder(compiled_folder(cache, environment))
     return {
         "HF_HUB_OFFLINE": "1",
@@ -37,13 +38,13 @@ def pinned_variables(plan: Plan, environment: str, cache: Path, gpus: int | None
     }
 
 
-def device_variables(plan: Plan, gpus: int | None = None) -> dict[str, str]:
-    """Those that give a runner the session's device, or the first `gpus` of it, and number of threads."""
+def device_variables(plan: Plan, gpus: slice = ALL) -> dict[str, str]:
+    """Those that give a runner `gpus` of the session's, or its CPU, and the number of threads."""
     return {
         "OMP_NUM_THREADS": str(plan.threads),
         "MKL_NUM_THREADS": str(plan.threads),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": "" if plan.device == "cpu" else ",".join(plan.gpu_visible[:gpus]) or plan.device,
+        "CUDA_VISIBLE_DEVICES": "" if plan.device == "cpu" else ",".join(plan.gpu_visible[gpus]) or plan.device,
     }
 
 
@@ -53,12 +54,12 @@ def runner_variables(
     interpreter: Interpreter,
     cache: Path,
     sockets: Path | None = None,
-    gpus: int | None = None,
+    gpus: slice = ALL,
 ) -> dict[str, str]:
     """A block's environment variables: inherited, then pinned, then its environment's own.
 
-    `sockets` is where an engine's processes may put theirs, if the user names no other place. It gets the first `gpus`
-    of the plan's, None: all.
+    `sockets` is where an engine's processes may put theirs, if the user names no other place. It gets `gpus` of the
+    plan's.
     """
     kept = inherited_variables(environ)
     kept |= compiler_variables(kept | dict(interpreter.variables))

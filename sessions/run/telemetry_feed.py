@@ -36,6 +36,7 @@ class TelemetryFeed:
         self._ticks: queue.Queue[tuple[Reading, ...]] = queue.Queue(maxsize=QUEUED_TICKS)
         self._sampler = Sampler((nvml, Host(), ProcessTree()), self._put)
         self.lost_ticks = 0
+        self._watched: dict[int, int | None] = {}
         self._told: set[str] = set()
 
     def _put(self, readings: tuple[Reading, ...]) -> None:
@@ -56,9 +57,10 @@ class TelemetryFeed:
         """Have these processes count as no strangers on a GPU, and neither what they started."""
         self.nvml.also_ours(pids)
 
-    def watch(self, pid: int | None) -> None:
-        """Set the process tree for the source `runner`."""
-        self._sampler.watch(pid)
+    def watch(self, pid: int | None, lane: int = 0) -> None:
+        """Set the process tree of a lane for the source `runner`, which is all lanes' together."""
+        self._watched[lane] = pid
+        self._sampler.watch([each for each in self._watched.values() if each is not None])
 
     @property
     def missed_ticks(self) -> int:

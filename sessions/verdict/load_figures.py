@@ -46,7 +46,7 @@ def with_load(row: LoadRow, runs: Sequence[FrameRow], plan: Plan, kept: Mapping[
     if row.rate is None:  # its requests are due when they are sent; what an engine has queued is in the TTFT
         row = replace(row, queue_s_p50=None, queue_s_p90=None, queue_s_p99=None)
         missing["queue_s_p50"] = CLOSED_QUEUE
-    gpus = len(plan.gpu_uuids[: plan.gpus_of(row.method)])
+    gpus = len(plan.gpu_uuids[plan.gpus_of(row.method, 0)])
     return replace(
         row,
         primary=row.point == plan.primary.name,

@@ -14,25 +14,29 @@ HISTORY_POINTS: Final = 120
 
 
 class LatestReadings:
-    """Takes telemetry in. Of the block before the present one late readings still count."""
+    """Takes telemetry in. Of the block before the present one, in each of the lanes, late readings still count."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: int = 1) -> None:
         self.gpus: tuple[str, ...] = ()
         self._newest: dict[tuple[str, str], tuple[str, float | None, str, int]] = {}  # unit, value, status, t_ns
         self._history: dict[tuple[str, str], deque[float]] = {}
-        self._blocks: deque[tuple[str, int, VramPeak]] = deque(maxlen=2)
+        self._blocks: deque[tuple[str, int, VramPeak]] = deque(maxlen=2 * lanes)
 
-    def start_block(self, method: str, block: int, t_ns: int, gpus: int | None) -> None:
-        """Let go of the block before the last. This one uses the first `gpus`, None: all."""
-        self._blocks.append((method, block, VramPeak(self.gpus[:gpus], t_ns)))
+    def start_block(self, method: str, block: int, t_ns: int, gpus: slice) -> None:
+        """Let go of the block before the last. This one uses these of the GPUs."""
+        self._blocks.append((method, block, VramPeak(self.gpus[gpus], t_ns)))
 
-    def start_loading(self, t_ns: int) -> None:
-        if self._blocks:
-            self._blocks[-1][2].load(t_ns)
+    def start_loading(self, method: str, block: int, t_ns: int) -> None:
+        for peak in self._of(method, block):
+            peak.load(t_ns)
 
-    def end_block(self, t_ns: int) -> None:
-        if self._blocks:
-            self._blocks[-1][2].end(t_ns)
+    def end_block(self, method: str, block: int, t_ns: int) -> None:
+        for peak in self._of(method, block):
+            peak.end(t_ns)
+
+    def _of(self, method: str, block: int) -> list[VramPeak]:
+        """The last attempt at a block, where it is still held."""
+        return [peak for *place, peak in self._blocks if place == [method, block]][-1:]
 
     def forget_blocks(self) -> None:
         """What comes from now on is of none of the blocks until now."""

@@ -90,6 +90,16 @@ class PhaseLive:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneLive:
+    """What one lane is at."""
+
+    method: str
+    block: int
+    block_phase: str
+    tok_s_now: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """A session at one moment."""
 
@@ -121,4 +131,5 @@ class Live:
     model_folder: str | None
     points: tuple[PointLive, ...] = ()  # of a load, those of a point together
     point: str = ""  # the one that runs now
+    lanes: tuple[LaneLive, ...] = ()  # that are at work, where rounds run side by side
     flights: tuple[FlightLive | None, ...] = ()  # by slot; None: it is empty

@@ -41,7 +41,8 @@ from sessions.verdict.block_sums import MethodFigures
 from sessions.verdict.statistics import LogRatio
 from sessions.verdict.stopping import looked_at
 from sessions.verdict.verdicts import judge
-from sessions.watch.current_request import CurrentRequest, Decoder
+from sessions.watch.current_request import Decoder
+from sessions.watch.lane_progress import LaneProgress
 from sessions.watch.laps import Lap
 from sessions.watch.latest_readings import LatestReadings
 from sessions.watch.live import FlightLive, Live, MethodLive, PhaseLive
@@ -51,6 +52,7 @@ from sessions.watch.rounds_left import rounds_left
 from sessions.watch.time_left import TimeLeft
 
 NOTES = 20
+InLane = BlockStarted | BlockPhase | RequestStarted | Tokens | ManyTokens | Text | RequestEnded | BlockEnded
 
 
 class LiveReducer:
@@ -67,10 +69,10 @@ class LiveReducer:
         self._session = session
         self._open_decoder = open_decoder
         self._methods = {method.name: MethodProgress() for method in plan.methods}
-        self._request = CurrentRequest(times=plan.has_load)
+        self._lanes = [LaneProgress(times=plan.has_load) for _ in range(plan.lanes)]
         self._points = PointProgress(plan) if plan.has_load else None
         self._place: int | None = None
-        self._readings = LatestReadings()
+        self._readings = LatestReadings(plan.lanes)
         self._left = TimeLeft(plan)
         self._status, self._error = "preparing", ""
         self._phases: dict[str, PhaseLive] = {}
@@ -78,9 +80,6 @@ class LiveReducer:
         self._now = 0
         self._started: int | None = None
         self._zero = 0  # where the session's seconds begin on the clock of this stretch
-        self._method: str | None = None
-        self._block: int | None = None
-        self._block_phase = ""
         self._goals, self._decided = [plan.goal], frozenset[str]()
         self._position, self._of = 0, len(plan.methods) * plan.blocks
         self._model_folder: str | None = None
@@ -116,17 +115,17 @@ class LiveReducer:
             case Loaded():
                 self._progress(record.method).change(record.block).load_s = record.load_s
             case RequestStarted():
-                self._request.start(record)
+                self._lane(record).request.start(record)
             case Tokens():
                 if record.times:
                     self._now = max(self._now, record.times[-1])
-                self._request.take(record)
+                self._lane(record).request.take(record)
             case ManyTokens():
-                self._request.take_many(record)
+                self._lane(record).request.take_many(record)
             case Text():
                 if record.times:
                     self._now = max(self._now, record.times[-1])
-                self._request.take_text(record)
+                self._lane(record).request.take_text(record)
             case PointStarted() | PointEnded():
                 self._take_point(record)
             case RequestEnded():
@@ -152,7 +151,7 @@ class LiveReducer:
 
     def look_into(self, slot: int | None) -> None:
         """Show the text of the request in this slot; None: of the one that is there longest."""
-        self._request.look_into(slot)
+        self._shown.request.look_into(slot)
 
     def _take_point(self, record: PointStarted | PointEnded) -> None:
         if self._points is None or not 0 <= record.place < len(self._plan.points):
@@ -165,8 +164,9 @@ class LiveReducer:
             self._place = None
 
     def _end_request(self, record: RequestEnded) -> None:
-        flight = self._request.flight_of(record)
-        for tok_s, ttft_s, tokens in self._request.end(record):
+        request = self._lane(record).request
+        flight = request.flight_of(record)
+        for tok_s, ttft_s, tokens in request.end(record):
             self._progress(record.method).add(record.block, tok_s, ttft_s, tokens)
             if flight is not None and self._points is None:
                 self._progress(record.method).laps.add(self._lap(flight.begun.t, record.t, tok_s))
@@ -178,7 +178,7 @@ class LiveReducer:
 
     def _current_lap(self) -> Lap | None:
         """The timed request that runs, at the rate that it has had until now."""
-        begun, tokens = self._request.begun, self._request.tokens
+        begun, tokens = self._shown.request.begun, self._shown.request.tokens
         if begun is None or begun.warmup or not tokens or self._points is not None or self._now <= begun.t:
             return None
         return self._lap(begun.t, self._now, tokens / ((self._now - begun.t) / 1e9))
@@ -201,34 +201,34 @@ class LiveReducer:
         self._status = "running"
         self._model_folder = str(record.model.folder)
         if self._open_decoder is not None and self._model_folder:
-            self._request.new_decoder = self._open_decoder(self._model_folder)
+            for lane in self._lanes:
+                lane.request.new_decoder = self._open_decoder(self._model_folder)
 
     def _start_block(self, record: BlockStarted) -> None:
         self._status = "running"
-        self._method, self._block = record.method, record.block
         self._position, self._of = record.position, record.of
-        self._block_phase = "import"
-        self._request.leave()
+        self._lane(record).start(record)
         self._note_vram()
-        self._readings.start_block(record.method, record.block, record.t, self._plan.gpus_of(record.method))
+        gpus = self._plan.gpus_of(record.method, record.block)
+        self._readings.start_block(record.method, record.block, record.t, gpus)
         self._left.start_block(record)
         progress = self._progress(record.method)
         progress.start(record.block)
         progress.state = "import"
 
     def _enter(self, record: BlockPhase) -> None:
-        self._block_phase = record.phase
+        self._lane(record).phase = record.phase
         self._progress(record.method).state = record.phase
         self._left.enter(record)
         if record.phase == "load":
-            self._readings.start_loading(record.t)
+            self._readings.start_loading(record.method, record.block, record.t)
 
     def _end_block(self, record: BlockEnded) -> None:
         self._progress(record.method).end(record)
         self._left.end_block(record)
-        if self._method == record.method and self._block == record.block:
-            self._readings.end_block(record.t)
-            self._leave_block()
+        if self._lane(record).is_at(record.method, record.block):
+            self._readings.end_block(record.method, record.block, record.t)
+            self._leave_block(self._lane(record))
 
     def _cut(self) -> None:
         """The conductor is gone: what has no end yet gets none."""
@@ -236,24 +236,32 @@ class LiveReducer:
         for progress in self._methods.values():
             progress.cut()
         self._readings.forget_blocks()
-        self._leave_block()
+        for lane in self._lanes:
+            self._leave_block(lane)
 
     def _note_vram(self) -> None:
         """Only when somebody looks, or a block's readings are let go of: they come many times a second."""
         for method, block, peak_bytes in self._readings.vram_peaks():
             self._progress(method).saw_vram(block, peak_bytes)
 
-    def _leave_block(self) -> None:
+    def _leave_block(self, lane: LaneProgress) -> None:
         if self._points is not None:
             self._points.leave()
         self._place = None
-        self._method = self._block = None
-        self._block_phase = ""
-        self._request.leave()
+        lane.leave()
+
+    def _lane(self, record: InLane) -> LaneProgress:
+        return self._lanes[self._plan.lane_of(record.block)]
+
+    @property
+    def _shown(self) -> LaneProgress:
+        """The lane that is looked at: the first that is at work."""
+        return next((lane for lane in self._lanes if lane.method is not None), self._lanes[0])
 
     def snapshot(self, abandoned: bool = False) -> Live:
         """The session as of the last record; `abandoned`: its conductor is gone, and said no end."""
-        request = self._request
+        shown, request = self._shown, self._shown.request
+        lanes = [lane.shown() for lane in self._lanes] if self._plan.lanes > 1 else []
         self._note_vram()
         figures = {name: progress.figures(abandoned) for name, progress in self._methods.items()}
         if (points := self._points) is not None:  # the ratio is that at the primary point
@@ -269,9 +277,10 @@ class LiveReducer:
             phases=tuple(self._phases.values()),
             notes=tuple(self._notes),
             methods=self._rows(figures),
-            method=self._method,
-            block=self._block,
-            block_phase=self._block_phase,
+            method=shown.method,
+            block=shown.block,
+            block_phase=shown.phase,
+            lanes=tuple(lane for lane in lanes if lane is not None),
             position=self._position,
             of=self._of if self._goal.until is None else 0,
             request=request.begun.request if request.begun else None,
@@ -294,7 +303,8 @@ class LiveReducer:
     def _flights(self) -> tuple[FlightLive | None, ...]:
         if self._points is None:
             return ()
-        shown = self._request.begun
+        request = self._shown.request
+        shown = request.begun
         return tuple(
             FlightLive(
                 request=flight.begun.request,
@@ -305,7 +315,7 @@ class LiveReducer:
             )
             if flight is not None
             else None
-            for flight in self._request.slots()
+            for flight in request.slots()
         )
 
     def _left_s(self, figures: Mapping[str, MethodFigures]) -> tuple[float | None, float | None]:
@@ -313,10 +323,7 @@ class LiveReducer:
         if self._status != "running":
             return None, None
         if self._goal.until is None:
-            done = 0
-            if self._method is not None and self._block is not None:
-                done = self._progress(self._method).requests_of(self._block)
-            return self._left.seconds(self._now, done), None
+            return self._left.seconds(self._now, lambda name, block: self._progress(name).requests_of(block)), None
         return self._left.range_s(self._now, rounds_left(self._plan, self._goal, figures, self._decided))
 
     def _rows(self, figures: Mapping[str, MethodFigures]) -> tuple[MethodLive, ...]:
@@ -329,7 +336,7 @@ class LiveReducer:
                 method,
                 blocks,
                 requests,
-                self._request.tok_s_now() if method.name == self._method else None,
+                next((lane.request.tok_s_now() for lane in self._lanes if lane.method == method.name), None),
                 figures[method.name],
                 ratios.get(method.name),
                 verdicts.get(method.name),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sessions.disk.plan import Goal, Plan
@@ -27,7 +27,7 @@ class TimeLeft:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._present: _Present | None = None
+        self._present: dict[tuple[str, int], _Present] = {}  # one in each lane
         self._over: dict[tuple[str, int], bool] = {}  # whether it counts
         self._durations: dict[str, list[float]] = {}
         self._goals: Sequence[Goal] = (plan.goal,)
@@ -39,45 +39,47 @@ class TimeLeft:
 
     def resume(self) -> None:
         """Another conductor begins: it runs again what does not count."""
-        self._present = None
+        self._present.clear()
         self._over = {place: counts for place, counts in self._over.items() if counts}
 
     def start_block(self, record: BlockStarted) -> None:
-        self._present = _Present(record.method, record.block, record.t)
+        self._present[record.method, record.block] = _Present(record.method, record.block, record.t)
         self._began_ns = record.t if self._began_ns is None else self._began_ns
         self._over.pop((record.method, record.block), None)
 
     def enter(self, record: BlockPhase) -> None:
-        if record.phase == "timed" and self._present is not None:
-            self._present.timed_ns = record.t
+        present = self._present.get((record.method, record.block))
+        if record.phase == "timed" and present is not None:
+            present.timed_ns = record.t
 
     def end_block(self, record: BlockEnded) -> None:
-        place, present = (record.method, record.block), self._present
+        place = (record.method, record.block)
         self._over[place] = block_counts(record.status)
-        if present is not None and place == (present.method, present.block):
-            if self._over[place]:  # one that failed says nothing about the others
-                self._durations.setdefault(record.method, []).append((record.t - present.started_ns) / 1e9)
-            self._present = None
+        present = self._present.pop(place, None)
+        if present is not None and self._over[place]:  # one that failed says nothing about the others
+            self._durations.setdefault(record.method, []).append((record.t - present.started_ns) / 1e9)
 
-    def seconds(self, now_ns: int, requests_done: int) -> float | None:
-        """Estimated time for the missing blocks, each as long as those of its method (or the mean of all).
+    def seconds(self, now_ns: int, requests_done: Callable[[str, int], int]) -> float | None:
+        """Estimated time for the missing blocks, each as long as those of its method (or the mean of all), of the lane
+        that takes the longest.
 
-        `requests_done` are the timed requests of the present block. None while nothing is known: no block is over, or
-        the present one takes longer than it should and is not timed.
+        `requests_done` are the timed requests of a present block. None while nothing is known: no block is over, or
+        a present one takes longer than it should and is not timed.
         """
         known = [value for values in self._durations.values() for value in values]
-        present, left = self._present, 0.0
+        left = [0.0] * self._plan.lanes
         for block in self._plan.order(self._goals):
             if (block.method, block.block) in self._over:
                 continue
             durations = self._durations.get(block.method) or known
             expected = statistics.fmean(durations) if durations else None
-            if present is not None and (block.method, block.block) == (present.method, present.block):
-                expected = _present_s(present, now_ns, requests_done, len(block.requests), expected)
+            if (present := self._present.get((block.method, block.block))) is not None:
+                done = requests_done(block.method, block.block)
+                expected = _present_s(present, now_ns, done, len(block.requests), expected)
             if expected is None:
                 return None
-            left += expected
-        return left or None
+            left[self._plan.lane_of(block.block)] += expected
+        return max(left) or None
 
     def range_s(self, now_ns: int, rounds: Mapping[str, tuple[int, int]]) -> tuple[float | None, float | None]:
         """The least and the most estimated time, where each method takes (least, most) further rounds, the present
@@ -94,9 +96,10 @@ class TimeLeft:
         mean = statistics.fmean(known)
         each = {name: statistics.fmean(self._durations.get(name) or [mean]) for name in rounds}
         least, most = (sum(each[name] * rounds[name][end] for name in rounds) for end in (0, 1))
-        if (present := self._present) is not None:
+        for present in self._present.values():
             over = (now_ns - present.started_ns) / 1e9
             least, most = (max(0.0, bound - min(over, each.get(present.method, mean))) for bound in (least, most))
+        least, most = least / self._plan.lanes, most / self._plan.lanes
         if allowed is not None:
             least, most = min(least, allowed), min(most, allowed)
         return least, most

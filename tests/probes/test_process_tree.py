@@ -93,7 +93,7 @@ def read(source: ProcessTree) -> dict[str, float | None]:
 
 def test_memory_and_count_are_the_whole_trees(tree: Tree) -> None:
     source = ProcessTree()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     values = read(source)
     rss, pss = values["rss_bytes"], values["pss_bytes"]
     assert values["processes"] == 2
@@ -105,7 +105,7 @@ def test_memory_and_count_are_the_whole_trees(tree: Tree) -> None:
 
 def test_the_tree_is_read_at_every_second_tick_and_the_dear_part_once_a_second(tree: Tree) -> None:
     source = ProcessTree()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     ticks = [{reading.metric for reading in (*source.fast(), *source.slow(turn))} for turn in range(10)]
     assert [bool(metrics) for metrics in ticks] == [False, True] * 5
     assert [turn for turn, metrics in enumerate(ticks) if "processes" in metrics] == [process_tree.SLOW_TURN]
@@ -113,7 +113,7 @@ def test_the_tree_is_read_at_every_second_tick_and_the_dear_part_once_a_second(t
 
 def test_cpu_is_the_trees_and_needs_two_looks(tree: Tree) -> None:
     source = ProcessTree()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     assert "cpu_percent" not in {reading.metric for reading in source.slow(1)}
     tree.say("burn")
     began = psutil.Process(tree.process.pid).cpu_times().user
@@ -128,7 +128,7 @@ def test_cpu_is_the_trees_and_needs_two_looks(tree: Tree) -> None:
 def test_a_tree_too_big_for_one_tick_keeps_its_last_values(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_tree, "AT_ONCE", 1)
     source = ProcessTree()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     for _ in range(4):
         rss = read(source)["rss_bytes"]
         assert rss is not None
@@ -138,7 +138,7 @@ def test_a_tree_too_big_for_one_tick_keeps_its_last_values(tree: Tree, monkeypat
 
 def test_a_child_that_ended_drops_out_without_an_error(tree: Tree) -> None:
     source = ProcessTree()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     before = read(source)["rss_bytes"]
     tree.say("end child")
     assert tree.answer() == "ended"
@@ -151,7 +151,7 @@ def test_a_child_that_ended_drops_out_without_an_error(tree: Tree) -> None:
 
 def test_a_child_whose_parent_ended_still_counts(tree: Tree) -> None:
     source = ProcessTree()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     assert read(source)["processes"] == 2
     tree.say("leave child")
     tree.process.wait(30)
@@ -162,7 +162,7 @@ def test_a_child_whose_parent_ended_still_counts(tree: Tree) -> None:
 
 def test_a_zombie_is_an_ended_process(tree: Tree) -> None:
     source = ProcessTree()
-    source.watch(tree.child)
+    source.watch([tree.child])
     assert source.slow(1)
     psutil.Process(tree.child).kill()
     deadline = time.monotonic() + 30
@@ -189,7 +189,7 @@ def test_new_children_join_at_the_next_walk() -> None:
         assert root.stdin is not None
         assert root.stdout is not None
         assert root.stdout.readline() == "up\n"
-        source.watch(root.pid)
+        source.watch([root.pid])
         before = read(source)["processes"]
         root.stdin.write("\n")
         assert root.stdout.readline().strip()
@@ -205,19 +205,19 @@ def test_nothing_is_read_of_nobody() -> None:
     assert read(source) == {}
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    source.watch(ended.pid)
+    source.watch([ended.pid])
     assert read(source) == {}
-    source.watch(-1)
+    source.watch([-1])
     assert read(source) == {}
-    source.watch(2**70)
+    source.watch([2**70])
     assert read(source) == {}
 
 
 def test_watching_can_end(tree: Tree) -> None:
     source = ProcessTree()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     assert read(source)
-    source.watch(None)
+    source.watch(())
     assert read(source) == {}
 
 
@@ -226,7 +226,7 @@ def test_a_foreign_process_is_a_reason(tree: Tree, monkeypatch: pytest.MonkeyPat
         raise psutil.AccessDenied(self.pid)
 
     source = ProcessTree()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     monkeypatch.setattr(psutil.Process, "memory_full_info", denied)
     pss = [r for r in source.slow(process_tree.SLOW_TURN) if r.metric == "pss_bytes"]
     assert [reading.value for reading in pss] == [None]
@@ -239,11 +239,11 @@ def test_a_hidden_process_is_a_reason(tree: Tree, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(process_tree, "ProcessFile", hidden)
     source = ProcessTree()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     readings = source.slow(1)
     assert {reading.metric: reading.value for reading in readings} == {"rss_bytes": None, "cpu_percent": None}
     assert all("another user" in reading.status for reading in readings)
-    source.watch(None)
+    source.watch(())
     assert source.slow(1) == []
 
 
@@ -263,7 +263,7 @@ def test_nothing_is_walked_while_nobody_begins_a_process(tree: Tree, monkeypatch
     monkeypatch.setattr(process_tree, "descendants", counted)
     monkeypatch.setattr(process_tree, "NewestPid", Newest)
     source = ProcessTree(lambda: now[0])
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     for _ in range(4):
         now[0] += 1_000_000_000
         read(source)
@@ -281,7 +281,7 @@ def test_nothing_is_walked_while_nobody_begins_a_process(tree: Tree, monkeypatch
 def test_pss_of_a_giant_is_left_out_with_the_reason(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_tree, "PSS_AT_MOST", 1 << 20)
     source = ProcessTree()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     (pss,) = (r for r in source.slow(process_tree.SLOW_TURN) if r.metric == "pss_bytes")
     assert pss.value is None
     assert "2 GiB" in pss.status
@@ -301,9 +301,9 @@ def test_descendants_are_found_with_and_without_the_kernels_lists(tree: Tree) ->
 def test_no_file_stays_open_of_a_tree_that_is_not_watched_any_more(tree: Tree) -> None:
     source = ProcessTree()
     before = psutil.Process().num_fds()
-    source.watch(tree.process.pid)
+    source.watch([tree.process.pid])
     assert read(source)
     assert psutil.Process().num_fds() == before + 2
-    source.watch(None)
+    source.watch(())
     assert read(source) == {}
     assert psutil.Process().num_fds() == before

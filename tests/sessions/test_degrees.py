@@ -115,7 +115,7 @@ def test_a_block_gets_the_first_gpus_and_their_energy() -> None:
     for method, gpus in (("vllm@tp1", 1), ("vllm@tp2", 2), ("vllm@tp4", 4), ("alone", 4)):
         block = next(row for row in plan.order() if row.method == method)
         assert job_of(plan, plan.method(method), block, prepared)["gpu_uuids"] == UUIDS[:gpus]
-        assert device_variables(plan, plan.gpus_of(method))["CUDA_VISIBLE_DEVICES"] == ",".join(UUIDS[:gpus])
+        assert device_variables(plan, plan.gpus_of(method, 0))["CUDA_VISIBLE_DEVICES"] == ",".join(UUIDS[:gpus])
         nvml.library.calls.clear()
         assert energy_at(block, "start", nvml, plan).energy_j
         asked = [index for name, index in nvml.library.calls if name == "nvmlDeviceGetTotalEnergyConsumption"]

@@ -207,8 +207,8 @@ def test_a_method_at_a_degree_is_judged_by_its_own_gpus(
 
 def test_idle_power_is_that_of_the_gpus_in_use() -> None:
     seen = MachineSeen(t=0, machine=Machine(), software={}, gpus=["gpu0", "gpu1"], idle_w=150.0, idle_each=[70.0, 78.0])
-    assert [_idle_w(seen, gpus) for gpus in (1, 2)] == [70.0, 150.0]
-    assert _idle_w(msgspec.structs.replace(seen, idle_each=[]), 1) is None
+    assert [_idle_w(seen, gpus) for gpus in (["gpu0"], ["gpu1"], ["gpu0", "gpu1"])] == [70.0, 78.0, 150.0]
+    assert _idle_w(msgspec.structs.replace(seen, idle_each=[]), ["gpu0"]) is None
 
 
 def test_deriving_twice_changes_nothing(completed: dict[str, pl.DataFrame], tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def picture(live: Live, width: int, footer: str) -> RenderableType:
     if live.points:
         lines += [_points_line(row, live) for row in live.methods]
     else:
-        lines += [_method_line(row, live.method) for row in live.methods]
+        at_work = {live.method, *(lane.method for lane in live.lanes)}
+        lines += [_method_line(row, row.name in at_work) for row in live.methods]
     if live.request is not None:
         lines.append(Text(""))
         lines += [Text(line, style="dim") for line in _tail(live.text, width - 2)]
@@ -98,6 +99,12 @@ def _head(live: Live) -> Text:
         parts.append(
             f"block {live.position}{f'/{live.of}' if live.of else ''}: {live.method}, {live.block_phase}{what}"
         )
+    parts += [
+        f"beside it {lane.method}, block {lane.block + 1}, {lane.block_phase}"
+        + (f", {rate(lane.tok_s_now)} tok/s" if lane.tok_s_now is not None else "")
+        for lane in live.lanes
+        if (lane.method, lane.block) != (live.method, live.block)
+    ]
     if live.tok_s_now is not None:
         parts.append(f"{rate(live.tok_s_now)} tok/s now")
     if left := time_left(live.left_s, live.left_most_s):
@@ -113,8 +120,8 @@ def _phase_line(name: str, detail: str, done: int | None, total: int | None, uni
     return Text(f"  {one_line(f'{name}: {detail}', 160)}{amount}", overflow="ellipsis", no_wrap=True)
 
 
-def _method_line(row: MethodLive, current: str | None) -> Text:
-    mark = "▶" if row.name == current else {"ok": "✓", "waiting": "·"}.get(row.state, "✗" if row.error else "·")
+def _method_line(row: MethodLive, at_work: bool) -> Text:
+    mark = "▶" if at_work else {"ok": "✓", "waiting": "·"}.get(row.state, "✗" if row.error else "·")
     effect = "" if row.in_effect is None else "  in effect" if row.in_effect else "  NOT in effect"
     decided = "  decided" if row.decided else ""
     ratio = UNKNOWN if row.ratio is None else f"{row.ratio:.2f}×"
@@ -122,7 +129,7 @@ def _method_line(row: MethodLive, current: str | None) -> Text:
         f"{mark} {one_line(row.name, 40):<24} {rate(row.tok_s_mean):>7} tok/s {ratio:>7}"
         f"  {blocks_done(row.blocks_done, row.blocks)}{effect}{decided} {trend(row.history, 12)}"
     )
-    return Text(text, style="bold" if row.name == current else "", overflow="ellipsis", no_wrap=True)
+    return Text(text, style="bold" if at_work else "", overflow="ellipsis", no_wrap=True)
 
 
 def _points_line(row: MethodLive, live: Live) -> Text:
