@@ -20,6 +20,7 @@ from tests.tui.screen_text import assert_as_kept, settled, until
 from tui.app import Workbench
 from tui.command_line import main
 from tui.screens.compare import CompareScreen
+from tui.widgets.greedy_splits import GreedySplits
 from tui.widgets.theme import SIGNS
 from tui.words import figures
 
@@ -151,7 +152,9 @@ async def test_greedy_texts_stand_side_by_side_at_their_split(tmp_path: Path, si
         text = await until(pilot, lambda text: "in no hurry; it" in text, "the split")
         assert "… The river runs past" in text
         assert re.search(r"baseline, the reference: +│ torch-compile:", text)
-        assert re.search(r"the old mill +│ in no hurry; it", text)
+        assert re.search(r"▸the old mill +│ ▸in no hurry; it", text)
+        pieces = [piece for line in screen.query_one("#splits", GreedySplits).draw(100) for piece in line]
+        assert [text for text, style in pieces if style == "warning"] == ["▸the", "▸in"]
         flat = " ".join(text.replace("│", " ").split())
         assert f"the greedy text diverges from the reference's at token {len(same)}" in flat
         assert "0.125 apart, a near tie in bfloat16" in flat

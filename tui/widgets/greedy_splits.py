@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COMMON_LINES = 2  # of what both say before the split
 TEXT_LINES = 6  # of each by itself
 GAP = " │ "
+MARK = "▸"  # before the first difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +69,33 @@ def _texts(split: Split | None, width: int) -> list[list[Piece]]:
         lines += [[(line, "")] for line in wrap("", "… " + _flat(split.common), width)[-COMMON_LINES:]]
     heads = (f"{one_line(split.reference, 60)}, the reference:", f"{one_line(split.method, 60)}:")
     lines.append([(fit(heads[0], column) + GAP + fit(heads[1], column).rstrip(), "dim")])
-    for reference, own in zip_longest(_wrapped(split.other, column), _wrapped(split.own, column), fillvalue=""):
-        lines.append([(fit(reference, column), ""), (GAP, "dim"), (fit(own, column).rstrip(), "accent")])
+    texts = zip_longest(_wrapped(split.other, column), _wrapped(split.own, column), fillvalue="")
+    marks = (_difference(split.other, split.own), _difference(split.own, split.other))
+    for reference, own in texts:
+        left, right = _marked(fit(reference, column), marks[0], ""), _marked(own, marks[1], "accent")
+        lines.append([*left, (GAP, "dim"), *right])
+        marks = (0, 0)  # of the first line alone
     return lines
 
 
+def _difference(text: str | None, other: str | None) -> int:
+    """How many characters of the marked text reach to the end of the word in which it first differs from another."""
+    if not text:
+        return 0
+    whole, against = MARK + _flat(text), MARK + _flat(other or "")
+    same = next(
+        (place for place, pair in enumerate(zip(whole, against, strict=False)) if len(set(pair)) > 1), len(against)
+    )
+    end = whole.find(" ", same + 1)
+    return end if end >= 0 else len(whole)
+
+
+def _marked(line: str, length: int, style: str) -> list[Piece]:
+    return [(line[:length], "warning"), (line[length:], style)] if length else [(line, style)]
+
+
 def _wrapped(text: str | None, column: int) -> list[str]:
-    lines = wrap("", _flat(text), column) if text else ["(ends here)"]
+    lines = wrap("", MARK + _flat(text), column) if text else ["(ends here)"]
     return lines if len(lines) <= TEXT_LINES else [*lines[: TEXT_LINES - 1], cut(lines[TEXT_LINES - 1] + "…", column)]
 
 
