@@ -112,25 +112,27 @@ def runner_process(
 
 
 def of_runner(interpreter: Interpreter, job: Mapping[str, object], folder: Path) -> list[dict[str, Any]]:
-    """The messages of a process of Kasoku's runner that measures; ends the program where it fails."""
-    file, log = folder / "job.json", folder / "runner.log"
+    """The messages of a process of Kasoku's runner that measures; ends the program where it fails.
+
+    They go into a file, as whoever read them would take time from the engine where there are few cores.
+    """
+    file, log, said = folder / "job.json", folder / "runner.log", folder / "messages"
     measure = {"schema": 1, "job": "measure", "paths": list(interpreter.paths)}
     file.write_text(json.dumps({**measure, **job}))
-    reading, writing = os.pipe()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(interpreter.python), "-I", str(RUNNER), str(file), str(writing)],
-            pass_fds=[writing],
+    with log.open("wb") as output, said.open("wb") as wire:
+        process = subprocess.run(
+            [str(interpreter.python), "-I", str(RUNNER), str(file), str(wire.fileno())],
+            pass_fds=[wire.fileno()],
             env=environ_of(interpreter, folder),
             stdout=output,
             stderr=output,
+            timeout=PROCESS_LIMIT_S,
+            check=False,
         )
-    os.close(writing)
-    with os.fdopen(reading, "rb") as wire:
-        messages = [json.loads(line) for line in wire]
-    if process.wait(PROCESS_LIMIT_S):
-        said = [message["message"] for message in messages if message["k"] == "error"]
-        raise SystemExit(f"The runner failed: {' '.join(said)}\n{log.read_text(errors='replace')}")
+    messages = [json.loads(line) for line in said.read_bytes().splitlines()]
+    if process.returncode:
+        errors = [message["message"] for message in messages if message["k"] == "error"]
+        raise SystemExit(f"The runner failed: {' '.join(errors)}\n{log.read_text(errors='replace')}")
     return messages
 
 
