@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,7 +16,8 @@ import pytest
 from sessions.device.affinity import physical_cores, shared_out
 from sessions.disk.records import BlockEnded, BlockStarted, RequestEnded
 from sessions.disk.session_folder import SessionFolder
-from sessions.run.launch import missing, resume
+from sessions.run.launch import launch, missing, resume
+from tests.probes.fake_nvml import FakeNvml
 from tests.sessions.processes import processes_of, until
 from tests.sessions.soundness import assert_completed, assert_sound
 from tests.sessions.workplace import Workplace, assert_nothing_left, conductor_of, records_of, runs_of
@@ -133,4 +137,37 @@ def test_a_conductor_that_is_killed_leaves_nothing_and_a_stop_ends_both_lanes(
     work.resume(folder)
     assert folder.read().status == "finished"
     assert_completed(folder)
+    assert_sound(folder)
+
+
+def test_each_lane_has_gpus_of_its_own_and_what_is_read_is_of_those(
+    work: Workplace, methods: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[2]
+    (tmp_path / "pynvml.py").write_text(
+        "import sys\nfrom tests.probes.fake_nvml import FakeNvml\nsys.modules[__name__] = FakeNvml(4)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
+    monkeypatch.setenv("SCRIPTED_IMPORT_S", "0.5")  # as real packages take, so that memory is read meanwhile
+    uuids = [FakeNvml().uuid(number) for number in range(4)]
+    plan = work.plan(*methods, **WANTED, threads=1)
+    plan = replace(
+        plan,
+        methods=[replace(method, environment="plain") for method in plan.methods],
+        device="0,1,2,3",
+        gpu_uuids=uuids,
+        gpu_visible=uuids,
+        gpu_sources=["gpu0", "gpu1", "gpu2", "gpu3"],
+    )
+    folder = launch(work.home, plan)
+    assert work.finished(folder) == "finished", folder.read().error
+    runs = runs_of(folder)
+    assert len(runs) == 8
+    for run in runs:
+        job = json.loads((folder.path / "logs" / f"{run['method']}-{run['block']}.json").read_bytes())
+        assert job["gpu_uuids"] == (uuids[:2] if run["block"] % LANES == 0 else uuids[2:])
+        assert run["idle_w"] == 2 * 312.5
+        joules = pytest.approx(2 * 312.5 * (run["ended_ns"] - run["started_ns"]) / 1e9)
+        assert run["power_integral_j"] in (joules, None)  # None where the machine was too busy to sample
+        assert run["peak_vram_bytes"] in (0, None)  # the driver is made up
     assert_sound(folder)
