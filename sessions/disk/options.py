@@ -79,36 +79,6 @@ class RunOptions:
             )
         ),
     )
-    tensor_parallel: str | None = field(
-        default=None,
-        metadata=option(
-            Option(
-                metavar="N,…",
-                help="split each method over so many GPUs, each of these numbers a method of its own: vllm@tp2",
-                listed=int,
-                least=1,
-                most=MOST_DEGREE,
-                label="split over",
-                unsaid="all GPUs",
-                say=lambda shown, _: f"{shown} GPUs, each a method of its own",
-            )
-        ),
-    )
-    spread: int | None = field(
-        default=None,
-        metadata=option(
-            Option(
-                metavar="N",
-                bare=EACH_GPU,
-                help="measure so many rounds side by side, each on GPUs or cores of its own (alone: one on each GPU)",
-                least=EACH_GPU,
-                most=MOST_LANES,
-                label="rounds at once",
-                unsaid="one",
-                say=lambda shown, _: f"{shown}, each on its own part of the device",
-            )
-        ),
-    )
     model: str = field(
         default="smollm2-135m",
         metadata=option(
@@ -273,6 +243,36 @@ class RunOptions:
                 label="CPU threads",
                 unsaid="one per physical core",
                 job=True,
+            )
+        ),
+    )
+    tensor_parallel: str | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="N,…",
+                help="split each method over so many GPUs, each of these numbers a method of its own: vllm@tp2",
+                listed=int,
+                least=1,
+                most=MOST_DEGREE,
+                label="split over",
+                unsaid="all GPUs",
+                say=lambda shown, _: f"{shown} GPUs, each a method of its own",
+            )
+        ),
+    )
+    spread: int | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="N",
+                bare=EACH_GPU,
+                help="measure so many rounds side by side, each on GPUs or cores of its own (alone: one on each GPU)",
+                least=EACH_GPU,
+                most=MOST_LANES,
+                label="rounds at once",
+                unsaid="one",
+                say=lambda shown, _: f"{shown}, each on its own part of the device",
             )
         ),
     )
