@@ -69,8 +69,10 @@ async def test_points_fill_in_and_the_requests_in_flight_are_a_grid(measured: Pa
 async def test_the_text_is_that_of_the_slot_that_is_looked_into(measured: Path) -> None:
     async with workbench(measured).run_test(size=WIDE) as pilot:
         await until(pilot, lambda text: "generating ·" in text, "the grid")
+        await settled(pilot)  # of earlier points it has had fewer slots
         grid = pilot.app.screen.query_one(FlightGrid)
         grid.focus()
+        await until(pilot, lambda _: grid.has_focus, "the grid's focus, without which it hears no key")
         await pilot.press("right", "right")
         assert grid.slot == 1
         text = await until(pilot, lambda text: "▸" in text, "the chosen slot")
