@@ -108,14 +108,17 @@ def hang(_engine: Scripted, _request: object) -> None:
 
 def fork_away(engine: Scripted, _request: object) -> None:
     """A sleeper two forks away, in a process session of its own, deaf to all that can be ignored."""
+    waiting, noted = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
             engine.note_pid(os.getpid())
+            os.write(noted, b"1")
             sleep_for_ever()
         os._exit(0)
+    os.read(waiting, 1)  # it could be ended before it has said who it is
     child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     engine.note_pid(child.pid)
 

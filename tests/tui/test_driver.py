@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from tests.tui.terminal import QUESTION, Terminal
 from tests.tui.test_end_to_end import KASOKU, environment
 
 FORM = "max new tokens"
+QUIET_S = 0.3  # without output, and no frame is under way
 DEAF = """
 import signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -83,6 +85,7 @@ def test_a_key_that_is_no_utf_8_is_lost_and_nothing_else_and_a_resized_terminal_
         )
         for come_back in (signal.SIGWINCH, signal.SIGCONT):
             if come_back == signal.SIGCONT:
+                until(lambda: time.perf_counter() - terminal.chunks[-1][0] > QUIET_S, "the frame is over", 20)
                 os.kill(terminal.pid, signal.SIGTSTP)
                 until(lambda: psutil.Process(terminal.pid).status() == psutil.STATUS_STOPPED, "it is stopped", 20)
             began = len(terminal.chunks)
