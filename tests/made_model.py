@@ -7,6 +7,7 @@ from typing import Any
 
 from methods.base.interpreter import Interpreter
 from methods.models.model import Model
+from sessions.disk.records import Prepared
 
 NOWHERE = Path("/nowhere/to/be/found")
 
@@ -20,3 +21,17 @@ def made_model(**fields: Any) -> Model:
 def made_interpreter(python: Path = NOWHERE) -> Interpreter:
     """One of an environment `torch` without a distribution in it."""
     return Interpreter("torch", python, (), {}, "configured", {})
+
+
+def made_prepared(*methods: str) -> Prepared:
+    """With that model, an interpreter for each of these methods, and a prompt of one token."""
+    return Prepared(
+        t=0,
+        model=made_model(),
+        prompts=[[1]],
+        prompt_text=None,
+        prompt_template=False,
+        stop_token_ids=[],
+        interpreters={name: made_interpreter() for name in methods},
+        unavailable={},
+    )

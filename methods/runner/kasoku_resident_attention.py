@@ -194,7 +194,7 @@ def resident_attention(
                     for first in tl.range(0, parts, TOGETHER):
                         others = first + tl.arange(0, TOGETHER)
                         theirs = (head * SPLITS + others)[:, None] * GROUP + members[None, :]
-                        known = (others < parts)[:, None] & (members < GROUP)[None, :]
+                        known = (others < parts)[:, None]
                         its_peak = tl.load(peaks + theirs, mask=known, other=float("-inf"), cache_modifier=".cg")
                         its_weight = tl.load(weights + theirs, mask=known, other=0.0, cache_modifier=".cg")
                         its_total = tl.load(

@@ -3,7 +3,7 @@
 Of each role's matrix a program has `rows` rows, in tiles of `tile` columns, with `warps` warps; `stages` tiles are in
 flight while it goes along its rows, and `prefetch` tiles are fetched into the L2 cache before it waits for its vector.
 In attention a program has a block of positions, or every `splits`th, and the last of them puts `together` so many parts
-at a time; `ahead` programs more a head of keys have a MiB each of the MLP's weights fetched into the L2 cache.
+at a time; programs beside them have the first `ahead` MiB of the MLP's weights fetched into the L2 cache, one each.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Table:
     def of(self, role: str, matrix: object) -> dict | None:
         """The knobs of a matrix in a role, None where it was not timed."""
         found = self._known.get(key_of(role, matrix))
-        wanted = {"ahead"} if role == AHEAD else set(default(matrix, interpreted=False))
+        wanted = {AHEAD} if role == AHEAD else set(default(matrix, interpreted=False))
         return found if isinstance(found, dict) and set(found) == wanted else None
 
     def keep(self, role: str, matrix: object, knobs: dict) -> None:

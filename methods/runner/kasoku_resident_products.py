@@ -21,7 +21,7 @@ SILU, GELU = tl.constexpr(shapes.SILU), tl.constexpr(shapes.GELU)
 GELU_TANH, RELU = tl.constexpr(shapes.GELU_TANH), tl.constexpr(shapes.RELU)
 BEST_AT = tl.constexpr(BEST)
 LOADED = tl.constexpr(16)  # bytes that a thread loads at once
-INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)  # then there is no assembler, and bfloat16 has no product
+INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)  # no inline assembly there, and no bfloat16 tl.dot
 FETCHED = tl.constexpr(4096)  # bytes that a thread has fetched ahead
 
 

@@ -97,18 +97,22 @@ class Step:
         asked = kind == ASKED
         found = []
         for number in range(self.shape.layers):
-            found += [
-                ("resident_qkv", self.qkv_of(number)),
-                ("resident_attention", self.attention_of(number)),
-                ("resident_add", self.add_of("out", number)),
-                ("resident_mlp", self.mlp_of(number)),
-                ("resident_add", self.add_of("down", number)),
-            ]
+            found += self.of_layer(number)
         found.append(("resident_head", self.head_of(asked)))
         sampled = asked and self.sampling.temperature > 0
         if sampled:
             found += self._choice()
         return [*found, ("resident_advance", self._advance(sampled))]
+
+    def of_layer(self, number: int) -> list:
+        """The same of one layer."""
+        return [
+            ("resident_qkv", self.qkv_of(number)),
+            ("resident_attention", self.attention_of(number)),
+            ("resident_add", self.add_of("out", number)),
+            ("resident_mlp", self.mlp_of(number)),
+            ("resident_add", self.add_of("down", number)),
+        ]
 
     def qkv_of(self, number: int) -> object:
         import kasoku_resident_products as products
@@ -154,12 +158,13 @@ class Step:
             self.attended, self.qkv, self.keys[number], self.values[number], self.state, self.cosines, self.sines,
             *gains, *self._shared(knobs["splits"]), layer.mlp.weights, float(layer.scaling),
         )  # fmt: skip
+        ahead = -(-knobs["ahead"] // shape.kv_heads)
         epsilon = 0.0 if layer.query_norm is None else float(layer.query_norm.variance_epsilon)
         return self._launch(
-            resident_attention, (shape.kv_heads, knobs["splits"] + knobs["ahead"]), arguments, knobs["warps"],
+            resident_attention, (shape.kv_heads, knobs["splits"] + ahead), arguments, knobs["warps"],
             HEADS=shape.heads, KV_HEADS=shape.kv_heads, HEAD=shape.head, LENGTH=self.length, EPSILON=epsilon,
             HEAD_NORM=shape.head_norm, ROPE=shape.rope, GROUP=self._group, DIMS=self._dims, SPLITS=knobs["splits"],
-            BLOCK=knobs["block"], TOGETHER=knobs["together"], AHEAD=knobs["ahead"],
+            BLOCK=knobs["block"], TOGETHER=knobs["together"], AHEAD=ahead,
             BYTES=layer.mlp.weights.numel() * layer.mlp.weights.element_size(),
         )  # fmt: skip
 

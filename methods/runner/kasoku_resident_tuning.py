@@ -8,7 +8,6 @@ import kasoku_resident_knobs as knobs_of
 
 WHOLE_S = 20.0  # at most: what is left then is timed when the model is loaded next
 PASSES = 3
-KERNELS_OF_LAYER = 5
 
 
 def tuned(step: object, card: str) -> dict:
@@ -44,9 +43,9 @@ def _tuned_ahead(step: object, table: object) -> dict:
     if known is None:
         found = []
         for mib in (each for each in knobs_of.AHEAD_MIB if each << 20 <= matrix.nbytes()):
-            attention[knobs_of.AHEAD] = mib // step.shape.kv_heads
-            launches = [launch for _, launch in step.launches(step.kinds()[0])][: KERNELS_OF_LAYER * step.shape.layers]
-            found.append((seconds_of_launches(launches), attention[knobs_of.AHEAD]))
+            attention[knobs_of.AHEAD] = mib
+            launches = [launch for number in range(step.shape.layers) for _, launch in step.of_layer(number)]
+            found.append((seconds_of_launches(launches), mib))
         known = {knobs_of.AHEAD: min(found)[1]}
         table.keep(knobs_of.AHEAD, matrix, known)
     attention.update(known)

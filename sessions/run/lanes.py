@@ -41,7 +41,7 @@ class Lanes:
             if session.steering.stop or session.broken:
                 return False
             attend()
-            status = SessionBlock(session, block, position).run()
+            status = SessionBlock(session, block, position, attend).run()
             if session.steering.ends_with(status):
                 return False
             with self._lock:
@@ -49,22 +49,18 @@ class Lanes:
 
     def _side_by_side(self, rounds: list[Blocks]) -> bool:
         """A round in each lane, until all are over; one that fails stops the others."""
-        attend, session = self._session.attend, self._session
-        session.attend = _nothing  # that is done here
-        try:
-            with ThreadPoolExecutor(len(rounds), thread_name_prefix="lane") as pool:
-                lanes = [pool.submit(self._in_turn, blocks, _nothing) for blocks in rounds]
-                try:
-                    while wait(lanes, TICK_S).not_done:
-                        attend()
-                        session.broken = session.broken or any(map(_has_failed, lanes))
-                except BaseException:
-                    session.broken = True
-                    raise
-            finished = [lane.result() for lane in lanes]  # raises what any of them has raised
-            return all(finished)
-        finally:
-            session.attend = attend
+        session = self._session
+        with ThreadPoolExecutor(len(rounds), thread_name_prefix="lane") as pool:
+            lanes = [pool.submit(self._in_turn, blocks, _nothing) for blocks in rounds]
+            try:
+                while wait(lanes, TICK_S).not_done:
+                    session.attend()
+                    session.broken = session.broken or any(map(_has_failed, lanes))
+            except BaseException:
+                session.broken = True
+                raise
+        finished = [lane.result() for lane in lanes]  # raises what any of them has raised
+        return all(finished)
 
 
 def _has_failed(lane: Future[bool]) -> bool:

@@ -72,10 +72,10 @@ class Measuring:
 
 
 class SessionBlock:
-    """`run()` gives its status, once it is over and its end journalled."""
+    """`run()` gives its status, once it is over and its end journalled; `attend` does what is due meanwhile."""
 
-    def __init__(self, session: Measuring, block: PlannedBlock, position: int) -> None:
-        self._session, self._block, self._position = session, block, position
+    def __init__(self, session: Measuring, block: PlannedBlock, position: int, attend: Callable[[], None]) -> None:
+        self._session, self._block, self._position, self._attend = session, block, position, attend
         self._refused = ""
         self._counts = CgroupCounts()
         self._run: BlockRun | None = None
@@ -133,7 +133,7 @@ class SessionBlock:
             self._no_block("failed", str(problem), log_tail(session.folder.log(name, block.block)))
             raise
         self._energy("end")
-        session.attend()
+        self._attend()
         lost = session.feed.missed_ticks - missed
         if lost >= NOTED_TICKS:  # what counts of it is flagged from the frames
             self._note("", f"{lost} telemetry ticks are missing.")
@@ -194,7 +194,7 @@ class SessionBlock:
 
     def _every_tick(self) -> str:
         session = self._session
-        session.attend()
+        self._attend()
         if session.steering.stop or session.broken:
             return "stop"
         if self._refused:

@@ -19,7 +19,7 @@ from sessions.verdict.kept_results import KeptResults
 from sessions.verdict.statistics import CONFIDENCE, t_quantile
 
 BETWEEN: Final = " · "
-FURTHER: Final = 2.0  # times the floor's: unquantised methods of eight engines diverge within 1.2 of one another
+FURTHER: Final = 2.0  # times the floor's: of eight engines no unquantised method diverged over 1.2 times as far as SDPA
 
 
 class Floor(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,14 +15,13 @@ from methods.models.config import undivided
 from probes.gpu.nvml import Nvml
 from sessions.device.devices import DeviceError, choose
 from sessions.disk.plan import Plan, PlannedMethod
-from sessions.disk.records import Prepared
 from sessions.export.command import command_of
 from sessions.planning.degrees import at_degrees
 from sessions.run.block_run import job_of
 from sessions.run.energy_reading import energy_at
 from sessions.run.runner_variables import device_variables, inherited_variables
 from sessions.run.steering import SKIP
-from tests.made_model import made_interpreter, made_model
+from tests.made_model import made_prepared
 from tests.probes.fake_nvml import FakeNvml
 
 UUIDS = [FakeNvml().uuid(number) for number in range(4)]
@@ -100,16 +99,7 @@ def test_a_split_engine_must_show_that_its_parts_were_put_together() -> None:
 
 def test_a_block_gets_the_first_gpus_and_their_energy() -> None:
     plan = planned(*at_degrees([SPLIT], [1, 2, 4], gpus=4), ALONE)
-    prepared = Prepared(
-        t=0,
-        model=made_model(),
-        prompts=[[1]],
-        prompt_text=None,
-        prompt_template=False,
-        stop_token_ids=[],
-        interpreters={method.name: made_interpreter() for method in plan.methods},
-        unavailable={},
-    )
+    prepared = made_prepared(*(method.name for method in plan.methods))
     nvml = Nvml(FakeNvml(4))
     assert len(nvml.gpus) == 4
     for method, gpus in (("vllm@tp1", 1), ("vllm@tp2", 2), ("vllm@tp4", 4), ("alone", 4)):

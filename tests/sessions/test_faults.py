@@ -14,13 +14,12 @@ import pytest
 
 from methods.base.warded_process import ProcessEnd, WardedProcess
 from sessions.disk.plan import Plan, PlannedMethod
-from sessions.disk.records import Prepared
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.block_run import BlockRun
 from sessions.run.launch import launch
 from sessions.run.requests_in_flight import PlannedPart
 from sessions.run.wire import LINE_LIMIT_BYTES, WireTranslator
-from tests.made_model import made_model
+from tests.made_model import made_prepared
 from tests.sessions.conftest import opened
 from tests.sessions.workplace import Workplace, assert_nothing_left, records_of, runs_of
 from tui.words.terminal_text import one_line
@@ -292,16 +291,7 @@ def test_a_kill_while_the_kernel_was_out_of_memory_is_oom(
     """The warden reports by how much the kernel's count of such kills rose; filling a machine's memory would do it."""
     plan = Plan(methods=[PlannedMethod(name="one", engine="e", environment="plain")])
     block = plan.order()[0]
-    prepared = Prepared(
-        t=0,
-        model=made_model(),
-        prompts=[[1]],
-        prompt_text=None,
-        prompt_template=False,
-        stop_token_ids=[],
-        interpreters={},
-        unavailable={},
-    )
+    prepared = made_prepared()
     run = BlockRun(SessionFolder(tmp_path), plan, block, prepared, lambda record: None, lambda: "", tmp_path)
     process = WardedProcess(["/bin/true"], tmp_path / "log", {}, tmp_path, LINE_LIMIT_BYTES)
     process.close()

@@ -48,8 +48,9 @@ def plan_two_methods(terminal: Terminal, requests: int, tokens: int) -> None:
     terminal.press(*[DOWN] * places[-1], SPACE)
     for below, place in pairwise(places[:1:-1]):  # upwards: a row that is folded moves those below it
         terminal.press(*[UP] * (below - place), SPACE)
+    terminal.press(*[UP] * places[2])  # to the top, where low terminals show both that are left
     terminal.wait_for(  # checked, too: what is painted after a key has to be its answer
-        lambda text: "2 methods, " in unboxed(text), 60, "two ticked methods"
+        lambda text: text.count("[✓]") == 2 and "2 methods, " in unboxed(text), 60, "two ticked methods"
     )
     terminal.press_each(*[TAB] * 5, str(requests).encode(), *[TAB] * 5, str(tokens).encode(), ESCAPE)
     said = f"2 methods, {requests} requests a method in 3 blocks, {tokens} tokens a request"

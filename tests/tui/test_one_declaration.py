@@ -16,11 +16,10 @@ from textual.widgets import Input
 
 from sessions.disk.option_table import Option, OptionError, changed, option, table
 from sessions.disk.plan import Plan, PlannedMethod
-from sessions.disk.records import Prepared
 from sessions.disk.sampling import Sampling
 from sessions.export.command import command_of
 from sessions.run.block_run import job_of
-from tests.made_model import made_interpreter, made_model
+from tests.made_model import made_prepared
 from tui.option_arguments import add_options, said
 from tui.read.plan_facts import plan_facts
 from tui.widgets import option_fields
@@ -82,16 +81,7 @@ def test_the_facts_of_the_plan_tell_it() -> None:
 
 
 def test_the_runners_job_has_it() -> None:
-    prepared = Prepared(
-        t=0,
-        model=made_model(),
-        prompts=[[1]],
-        prompt_text=None,
-        prompt_template=False,
-        stop_token_ids=[],
-        interpreters={"a": made_interpreter()},
-        unavailable={},
-    )
+    prepared = made_prepared("a")
     job = job_of(ASKED, ASKED.method("a"), ASKED.order()[0], prepared)
     assert job["sampling"]["min_p"] == 0.1
     assert job["quiet"] is True
