@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.tui.conftest import workbench
-from tests.tui.screen_text import in_mid_run, until
+from tests.tui.screen_text import in_mid_run, settled, until
+from tui.widgets.live_text import LiveText, wrap
 
 
 async def test_a_terminal_that_becomes_smaller_and_larger_keeps_its_gauges(running: Path) -> None:
@@ -14,3 +15,18 @@ async def test_a_terminal_that_becomes_smaller_and_larger_keeps_its_gauges(runni
         for size in ((80, 24), (200, 60), (100, 30)):
             await pilot.resize_terminal(*size)
             await until(pilot, in_mid_run, f"the gauges at {size}")
+
+
+async def test_a_size_that_a_look_at_a_region_laid_out_first_is_told_all_the_same(running: Path) -> None:
+    async with workbench(running).run_test(size=(200, 60), notifications=True) as pilot:
+        await until(pilot, in_mid_run, "the request that runs")
+        await settled(pilot)
+        screen = pilot.app.screen
+        text = screen.query_one(LiveText)
+        text.styles.width = 60
+        text._check_refresh()  # asks for a layout, which comes when the screen is idle
+        screen._compositor.reflow_visible(screen, screen.size)  # what a pane does that scrolls
+        assert screen._compositor.full_map[text].region.width == 60
+        shown = await settled(pilot)
+        end = wrap("", text.text, text.scrollable_content_region.width)[-2:]  # what is before it may be scrolled away
+        assert all(line in shown for line in end)
