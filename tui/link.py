@@ -9,6 +9,7 @@ comes: one that does not know the question may print its last letter.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
@@ -143,6 +144,15 @@ class PacedDriver(LinuxDriver):
             except UnicodeDecodeError:
                 continue
             return
+
+    # Textual leaves and takes the terminal within the handler of a signal, which may have interrupted a write whose
+    # queue it then waits for without end. Between two callbacks of the loop nothing is held.
+
+    def _sigtstp_application(self, *_: object) -> None:
+        asyncio.get_running_loop().call_soon_threadsafe(super()._sigtstp_application)
+
+    def _sigcont_application(self, *_: object) -> None:
+        asyncio.get_running_loop().call_soon_threadsafe(super()._sigcont_application)
 
     def write(self, data: str) -> None:
         self.link.queued(len(data))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -16,10 +15,26 @@ from tests.tui.terminal import QUESTION, Terminal
 from tests.tui.test_end_to_end import KASOKU, environment
 
 FORM = "max new tokens"
-QUIET_S = 0.3  # without output, and no frame is under way
 DEAF = """
 import signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
+import kasoku
+sys.exit(kasoku.main())
+"""
+
+STOPPED_IN_A_WRITE = """
+import os, signal, sys
+from textual.drivers._writer_thread import WriterThread
+write = WriterThread.write
+def stopped(self, text):
+    if "Nothing selected" in text:
+        WriterThread.write = write
+        with self._queue.mutex:
+            os.kill(os.getpid(), signal.SIGTSTP)
+            for _ in range(1000):
+                pass
+    write(self, text)
+WriterThread.write = stopped
 import kasoku
 sys.exit(kasoku.main())
 """
@@ -85,12 +100,25 @@ def test_a_key_that_is_no_utf_8_is_lost_and_nothing_else_and_a_resized_terminal_
         )
         for come_back in (signal.SIGWINCH, signal.SIGCONT):
             if come_back == signal.SIGCONT:
-                until(lambda: time.perf_counter() - terminal.chunks[-1][0] > QUIET_S, "the frame is over", 20)
                 os.kill(terminal.pid, signal.SIGTSTP)
                 until(lambda: psutil.Process(terminal.pid).status() == psutil.STATUS_STOPPED, "it is stopped", 20)
             began = len(terminal.chunks)
             os.kill(terminal.pid, come_back)
             until(lambda: b"Nothing selected" in b"".join(part for _, part in terminal.chunks[began:]), "all of it", 20)  # noqa: B023
+        terminal.press(b"q")
+        assert terminal.wait_until_ended(60) == 0
+    finally:
+        terminal.hang_up()
+
+
+def test_ctrl_z_in_the_middle_of_a_frame_stops_it(home: Path) -> None:
+    terminal = opened(sys.executable, "-c", STOPPED_IN_A_WRITE)
+    try:
+        terminal.wait_for(lambda text: FORM in text, 60, "the form")
+        terminal.press(b"3")
+        until(lambda: psutil.Process(terminal.pid).status() == psutil.STATUS_STOPPED, "it is stopped", 60)
+        os.kill(terminal.pid, signal.SIGCONT)
+        terminal.wait_for(lambda text: "Nothing selected" in text, 60, "the frame")
         terminal.press(b"q")
         assert terminal.wait_until_ended(60) == 0
     finally:
