@@ -283,6 +283,12 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     calibrate.add_argument(
         "--concurrency", type=int, metavar="C", help="with so many requests always in flight (default: one at a time)"
     )
+    calibrate.add_argument(
+        "--neighbours",
+        type=int,
+        metavar="N",
+        help="instead: what N rounds at once (run --spread) cost each other, alone against with N-1 beside it",
+    )
     add_options(calibrate, [option for option in table(RunOptions) if option.name in CALIBRATE_TAKES])
     calibrate.add_argument(
         "--only",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from methods.catalogue.catalogue import load_catalogue
-from sessions.calibrate.calibration import CalibrationError
+from sessions.calibrate.calibration_session import CalibrationError
 from sessions.device.device_key import device_key
 from sessions.disk.option_table import Value
 from sessions.disk.plan import Plan

@@ -11,24 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from methods.base.home import CACHE, config_folder, subfolder
-from methods.base.warden import become_subreaper
+from methods.base.home import config_folder
 from probes.base.clock import boot_id
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
+from sessions.calibrate.calibration_session import CalibrationError, Told, calibration_session, prepared_in
+from sessions.calibrate.turns import Turns
 from sessions.calibrate.viewer_terminal import ViewerTerminal
-from sessions.device.affinity import keep_to, shared_out
 from sessions.device.device_key import device_key
-from sessions.device.device_lock import DeviceLock
 from sessions.disk.journal import JournalWriter
 from sessions.disk.plan import Plan, PlannedBlock
 from sessions.disk.records import (
@@ -47,10 +44,9 @@ from sessions.disk.records import (
     Telemetry,
     Tokens,
 )
-from sessions.disk.session_folder import SessionFolder, create
+from sessions.disk.session_folder import SessionFolder
 from sessions.frames.counting import block_counts, request_counts
 from sessions.run.block_run import BlockRun
-from sessions.run.preparation_run import PreparationRun
 from sessions.run.software import software
 from sessions.run.telemetry_feed import TelemetryFeed
 from sessions.verdict.observer_effect import (
@@ -61,9 +57,7 @@ from sessions.verdict.observer_effect import (
     TELEMETRY,
     WATCHED,
     Calibration,
-    Slot,
     conditions_with,
-    drawn_order,
     effects,
     keep,
 )
@@ -76,16 +70,12 @@ MOST_POINTS: Final = 1000
 WAVES: Final = 2  # requests of a point for each in flight
 
 
-class CalibrationError(Exception):
-    """The calibration failed; the text is the sentence for people."""
-
-
 class Calibrator:
     """`plan` has one method, and `rounds` rounds of requests a block: see `requests_of`; or of points: `with_points`.
 
     `parts` are the conditions beside the two bare ones, each of WATCHED with the command of its viewer, in which
     "{session}" stands for the id of the session that it follows; the others have none.
-    `told` hears what goes on: the phase, how many requests are over, how many there are.
+    `told` hears what goes on.
     """
 
     def __init__(
@@ -93,22 +83,16 @@ class Calibrator:
         plan: Plan,
         home: Path,
         parts: Mapping[str, Sequence[str]],
-        told: Callable[[str, int, int], None],
+        told: Told,
     ) -> None:
         self._plan, self._home, self._told = plan, home, told
         self._commands = {condition: command for condition, command in parts.items() if command}
-        self._conditions = conditions_with(parts)
-        self._slots: list[Slot] = []
+        self._turns = Turns(conditions_with(parts), plan.seed)
         self._viewers: dict[str, ViewerTerminal] = {}
         self._feed: TelemetryFeed | None = None
         self._nvml = Nvml()
         self._pid: int | None = None
-        self._slot_after: dict[int, int] = {}
-        self._order: dict[int, tuple[int, str]] = {}  # request, or place of a point: its round and condition
         self._condition = ""
-        self._ready_ns = 0
-        self._began_ns: int | None = None
-        self._newest: tuple[int, int] = (0, 0)  # tokens of the request or point, and the last one's time
         self._all_well = True  # so did the requests of the point end
         self._app_cpu: list[tuple[float, float]] = []  # CPU seconds and seconds of the app's requests
         self._app_before = 0.0
@@ -141,25 +125,12 @@ class Calibrator:
 
         Ctrl+c (KeyboardInterrupt) ends it with the rounds that are whole by then; it passes through if there are none.
         """
-        become_subreaper()
-        keep_to(shared_out().workbench)
-        cache = subfolder(self._home, CACHE)
-        place = subfolder(cache, "calibrations")
-        for left in place.iterdir():  # by one that was killed
-            if not any(SessionFolder(path).is_live() for path in left.glob("sessions/*")):
-                shutil.rmtree(left, ignore_errors=True)
-        folder, lock = create(place / str(os.getpid()) / "sessions", self._plan)
-        devices = DeviceLock(self._plan.gpu_uuids or [self._plan.device], "a calibration")
-        try:
-            if (holder := devices.try_take(cache)) is not None:
-                raise CalibrationError(f"The device is in use by {holder}: wait for it to finish, or stop it.")
-            return self._measured(folder, cache)
-        finally:
-            self._close_viewers()
-            self._sampling(False)
-            devices.release()
-            os.close(lock)
-            shutil.rmtree(place / str(os.getpid()), ignore_errors=True)
+        with calibration_session(self._plan, self._home) as (folder, cache):
+            try:
+                return self._measured(folder, cache)
+            finally:
+                self._close_viewers()
+                self._sampling(False)
 
     def _measured(self, folder: SessionFolder, cache: Path) -> Calibration:
         self._journal = JournalWriter(folder.path)
@@ -179,7 +150,7 @@ class Calibrator:
             for position, block in enumerate(order, start=1):
                 self._block(folder, block, position, len(order), prepared, cache)
         except KeyboardInterrupt:
-            if not effects(self._slots):
+            if not effects(self._turns.slots):
                 raise
             self.stopped = True
         self._journal.close()
@@ -196,24 +167,14 @@ class Calibrator:
             app_cpu_percent=100 * cpu_s / seconds if seconds else None,
             machine=machine,
             software=software(),
-            effects=effects(self._slots),
-            slots=self._slots,
+            effects=effects(self._turns.slots),
+            slots=self._turns.slots,
         )
         keep(self._home, device_key(self._plan, machine), calibration)
         return calibration
 
     def _prepared(self, folder: SessionFolder) -> Prepared:
-        def tick() -> str:
-            self._told("preparing", 0, 1)
-            return ""
-
-        preparation = PreparationRun(folder, self._journal.append, tick)
-        prepared = preparation.carry_out()
-        if prepared is None:
-            raise CalibrationError(preparation.error)
-        method = self._plan.methods[0].name
-        if (lacking := prepared.unavailable.get(method)) is not None:
-            raise CalibrationError(f"{method} cannot run here: {lacking.reason}")
+        prepared = prepared_in(folder, self._plan, self._journal.append, self._told)
         machine = capture(self._nvml)
         self._journal.append(
             MachineSeen(
@@ -248,15 +209,7 @@ class Calibrator:
     def _block(
         self, folder: SessionFolder, block: PlannedBlock, position: int, of: int, prepared: Prepared, cache: Path
     ) -> None:
-        size = 2 * len(self._conditions)
-        slots = block.points or block.requests
-        rounds = len(slots) // size
-        self._order = {}
-        for number in range(rounds):
-            order = drawn_order(self._conditions, self._plan.seed + 1000 * block.block + number)
-            for place, condition in enumerate(order):
-                self._order[slots[number * size + place]] = (block.block * rounds + number, condition)
-        self._slot_after = dict(pairwise(slots))
+        self._turns.deal(block.block, block.points or block.requests)
         self._start_viewers(folder)
         self._set("")
         method = block.method
@@ -270,7 +223,7 @@ class Calibrator:
                 environment=prepared.interpreters[method].environment,
             )
         )
-        bare = [slot for slot, (_, condition) in self._order.items() if condition in (BARE, AGAIN)]
+        bare = self._turns.under((BARE, AGAIN))
         run = BlockRun(
             folder,
             self._plan,
@@ -308,28 +261,26 @@ class Calibrator:
     def _take(self, record: AnyRecord) -> None:
         """A record of the runner: into the journal where the condition has one, and the request's figures out of it."""
         match record:
-            case RequestStarted(warmup=False) if not self._plan.has_load or self._began_ns is None:
-                self._began_ns = record.t
-                self._newest = (0, 0)
-                self._told("measuring", len(self._slots), len(self._order) * self._plan.blocks)
+            case RequestStarted(warmup=False) if not self._plan.has_load or not self._turns.begun:
+                self._turns.begin(record.t)
+                self._told("measuring", len(self._turns.slots), len(self._turns) * self._plan.blocks)
             case PointStarted():
-                self._began_ns, self._all_well = None, True
+                self._turns.begin(None)
+                self._all_well = True
             case Tokens():
-                count, _ = self._newest
-                self._newest = (count + len(record.ids), record.times[-1])
+                self._turns.add(len(record.ids), record.times[-1])
             case ManyTokens():
-                count, _ = self._newest
-                self._newest = (count + sum(len(each.ids) for each in record.tokens), record.t)
+                self._turns.add(sum(len(each.ids) for each in record.tokens), record.t)
             case _:
                 pass
         if self._condition in WITH_JOURNAL or self._condition == "":
             self._journal.append(record)
         match record:
             case BlockPhase(phase="timed"):
-                self._set(self._order[next(iter(self._order))][1])
+                self._set(self._turns.first)
             case RequestEnded() if self._plan.has_load:
                 self._all_well = self._all_well and request_counts(False, record.finish, 1.0)
-            case RequestEnded() if record.request in self._order:
+            case RequestEnded() if record.request in self._turns:
                 self._account(record.request, request_counts(False, record.finish, 1.0))
             case PointEnded():
                 if not block_counts(record.status):
@@ -340,17 +291,14 @@ class Calibrator:
 
     def _account(self, slot: int, well: bool) -> None:
         """A request, or a point, is over: its rate, if all of it `well` counts, and the condition of the next."""
-        number, condition = self._order[slot]
-        count, last_ns = self._newest
-        if well and count and self._began_ns is not None and self._ready_ns <= self._began_ns < last_ns:
-            self._slots.append(Slot(number, condition, count / ((last_ns - self._began_ns) / 1e9)))
+        if (condition := self._turns.end(slot, well)) is not None:
             self._account_app(condition)
-        self._set(self._order.get(self._slot_after.get(slot, -1), (0, ""))[1])
+        self._set(self._turns.following(slot))
 
     def _account_app(self, condition: str) -> None:
         if condition == APP:
             used = self._viewers[APP].cpu_s() - self._app_before
-            self._app_cpu.append((used, (time.perf_counter_ns() - self._ready_ns) / 1e9))
+            self._app_cpu.append((used, (time.perf_counter_ns() - self._turns.since_ns) / 1e9))
 
     def _set(self, condition: str) -> None:
         """Put a condition in place; "" is between blocks: journal and viewers run, nothing is measured."""
@@ -363,7 +311,7 @@ class Calibrator:
         self._sampling(condition in WITH_TELEMETRY)
         if condition == APP:
             self._app_before = self._viewers[APP].cpu_s()
-        self._ready_ns = time.perf_counter_ns()
+        self._turns.ready()
 
     def _sampling(self, wanted: bool) -> None:
         if wanted and self._feed is None:

@@ -18,7 +18,7 @@ from sessions.disk.point import ALONE
 from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFile
 from sessions.disk.slo import Slo
 from sessions.disk.store import Store
-from sessions.verdict import compared_sessions, noise_floor, observer_effect
+from sessions.verdict import compared_sessions, neighbours, noise_floor, observer_effect
 from sessions.verdict.comparability import differences
 from sessions.verdict.compared_sessions import ComparisonFrames
 from sessions.verdict.comparison_row import ComparisonRow
@@ -46,11 +46,12 @@ class Comparison:
     """The rows in the order asked for, and the settings in which the sessions differ: (setting, {session: value}).
 
     `refused` names those settings for which the comparison is refused unless asked for anyway. `noise_floors` has a
-    line for each device whose floor is known, `observer_effects` one for each of its calibrated methods, `noise` one
-    for each method whose ratio could not be told apart from 1, and `stretches` one for each session whose rounds are of
-    several days or states of its machine; `fidelity_floors` has one for each session that has a floor,
-    `servers` one for each server that ran already; `unscored` are those to which fidelity can be added. `offers`
-    are the rounds more, by session, that would probably settle what is open in it.
+    line for each device whose floor is known, `observer_effects` one for each of its calibrated methods, `neighbours`
+    one for what rounds at once cost each other, by calibration, `noise` one for each method whose ratio could not be
+    told apart from 1, and `stretches` one for each session whose rounds are of several days or states of its machine;
+    `fidelity_floors` has one for each session that has a floor, `servers` one for each server that ran already;
+    `unscored` are those to which fidelity can be added. `offers` are the rounds more, by session, that would probably
+    settle what is open in it.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -59,6 +60,7 @@ class Comparison:
     refused: tuple[str, ...] = ()
     noise_floors: tuple[str, ...] = ()
     observer_effects: tuple[str, ...] = ()
+    neighbours: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
     stretches: tuple[str, ...] = ()
     fidelity_floors: tuple[str, ...] = ()
@@ -76,6 +78,7 @@ class Comparison:
             *self.noise_floors,
             *self.fidelity_floors,
             *self.observer_effects,
+            *self.neighbours,
         )
 
     @property
@@ -139,6 +142,7 @@ def compare(
     rows: list[ComparisonRow] = []
     ratios: list[tuple[int, LogRatio, bool]] = []
     floors = _floors(store, files)
+    beside = neighbours.beside(store.path.parent, files)
     single = not_fresh(files)
     servers: list[str] = []
     for session, name, point in _wanted(picks, frames, files):
@@ -165,6 +169,7 @@ def compare(
             row,
             reference=against.method if against else row.reference,
             verdict=why_none,
+            flags=(*row.flags, *beside.flags(session, name)),
             noise_floor=floors[session].difference if session in floors else None,
         )
         if ratio is not None and against is not None:
@@ -187,6 +192,7 @@ def compare(
         tuple(name for name, _ in refused),
         tuple(dict.fromkeys(floor.sentence() for floor in floors.values())),
         _observer_effects(store, files, {row.method for row in rows}),
+        beside.sentences(),
         tuple(filter(None, noise)),
         tuple(f"{session}: {told}" for session, file in files.items() if (told := stretches_told(file))),
         fidelity_floors,

@@ -86,10 +86,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def resolution(self) -> float | None:
         """The largest apparent cost of the bare loop against itself, as a share: nothing smaller can be detected."""
-        again = self.effect(AGAIN)
-        if again is None or again.cost_low is None or again.cost_high is None:
-            return None
-        return max(abs(again.cost_low), abs(again.cost_high))
+        return resolution_of(self.effects, AGAIN)
 
     def sentence(self) -> str:
         """The result as a sentence."""
@@ -114,17 +111,17 @@ def drawn_order(conditions: Sequence[str], seed: int) -> list[str]:
     return order + order[::-1]
 
 
-def effects(slots: Sequence[Slot]) -> list[Effect]:
+def effects(slots: Sequence[Slot], bare: str = BARE, again: str = AGAIN) -> list[Effect]:
     """Each condition's effect against every bare request of a round, from the rounds that have all that it takes.
 
-    `bare` and `bare again` are compared only with each other.
+    `bare` and `again`, which are the same, are compared only with each other.
     """
     by_round: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for slot in slots:
         by_round[slot.round][slot.condition].append(slot.tok_s)
     found = []
     for condition in dict.fromkeys(slot.condition for slot in slots):
-        against = {BARE: (BARE,), AGAIN: (BARE,)}.get(condition, (BARE, AGAIN))
+        against = (bare,) if condition in (bare, again) else (bare, again)
         pairs = [
             (geometric_mean(values[condition]), geometric_mean([each for name in against for each in values[name]]))
             for values in by_round.values()
@@ -146,6 +143,14 @@ def effects(slots: Sequence[Slot]) -> list[Effect]:
             )
         )
     return found
+
+
+def resolution_of(found: Sequence[Effect], again: str) -> float | None:
+    """The largest apparent cost of what costs nothing, as a share; None where its interval is not known."""
+    effect = next((each for each in found if each.condition == again), None)
+    if effect is None or effect.cost_low is None or effect.cost_high is None:
+        return None
+    return max(abs(effect.cost_low), abs(effect.cost_high))
 
 
 _KEPT: Final = KeptResults("observer-effects.json", dict[str, Calibration])  # by device, method and load

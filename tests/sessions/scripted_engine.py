@@ -14,6 +14,7 @@ serves     true: it serves many requests at once, each at that rate
 point      the name of the point of a load in which the fault happens, in its first warm-up or timed request (default
            each point)
 once       a file: the fault happens only while it is not there, and makes it
+crowd      a folder, in which each token leaves a trace: those who left one within the last 50 ms share the rate
 pids       a file that gets the ids of processes this engine leaves behind, one a line
 
 The variable SCRIPTED_IMPORT_S says how long importing it takes, in seconds (default 0), SCRIPTED_VERSION what version
@@ -41,6 +42,7 @@ VOCABULARY = 64
 # A title, the alternate screen, a question that the terminal answers, one-byte CSI, and rich's markup.
 ESCAPES = "\x1b]0;owned\x07 \x1b[?1049h \x1b[6n \x9b6n \r\x08 [blink]markup[/blink]"
 LONG_LINE_BYTES = 100 << 20
+CROWD_S = 0.05
 
 
 def wire() -> int:
@@ -244,11 +246,19 @@ class Scripted(Engine):
             if request.number == self.options.get("request", 0) and number == self.options.get("after", 2):
                 emit.flush()
                 self.break_at("request", request)
-            due += pause
+            due += pause * self.crowd()
             time.sleep(max(0.0, due - time.perf_counter()))
             token_id = (token_id + self.options.get("step", 1)) % VOCABULARY
             emit([token_id])
         return "length"
+
+    def crowd(self) -> int:
+        """How many are at work, this one included."""
+        if "crowd" not in self.options:
+            return 1
+        folder = Path(self.options["crowd"])
+        (folder / str(os.getpid())).write_bytes(b"")
+        return sum(time.time() - trace.stat().st_mtime < CROWD_S for trace in folder.iterdir())
 
     def cannot_serve(self, point: object) -> str:
         return "" if self.options.get("serves") and not point.depth else super().cannot_serve(point)

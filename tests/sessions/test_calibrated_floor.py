@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sessions.calibrate.calibrated_floor import keep_floors
-from sessions.calibrate.calibration import CalibrationError
+from sessions.calibrate.calibration_session import CalibrationError
 from sessions.disk.plan import PlannedMethod
 from sessions.disk.store import Store
 from sessions.verdict.comparison import compare

@@ -7,15 +7,18 @@ import json
 import math
 import signal
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
 
 from methods.base.home import CACHE
+from sessions.device.affinity import physical_cores, shared_out
 from sessions.disk.journal import read_journal
 from sessions.disk.records import RequestEnded
-from sessions.verdict import observer_effect
+from sessions.verdict import neighbours, observer_effect
 from sessions.verdict.observer_effect import (
     AGAIN,
     APP,
@@ -32,6 +35,10 @@ from tests.sessions.processes import processes_of, until
 from tests.sessions.workplace import KASOKU, Workplace
 from tui.command_line import CALIBRATED_PARTS
 from tui.commands.calibrate import PARTS
+
+two_cores = pytest.mark.skipif(
+    len(physical_cores(shared_out().runner)) < 2, reason="each neighbour takes a core of its own"
+)
 
 
 def rounds(cost: dict[str, float], drift: float, count: int) -> list[Slot]:
@@ -134,6 +141,60 @@ def test_only_the_parts_that_were_asked_for_take_rounds(work: Workplace) -> None
     refused = work.kasoku(*arguments, "--only", "everything")
     assert refused.code == 2
     assert "choose from" in refused.err
+
+
+@pytest.mark.engines
+@two_cores
+def test_neighbours_are_at_work_beside_every_other_request_and_what_they_cost_is_seen(
+    work: Workplace, tmp_path: Path
+) -> None:
+    crowd = tmp_path / "crowd"
+    crowd.mkdir()
+    work.method("sharing", rate=200.0, crowd=str(crowd))
+    arguments = ("calibrate", "sharing", "--blocks", "1", "--rounds", "3", "--max-new-tokens", "60", "--warmup", "1")
+    said = work.kasoku(*arguments, "--neighbours", "2", "--json", "--model", str(work.model), "--device", "cpu")
+    assert said.code == 0, said.err
+    told = json.loads(said.out)
+    assert (told["lanes"], told["processes"]) == (2, 1)
+    cost = {effect["condition"]: effect["cost"] for effect in told["effects"]}
+    assert cost.keys() == set(neighbours.CONDITIONS)
+    assert cost[neighbours.BESIDE] > 0.25, "two share the rate of one"
+    assert len(list(crowd.iterdir())) == 2
+    (kept,) = neighbours.known(work.home).values()
+    assert json.loads(msgspec.json.encode(kept)) == told
+    assert effects(kept.slots, neighbours.ALONE, neighbours.AGAIN) == kept.effects
+    assert not processes_of(work.home)
+    assert not list((work.home / CACHE / "calibrations").iterdir())
+
+
+@pytest.mark.engines
+@two_cores
+def test_a_neighbour_that_fails_ends_it_with_a_sentence(work: Workplace, tmp_path: Path) -> None:
+    work.method("leaving", rate=400.0, fault="leave", request=2, once=str(tmp_path / "left"))  # they begin first
+    arguments = ("calibrate", "leaving", "--neighbours", "2", "--rounds", "3", "--model", str(work.model))
+    said = work.kasoku(*arguments, "--device", "cpu", "--max-new-tokens", "40")
+    assert said.code == 1
+    assert "A neighbour failed: The runner exited with status 7" in said.err
+    assert not processes_of(work.home)
+    assert neighbours.known(work.home) == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (("--neighbours", "1"), "--neighbours 1: give 2 to 64 rounds at once."),
+        (("--neighbours", "2", "--only", "app"), "--neighbours goes with neither --only nor --concurrency"),
+        (("--neighbours", "2", "--concurrency", "4"), "--neighbours goes with neither --only nor --concurrency"),
+        (("--neighbours", "64", "--device", "cpu"), "--spread 64: there"),
+    ],
+)
+def test_neighbours_that_cannot_be_are_refused_before_anything_starts(
+    work: Workplace, said: Sequence[str], sentence: str
+) -> None:
+    work.method("steady")
+    refused = work.command("calibrate", "steady", *said, "--model", str(work.model))
+    assert refused.code == 2
+    assert sentence in refused.err
 
 
 @pytest.mark.engines

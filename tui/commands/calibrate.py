@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import time
 from collections.abc import Sequence
 
 import msgspec
 
 from methods.base.home import HomeError, config_folder, home
 from methods.base.progress import Progress
-from sessions.calibrate.calibration import CalibrationError, Calibrator
+from sessions.calibrate.calibration import Calibrator
+from sessions.calibrate.calibration_session import CalibrationError
 from sessions.disk.loads import MOST_IN_FLIGHT
 from sessions.disk.session_folder import SessionError
 from sessions.planning.make import make_plan
 from sessions.planning.wanted import PlanError, Wanted
 from sessions.run.own_process import own_process
 from sessions.verdict.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
-from tui.command_line import CALIBRATE_TAKES, EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.command_line import CALIBRATE_TAKES, EXIT_METHOD_FAILED, UsageError
+from tui.commands.calibration_words import effect_rows, ended, heading
 from tui.commands.progress import ProgressLines
 from tui.words.terminal_text import json_document, one_line, plain
 
@@ -44,6 +45,10 @@ def calibrate(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored below nohup and in a script's background
     if options.rounds < 1:
         raise UsageError(f"--rounds {options.rounds} is too few: an interval takes at least 3.")
+    if options.neighbours is not None:
+        from tui.commands.calibrate_neighbours import calibrate_neighbours
+
+        return calibrate_neighbours(options)
     if options.concurrency is not None and not 2 <= options.concurrency <= MOST_IN_FLIGHT:
         raise UsageError(
             f"--concurrency {options.concurrency}: give 2 to {MOST_IN_FLIGHT} in flight, or leave it out for one."
@@ -86,33 +91,12 @@ def calibrate(options: argparse.Namespace) -> int:
         sys.stdout.write(json_document(msgspec.to_builtins(calibration)))
     else:
         sys.stdout.write("\n".join(table(calibration)) + "\n")
-    if calibrator.stopped:
-        planned = options.blocks * options.rounds
-        sys.stderr.write(f"kasoku: Stopped before all {planned} rounds; completed ones are kept.\n")
-        return EXIT_INTERRUPTED
-    return EXIT_OK
+    return ended(options, calibrator.stopped)
 
 
 def table(calibration: Calibration) -> Sequence[str]:
     """The calibration for people."""
-    day = time.strftime("%Y-%m-%d", time.localtime(calibration.t_realtime_ns / 1e9))
-    machine = calibration.machine
-    device = ", ".join(gpu.name for gpu in machine.gpus) or machine.cpu_model
-    rows = [
-        f"{calibration.method}{calibration.load} · {calibration.model} · {calibration.device} ({device}) · {day}",
-        f"{calibration.processes} processes, {calibration.tokens_per_request} tokens per request",
-        f"{'condition':<24} {'tok/s':>8} {'rounds':>7} {'cost':>8}   95 % interval",
-    ]
-    for effect in calibration.effects:
-        interval = (
-            f"{100 * effect.cost_low:+.2f} to {100 * effect.cost_high:+.2f} %"
-            if effect.cost_low is not None and effect.cost_high is not None
-            else "too few rounds: at least 3 needed"
-        )
-        rows.append(
-            f"{effect.condition:<24} {effect.tok_s_median:>8.2f} {effect.rounds:>7} {100 * effect.cost:>+7.2f}%"
-            f"   {interval}"
-        )
+    rows = [*heading(calibration, calibration.load), *effect_rows(calibration.effects)]
     if calibration.resolution is not None:
         rows.append(
             f"the bare loop seems to cost up to {100 * calibration.resolution:.1f} % against itself:"

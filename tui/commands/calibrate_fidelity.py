@@ -9,7 +9,7 @@ import msgspec
 
 from methods.base.home import HomeError, config_folder, home
 from sessions.calibrate.calibrated_floor import floor_plans, keep_floors
-from sessions.calibrate.calibration import CalibrationError
+from sessions.calibrate.calibration_session import CalibrationError
 from sessions.close.session_end import recover
 from sessions.disk.session_folder import SessionError
 from sessions.planning.wanted import PlanError
