@@ -20,7 +20,7 @@ from tui.link import Link, PacedDriver
 from tui.print.output_encoding import draw_with_what_stderr_has
 from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
-from tui.settings import Settings, load_settings, save_theme
+from tui.settings import Settings, load_settings, save_settings
 from tui.shown_cells import ShownCells
 from tui.widgets.theme import DARK, THEMES
 from tui.widgets.workbench_app import WorkbenchApp
@@ -142,7 +142,7 @@ class Workbench(WorkbenchApp):
         if theme.name == self._kept_theme:
             return
         self._kept_theme = theme.name
-        if problem := save_theme(self.config, theme.name):
+        if problem := save_settings(self.config, "The theme was", {"theme": theme.name}):
             self.notify(problem, severity="warning", timeout=12, markup=False)
 
     # Between the screens

@@ -199,6 +199,10 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--at-most-loss", type=_loss, metavar="NATS", help="name the fastest method that loses at most so much a token"
     )
     compare.add_argument("--slo", type=_slo, metavar="BOUNDS", help="under load: goodput within ttft:200ms,tpot:50ms")
+    compare.add_argument(
+        "--columns", metavar="A,B,…", help="show and write these result columns only (docs/definitions.md has all)"
+    )
+    compare.add_argument("--sort", metavar="COLUMN[:desc]", help="sort the rows by a result column")
     compare.add_argument("--csv", metavar="FILE", help="also write the table to FILE")
     compare.add_argument("--excel", action="store_true", help=EXCEL_HELP)
     compare.add_argument("--json", action="store_true")

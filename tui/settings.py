@@ -3,6 +3,8 @@
 theme = "kasoku-light"
 mouse = false
 fps = 8            # live frames a second, 1 to 15
+columns = ["tok_s_mean", "ratio"]  # Compare's table, and what it is sorted by
+sort = "tok_s_mean:desc"
 
 [keymap]
 "run.stop" = "x"   # the ids are on the help screen
@@ -24,17 +26,23 @@ from methods.base.home import HomeError, private_folder, write_atomically
 
 FILE: Final = "settings.toml"
 FPS_LEAST, FPS_MOST, FPS_USUAL = 1.0, 15.0, 12.0
-THEME_LINE: Final = re.compile(r"""^(?P<key>\s*(?:theme|"theme"|'theme')\s*=\s*)(?:"[^"]*"|'[^']*')(?P<rest>.*)$""")
+KNOWN: Final = ("theme", "mouse", "fps", "columns", "sort", "keymap")
+VALUE: Final = r"""(?:"[^"]*"|'[^']*'|\[[^\[\]]*\])"""
 TABLE_LINE: Final = re.compile(r"^\s*\[")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user chose. `theme` is checked by the app, which knows the themes; `fps` is live frames a second."""
+    """What the user chose. `theme` is checked by the app, which knows the themes; `fps` is live frames a second.
+
+    `columns` and `sort` are those of Compare's table, as `TableChoice.of` takes them.
+    """
 
     theme: str | None = None
     mouse: bool = True
     fps: float = FPS_USUAL
+    columns: tuple[str, ...] = ()
+    sort: str = ""
     keymap: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,25 +72,34 @@ def load_settings(config: Path) -> tuple[Settings, tuple[str, ...]]:
                     for name in value.keys() - keys.keys()
                 ]
                 settings = replace(settings, keymap=keys)
+            case "columns", list() if all(isinstance(name, str) for name in value):
+                settings = replace(settings, columns=tuple(value))
+            case "sort", str():
+                settings = replace(settings, sort=value)
             case "fps", _:
                 problems.append(f"In {path} fps was ignored: it must be a number from {FPS_LEAST:g} to {FPS_MOST:g}.")
-            case (("theme" | "mouse" | "keymap"), _):
-                kind = {"theme": "a name", "mouse": "true or false", "keymap": "a table"}[key]
+            case (("theme" | "mouse" | "columns" | "sort" | "keymap"), _):
+                kind = {
+                    "theme": "a name",
+                    "mouse": "true or false",
+                    "columns": 'a list of names, such as ["tok_s_mean", "ratio"]',
+                    "sort": 'a name, such as "tok_s_mean" or "tok_s_mean:desc"',
+                    "keymap": "a table",
+                }[key]
                 problems.append(f"In {path} {key} was ignored: it must be {kind}.")
             case _:
-                problems.append(
-                    f"In {path} {key!r} was ignored: it is not a setting (known: theme, mouse, fps, keymap)."
-                )
+                problems.append(f"In {path} {key!r} was ignored: it is not a setting (known: {', '.join(KNOWN)}).")
     return settings, tuple(problems)
 
 
-def save_theme(config: Path, theme: str) -> str:
-    """Write the theme into the file, leaving the rest unchanged; the sentence that says why not, or "".
+def save_settings(config: Path, what: str, chosen: Mapping[str, str | list[str]]) -> str:
+    """Write these into the file, leaving the rest unchanged; the sentence that says why not, or "".
 
-    A file that is broken, or that its user made read-only, is left alone.
+    `what` they are begins the sentence: "The theme was". A file that is broken, or that its user made read-only, is
+    left alone.
     """
     path = Path(os.path.realpath(config / FILE))  # where it is a link, into someone's dotfiles say, that stays one
-    not_kept = f"The theme was not saved: {path}"
+    not_kept = f"{what} not saved: {path}"
     try:
         before = read_regular(path).decode()
         kept = tomllib.loads(before)
@@ -94,31 +111,36 @@ def save_theme(config: Path, theme: str) -> str:
         return f"{not_kept} cannot be read as TOML ({reason})."
     if not writable:
         return f"{not_kept} is read-only."
-    if kept.get("theme") == theme:
+    new = {key: value for key, value in chosen.items() if kept.get(key, type(value)()) != value}
+    if not new:
         return ""
-    after = _with_theme(before, theme)
+    after = before
+    for key, value in reversed(new.items()):
+        after = _with_setting(after, key, value)
     try:
-        sound = tomllib.loads(after) == {**kept, "theme": theme}
+        sound = tomllib.loads(after) == {**kept, **new}
     except tomllib.TOMLDecodeError:
         sound = False
     if not sound:
-        return f"{not_kept} sets its theme in a form Kasoku cannot edit: write theme = {json.dumps(theme)} there."
+        lines = " and ".join(f"{key} = {json.dumps(value)}" for key, value in new.items())
+        return f"{not_kept} has {' and '.join(new)} in a form Kasoku cannot edit: write {lines} there."
     try:
         private_folder(path.parent)
         write_atomically(path, after.encode())
     except HomeError as error:
-        return f"The theme was not saved. {error}"
+        return f"{what} not saved. {error}"
     return ""
 
 
-def _with_theme(text: str, theme: str) -> str:
-    """The file's text with this theme: in the line that has one already, else in a line of its own at the top."""
+def _with_setting(text: str, key: str, value: str | list[str]) -> str:
+    """The file's text with this setting: in the line that has it already, else in a line of its own at the top."""
+    own = re.compile(rf"""^(?P<key>\s*(?:{key}|"{key}"|'{key}')\s*=\s*){VALUE}(?P<rest>.*)$""")
     lines = text.splitlines(keepends=True)
     for place, line in enumerate(lines):
         if TABLE_LINE.match(line):
             break
         content = line.rstrip("\r\n")
-        if found := THEME_LINE.match(content):
-            lines[place] = f"{found['key']}{json.dumps(theme)}{found['rest']}{line[len(content) :]}"
+        if found := own.match(content):
+            lines[place] = f"{found['key']}{json.dumps(value)}{found['rest']}{line[len(content) :]}"
             return "".join(lines)
-    return "".join([f"theme = {json.dumps(theme)}\n", *lines])
+    return "".join([f"{key} = {json.dumps(value)}\n", *lines])

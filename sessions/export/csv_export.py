@@ -22,6 +22,7 @@ from methods.base.user_path import PathError, absolute, reason
 from sessions.disk.frame_schema import FrameError, read_frame
 from sessions.disk.session_folder import FRAMES, SessionError, SessionFolder
 from sessions.verdict.comparison import Comparison
+from sessions.verdict.table_choice import ALL, TableChoice
 
 # Full-width signs count too, where a spreadsheet is set to Japanese or Chinese.
 SHIELDED: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
@@ -45,25 +46,26 @@ class ExportedFrame:
     notice: str
 
 
-def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """The rows as plain dictionaries, as JSON has them: every column's key, in the order of declaration."""
-    return [{column.key: _plain(column.value(row)) for column in comparison.columns.data} for row in comparison.rows]
+def comparison_rows(comparison: Comparison, choice: TableChoice = ALL) -> list[dict[str, Any]]:
+    """The rows as plain dictionaries, as JSON has them: each column's key, in the order chosen or of declaration."""
+    columns = choice.columns_of(comparison)
+    return [{column.key: _plain(column.value(row)) for column in columns} for row in choice.rows_of(comparison)]
 
 
-def comparison_csv(comparison: Comparison) -> str:
+def comparison_csv(comparison: Comparison, choice: TableChoice = ALL) -> str:
     """The comparison as CSV text, a header line first; numbers as they are, None as an empty cell."""
-    rows = [{key: _cell(value) for key, value in row.items()} for row in comparison_rows(comparison)]
+    rows = [{key: _cell(value) for key, value in row.items()} for row in comparison_rows(comparison, choice)]
     if not rows:
-        return _csv(pl.DataFrame(schema={column.key: pl.String for column in comparison.columns.data}))
+        return _csv(pl.DataFrame(schema={column.key: pl.String for column in choice.columns_of(comparison)}))
     return _csv(pl.DataFrame(rows, infer_schema_length=None))
 
 
-def write_comparison_csv(comparison: Comparison, path: Path, *, excel: bool = False) -> Path:
+def write_comparison_csv(comparison: Comparison, path: Path, *, excel: bool = False, choice: TableChoice = ALL) -> Path:
     """Write the comparison to what the user named; the absolute path it went to. Raises ExportError.
 
     `excel` puts a byte order mark first, without which Excel does not read the file as UTF-8.
     """
-    return _write(path, comparison_csv(comparison), excel)
+    return _write(path, comparison_csv(comparison, choice), excel)
 
 
 def keep_comparison_csv(comparison: Comparison, path: Path) -> Path:

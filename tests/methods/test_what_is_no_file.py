@@ -13,7 +13,7 @@ from methods.environments.specs import load_specs
 from methods.models import models
 from methods.models.models import ModelError
 from tests.sessions.workplace import make_model
-from tui.settings import load_settings, save_theme
+from tui.settings import load_settings, save_settings
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -42,7 +42,7 @@ def test_among_the_users_settings_it_is_a_sentence(tmp_path: Path, put: Callable
     assert "torch" in specs.by_name
     assert settings.theme is None
     if place == "settings.toml":
-        assert "it is not a file" in save_theme(tmp_path, "textual-light")
+        assert "it is not a file" in save_settings(tmp_path, "The theme was", {"theme": "textual-light"})
 
 
 def test_a_folder_of_settings_that_is_none_is_a_sentence(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.tui.conftest import workbench
 from tests.tui.screen_text import in_mid_run, screen_text, until
 from tui.app import Workbench
-from tui.settings import Settings, load_settings, save_theme
+from tui.settings import Settings, load_settings, save_settings
 
 
 def test_settings_are_read_and_what_makes_no_sense_is_said_and_ignored(tmp_path: Path) -> None:
@@ -102,16 +102,16 @@ def test_a_kept_theme_changes_one_line(tmp_path: Path, before: str, after: str) 
     file = tmp_path / "settings.toml"
     if before:
         file.write_bytes(before.encode())
-    assert save_theme(tmp_path, "nord") == ""
+    assert save_settings(tmp_path, "The theme was", {"theme": "nord"}) == ""
     assert file.read_bytes().decode() == after
-    assert save_theme(tmp_path, "nord") == ""
+    assert save_settings(tmp_path, "The theme was", {"theme": "nord"}) == ""
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"theme = ", b'theme = """gruvbox"""\n', b'"theme" = "a\\"b"\n'])
 def test_a_settings_file_that_cannot_be_changed_is_left_alone(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "settings.toml"
     file.write_bytes(content)
-    assert str(file) in save_theme(tmp_path, "nord")
+    assert str(file) in save_settings(tmp_path, "The theme was", {"theme": "nord"})
     assert file.read_bytes() == content
 
 
@@ -121,10 +121,10 @@ def test_a_read_only_settings_file_is_left_alone_and_a_link_stays_one(tmp_path: 
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "settings.toml").symlink_to(dotfiles)
     dotfiles.chmod(0o444)
-    assert "read-only" in save_theme(tmp_path / "config", "nord")
+    assert "read-only" in save_settings(tmp_path / "config", "The theme was", {"theme": "nord"})
     assert dotfiles.read_text(encoding="utf-8") == 'theme = "gruvbox"\n'
     dotfiles.chmod(0o644)
-    assert save_theme(tmp_path / "config", "nord") == ""
+    assert save_settings(tmp_path / "config", "The theme was", {"theme": "nord"}) == ""
     assert (tmp_path / "config" / "settings.toml").is_symlink()
     assert dotfiles.read_text(encoding="utf-8") == 'theme = "nord"\n'
 

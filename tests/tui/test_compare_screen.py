@@ -16,10 +16,11 @@ from sessions.device.device_key import device_key
 from sessions.verdict.noise_floor import NoiseFloor, keep
 from tests.tui.conftest import FIRST, SECOND, workbench
 from tests.tui.journals import make_plan, make_tokeniser, write_session
-from tests.tui.screen_text import assert_as_kept, settled, until
+from tests.tui.screen_text import assert_as_kept, screen_text, settled, until
 from tui.app import Workbench
 from tui.command_line import main
 from tui.screens.compare import CompareScreen
+from tui.settings import load_settings
 from tui.widgets.greedy_splits import GreedySplits
 from tui.widgets.theme import SIGNS
 from tui.words import figures
@@ -210,6 +211,56 @@ async def test_the_csv_is_that_of_the_command_line(
             options = ["--baseline", baseline] if baseline else []
             assert main(["compare", FIRST, SECOND, "--anyway", *options, "--csv", "command.csv"]) == 0
             assert Path("screen.csv").read_text(encoding="utf-8") == Path("command.csv").read_text(encoding="utf-8")
+
+
+async def test_columns_are_chosen_and_sorted_by_keys_kept_and_exported_as_they_are_seen(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KASOKU_HOME", str(saved))
+    config = tmp_path / "config"
+    async with Workbench(saved, config).run_test(size=(120, 36), notifications=True) as pilot:
+        await compare(pilot, [FIRST])
+        await until(pilot, lambda text: "4 rows of 1 session" in text and "tok/s ±95 %" in text, "the figures")
+        await pilot.press("c")
+        await until(pilot, lambda text: "most GPU memory in use" in text, "the columns with what they mean")
+        await pilot.press("slash", *"vram", "enter", "space", "slash", *["backspace"] * 4, *"tok_s_mean", "enter")
+        await until(pilot, lambda text: "mean tokens/s of whole requests" in text, "the one that was typed")
+        await pilot.press("space", "s", "s", "escape")
+        heading = r"method +VRAM peak +tok/s ▼"
+        text = await until(pilot, lambda text: re.search(heading, text), "the table")
+        below = text[text.index("VRAM peak") :]
+        names = re.findall(r"^[│ ]*(\S+) +\S+ [GM]B +[\d.]+", below, re.MULTILINE)
+        assert "by tok_s_mean ▼" in text
+        await pilot.press("e")
+        await until(pilot, lambda _: list(tmp_path.glob("kasoku-compare-*.csv")), "the file")
+    (file,) = tmp_path.glob("kasoku-compare-*.csv")
+    command = ["compare", FIRST, "--columns", "peak_vram_bytes,tok_s_mean", "--sort", "tok_s_mean:desc"]
+    assert main([*command, "--csv", "command.csv"]) == 0
+    assert file.read_bytes() == Path("command.csv").read_bytes()
+    rows = list(csv.DictReader(file.open(encoding="utf-8")))
+    assert list(rows[0]) == ["session", "method", "peak_vram_bytes", "tok_s_mean"]
+    assert names == [row["method"] for row in rows]
+    assert [float(row["tok_s_mean"]) for row in rows] == sorted(
+        (float(row["tok_s_mean"]) for row in rows), reverse=True
+    )
+    assert re.search(heading, capsys.readouterr().out)
+    settings, problems = load_settings(config)
+    assert (settings.columns, settings.sort, problems) == (("peak_vram_bytes", "tok_s_mean"), "tok_s_mean:desc", ())
+    async with Workbench(saved, config, settings=settings).run_test(size=(80, 24), notifications=True) as pilot:
+        screen = await compare(pilot, [FIRST])
+        await until(pilot, lambda text: re.search(heading, text), "what was kept")
+        await pilot.press("O")
+        await until(pilot, lambda text: re.search(r"VRAM peak +tok/s ▲", text), "the other order")
+        await pilot.press("c", "x", "escape", "o")
+        await until(pilot, lambda text: "by ratio ▲" in text and "tok/s ±95 %" in text, "all of it, by the next column")
+        first = re.search(r"^[│ ]+[●■▲◆] (\S+)", screen_text(pilot.app), re.MULTILINE)
+        assert screen.comparison is not None
+        ranked = sorted(
+            (row for row in screen.comparison.rows if row.ratio is not None), key=lambda row: row.ratio or 0
+        )
+        assert first is not None
+        assert first[1] == ranked[0].method
 
 
 async def test_a_session_without_frames_is_a_row_that_says_so(tmp_path: Path) -> None:

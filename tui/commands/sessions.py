@@ -127,7 +127,13 @@ def show(options: argparse.Namespace) -> int:
 def compare(options: argparse.Namespace) -> int:
     """Methods and sessions side by side."""
     from sessions.verdict.load_row import LoadRow
+    from sessions.verdict.table_choice import TableChoice
 
+    try:
+        named = [name.strip() for name in (options.columns or "").split(",") if name.strip()]
+        choice = TableChoice.of(named, (options.sort or "").strip())
+    except ValueError as error:
+        raise UsageError(one_line(str(error), 300)) from None
     picks, readable = [], False
     for pick in options.picks:
         session, _, method = pick.partition(":")
@@ -148,23 +154,26 @@ def compare(options: argparse.Namespace) -> int:
     comparison = _compared(picks, options.baseline, options.anyway, options.slo)
     if options.slo is not None and not any(isinstance(row, LoadRow) for row in comparison.rows):
         sys.stderr.write("kasoku: --slo says nothing here: none of these sessions was measured under load.\n")
+    there = {column.key for column in comparison.columns.data}
+    if lost := [key for key in (*choice.columns, choice.sort) if key and key not in there]:
+        raise UsageError(f"None of these sessions was measured under load, and only loads have {', '.join(lost)}.")
     if options.csv:
         from sessions.export.csv_export import ExportError, write_comparison_csv
 
         try:
-            path = write_comparison_csv(comparison, Path(options.csv), excel=options.excel)
+            path = write_comparison_csv(comparison, Path(options.csv), excel=options.excel, choice=choice)
         except ExportError as error:
             raise UsageError(str(error)) from None
         sys.stderr.write(f"Written to {plain(str(path))}\n")
     if options.json:
         from sessions.export.csv_export import comparison_rows
 
-        _document(comparison_rows(comparison))
+        _document(comparison_rows(comparison, choice))
     else:
         from tui.print.console import console
         from tui.print.result_table import print_comparison
 
-        print_comparison(console(), comparison)
+        print_comparison(console(), comparison, choice)
     if options.at_most_loss is not None:
         from sessions.verdict.at_most_loss import sentence
 

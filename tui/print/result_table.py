@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from rich.console import Console
@@ -11,21 +12,27 @@ from rich.text import Text
 from sessions.verdict.comparison import Comparison
 from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.load_row import LoadRow
+from sessions.verdict.table_choice import ALL, TableChoice
+from tui.words.chosen_lines import chosen_lines
 from tui.words.load_lines import load_lines, load_sentences
 from tui.words.offer_text import fidelity_offer, offer
 from tui.words.result_text import WORDS, text_of, tone_of
 from tui.words.terminal_text import one_line
 from tui.words.verdict_text import said_of
 
-STYLES: Final = {"bad": "bold red"}  # of what a cell's tone is, what a plain table marks
+STYLES: Final = {"bad": "bold red", "title": "bold"}  # of what a cell's tone is, what a plain table marks
 MEANT: Final = {"title": "bold", "dim": "bold", "bad": "red"}  # of what a piece of a load's table is
 
 
-def print_comparison(console: Console, comparison: Comparison) -> None:
+def print_comparison(console: Console, comparison: Comparison, choice: TableChoice = ALL) -> None:
     """The rows as a table; below it a sentence for each method: the verdict and its caveats."""
+    comparison = replace(comparison, rows=choice.rows_of(comparison))
     several = len({row.session for row in comparison.rows}) > 1
     loads = [row for row in comparison.rows if isinstance(row, LoadRow)]
-    if loads:
+    if choice.columns:
+        for line in chosen_lines(comparison, choice, console.width, lambda _: ""):
+            console.print(Text.assemble(*((text, STYLES.get(how, "")) for text, how in line)), no_wrap=True)
+    elif loads:
         for line in load_lines(loads, comparison.columns, console.width, lambda _: ""):
             console.print(Text.assemble(*((text, MEANT.get(how, "")) for text, how in line)), no_wrap=True)
     else:

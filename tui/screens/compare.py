@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
@@ -19,8 +17,8 @@ from textual.worker import get_current_worker
 
 from sessions.disk.session_folder import SessionError
 from tui.read.picks import Pick, picks_of
+from tui.screens.chosen_table import NOTHING, TABLE_KEYS, ChosenTable
 from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
-from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.answer_lines import AnswerLines
 from tui.widgets.comparison_plots import ComparisonPlots
 from tui.widgets.comparison_table import ComparisonTable, Differences, row_places
@@ -40,10 +38,9 @@ if TYPE_CHECKING:
 
 WIDE = 110
 REFUSED = "These sessions differ in {}, so their numbers are not comparable. Press a to compare anyway."
-NOTHING = "Nothing selected: press p, tick methods with space, then p again."
 
 
-class CompareScreen(WorkbenchScreen):
+class CompareScreen(ChosenTable):
     """Picks at the left, the comparison beside them; narrow screens show one of the two."""
 
     CSS_PATH = "compare.tcss"
@@ -52,15 +49,14 @@ class CompareScreen(WorkbenchScreen):
         Binding("v", "figures", "figures", id="compare.figures", tooltip="The table of figures alone, or all again"),
         Binding("b", "baseline", "baseline", id="compare.baseline", tooltip="Use the next method as the baseline"),
         Binding("a", "anyway", "anyway", id="compare.anyway", tooltip="Compare even if settings differ"),
+        *TABLE_KEYS,
         more_binding("compare"),
         fidelity_binding("compare"),
-        Binding("e", "export", "export", id="compare.export", tooltip="Write the comparison as CSV"),
         Binding("slash", "filter", "filter", id="compare.filter", tooltip="Filter the list", key_display="/"),
         Binding("escape", "leave", "Back", show=False, id="compare.leave", tooltip="Leave the filter or the list"),
     ]
 
     picks = query_one("#picks", RowList)
-    table = query_one("#table", ComparisonTable)
 
     class Listing(Message):
         """What can be picked was read."""
@@ -87,8 +83,6 @@ class CompareScreen(WorkbenchScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.comparison: Comparison | None = None
-        self.problem = ""
         self.baseline: str | None = None
         self.anyway = False
         self.refused = False
@@ -127,6 +121,7 @@ class CompareScreen(WorkbenchScreen):
         self.query_one("#load-plots").display = False
         self.query_one("#load-table").display = False
         self.table.show_comparison(None, NOTHING)
+        self.take_kept_choice()
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.width < WIDE, "narrow")
@@ -355,22 +350,3 @@ class CompareScreen(WorkbenchScreen):
     def action_anyway(self) -> None:
         self.anyway = not self.anyway
         self._compare_now()
-
-    def action_export(self) -> None:
-        if self.comparison is None:
-            self.workbench.notify(self.problem or NOTHING, markup=False)
-            return
-        self._export(self.comparison)
-
-    @work(thread=True, exit_on_error=False, name="Exporting")
-    def _export(self, comparison: Comparison) -> None:
-        from sessions.export.csv_export import ExportError, write_comparison_csv
-
-        app = self.workbench
-        path = Path(f"kasoku-compare-{datetime.now().astimezone():%Y%m%d-%H%M%S}.csv")
-        try:
-            written = write_comparison_csv(comparison, path)
-        except ExportError as error:
-            app.call_from_thread(app.notify, str(error), severity="error", markup=False, timeout=10)
-        else:
-            app.call_from_thread(app.notify, f"Wrote {written}", markup=False, timeout=10)

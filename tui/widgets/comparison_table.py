@@ -10,10 +10,12 @@ from rich.cells import cell_len
 
 from sessions.verdict.load_row import LoadRow
 from sessions.verdict.result_columns import SENTENCES
+from sessions.verdict.table_choice import ALL, TableChoice
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.live_text import wrap
 from tui.widgets.theme import method_style, sign_of
 from tui.words.cells import cut, fit, unparted
+from tui.words.chosen_lines import chosen_lines
 from tui.words.point_text import point_text
 from tui.words.result_text import heading_with_beside, text_of, text_with_beside, tone_of
 from tui.words.terminal_text import one_line
@@ -40,6 +42,13 @@ class ComparisonTable(DrawnLines):
         self._comparison: Comparison | None = None
         self._message = ""
         self._differences: Differences = ()
+        self._choice = ALL
+
+    def show_choice(self, choice: TableChoice) -> None:
+        """Show these columns, in this order of the rows."""
+        self._choice = choice
+        self.refresh(layout=True)
+        self.show()
 
     def show_comparison(self, comparison: Comparison | None, message: str = "", differences: Differences = ()) -> None:
         """Show these rows, or where there are none the message, with the settings that are the reason for it."""
@@ -53,24 +62,33 @@ class ComparisonTable(DrawnLines):
             style = "warning" if self._differences else "dim"
             said = [[(line, style)] for line in wrap("", self._message, width)] if self._message else []
             return [*said, [], *_settings(self._differences, (), width)] if self._differences else said
-        rows = comparison.rows
+        rows = self._choice.rows_of(comparison)
         several = len({row.session for row in rows}) > 1
         lines: list[list[Piece]] = []
         if comparison.refused:
             lines += [[(line, "bad")] for line in wrap("", NOT_COMPARABLE.format(", ".join(comparison.refused)), width)]
-        places = row_places(rows)
+        places = row_places(comparison.rows)
+        if self._choice.columns:
+            lines += chosen_lines(
+                comparison, self._choice, width, lambda row: method_style(places[(row.session, row.method)])
+            )
+            return [*lines, *self._below(comparison, width)]
         for _, found in groupby(rows, key=_point):
             own = list(found)
             if isinstance(own[0], LoadRow):
                 lines += [[]] if lines else []
                 lines.append([(cut(f"{own[0].point}: {point_text(own[0])}", width), "title")])
             lines += self._rows(comparison, own, places, width, several)
+        return [*lines, *self._below(comparison, width)]
+
+    def _below(self, comparison: Comparison, width: int) -> list[list[Piece]]:
+        """What differs and what holds for all rows, after an empty line."""
         below = _settings(comparison.differences, comparison.refused, width)
         below += [
             [(line, "bad")] for problem in comparison.problems for line in wrap("", one_line(problem, 400), width)
         ]
         below += [[(line, "dim")] for said in comparison.remarks for line in wrap("", one_line(said, 600), width)]
-        return [*lines, [], *below] if below else lines
+        return [[], *below] if below else []
 
     def _rows(
         self,
