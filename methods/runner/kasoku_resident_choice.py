@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from kasoku_resident_products import enter, ranked
+from kasoku_resident_kernels import ranked
+from kasoku_resident_products import enter
 from kasoku_resident_state import (
     BELOW,
     BEST,

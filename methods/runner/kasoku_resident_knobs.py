@@ -2,6 +2,7 @@
 
 Of each role's matrix a program has `rows` rows, in tiles of `tile` columns, with `warps` warps; `stages` tiles are in
 flight while it goes along its rows, and `prefetch` tiles are fetched into the L2 cache before it waits for its vector.
+Where `turns` is more than 1, a tile is as wide as the matrix, and a program has so many tiles, one below another.
 In attention a program has a block of positions, or every `splits`th, and the last of them puts `together` so many parts
 at a time; programs beside them have the first `ahead` MiB of the MLP's weights fetched into the L2 cache, one each.
 """
@@ -23,6 +24,9 @@ BLOCK_ELEMENTS = 16384  # of keys in attention: 32 KB in flight for each program
 MOST_SPLITS = 64
 AHEAD_MIB = (0, 8, 16, 24, 32)  # of an H100's 50 MB of L2 cache
 CANDIDATES = ((4096, 4), (8192, 4), (8192, 8), (16384, 8))  # elements of a tile, of bfloat16; warps
+TURNING = ((8192, 4, 4, 3), (8192, 8, 4, 3), (16384, 8, 3, 2), (16384, 8, 4, 1))  # stages, programs a multiprocessor
+WIDEST_KEPT = 16384  # of a vector that a program keeps: 64 registers of each of 256 threads
+SHARED_BYTES = 224 << 10  # of a multiprocessor's 228 KB
 
 
 def default(matrix: object, interpreted: bool) -> dict:
@@ -37,7 +41,17 @@ def of_elements(matrix: object, elements: int, tile: int, warps: int) -> dict:
     rows = max(2, min(elements // tile, power_of_two(matrix.rows)))
     while rows > 2 and matrix.rows // rows < LIKELY_PROGRAMS and elements <= ELEMENTS * 2:
         rows //= 2
-    return {"rows": rows, "tile": tile, "stages": 2, "prefetch": 0, "warps": warps}
+    return {"rows": rows, "turns": 1, "tile": tile, "stages": 2, "prefetch": 0, "warps": warps}
+
+
+def turning(matrix: object, elements: int, warps: int, stages: int, programs: int) -> dict | None:
+    """So many programs a multiprocessor, which go through all rows; None for a matrix too wide or too low for that."""
+    tile, size = power_of_two(matrix.width), matrix.weights.element_size()
+    rows = max(2, min(elements * 2 // size // tile, power_of_two(matrix.rows)))
+    turns = -(-matrix.rows // (rows * LIKELY_PROGRAMS * programs))
+    if turns < 2 or tile > WIDEST_KEPT or rows * tile * size * stages > SHARED_BYTES:
+        return None
+    return {"rows": rows, "turns": turns, "tile": tile, "stages": stages, "prefetch": stages - 1, "warps": warps}
 
 
 def of_attention(shape: object, length: int, interpreted: bool) -> dict:
@@ -67,7 +81,7 @@ def candidates(matrix: object) -> list:
             knobs = of_elements(matrix, elements, tile, warps)
             if knobs not in found:
                 found.append(knobs)
-    return found
+    return found + [each for each in (turning(matrix, *how) for how in TURNING) if each is not None]
 
 
 def power_of_two(number: int) -> int:

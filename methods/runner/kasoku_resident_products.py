@@ -1,8 +1,10 @@
-"""The products of a decode step, as Triton kernels: a matrix times one vector, with what comes before and after it.
+"""A matrix times one vector in Triton, as the kernels of a decode step do it.
 
-Each program has a few rows of a matrix. It loads the first tile of their weights, which nobody changes, before it waits
-for the kernel that makes its vector, so that the memory is never idle between two kernels. With PDL, kernels are
-launched as programmatic dependents (Hopper and later): `enter` lets the next one start, then waits for all before.
+Each program has some rows of a matrix, one way or the other. `product` loads the first tile of a few rows' weights,
+which nobody changes, before it waits for the kernel that makes its vector, so that the memory is never idle between two
+kernels. With `normed` and `row_sums` a program keeps its whole vector, and goes through many rows with it: their first
+bytes are under way to the L2 cache (`fetch_first`) while it waits. With PDL, kernels are launched as programmatic
+dependents (Hopper and later): `enter` lets the next one start, then waits for all before.
 
 Imported once Triton is there. Vectors are float32 unless said otherwise.
 """
@@ -13,13 +15,9 @@ import kasoku_resident_shape as shapes
 import kasoku_resident_weights as packing
 import triton
 import triton.language as tl
-from kasoku_resident_state import BEST
 
 BIASED = tl.constexpr(packing.BIASED)
 NO_NORM, LAYER_NORM = tl.constexpr(shapes.NO_NORM), tl.constexpr(shapes.LAYER_NORM)
-SILU, GELU = tl.constexpr(shapes.SILU), tl.constexpr(shapes.GELU)
-GELU_TANH, RELU = tl.constexpr(shapes.GELU_TANH), tl.constexpr(shapes.RELU)
-BEST_AT = tl.constexpr(BEST)
 LOADED = tl.constexpr(16)  # bytes that a thread loads at once
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)  # no inline assembly there, and no bfloat16 tl.dot
 FETCHED = tl.constexpr(4096)  # bytes that a thread has fetched ahead
@@ -174,7 +172,12 @@ def product(
         tile = loaded(weights, rows, columns, ALL_ROWS, WIDTH, WHOLE, FORMAT)
         vector = given(x, gain, shift, columns, mean, rate, NORM, WIDTH)
         sums += within(numbers(tile, FORMAT) * vector[None, :], PER)
-    totals = tl.sum(sums, 1)
+    return finished(tl.sum(sums, 1), scales, biases, rows, ALL_ROWS, SCALED, BIAS)
+
+
+@triton.jit
+def finished(totals, scales, biases, rows, ALL_ROWS: tl.constexpr, SCALED: tl.constexpr, BIAS: tl.constexpr):
+    """Rows' sums with their scales and biases."""
     if SCALED:
         totals *= tl.load(scales + rows, mask=rows < ALL_ROWS, other=0.0)
     if BIAS:
@@ -183,169 +186,68 @@ def product(
 
 
 @triton.jit
-def activated(values, ACTIVATION: tl.constexpr):
-    """What the MLP does to its inner values, as transformers' ACT2FN computes it."""
-    if ACTIVATION == SILU:
-        values = values * tl.sigmoid(values)
-    if ACTIVATION == GELU:
-        values = 0.5 * values * (1.0 + tl.erf(values * 0.7071067811865476))
-    if ACTIVATION == GELU_TANH:  # tanh(z) = 2 σ(2z) - 1
-        values = values * tl.sigmoid(1.5957691216057308 * (values + 0.044715 * values * values * values))
-    if ACTIVATION == RELU:
-        values = tl.maximum(values, 0.0)
-    return values
+def fetch_first(weights, first_row, ROWS: tl.constexpr, ALL_ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """Have the GPU fetch `ROWS` rows from `first_row` on into its L2 cache, where they can be cut in 256 (Hopper)."""
+    SIZE: tl.constexpr = weights.dtype.element_ty.primitive_bitwidth // 8
+    CHUNK: tl.constexpr = ROWS * WIDTH * SIZE // 256
+    if CHUNK > 0 and ROWS * WIDTH * SIZE % 4096 == 0:
+        chunks = tl.arange(0, 256).to(tl.int64) * CHUNK
+        begins = first_row.to(tl.int64) * (WIDTH * SIZE) + chunks
+        inside = begins + CHUNK <= ALL_ROWS * WIDTH * SIZE
+        tl.inline_asm_elementwise(
+            "cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0;",
+            "=r,l,r",
+            [weights.to(tl.int64) + tl.where(inside, begins, 0), tl.full((256,), CHUNK, tl.int32)],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
 
 
 @triton.jit
-def resident_qkv(
-    out,
+def normed(
     x,
-    weights,
-    scales,
-    biases,
     gain,
     shift,
-    ALL_ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
     EPSILON: tl.constexpr,
-    ROWS: tl.constexpr,
     TILE: tl.constexpr,
-    STAGES: tl.constexpr,
-    PREFETCH: tl.constexpr,
-    FORMAT: tl.constexpr,
-    SCALED: tl.constexpr,
-    BIAS: tl.constexpr,
     NORM: tl.constexpr,
-    WHOLE: tl.constexpr,
-    PADDED: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """Queries, keys and values of the token, one after another, in `out` (ALL_ROWS)."""
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    totals = product(
-        x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON, TILE, STAGES, PREFETCH, FORMAT, SCALED,
-        BIAS, NORM, WHOLE, PADDED, PDL,
-    )  # fmt: skip
-    tl.store(out + rows, totals, mask=rows < ALL_ROWS)
+    """The whole vector (1, TILE), normed, once it is there; 0 beyond its end."""
+    columns = tl.arange(0, TILE)
+    there = columns < WIDTH
+    gains = tl.load(gain + columns, mask=there, other=0.0).to(tl.float32) if NORM != NO_NORM else 1.0
+    shifts = tl.load(shift + columns, mask=there, other=0.0).to(tl.float32) if NORM == LAYER_NORM else 0.0
+    enter(PDL)
+    values = tl.load(x + columns, mask=there, other=0.0).to(tl.float32)
+    if NORM == LAYER_NORM:
+        values = tl.where(there, values - tl.sum(values, 0) / WIDTH, 0.0)
+    if NORM != NO_NORM:
+        values *= gains / tl.sqrt(tl.sum(values * values, 0) / WIDTH + EPSILON)
+    if NORM == LAYER_NORM:
+        values += shifts
+    return values[None, :]
 
 
 @triton.jit
-def resident_mlp(
-    out,
-    x,
+def row_sums(
+    vector,
     weights,
     scales,
     biases,
-    gain,
-    shift,
+    rows,
     ALL_ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
-    EPSILON: tl.constexpr,
-    ROWS: tl.constexpr,
     TILE: tl.constexpr,
-    STAGES: tl.constexpr,
-    PREFETCH: tl.constexpr,
-    FORMAT: tl.constexpr,
-    SCALED: tl.constexpr,
-    BIAS: tl.constexpr,
-    NORM: tl.constexpr,
-    WHOLE: tl.constexpr,
-    PADDED: tl.constexpr,
-    ACTIVATION: tl.constexpr,
-    GATED: tl.constexpr,
-    PDL: tl.constexpr,
-):
-    """The MLP's inner values in `out`, of the model's type. With a gate, its rows and the other ones alternate."""
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    totals = product(
-        x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON, TILE, STAGES, PREFETCH, FORMAT, SCALED,
-        BIAS, NORM, WHOLE, PADDED, PDL,
-    )  # fmt: skip
-    if GATED:
-        gates, others = tl.split(tl.reshape(totals, (ROWS // 2, 2)))
-        pairs = tl.program_id(0) * (ROWS // 2) + tl.arange(0, ROWS // 2)
-        values = activated(gates, ACTIVATION) * others
-        tl.store(out + pairs, values.to(out.dtype.element_ty), mask=pairs < ALL_ROWS // 2)
-    else:
-        values = activated(totals, ACTIVATION)
-        tl.store(out + rows, values.to(out.dtype.element_ty), mask=rows < ALL_ROWS)
-
-
-@triton.jit
-def resident_add(
-    out,
-    x,
-    weights,
-    scales,
-    biases,
-    ALL_ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    ROWS: tl.constexpr,
-    TILE: tl.constexpr,
-    STAGES: tl.constexpr,
-    PREFETCH: tl.constexpr,
     FORMAT: tl.constexpr,
     SCALED: tl.constexpr,
     BIAS: tl.constexpr,
     WHOLE: tl.constexpr,
-    PDL: tl.constexpr,
 ):
-    """What attention or the MLP gives, projected and added to `out`; `x` (WIDTH) is of the model's type."""
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    totals = product(
-        x, weights, scales, biases, x, x, rows, ALL_ROWS, WIDTH, 0.0, TILE, STAGES, PREFETCH, FORMAT, SCALED, BIAS,
-        NO_NORM, WHOLE, TILE, PDL,
-    )  # fmt: skip
-    before = tl.load(out + rows, mask=rows < ALL_ROWS, other=0.0)
-    tl.store(out + rows, before + totals, mask=rows < ALL_ROWS)
-
-
-@triton.jit
-def ranked(scores, ids):
-    """int64 that are ordered as the scores, and of equal scores the lower id first."""
-    bits = scores.to(tl.int32, bitcast=True)
-    keys = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (keys.to(tl.int64) << 32) | (0x7FFFFFFF - ids).to(tl.int64)
-
-
-@triton.jit
-def resident_head(
-    scores,
-    state,
-    seen,
-    x,
-    weights,
-    scales,
-    biases,
-    gain,
-    shift,
-    penalty,
-    ALL_ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    EPSILON: tl.constexpr,
-    ROWS: tl.constexpr,
-    TILE: tl.constexpr,
-    STAGES: tl.constexpr,
-    PREFETCH: tl.constexpr,
-    FORMAT: tl.constexpr,
-    SCALED: tl.constexpr,
-    BIAS: tl.constexpr,
-    NORM: tl.constexpr,
-    WHOLE: tl.constexpr,
-    PADDED: tl.constexpr,
-    PENALISED: tl.constexpr,
-    PDL: tl.constexpr,
-):
-    """The next token's logits in `scores`, those of tokens seen so far penalised, and the best of them in `state`."""
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    totals = product(
-        x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON, TILE, STAGES, PREFETCH, FORMAT, SCALED,
-        BIAS, NORM, WHOLE, PADDED, PDL,
-    )  # fmt: skip
-    there = rows < ALL_ROWS
-    if PENALISED:
-        was_seen = tl.load(seen + rows, mask=there, other=0) != 0
-        totals = tl.where(was_seen, tl.where(totals < 0, totals * penalty, totals / penalty), totals)
-    tl.store(scores + rows, totals, mask=there)
-    best = tl.max(ranked(tl.where(there, totals, float("-inf")), rows), 0)
-    tl.atomic_max(state + BEST_AT, best)
+    """The `rows` of weights (ALL_ROWS, WIDTH) · vector (1, TILE) · scales + biases."""
+    PER: tl.constexpr = min(TILE, LOADED // (weights.dtype.element_ty.primitive_bitwidth // 8))
+    tile = loaded(weights, rows, tl.arange(0, TILE), ALL_ROWS, WIDTH, WHOLE, FORMAT)
+    totals = tl.sum(within(numbers(tile, FORMAT) * vector, PER), 1)
+    return finished(totals, scales, biases, rows, ALL_ROWS, SCALED, BIAS)

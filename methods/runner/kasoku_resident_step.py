@@ -115,37 +115,35 @@ class Step:
         ]
 
     def qkv_of(self, number: int) -> object:
-        import kasoku_resident_products as products
+        import kasoku_resident_kernels as kernels
 
         layer = self.weights.layers[number]
         return self._product(
-            "qkv", layer.qkv, products.resident_qkv, (self.qkv, self.x), norm=layer.before_attention, more={}
+            "qkv", layer.qkv, kernels.resident_qkv, (self.qkv, self.x), norm=layer.before_attention, more={}
         )
 
     def mlp_of(self, number: int) -> object:
-        import kasoku_resident_products as products
+        import kasoku_resident_kernels as kernels
 
         layer = self.weights.layers[number]
         how = {"ACTIVATION": self.shape.activation, "GATED": self.shape.gated}
         return self._product(
-            "mlp", layer.mlp, products.resident_mlp, (self.inner, self.x), norm=layer.before_mlp, more=how
+            "mlp", layer.mlp, kernels.resident_mlp, (self.inner, self.x), norm=layer.before_mlp, more=how
         )
 
     def add_of(self, role: str, number: int) -> object:
-        import kasoku_resident_products as products
+        import kasoku_resident_kernels as kernels
 
         given = self.attended if role == "out" else self.inner
-        return self._product(
-            role, self.matrix(role, number), products.resident_add, (self.x, given), norm=None, more={}
-        )
+        return self._product(role, self.matrix(role, number), kernels.resident_add, (self.x, given), norm=None, more={})
 
     def head_of(self, asked: bool) -> object:
-        import kasoku_resident_products as products
+        import kasoku_resident_kernels as kernels
 
         penalty = self.sampling.penalty if asked else 1.0
         before, after = (self.scores, self.state, self.seen, self.x), (penalty,)
         return self._product(
-            "head", self.weights.head, products.resident_head, before, after=after, norm=self.weights.last_norm,
+            "head", self.weights.head, kernels.resident_head, before, after=after, norm=self.weights.last_norm,
             more={"PENALISED": penalty != 1},
         )  # fmt: skip
 
@@ -217,24 +215,26 @@ class Step:
         knobs, shape = self.knobs[role], self.shape
         scales = matrix.scales if matrix.scales is not None else self.x
         biases = matrix.biases if matrix.biases is not None else self.x
+        tile = knobs["tile"] if knobs["turns"] == 1 else knobs_of.power_of_two(matrix.width)
         arguments = (*before, matrix.weights, scales, biases)
         how = {
             "ALL_ROWS": matrix.rows,
             "WIDTH": matrix.width,
             "ROWS": knobs["rows"],
-            "TILE": knobs["tile"],
+            "TURNS": knobs["turns"],
+            "TILE": tile,
             "STAGES": knobs["stages"],
             "PREFETCH": knobs["prefetch"] if self.on_gpu else 0,
             "FORMAT": matrix.format,
             "SCALED": matrix.scales is not None,
             "BIAS": matrix.biases is not None,
-            "WHOLE": matrix.width % knobs["tile"] == 0 and matrix.rows % knobs["rows"] == 0,
+            "WHOLE": matrix.width % tile == 0 and matrix.rows % (knobs["rows"] * knobs["turns"]) == 0,
         }
         if norm is not None:
             shift = getattr(norm, "bias", None)
             arguments += (norm.weight, norm.weight if shift is None else shift)
             how.update(EPSILON=float(shape.epsilon), NORM=shape.norm, PADDED=knobs_of.power_of_two(matrix.width))
-        grid = (-(-matrix.rows // knobs["rows"]),)
+        grid = (-(-matrix.rows // (knobs["rows"] * knobs["turns"])),)
         return self._launch(kernel, grid, (*arguments, *after), knobs["warps"], **how, **more)
 
     def _launch(self, kernel: object, grid: tuple, arguments: tuple, warps: int, **how: object) -> object:

@@ -44,7 +44,7 @@ class Recorded(Step):
         return lambda: (kernel, arguments, {**how, "PDL": self.pdl}, warps)
 
 
-def step_of(how, pdl):
+def step_of(how, pdl, turning=False):
     config = transformers.LlamaConfig(**CONFIG)
     shape = shape_of_config(transformers, config, LENGTH)
     with torch.device("meta"):
@@ -54,10 +54,10 @@ def step_of(how, pdl):
         step = Recorded(shape, weights, LENGTH, AskedSampling({"sampling": SAMPLING}), rotary, pdl)
     step.on_gpu = True
     for role in knobs_of.ROLES:
-        step.knobs[role] = {
-            **knobs_of.default(step.matrix(role, 0), interpreted=False),
-            "prefetch": int(role == "down"),
-        }
+        matrix = step.matrix(role, 0)
+        step.knobs[role] = {**knobs_of.default(matrix, interpreted=False), "prefetch": int(role == "down")}
+        if turning:
+            step.knobs[role] = knobs_of.turning(matrix, *knobs_of.TURNING[0])
     step.knobs["attention"] = {
         **knobs_of.of_attention(shape, LENGTH, interpreted=False),
         "splits": 4,
@@ -89,6 +89,7 @@ def compiled(step, capability, of=""):
             "waits": waits >= 0,
             "before": before,
             "prefetches": "prefetch.global.L2" in ptx,
+            "copies": len(re.findall(r"cp\.async\.cg\.shared\.global \[[^]]+\], \[[^]]+\], 0x10", ptx)),
             "fetches": "cp.async.bulk.prefetch.L2.global" in ptx,
             "stack": stack_of(made),
         }
@@ -116,6 +117,7 @@ def main():
     }
     for how in ("int8", "fp8"):
         found[f"{how} 90"] = compiled(step_of(how, pdl=True), 90, of="resident_qkv")
+    found["turning 90"] = compiled(step_of("plain", pdl=True, turning=True), 90, of="resident_mlp")
     print(json.dumps(found))
 
 

@@ -60,6 +60,8 @@ UNSUPPORTED = {
 PROMPT = [5, 7, 11, 13, 17, 19, 23, 29]
 NEW = 4
 TINY_VOCABULARY, DRAWS = 16, 200
+# programs that go through many rows, the last one beyond the matrix
+TURNING = {role: {"rows": 4, "turns": 3} for role in ("qkv", "out", "mlp", "down", "head")}
 
 
 def saved(name, kind, settings):
@@ -105,7 +107,7 @@ def of_models():
     said = {}
     for name, (kind, settings) in MODELS.items():
         folder, model = saved(name, kind, settings)
-        engine, job = loaded(folder)
+        engine, job = loaded(folder, knobs=TURNING if kind == "GPT2" else None)
         ids, finish = generated(engine, job)
         forced = [*PROMPT, *ids]
         with torch.no_grad():
@@ -135,6 +137,7 @@ def of_one_model():
     knobs = {role: {"rows": 4, "tile": 32} for role in ("qkv", "out", "mlp", "down", "head")}
     knobs["attention"] = {"block": 4, "splits": 4}
     divided, its_job = loaded(folder, knobs=knobs)
+    turning, turning_job = loaded(folder, knobs=TURNING)
     stopping, stop_job = loaded(folder, stop_token_ids=[202, ids[0]])
     short, short_job = loaded(folder, prompt=PROMPT[:1])
     penalised, penalty_job = loaded(folder, repetition_penalty=0.2)
@@ -142,6 +145,8 @@ def of_one_model():
         "model": name,
         "divided": float(abs(divided.score_decode(forced, NEW).log_probs - whole).max()),
         "divided_ids": generated(divided, its_job)[0],
+        "turning": float(abs(turning.score_decode(forced, NEW).log_probs - whole).max()),
+        "turning_ids": generated(turning, turning_job)[0],
         "ids": ids,
         "again": [generated(plain, job)[0] for _ in range(2)],
         "at_first": generated(stopping, stop_job),

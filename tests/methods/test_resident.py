@@ -109,6 +109,11 @@ def test_tiles_and_parts_that_end_within_a_row_change_nothing(one: dict[str, Any
     assert one["divided_ids"] == one["ids"]
 
 
+def test_programs_that_keep_their_vector_through_many_rows_change_nothing(one: dict[str, Any]) -> None:
+    assert one["turning"] < ROUNDING
+    assert one["turning_ids"] == one["ids"]
+
+
 def test_one_response_leaves_nothing_to_the_next(one: dict[str, Any]) -> None:
     assert one["again"] == [one["ids"]] * 2
 
@@ -266,6 +271,14 @@ def test_all_kernels_of_a_step_compile_for_gpus_with_and_without_dependent_launc
     assert {name for name, said in compiled[gpu].items() if said["prefetches"]} == {"resident_add down"}
     fetching = {name for name, said in compiled[gpu].items() if said["fetches"]}
     assert fetching == ({"resident_attention"} if dependent else set())
+
+
+def test_programs_that_go_through_many_rows_have_tiles_on_their_way_all_the_time(compiled: dict[str, Any]) -> None:
+    (said,) = compiled["turning 90"].values()
+
+    assert said["copies"] == 4 * 8  # three tiles before the loop and one in it, 16 KB each by 128 threads
+    assert said["fetches"], "into the L2 cache before it waits"
+    assert not said["stack"]
 
 
 @pytest.mark.parametrize(
