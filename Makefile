@@ -1,6 +1,6 @@
 # Everything below works from a fresh clone; .venv/ is made on the way.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-engines check format pictures clean
+.PHONY: help setup run test test-again test-engines check format pictures clean
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -11,6 +11,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 help:
 	@echo "make run           the environment, the default model and the quick preset: a table in a few minutes"
 	@echo "make test          the tests, with the real default model in the environment \`torch\`"
+	@echo "make test-again    those that failed, one after another"
 	@echo "make test-engines  the tests of each engine at work, in all their environments, which are made on the way"
 	@echo "make check         ruff, mypy --strict, the import contracts, dead code"
 	@echo "make format        ruff format"
@@ -32,6 +33,10 @@ run: setup
 
 test: setup
 	$(BIN)/python -m pytest -m "not engines" -n 4 --dist loadfile --no-loadscope-reorder --durations=10
+
+# those that failed, one after another on a machine that has nothing else to do
+test-again: setup
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --durations=10
 
 test-engines: setup
 	$(BIN)/python -m pytest -m engines -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -rs
