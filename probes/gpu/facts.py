@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from probes.base.reading import printable
 from probes.gpu.link import GpuLink
+from probes.gpu.near_cpus import UnknownError, near_cpus
 from probes.gpu.nvml_errors import explain
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class GpuFacts:
 
     source, uuid: what ties the telemetry's `gpu0` to the device. compute_capability: "9.0". memory_bandwidth_bytes_s is
     the theoretical one, 2 × memory clock × bus width / 8 (both edges of the clock carry data), not a measured one.
-    links are those to the GPUs after this one. missing also lists the telemetry's metrics that this GPU does not
+    near_cpus are the logical CPUs of the processor that its bus leads to. links are those to the GPUs after this one. missing also lists the telemetry's metrics that this GPU does not
     report; notes says what to know of the others.
     """
 
@@ -45,6 +46,7 @@ class GpuFacts:
     mig: bool = False
     persistence: bool | None = None
     ecc: bool | None = None
+    near_cpus: tuple[int, ...] | None = None
     links: tuple[GpuLink, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
@@ -59,9 +61,10 @@ def gpu_facts(gpu: Gpu) -> GpuFacts:
         try:
             return read()
         except Exception as error:  # any fact may be missing on its own
-            missing[name] = explain(error)
+            missing[name] = str(error) if isinstance(error, UnknownError) else explain(error)
             return None
 
+    address = ask("pci_bus_id", lambda: bus_id(nvml.nvmlDeviceGetPciInfo(handle)))
     clock = ask("max_memory_clock_mhz", lambda: int(nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_MEM)))
     width = ask("memory_bus_width_bits", lambda: int(nvml.nvmlDeviceGetMemoryBusWidth(handle)))
     bandwidth = None
@@ -73,7 +76,7 @@ def gpu_facts(gpu: Gpu) -> GpuFacts:
         source=gpu.source,
         uuid=gpu.uuid,
         name=gpu.name,
-        pci_bus_id=ask("pci_bus_id", lambda: bus_id(nvml.nvmlDeviceGetPciInfo(handle))),
+        pci_bus_id=address,
         compute_capability=ask("compute_capability", lambda: _dotted(nvml.nvmlDeviceGetCudaComputeCapability(handle))),
         memory_total_bytes=ask("memory_total_bytes", lambda: int(nvml.nvmlDeviceGetMemoryInfo(handle).total)),
         power_limit_w=ask("power_limit_w", lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000),
@@ -90,6 +93,7 @@ def gpu_facts(gpu: Gpu) -> GpuFacts:
         mig=gpu.mig,
         persistence=ask("persistence", lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle))),
         ecc=ask("ecc", lambda: bool(nvml.nvmlDeviceGetEccMode(handle)[0])),
+        near_cpus=ask("near_cpus", lambda: near_cpus(nvml, handle, address)),
         missing=missing,
         notes=dict(gpu.notes),
     )

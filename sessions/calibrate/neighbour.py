@@ -33,6 +33,7 @@ class Neighbour:
         prepared: Prepared,
         cache: Path,
         wardens: Wardens,
+        cores: frozenset[int],
         watch: Callable[[int | None], None],
     ) -> None:
         self._token_s = plan.deadlines.token_s
@@ -50,6 +51,7 @@ class Neighbour:
             cache,
             changes={"greedy": False},
             wardens=wardens,
+            cores=cores,
         )
         self._end: Future[BlockEnd] = pool.submit(self._run.carry_out, watch)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,9 @@ from sessions.calibrate.calibration import PAUSE_S
 from sessions.calibrate.calibration_session import CalibrationError, Told, calibration_session, prepared_in
 from sessions.calibrate.neighbour import Neighbour
 from sessions.calibrate.turns import Turns
+from sessions.device.affinity import shared_out
 from sessions.device.device_key import device_key
+from sessions.device.lane_cores import lane_cores
 from sessions.disk.plan import Plan, PlannedBlock
 from sessions.disk.records import AnyRecord, BlockPhase, Prepared, RequestEnded, RequestStarted, Tokens
 from sessions.disk.session_folder import SessionFolder
@@ -47,6 +49,7 @@ class NeighboursCalibrator:
         self._nvml = Nvml()
         self._feed = TelemetryFeed(self._nvml)
         self._wardens = Wardens()
+        self._cores: Sequence[frozenset[int]] = ()  # each lane's
         self._neighbours: list[Neighbour] = []
         self._before: list[int] = []  # tokens of each neighbour when the request began
         self._condition = ""
@@ -66,6 +69,8 @@ class NeighboursCalibrator:
             raise CalibrationError(f"{method.name} runs in a container, and so cannot be stopped between requests.")
         with calibration_session(self._plan, self._home) as (folder, cache):
             prepared = prepared_in(folder, self._plan, lambda _: None, self._told)
+            machine = capture(self._nvml)
+            self._cores = lane_cores(self._plan, machine, shared_out().runner).lanes
             self._feed.start()  # as in a session
             position = 0
             try:
@@ -77,7 +82,6 @@ class NeighboursCalibrator:
                 self.stopped = True
             finally:
                 self._feed.stop()
-            machine = capture(self._nvml)
             found = Neighbours(
                 method=method.name,
                 model=self._plan.model,
@@ -109,8 +113,9 @@ class NeighboursCalibrator:
             try:
                 for lane in range(1, lanes):
                     other = dataclasses.replace(block, block=first + lane, requests=many)
-                    started = self._plan, other, prepared, cache, self._wardens, self._watching(lane)
-                    self._neighbours.append(Neighbour(pool, folder, *started))
+                    place = cache, self._wardens, self._cores[lane]
+                    beside = Neighbour(pool, folder, self._plan, other, prepared, *place, self._watching(lane))
+                    self._neighbours.append(beside)
                 self._wait_for_neighbours()
                 self._set(ALONE)
                 run = BlockRun(
@@ -123,6 +128,7 @@ class NeighboursCalibrator:
                     cache,
                     changes={"pause_s": PAUSE_S, "greedy": False},
                     wardens=self._wardens,
+                    cores=self._cores[0],
                 )
                 ended = run.carry_out(self._watching(0))
             finally:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from probes.base.cpu_list import cpus_of
 from probes.host.allowed_cpus import allowed_cpus
 
 ALLOWED: Final = allowed_cpus()  # before this process keeps itself to some of them
@@ -33,18 +34,9 @@ def siblings_of(cpu: int) -> frozenset[int]:
     """The hardware threads of a CPU's physical core, itself included; only itself if the kernel does not say."""
     path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
     try:
-        return frozenset(_listed(path.read_text().strip()))
+        return frozenset(cpus_of(path.read_text().strip()))
     except (OSError, ValueError):
         return frozenset({cpu})
-
-
-def _listed(text: str) -> list[int]:
-    """The numbers of the kernel's list format, as in "0-2,7"."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        numbers.extend(range(int(first), int(last or first) + 1))
-    return numbers
 
 
 def physical_cores(

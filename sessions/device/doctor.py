@@ -15,8 +15,10 @@ from methods.catalogue.catalogue import load_catalogue
 from methods.catalogue.native_code import tried, unbuildable
 from methods.environments import environments
 from methods.models import models
+from probes.base.cpu_list import listed
 from probes.capture import capture
 from probes.gpu.co_tenants import busy_processes, gpu_tenants
+from probes.gpu.facts import GpuFacts
 from probes.gpu.link import linked_in_words
 from probes.gpu.nvml import Nvml
 from probes.host.logout import ending_at_logout
@@ -76,7 +78,10 @@ def _home(home: Path, config_folder: Path) -> list[Finding]:
 def _gpus(nvml: Nvml, machine: Machine) -> list[Finding]:
     if not machine.gpus:
         return [Finding("note", f"No GPU: {nvml.reason or 'none is visible'}.", "Methods run on the CPU.")]
-    found = [Finding("ok", f"{gpu.source}: {gpu.name}, driver {machine.gpu_driver}.") for gpu in machine.gpus]
+    found = [
+        Finding("ok", f"{gpu.source}: {gpu.name}, driver {machine.gpu_driver}{_near(gpu, machine)}.")
+        for gpu in machine.gpus
+    ]
     found += [
         Finding("note", f"{gpu.source} has persistence mode off: loading takes longer.", "nvidia-smi -pm 1 (root)")
         for gpu in machine.gpus
@@ -86,6 +91,13 @@ def _gpus(nvml: Nvml, machine: Machine) -> list[Finding]:
         Finding("note" if access is False else "ok", f"{words}.", APART if access is False else "")
         for access, words in linked_in_words(machine.links())
     ]
+
+
+def _near(gpu: GpuFacts, machine: Machine) -> str:
+    """The CPUs near a GPU, where these are not all."""
+    if gpu.near_cpus is None or set(gpu.near_cpus) >= set(machine.affinity):
+        return ""
+    return f", near CPUs {listed(gpu.near_cpus)}"
 
 
 def _cpu(machine: Machine) -> list[Finding]:

@@ -220,9 +220,14 @@ class Plan(RunOptions):
         degree = next((method.degree for method in self.methods if method.name == name), None)
         if self.lanes == 1:
             return slice(degree)
+        own = self.gpus_of_lane(self.lane_of(block))
+        each = own.stop - own.start
+        return slice(own.start, own.start + min(degree or each, each))
+
+    def gpus_of_lane(self, lane: int) -> slice:
+        """Which of the session's GPUs a lane has."""
         each = len(self.gpu_uuids) // self.lanes
-        first = self.lane_of(block) * each
-        return slice(first, first + min(degree or each, each))
+        return slice(lane * each, (lane + 1) * each)
 
     def request_seed(self, request: int) -> int:
         """The same seed for the same request of every method; warm-ups (negative numbers) have their own."""

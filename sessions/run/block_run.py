@@ -22,7 +22,7 @@ from methods.base.warded_process import ProcessEnd, WardedProcess
 from methods.base.warden import end_containers
 from methods.catalogue.evidence import judge
 from methods.catalogue.method import KEY_FROM, SERVER
-from sessions.device.affinity import shared_out, shares, starting_on
+from sessions.device.affinity import shared_out, starting_on
 from sessions.disk.messages import PHASES
 from sessions.disk.option_table import table
 from sessions.disk.plan import Plan, PlannedBlock, PlannedMethod
@@ -106,7 +106,8 @@ class BlockRun:
     REFUSED and why), or "".
 
     `changes` are put into the runner's job; `known` is what the method's earlier blocks have shown; with a `reference`
-    the block's fidelity is scored. At `ends_ns` measuring is over: a response that is under way then is cut.
+    the block's fidelity is scored. At `ends_ns` measuring is over: a response that is under way then is cut. It runs on
+    the `cores` of its lane, None: on all that are the runner's.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class BlockRun:
         reference: ReferenceScored | None = None,
         ends_ns: int | None = None,
         wardens: Wardens | None = None,
+        cores: frozenset[int] | None = None,
     ) -> None:
         self._folder, self._plan, self._block, self._prepared = folder, plan, block, prepared
         self._method = plan.method(block.method)
@@ -133,7 +135,7 @@ class BlockRun:
         self._ends_ns, self._last_word_ns = ends_ns, 0
         self._log = folder.log(block.method, block.block)
         self._wardens, self.warden_pid = wardens or Wardens(), 0
-        self._cores = shares(shared_out().runner, plan.lanes)[plan.lane_of(block.block)]
+        self._cores = shared_out().runner if cores is None else cores
 
     def carry_out(self, started: Callable[[int | None], None]) -> BlockEnd:
         """Until the runner and all it started are gone; `started` hears its process id, and None when it is over."""

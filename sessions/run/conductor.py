@@ -28,6 +28,7 @@ from sessions.close.session_end import close_session
 from sessions.device.affinity import keep_to, shared_out
 from sessions.device.device_lock import DeviceLock
 from sessions.device.differences import changed_since, place_seen
+from sessions.device.lane_cores import LaneCores, lane_cores
 from sessions.disk.journal import JournalError, JournalWriter, read_journal
 from sessions.disk.plan import Plan
 from sessions.disk.records import (
@@ -74,6 +75,7 @@ class Conductor:
         self._evidence = KnownEvidence()
         self._rounds = Rounds(self._plan, folder.read().goals)
         self._changed = ""
+        self._cores = LaneCores(())
         self._lock = threading.RLock()
 
     def run(self) -> str:
@@ -192,8 +194,10 @@ class Conductor:
             surroundings=around,
         )
         self._append(seen)
-        if prepared.prompt_dated:
-            self._append(Note(t=time.perf_counter_ns(), text=DATED))
+        self._cores = lane_cores(self._plan, machine, shared_out().runner)
+        for sentence in (DATED if prepared.prompt_dated else "", self._cores.said):
+            if sentence:
+                self._append(Note(t=time.perf_counter_ns(), text=sentence))
         session = self._folder.read()
         self._changed = changed_since(place_seen(self._begun.machine or seen, self._plan), place_seen(seen, self._plan))
         self._folder.write(
@@ -223,6 +227,7 @@ class Conductor:
             append=self._append,
             attend=self._attend,
             changed=self._changed,
+            cores=self._cores.lanes,
         )
         return Lanes(session, self._lock).run()
 

@@ -50,7 +50,8 @@ NOT_AGAIN: Final = "Not run: this method could not be loaded in block {block} ({
 @dataclass(slots=True, kw_only=True)
 class Measuring:
     """What the blocks of a session share. `append` journals a record, `attend` does what is due in between, `cache`
-    gives the home's; `changed` is in what the surroundings differ from those that the session was begun in.
+    gives the home's; `changed` is in what the surroundings differ from those that the session was begun in; `cores` are
+    each lane's.
     """
 
     folder: SessionFolder
@@ -66,6 +67,7 @@ class Measuring:
     append: Callable[[AnyRecord], None]
     attend: Callable[[], None]
     changed: str
+    cores: Sequence[frozenset[int]]
     not_loadable: dict[str, str] = field(default_factory=dict)  # why, by method
     wardens: Wardens = field(default_factory=Wardens)
     broken: bool = False  # another lane has failed: this one is to stop
@@ -124,6 +126,7 @@ class SessionBlock:
             reference=session.begun.reference if lane == session.rounds.first_lane else None,  # once a method
             ends_ns=session.rounds.ends_ns,
             wardens=session.wardens,
+            cores=session.cores[lane],
         )
         missed = session.feed.missed_ticks
         try:

@@ -55,6 +55,7 @@ class FakeNvml:
         self.before_call: Callable[[str], None] = lambda name: None
         self.energy_mj = 1_000_000
         self.nvlinks = 18  # of each GPU, all to a switch
+        self.near: dict[int, int] = {}  # the first 64 CPUs near a GPU as a mask
         self.peers: dict[tuple[int, int, int], int] = {}  # nvmlGpuP2PStatus_t by both GPUs and what is asked, else 0
 
     def uuid(self, index: int) -> str:
@@ -147,6 +148,8 @@ class FakeNvml:
                 return 5
             case "nvmlDeviceGetCurrPcieLinkWidth" | "nvmlDeviceGetMaxPcieLinkWidth":
                 return 16
+            case "nvmlDeviceGetCpuAffinity":
+                return [self.near.get(handle, 0xFFFF), *[0] * (arguments[0] - 1)]
             case "nvmlDeviceGetPersistenceMode":
                 return 1
             case "nvmlDeviceGetEccMode":
