@@ -151,6 +151,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "collectives_min": Condition(
         "collectives", "count", _at_least("collective operation", "collective operations", "run in the profiled step")
     ),
+    "gpus_min": Condition("gpus", "count", _at_least("GPU", "GPUs", "given a part of the model")),
     "converted_modules_min": Condition("converted_modules", "count", _at_least("module", "modules", "converted")),
     "converted_modules_max": Condition("converted_modules", "count", _at_most("module", "modules", "converted")),
     "quantised_as": Condition("quantised_as", "names", _held_as),

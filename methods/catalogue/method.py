@@ -28,6 +28,7 @@ from methods.models.conversions import CONVERSIONS
 ENGINES = Path(methods.__file__).parent / "runner" / "kasoku_engines"
 DEVICES = ("cuda", "cpu")
 SERVER = "server"  # the engine that a model is behind HTTP for
+LLAMACPP = "llamacpp"
 KEY_FROM = "key_from"  # its option that names the variable with a key
 OTHERS = "others"  # the group of a method that names none
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -176,7 +177,8 @@ class Method:
     group: str = field(default=OTHERS, metadata=key(_group))  # under which it is listed
     presets: tuple[str, ...] = field(default=(), metadata=key(texts))
     fidelity_floor: bool = field(default=False, metadata=key(_yes_or_no))
-    tensor_parallel: bool = field(default=False, metadata=key(_yes_or_no))  # its engine can be split over GPUs
+    tensor_parallel: bool = field(default=False, metadata=key(_yes_or_no))  # its engine can be split over GPUs, and
+    pipeline_parallel: bool = field(default=False, metadata=key(_yes_or_no))  # its layers laid on one after another
     program: str | None = field(default=None, metadata=key(text_or_none))  # in the environment or on the PATH
     program_from: str = field(default="", metadata=key(text_or_empty))  # what to do where it is not there
 
@@ -184,6 +186,13 @@ class Method:
     def library(self) -> str:
         """The engine in whose terms it reads a model: a server's is that of the library which it serves with."""
         return str(self.options.get("protocol", self.engine)) if self.engine == SERVER else self.engine
+
+    @property
+    def one_process(self) -> bool:
+        """Whether its engine is one process with all its GPUs, which splits rows of matrices, instead of one process on
+        each, with whole heads of its own.
+        """
+        return self.library == LLAMACPP
 
     @property
     def below_runner(self) -> bool:

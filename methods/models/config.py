@@ -181,6 +181,12 @@ def undivided(config: Mapping[str, object], degree: int) -> str:
     return ""
 
 
+def too_few_layers(config: Mapping[str, object], degree: int) -> str:
+    """Why a model's layers cannot be laid on so many GPUs, as half a sentence; "" where nothing is known against it."""
+    layers = facts(config).layers
+    return "" if layers is None or layers >= degree else f"it has {layers} layers, fewer than {degree} GPUs"
+
+
 def _heads(text: Mapping[str, object]) -> int | None:
     return _number(text, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
 

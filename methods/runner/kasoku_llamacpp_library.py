@@ -88,6 +88,14 @@ def buffers(log: str, what: str) -> dict:
     return sizes
 
 
+def gpus_with_parts(log: str) -> list:
+    """The GPUs that the log says have layers' weights, or their part of the KV cache: ["CUDA0", "CUDA1"].
+
+    Weights that are split by rows lie in one buffer of all GPUs ("CUDA_Split"), the KV cache on each layer's.
+    """
+    return sorted(name for name in {**buffers(log, "model"), **buffers(log, "KV")} if re.fullmatch(r"CUDA\d+", name))
+
+
 def tensor_types(log: str) -> dict:
     """How many tensors the file has of each type, as the log of its loading says: {"bf16": 211, "f32": 61}."""
     return {kind: int(count) for kind, count in re.findall(r"- type\s+(\w+):\s+(\d+) tensors", log)}

@@ -29,9 +29,10 @@ class VllmScoring:
         files = [Path(worker["file"]) for worker in said if worker["file"]]
         try:
             taken = [each for output in outputs for each in output.outputs[0].token_ids]
-            if taken != forced or not said[0]["nll"]:
+            scored_by = next((worker for worker in said if worker["nll"]), None)  # only a pipeline's last has logits
+            if taken != forced or scored_by is None:
                 raise UnsupportedError("vLLM %s does not take the ids that are forced." % self.vllm.__version__)
-            return Scores(said[0]["nll"], said[0]["top1"], numpy.load(files[0], allow_pickle=False))
+            return Scores(scored_by["nll"], scored_by["top1"], numpy.load(scored_by["file"], allow_pickle=False))
         finally:
             for file in files:
                 file.unlink()

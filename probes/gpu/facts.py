@@ -24,8 +24,8 @@ class GpuFacts:
 
     source, uuid: what ties the telemetry's `gpu0` to the device. compute_capability: "9.0". memory_bandwidth_bytes_s is
     the theoretical one, 2 × memory clock × bus width / 8 (both edges of the clock carry data), not a measured one.
-    near_cpus are the logical CPUs of the processor that its bus leads to. links are those to the GPUs after this one. missing also lists the telemetry's metrics that this GPU does not
-    report; notes says what to know of the others.
+    near_cpus are the logical CPUs of the processor that its bus leads to. links are those to the GPUs after this one.
+    missing also lists the telemetry's metrics that this GPU does not report; notes says what to know of the others.
     """
 
     source: str = ""

@@ -22,7 +22,9 @@ def near_cpus(nvml: Any, handle: object, bus_id: str | None, devices: Path = DEV
     reason = "the driver names none"
     try:
         words = nvml.nvmlDeviceGetCpuAffinity(handle, WORDS)
-        cpus = [place * WORD_BITS + bit for place, word in enumerate(words) for bit in range(WORD_BITS) if word >> bit & 1]
+        cpus = [
+            place * WORD_BITS + bit for place, word in enumerate(words) for bit in range(WORD_BITS) if word >> bit & 1
+        ]
     except Exception as error:  # whatever a driver raises
         cpus, reason = [], explain(error)
     return tuple(cpus) or _of_the_kernel(bus_id, devices, reason)

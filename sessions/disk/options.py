@@ -261,6 +261,21 @@ class RunOptions:
             )
         ),
     )
+    pipeline_parallel: str | None = field(
+        default=None,
+        metadata=option(
+            Option(
+                metavar="N,…",
+                help="or lay its layers on so many GPUs, one after another: vllm@pp2",
+                listed=int,
+                least=1,
+                most=MOST_DEGREE,
+                label="pipeline over",
+                unsaid="no pipeline",
+                say=lambda shown, _: f"{shown} GPUs, each a method of its own",
+            )
+        ),
+    )
     spread: int | None = field(
         default=None,
         metadata=option(

@@ -17,7 +17,9 @@ from sessions.disk.records import SCHEMA_VERSION
 
 METHOD_NAME: Final = r"\A[A-Za-z0-9][A-Za-z0-9._@-]{0,99}\Z"  # also part of the names of files
 
-DEGREE: Final = "@tp"  # between the name of a row and over how many GPUs it is split
+DEGREE: Final = "@"  # between the name of a row and how it is split over GPUs
+TENSOR: Final = "tensor_parallel"  # the options that say so, and keys of the rows that can be
+PIPELINE: Final = "pipeline_parallel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +27,8 @@ class PlannedMethod(Method):
     """A catalogue row as it was when the plan was made, so that a session never changes its meaning.
 
     `named` is true if the user asked for the method by name: then not running is an error, not just a row.
-    `degree` is over how many of the session's GPUs, the first ones, it is split; None: over whatever there are.
+    `degree` is over how many of the session's GPUs, the first ones, it is split; None: over whatever there are. `split`
+    is TENSOR or PIPELINE; "": as its engine does by itself.
     """
 
     name: Annotated[str, Meta(pattern=METHOD_NAME)]
@@ -33,6 +36,7 @@ class PlannedMethod(Method):
     named: bool = True
     lacking: dict[str, str] = field(default_factory=dict)  # reason and remedy, where the device cannot run the method
     degree: Annotated[int, Meta(ge=1)] | None = None
+    split: str = ""
 
     @property
     def row(self) -> str:

@@ -17,7 +17,7 @@ from methods.base.memory_bandwidth import MemoryBandwidth
 from methods.models.config import ConfigError, read_json
 from methods.models.model import Model
 from sessions.disk.frame_schema import REQUESTS, RUNS, FrameRow
-from sessions.disk.plan import Plan
+from sessions.disk.plan import PIPELINE, Plan
 from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames import bandwidth_limit, config_differences, energy, flags, greedy
 from sessions.frames.counting import counted_blocks, with_point
@@ -198,6 +198,13 @@ def _block(
     )
 
 
+def _with_all_heads(block: flags.Block) -> int:
+    """How many GPUs each layer's heads are on: all of the block's, but in a pipeline or one process with them all."""
+    method = next((each for each in block.plan.methods if each.name == block.run.get("method")), None)
+    apart = method is not None and (method.split == PIPELINE or method.one_process)
+    return 1 if apart else max(1, len(block.sources))
+
+
 def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
     """bytes_per_token, bandwidth_bytes_s and dram_active_percent."""
     missing, timed = row["missing"], block.timed()
@@ -215,7 +222,7 @@ def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
             length,
             config_differences.resolved_config(row),
             block.evidence(),
-            max(1, len(block.sources)),
+            _with_all_heads(block),
         )
         row["bytes_per_token"] = found.total
         row["bytes_per_step"] = found.of_step(row["decoding"])

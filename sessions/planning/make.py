@@ -40,7 +40,7 @@ def make_plan(wanted: Wanted, home: Path, config_folder: Path, nvml: Nvml | None
 
     asked = wanted.said.get("device")
     try:
-        degree = max(degrees_of(wanted.said.get("tensor_parallel")), default=1)
+        degree = max(degrees_of(wanted.said)[1], default=1)
         wide = degree * max(1, int(wanted.said.get("spread", 1)))
         device = choose(None if asked is None else str(asked), nvml or Nvml(), wide)
     except DeviceError as error:
@@ -65,8 +65,9 @@ def plan_of(wanted: Wanted, home: Path, offer: Offer) -> Plan:
         options, rule = rule_of(options)
     except FidelityTextError as error:
         raise PlanError(str(error)) from None
-    if degrees := degrees_of(options.tensor_parallel):
-        chosen = at_degrees(chosen, degrees, len(offer.device.uuids) // (options.spread or 1), options.spread)
+    way, degrees = degrees_of(wanted.said)
+    if degrees:
+        chosen = at_degrees(chosen, degrees, len(offer.device.uuids) // (options.spread or 1), options.spread, way)
     if server is not None:
         chosen.append(server.method)
         remarks += server.remarks

@@ -19,6 +19,7 @@ from methods.models.served import SERVED
 from sessions.disk.option_table import Value, changed
 from sessions.disk.options import AUTO, RunOptions
 from sessions.disk.plan import PlannedMethod
+from sessions.planning.degrees import WAYS
 from sessions.planning.points import is_asked
 from sessions.planning.wanted import PlanError
 
@@ -113,8 +114,10 @@ def _check(options: RunOptions, said: Mapping[str, Value], taken: Collection[str
 def _check_alone(options: RunOptions, said: Mapping[str, Value]) -> None:
     if "at_most" in said and is_asked(options.loads):
         raise PlanError("--at-most would end a load before it is steady: say how many with --requests instead.")
-    if "tensor_parallel" in said:
-        raise PlanError("--tensor-parallel splits what Kasoku starts, and a server that runs already is as it is.")
+    for name in WAYS:
+        if name in said:
+            flag = f"--{name.replace('_', '-')}"
+            raise PlanError(f"{flag} splits what Kasoku starts, and a server that runs already is as it is.")
     for name in OF_A_MODEL:
         if name in said and said[name] is not False:
             raise PlanError(

@@ -88,6 +88,7 @@ def job_of(
         "context_length": prepared.model.context_length,
         "device": "cpu" if plan.device == "cpu" else "cuda",
         "gpu_uuids": plan.gpu_uuids[plan.gpus_of(method.name, block.block)],
+        "split": method.split,
         "prompts": prepared.prompts,
         **requests_of_job(plan, block),
         "load_deadline_s": plan.deadlines.load_s,

@@ -30,14 +30,14 @@ from methods.environments import environments
 from methods.jobs.bandwidth import bandwidth
 from methods.jobs.servers import own_interpreter
 from methods.models import models, prompts
-from methods.models.config import ConfigError, read_json, settings_digest, undivided
+from methods.models.config import ConfigError, read_json, settings_digest, too_few_layers, undivided
 from methods.models.converted import ConversionError, Converting, Reader
 from methods.models.served import is_served, served_model
 from probes.capture import capture
 from probes.gpu.nvml import Nvml
 from sessions.device.device_key import device_key
 from sessions.disk.journal import read_journal
-from sessions.disk.plan import Goal, Plan, PlannedMethod
+from sessions.disk.plan import PIPELINE, Goal, Plan, PlannedMethod
 from sessions.disk.records import Phase, Prepared, ReferenceScored, encode
 from sessions.disk.session_folder import SessionFolder
 from sessions.planning.fidelity_rule import FidelityTextError
@@ -195,7 +195,7 @@ class Preparation:
     def _lacking_for(self, model: models.Model, method: PlannedMethod, found: Interpreter) -> Unavailable | None:
         if not method.fresh:
             return None
-        if (method.degree or 1) > 1 and (why := _undivided(model, method.degree or 1)):
+        if (method.degree or 1) > 1 and (why := _undivided(model, method, method.degree or 1)):
             return Unavailable(f"The model cannot be split so: {why}.", "")
         if model.quantisation is None:
             return None
@@ -323,9 +323,12 @@ class Preparation:
         )
 
 
-def _undivided(model: models.Model, degree: int) -> str:
+def _undivided(model: models.Model, method: PlannedMethod, degree: int) -> str:
     try:
-        return undivided(read_json(model.folder / "config.json"), degree)
+        config = read_json(model.folder / "config.json")
+        if method.split == PIPELINE:
+            return too_few_layers(config, degree)
+        return "" if method.one_process else undivided(config, degree)
     except ConfigError:  # whoever reads it says so
         return ""
 

@@ -46,6 +46,15 @@ def library() -> Iterator[ModuleType]:
             del sys.modules[name]
 
 
+def test_the_gpus_that_have_a_part_are_those_with_layers_weights_or_cache(library: ModuleType) -> None:
+    by_layers = LOG.replace("CUDA0 KV", "CUDA1 KV")
+    by_rows = by_layers.replace("CUDA0 model", "CUDA_Split model").replace("CUDA0 compute", "CUDA3 compute")
+    assert library.gpus_with_parts(LOG) == ["CUDA0"]
+    assert library.gpus_with_parts(by_layers) == ["CUDA0", "CUDA1"]
+    assert library.gpus_with_parts(by_rows) == ["CUDA1"]
+    assert library.gpus_with_parts("") == []
+
+
 def test_buffers_layers_and_tensor_types_are_read_from_its_log(library: ModuleType) -> None:
     mib = 1 << 20
     assert library.buffers(LOG, "model") == {"CPU_Mapped": round(78.75 * mib), "CUDA0": round(599.5 * mib)}

@@ -11,12 +11,13 @@ import pytest
 
 from methods.catalogue.catalogue import load_catalogue
 from methods.catalogue.method import SERVER
-from methods.models.config import undivided
+from methods.models.config import too_few_layers, undivided
 from probes.gpu.nvml import Nvml
 from sessions.device.devices import DeviceError, choose
-from sessions.disk.plan import Plan, PlannedMethod
+from sessions.disk.plan import PIPELINE, TENSOR, Plan, PlannedMethod
 from sessions.export.command import command_of
-from sessions.planning.degrees import at_degrees
+from sessions.planning.degrees import at_degrees, degrees_of
+from sessions.planning.wanted import PlanError
 from sessions.run.block_run import job_of
 from sessions.run.energy_reading import energy_at
 from sessions.run.runner_variables import device_variables, inherited_variables
@@ -64,6 +65,50 @@ def test_each_degree_is_compared_with_the_least_and_that_with_the_methods_own_re
         "the engine",
         "Its weights and its work are split over 2 GPUs instead of 1.",
     ]
+
+
+def test_a_pipelines_degrees_are_methods_too_and_what_is_none_says_so() -> None:
+    laid = replace(SPLIT, pipeline_parallel=True)
+    made = at_degrees([ALONE, laid, replace(SPLIT, name="sglang")], [1, 2], gpus=2, way=PIPELINE)
+    assert told(made) == {
+        "alone@pp1": (1, None, ""),
+        "alone@pp2": (2, "alone@pp1", "Its engine runs on one GPU: it cannot be split over 2."),
+        "vllm@pp1": (1, "alone@pp1", ""),
+        "vllm@pp2": (2, "vllm@pp1", ""),
+        "sglang@pp1": (1, "alone@pp1", ""),
+        "sglang@pp2": (
+            2, "sglang@pp1", "It is not measured as a pipeline over 2 GPUs: --tensor-parallel splits it.",
+        ),
+    }  # fmt: skip
+    assert made[3].differs == "Its layers are on 2 GPUs, one after another, instead of 1."
+    assert {each.split for each in made} == {PIPELINE}
+    assert [each.row for each in made] == ["alone", "alone", "vllm", "vllm", "sglang", "sglang"]
+    plan = planned(*made, gpus=2)
+    job = job_of(plan, plan.method("vllm@pp2"), plan.order()[0], made_prepared(*(each.name for each in made)))
+    assert job["split"] == "pipeline_parallel"
+
+
+def test_one_process_with_all_its_gpus_must_show_that_each_has_a_part() -> None:
+    rows = replace(ALONE, name="llamacpp", engine="llamacpp", tensor_parallel=True, pipeline_parallel=True)
+    for way in (TENSOR, PIPELINE):
+        one, two = at_degrees([rows], [1, 2], gpus=2, way=way)
+        assert "gpus_min" not in one.must_show
+        assert two.must_show["gpus_min"] == 2
+        assert "collectives_min" not in two.must_show
+
+
+def test_the_two_ways_to_split_exclude_each_other() -> None:
+    assert degrees_of({"tensor_parallel": "1,2,2"}) == (TENSOR, [1, 2])
+    assert degrees_of({"pipeline_parallel": "4"}) == (PIPELINE, [4])
+    assert degrees_of({"pipeline_parallel": "x"}) == (PIPELINE, [])
+    assert degrees_of({}) == (TENSOR, [])
+    with pytest.raises(PlanError, match="--tensor-parallel and --pipeline-parallel exclude each other"):
+        degrees_of({"tensor_parallel": "2", "pipeline_parallel": "2"})
+
+
+def test_a_pipeline_is_no_longer_than_the_model_has_layers() -> None:
+    assert too_few_layers({"num_hidden_layers": 4}, 4) == too_few_layers({}, 4) == ""
+    assert too_few_layers({"n_layer": 3}, 4) == "it has 3 layers, fewer than 4 GPUs"
 
 
 def test_a_reference_that_is_not_in_the_plan_keeps_its_name() -> None:
@@ -173,6 +218,9 @@ def test_gpus_that_cannot_be_meant_are_refused(asked: str, sentence: str) -> Non
 
 def test_the_rows_whose_engines_can_be_split_say_so(tmp_path: Path) -> None:
     methods = load_catalogue(tmp_path).methods.values()
-    assert {each.engine for each in methods if each.tensor_parallel} == {"vllm", "sglang", SERVER}
+    assert {each.engine for each in methods if each.tensor_parallel} == {"vllm", "sglang", "llamacpp", SERVER}
+    assert {each.name for each in methods if each.pipeline_parallel} == {
+        "vllm", "llamacpp", "llamacpp-q8", "llamacpp-q4",
+    }  # fmt: skip
     by_gpus = {each.name for each in methods if "{gpus}" in str(each.options.get("command"))}
     assert by_gpus == {each.name for each in methods if each.tensor_parallel and each.engine == SERVER}

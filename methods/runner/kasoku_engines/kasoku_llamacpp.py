@@ -3,7 +3,8 @@
 It reads a GGUF: the converted model of the job, or the user's own. The memory of the context is cleared before each
 request, and holds the longest of them, as llama.cpp rounds it up. Flash attention, the type of the KV cache and the
 size of a batch are the library's defaults; all layers go to the GPU where there is one. Tokens are chosen by
-llama.cpp's own samplers, on the CPU, as in its other programs.
+llama.cpp's own samplers, on the CPU, as in its other programs. Several GPUs have layers each, as llama.cpp does by
+itself, or with the job's `split` "tensor_parallel" rows of each layer's matrices.
 
 Options:
   gpu_layers       how many layers go to the GPU; absent: all
@@ -23,6 +24,7 @@ from kasoku_llamacpp_library import (
     SeenOps,
     buffers,
     gguf_in,
+    gpus_with_parts,
     offloaded,
     plain_type,
     system_facts,
@@ -57,10 +59,12 @@ class LlamaCppEngine(Engine):
             if name not in OPTIONS:
                 raise UnsupportedError("The llamacpp engine has no option %r; it has %s." % (name, ", ".join(OPTIONS)))
         self.job, self.on_cuda = job, job.get("device") == "cuda"
-        self._check_device(job)
+        self._check_device()
         folder = converted_folder(job)
         self.file = gguf_in(folder)
         parameters = library.llama_model_default_params()
+        by_rows = job.get("split") == "tensor_parallel" and len(job.get("gpu_uuids") or ()) > 1
+        parameters.split_mode = library.LLAMA_SPLIT_MODE_ROW if by_rows else library.LLAMA_SPLIT_MODE_LAYER
         parameters.n_gpu_layers = self.options.get("gpu_layers", -1) if self.on_cuda else 0
         self.model = library.llama_model_load_from_file(os.fsencode(self.file), parameters)
         if not self.model:
@@ -150,6 +154,7 @@ class LlamaCppEngine(Engine):
             "threads": self.library.llama_n_threads(self.context),
             "sampling": self.sampling.as_resolved(),
             "tensor_types": self.types,
+            "gpus": len(gpus_with_parts(self.said)),
             "layers_offloaded": self.layers["offloaded"],
             "layers_not_offloaded": None if layers is None else layers - self.layers["offloaded"],
             "system": system_facts(self.library),
@@ -234,15 +239,11 @@ class LlamaCppEngine(Engine):
         self.library.llama_free(self.context)
         self.library.llama_model_free(self.model)
 
-    def _check_device(self, job: dict) -> None:
+    def _check_device(self) -> None:
         if not self.on_cuda:
             return
         if not self.library.llama_supports_gpu_offload():
             raise UnsupportedError("This environment's llama.cpp is built without CUDA, but the session runs on a GPU.")
-        if len(job.get("gpu_uuids") or ()) > 1:
-            raise UnsupportedError(
-                "The llamacpp engine runs on one GPU, but the session has %d." % len(job["gpu_uuids"])
-            )
 
     def _context(self, seen: SeenOps | None = None) -> object:
         library, threads = self.library, self.job.get("threads")

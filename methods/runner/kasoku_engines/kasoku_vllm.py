@@ -171,7 +171,8 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
         self._ask("kasoku_profile_begins")
         parameters = self.sampling.parameters(PROFILED_TOKENS, (), **self.reading())
         self._completed(self._stream(self.job["prompts"][0], parameters, unheard))
-        calls = self._ask("kasoku_profile_ends")[0]
+        each = self._ask("kasoku_profile_ends")  # of a pipeline's parts together, or of one that does what all do
+        calls = summed(each) if self.config.parallel_config.pipeline_parallel_size > 1 else each[0]
         profile = torch_facts.profile_facts(calls, on_cuda=self.job["device"] == "cuda")
         if profile["cuda_graphs"] is None:
             missing["cuda_graphs"] = "This device has no CUDA graphs."
@@ -242,6 +243,8 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
         from vllm.engine.arg_utils import AsyncEngineArgs
 
         most_new = self.sampling.parameters(job["sampling"]["max_new_tokens"], ()).max_tokens
+        gpus = max(1, len(job.get("gpu_uuids") or ()))
+        in_a_row = gpus if job.get("split") == "pipeline_parallel" else 1
         longest = longest_of(job) + max(0, most_new - job["sampling"]["max_new_tokens"], PROFILED_TOKENS - most_new)
         most = most_in_flight(job)
         length = -(-(longest + 1) // LENGTH_STEP) * LENGTH_STEP  # one more: a whole window is scored as a prompt
@@ -256,7 +259,8 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
             "max_num_seqs": most,
             # or its trial run takes memory for prompts that nobody asks for
             "max_num_batched_tokens": max(length, min(most * length, MOST_BATCHED_TOKENS)),
-            "tensor_parallel_size": max(1, len(job.get("gpu_uuids") or ())),
+            "tensor_parallel_size": gpus // in_a_row,
+            "pipeline_parallel_size": in_a_row,
             "enable_prefix_caching": self.finds_prefixes,
             "gpu_memory_utilization": MEMORY_FRACTION,
             "generation_config": "vllm",  # the job's sampling and none of the model's own
@@ -301,6 +305,7 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
             "max_model_len": config.model_config.max_model_len,
             "max_num_seqs": config.scheduler_config.max_num_seqs,
             "tensor_parallel_size": config.parallel_config.tensor_parallel_size,
+            "pipeline_parallel_size": config.parallel_config.pipeline_parallel_size,
             "async_scheduling": getattr(config.scheduler_config, "async_scheduling", None),
         }
 
@@ -357,6 +362,11 @@ class VllmEngine(VllmServing, VllmScoring, VllmSpeculation, Engine):
                 "This environment's vLLM is built for %s, but the session runs on %s."
                 % (current_platform.device_name or "another device", "a GPU" if on_cuda else "the CPU")
             )
+
+
+def summed(calls: list) -> dict:
+    """The calls of several workers by name."""
+    return {name: sum(each.get(name, 0) for each in calls) for name in {name for each in calls for name in each}}
 
 
 def unheard(ids: list) -> None:
