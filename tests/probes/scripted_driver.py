@@ -4,7 +4,7 @@
      "hang": {"nvmlDeviceGetUtilizationRates": 3.0}}
 
 `fail` holds NVML's error codes, `give` what is returned instead, `hang` the seconds that a call takes; `*` is every
-call that has none of its own, but those that start NVML.
+call that has none of its own, but those that start NVML, and `*@3` each that is of GPU 3.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MODULE: Final = """
 import sys
 from pathlib import Path
 from tests.probes.scripted_driver import ScriptedDriver
-sys.modules[__name__] = ScriptedDriver(Path({faults!r}))
+sys.modules[__name__] = ScriptedDriver(Path({faults!r}), {count})
 """
 
 
@@ -39,7 +39,8 @@ class ScriptedDriver(FakeNvml):
             faults = {}
         time.sleep(faults.get("hang", {}).get(name, 0.0))
         starts = name.startswith(STARTS)
-        failure = faults.get("fail", {}).get(name, None if starts else faults.get("fail", {}).get("*"))
+        fail = faults.get("fail", {})
+        failure = fail.get(name, None if starts else fail.get(f"*@{handle}", fail.get("*")))
         if failure is not None:
             raise FakeNvmlError(failure)
         given = faults.get("give", {})
@@ -48,8 +49,8 @@ class ScriptedDriver(FakeNvml):
         return super()._call(name, handle, *arguments, **options)
 
 
-def as_pynvml(folder: Path, faults: Path) -> Path:
-    """A folder that, put on PYTHONPATH, has this driver for its module `pynvml`."""
+def as_pynvml(folder: Path, faults: Path, count: int = 1) -> Path:
+    """A folder that, put on PYTHONPATH, has this driver of so many GPUs for its module `pynvml`."""
     folder.mkdir()
-    (folder / "pynvml.py").write_text(MODULE.format(faults=str(faults)))
+    (folder / "pynvml.py").write_text(MODULE.format(faults=str(faults), count=count))
     return folder

@@ -18,6 +18,7 @@ from sessions.disk.records import BlockEnded, BlockStarted, RequestEnded
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.launch import launch, missing, resume
 from tests.probes.fake_nvml import FakeNvml
+from tests.probes.scripted_driver import as_pynvml
 from tests.sessions.processes import processes_of, until
 from tests.sessions.soundness import assert_completed, assert_sound
 from tests.sessions.workplace import Workplace, assert_nothing_left, conductor_of, records_of, runs_of
@@ -140,14 +141,12 @@ def test_a_conductor_that_is_killed_leaves_nothing_and_a_stop_ends_both_lanes(
     assert_sound(folder)
 
 
-def test_each_lane_has_gpus_of_its_own_and_what_is_read_is_of_those(
+def test_each_lane_has_gpus_of_its_own_and_one_that_is_lost_leaves_the_others_figures(
     work: Workplace, methods: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = Path(__file__).parents[2]
-    (tmp_path / "pynvml.py").write_text(
-        "import sys\nfrom tests.probes.fake_nvml import FakeNvml\nsys.modules[__name__] = FakeNvml(4)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
+    faults = tmp_path / "faults.json"
+    driver = as_pynvml(tmp_path / "module", faults, 4)
+    monkeypatch.setenv("PYTHONPATH", f"{driver}:{Path(__file__).parents[2]}")
     monkeypatch.setenv("SCRIPTED_IMPORT_S", "0.5")  # as real packages take, so that memory is read meanwhile
     uuids = [FakeNvml().uuid(number) for number in range(4)]
     plan = work.plan(*methods, **WANTED, threads=1)
@@ -160,9 +159,22 @@ def test_each_lane_has_gpus_of_its_own_and_what_is_read_is_of_those(
         gpu_sources=["gpu0", "gpu1", "gpu2", "gpu3"],
     )
     folder = launch(work.home, plan)
+    before_it = both(folder).keys()
+    faults.write_text(json.dumps({"fail": {"*@3": 15}}))
     assert work.finished(folder) == "finished", folder.read().error
+    assert_nothing_left(folder)
     runs = runs_of(folder)
+    assert {(run["block"], run["status"]) for run in runs} == {(block, "ok") for block in range(4)}
     assert len(runs) == 8
+    lost = "the GPU has fallen off the bus"
+    for run in runs:
+        told = f"{run['missing']} {run['flags']}"
+        if run["block"] % LANES == 0:
+            assert lost not in told
+        elif (run["method"], run["block"]) not in before_it:
+            assert run["timed_energy_j"] is None
+            said = json.loads(run["missing"])["timed_energy_j"]
+            assert lost in said or "did not answer within" in said  # a machine too busy to read it at that moment
     for run in runs:
         job = json.loads((folder.path / "logs" / f"{run['method']}-{run['block']}.json").read_bytes())
         assert job["gpu_uuids"] == (uuids[:2] if run["block"] % LANES == 0 else uuids[2:])
