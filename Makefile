@@ -21,7 +21,7 @@ help:
 	@test -n "$(PYTHON)" || { echo "kasoku needs Python 3.11 or later: install one, or make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[serve]" --group dev
 	@touch $@
 
 setup: .venv/.installed

@@ -16,7 +16,7 @@ from textual.app import ScreenStackError, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from tui.link import Link, PacedDriver
+from tui.link import AskingDriver, Link, PacedDriver
 from tui.print.output_encoding import draw_with_what_stderr_has
 from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
     from textual import messages
+    from textual.driver import Driver
     from textual.notifications import SeverityLevel
     from textual.theme import Theme
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from sessions.disk.store import Store
 
 FAILURE_LOG = "workbench-failure.log"
+OF_A_TERMINAL = PacedDriver if sys.platform == "linux" else None  # the driver; None: Textual's
 
 
 def _sessions() -> Screen[Any]:
@@ -92,12 +94,13 @@ class Workbench(WorkbenchApp):
         watch: str | None = None,
         replay: bool = False,
         faster: int = 0,
+        driver: type[Driver] | None = OF_A_TERMINAL,
     ) -> None:
         """`watch` is the id of a session to follow from the start (or `replay`, so many steps faster), else the one
         that runs, if any."""
         self.link = Link()
         self.shown_cells = ShownCells()
-        super().__init__(driver_class=PacedDriver if sys.platform == "linux" else None)
+        super().__init__(driver_class=driver)
         self.home = home
         self.config = config
         self.settings = settings or Settings()
@@ -240,7 +243,7 @@ class Workbench(WorkbenchApp):
         super()._display(screen, renderable)
 
     def post_display_hook(self) -> None:
-        if self._ask_after_display and isinstance(self._driver, PacedDriver):
+        if self._ask_after_display and isinstance(self._driver, AskingDriver):
             self._ask_after_display = False
             self._driver.ask()
 
@@ -301,11 +304,28 @@ class Workbench(WorkbenchApp):
         self._close_messages_no_wait()
 
 
-def run_app(home: Path, config: Path, *, watch: str | None = None, replay: bool = False, faster: int = 0) -> int:
-    """Run the workbench in this terminal and return its exit code: 0, or 1 after a crash."""
+def run_app(
+    home: Path,
+    config: Path,
+    *,
+    watch: str | None = None,
+    replay: bool = False,
+    faster: int = 0,
+    driver: type[Driver] | None = OF_A_TERMINAL,
+) -> int:
+    """Run the workbench in this terminal, or where `driver` shows it; its exit code: 0, or 1 after a crash."""
     settings, problems = load_settings(config)
     draw_with_what_stderr_has()
-    app = Workbench(home, config, settings=settings, problems=problems, watch=watch, replay=replay, faster=faster)
+    app = Workbench(
+        home,
+        config,
+        settings=settings,
+        problems=problems,
+        watch=watch,
+        replay=replay,
+        faster=faster,
+        driver=driver,
+    )
     app.run(mouse=settings.mouse)
     if app.farewell:
         print(app.farewell, file=sys.stderr if app.return_code else sys.stdout)

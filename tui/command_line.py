@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from sessions.disk import extension
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WORKBENCH = "tui.commands.workbench:open_workbench"
 EXIT_OK, EXIT_METHOD_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXCEL_HELP = "with a byte order mark (BOM), so that Excel reads the CSV as UTF-8"
+PORT = 8765  # of `serve`
 CALIBRATED_PARTS = ("runner", "telemetry", "viewer", "app", "slow-link")  # as `calibrate --only` calls them
 MOST_LOSS = 100  # nats a token
 CALIBRATE_TAKES = ("model", "max_new_tokens", "device", "threads")  # of the options of a run, as they are
@@ -231,6 +232,17 @@ def _loss(text: str) -> float:
     return value
 
 
+def _within(least: int, most: int, what: str) -> Callable[[str], int]:
+    """The reader of a whole number, which raises argparse.ArgumentTypeError."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} from {least} to {most:,}")
+        return int(text)
+
+    return read
+
+
 def _slo(text: str) -> Slo:
     """Bounds of latencies. Raises argparse.ArgumentTypeError."""
     try:
@@ -246,6 +258,18 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     servers = commands.add_parser("servers", help="list the servers on this machine's usual ports and their models")
     servers.add_argument("--json", action="store_true")
     servers.set_defaults(command="tui.commands.servers:servers")
+    serve = commands.add_parser("serve", help="the workbench in a browser of this machine")
+    serve.add_argument("--port", type=_within(1, 65_535, "a port"), default=PORT, help=f"where it listens ({PORT})")
+    serve.add_argument("--host", default="127.0.0.1", help="127.0.0.1 (default), localhost or ::1")
+    serve.add_argument(
+        "--sessions",
+        type=_within(1, 16, "a number of workbenches"),
+        default=2,
+        metavar="N",
+        help="workbenches open at once (2)",
+    )
+    serve.add_argument("--demo", dest="recording", action="store_true", help="play a recorded session in them")
+    serve.set_defaults(command="tui.commands.serve:serve")
     env = commands.add_parser("env", help="the environments that methods run in").add_subparsers(
         metavar="list|create|use|remove", required=True, parser_class=_Parser
     )

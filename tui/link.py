@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ class Link:
         return self._sent is None and self.backlog <= 0 and now >= self._free_at
 
 
+def link_of(app: App[Any]) -> Link:
+    """The app's, or one of its own for an app that has none."""
+    link: Link | None = getattr(app, "link", None)
+    return link or Link()
+
+
 class _CountedFile:
     """The terminal's output, counting what it has taken."""
 
@@ -120,14 +127,26 @@ def _end_when_hung_up(terminal: int) -> None:
     os._exit(128 + signal.SIGHUP)
 
 
-class PacedDriver(LinuxDriver):
+class AskingDriver(Driver):
+    """What can be asked after a frame whether it has arrived; `link` paces the app by the answers."""
+
+    link: Link
+
+    def ask(self) -> None:
+        """Query the terminal after everything written so far, if it is one that answers."""
+        if self.link.answers:
+            self.write(QUESTION)
+        self.link.sent()
+
+
+class PacedDriver(AskingDriver, LinuxDriver):
     """Textual's driver for Linux that tells the app's link what is written and what was taken."""
 
     def __init__(
         self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
-        self.link: Link = getattr(app, "link", None) or Link()
+        self.link = link_of(app)
         shown = self._file is not None and self._file.isatty()  # not with `kasoku 2>log`: Textual draws on stderr
         drawn_on = self._file if shown else sys.__stdout__
         self._file = _CountedFile(cast("IO[str]", drawn_on), self.link)  # type: ignore[assignment]
@@ -157,9 +176,3 @@ class PacedDriver(LinuxDriver):
     def write(self, data: str) -> None:
         self.link.queued(len(data))
         super().write(data)
-
-    def ask(self) -> None:
-        """Query the terminal after everything written so far, if it is one that answers."""
-        if self.link.answers:
-            self.write(QUESTION)
-        self.link.sent()

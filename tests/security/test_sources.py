@@ -160,12 +160,17 @@ def test_every_engine_that_loads_weights_asks_for_safetensors() -> None:
 
 # Sockets
 
-CLIENT = ROOT / "methods" / "runner" / "kasoku_http.py"  # the one module that may
+CLIENT = ROOT / "methods" / "runner" / "kasoku_http.py"  # the one module that connects to anything
+SERVER = ROOT / "tui" / "browser" / "server.py"  # the one that listens
 NETWORKED = {
     "_socket", "aiohttp", "ftplib", "http", "httplib2", "httpx", "imaplib", "nntplib", "poplib", "requests", "smtplib",
     "socketserver", "ssl", "telnetlib", "urllib3", "websockets", "xmlrpc",
 }  # fmt: skip
-STREAMS = {"open_connection", "open_unix_connection", "start_server", "start_unix_server", "create_connection"}
+OPENING = {"urllib.request", "textual_serve.server"}  # of packages that otherwise open none
+STREAMS = {
+    "open_connection", "open_unix_connection", "start_server", "start_unix_server", "create_connection",
+    "create_server", "create_unix_server",
+}  # fmt: skip
 NO_SOCKET = {"gethostname"}  # of the module socket
 
 
@@ -174,13 +179,12 @@ def openers(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
-                if name.name.partition(".")[0] in NETWORKED or name.name == "urllib.request":
+                if name.name.partition(".")[0] in NETWORKED or name.name in OPENING:
                     yield node.lineno, f"imports {name.name}"
         elif isinstance(node, ast.ImportFrom):
             module, names = node.module or "", {name.name for name in node.names}
-            if module.partition(".")[0] in NETWORKED or module == "urllib.request" or (
-                module == "urllib" and "request" in names
-            ):  # fmt: skip
+            whole = {module, *(f"{module}.{name}" for name in names)}
+            if module.partition(".")[0] in NETWORKED or whole & OPENING:
                 yield node.lineno, f"imports from {module}"
             if (module == "socket" and names - NO_SOCKET) or (module == "asyncio" and names & STREAMS):
                 yield node.lineno, f"imports from {module}"
@@ -191,10 +195,9 @@ def openers(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room != "benchmarks"])
-def test_no_source_but_one_opens_a_socket(room: str) -> None:
+def test_no_source_but_two_opens_a_socket(room: str) -> None:
     found = {path: list(openers(ast.parse(path.read_bytes()))) for path in sources(room)}
-    assert not {path: said for path, said in found.items() if said and path != CLIENT}
-    assert CLIENT not in found or found[CLIENT]
+    assert {path for path, said in found.items() if said} == {CLIENT, SERVER} & set(found), found
 
 
 @pytest.mark.parametrize(
@@ -210,11 +213,21 @@ def test_no_source_but_one_opens_a_socket(room: str) -> None:
         "from socket import socket",
         "import requests",
         "import asyncio\nasyncio.open_connection('host', 80)",
+        "loop.create_server(object, '0.0.0.0', 80)",
+        "from aiohttp import web",
+        "import textual_serve.server",
+        "from textual_serve import server",
+        "from textual_serve.server import Server",
         "import ssl",
     ],
 )
 def test_each_way_to_a_socket_would_be_found(text: str) -> None:
     assert list(openers(ast.parse(text)))
+
+
+def test_only_its_command_has_the_module_that_listens() -> None:
+    importing = {path for room in ROOMS for path in sources(room) if "browser.server" in path.read_text()}
+    assert importing == {ROOT / "tui" / "commands" / "serve.py"}
 
 
 PICKLED = {"pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "weights.pkl"}

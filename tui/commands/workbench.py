@@ -1,15 +1,20 @@
-"""`kasoku` without a command: the workbench, which needs a terminal."""
+"""`kasoku` without a command: the workbench, which needs a terminal; and one that `kasoku serve` shows in a browser."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from methods.base.home import config_folder, home
 from tui.command_line import UsageError
+
+if TYPE_CHECKING:
+    from textual.driver import Driver
 
 FASTER = 4  # steps: sixteen times as fast as it was
 
@@ -22,16 +27,34 @@ def open_workbench(options: argparse.Namespace) -> int:
         raise UsageError(
             "TERM=dumb is a terminal that draws no screens: set TERM to what yours is, or use `kasoku run`."
         )
+    from tui.app import OF_A_TERMINAL
+
+    return _open(OF_A_TERMINAL, demo=options.demo)
+
+
+def main(arguments: list[str]) -> int:
+    """The workbench of one browser: stdin and stdout lead to `kasoku serve`, which shows what is said on stderr."""
+    from tui.browser.driver import BrowserDriver
+
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            return _open(BrowserDriver, demo="--demo" in arguments)
+        except UsageError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+
+
+def _open(driver: type[Driver] | None, *, demo: bool) -> int:
     from sessions.device.affinity import keep_to, shared_out
     from tui.app import run_app
 
     keep_to(shared_out().workbench)
-    if options.demo:
-        return _demo()
-    return run_app(home(), config_folder())
+    if demo:
+        return _demo(driver)
+    return run_app(home(), config_folder(), driver=driver)
 
 
-def _demo() -> int:
+def _demo(driver: type[Driver] | None) -> int:
     """Play the built-in recording from a home of its own, which is gone afterwards."""
     from tui.app import run_app
     from tui.read.demo import DemoError, unpack
@@ -41,4 +64,4 @@ def _demo() -> int:
             session = unpack(Path(folder))
         except DemoError as error:
             raise UsageError(str(error)) from None
-        return run_app(Path(folder), config_folder(), watch=session, replay=True, faster=FASTER)
+        return run_app(Path(folder), config_folder(), watch=session, replay=True, faster=FASTER, driver=driver)
