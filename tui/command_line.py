@@ -172,9 +172,21 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.description = "Run methods on a model in interleaved blocks, each a fresh process, and compare them."
     run.add_argument("--method", action="append", default=[], metavar="M", help="a method; repeatable")
     add_options(run, table(RunOptions))
+    _add_hosts(run, "measure on other hosts of a Ray cluster, a session on each")
     run.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
     run.add_argument("--detach", action="store_true", help="start the session and return")
     run.set_defaults(command="tui.commands.run:run")
+
+
+def _add_hosts(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("--on", metavar="ray://HEAD:PORT", help=text)
+    command.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME=RESOURCE",
+        help="with --on: a host, by a resource that it alone has; repeatable (default: the [hosts] in settings.toml)",
+    )
 
 
 def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -328,5 +340,9 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     calibrate.add_argument("--json", action="store_true")
     calibrate.set_defaults(command="tui.commands.calibrate:calibrate")
     doctor = commands.add_parser("doctor", help="check this machine for what disturbs measurements")
+    _add_hosts(doctor, "check other hosts of a Ray cluster, and what each can run")
+    doctor.add_argument(
+        "--create-environments", action="store_true", help="with --on: create what the presets need and a host lacks"
+    )
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(command="tui.commands.doctor:doctor")

@@ -8,6 +8,9 @@ sort = "tok_s_mean:desc"
 
 [keymap]
 "run.stop" = "x"   # the ids are on the help screen
+
+[hosts]            # for --on: the name of a host, and what of the cluster it alone has
+h100 = "accelerator_type:H100"
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from methods.base.home import HomeError, private_folder, write_atomically
 
 FILE: Final = "settings.toml"
 FPS_LEAST, FPS_MOST, FPS_USUAL = 1.0, 15.0, 12.0
-KNOWN: Final = ("theme", "mouse", "fps", "columns", "sort", "keymap")
+KNOWN: Final = ("theme", "mouse", "fps", "columns", "sort", "keymap", "hosts")
 VALUE: Final = r"""(?:"[^"]*"|'[^']*'|\[[^\[\]]*\])"""
 TABLE_LINE: Final = re.compile(r"^\s*\[")
 
@@ -44,6 +47,7 @@ class Settings:
     columns: tuple[str, ...] = ()
     sort: str = ""
     keymap: Mapping[str, str] = field(default_factory=dict)
+    hosts: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_settings(config: Path) -> tuple[Settings, tuple[str, ...]]:
@@ -72,19 +76,27 @@ def load_settings(config: Path) -> tuple[Settings, tuple[str, ...]]:
                     for name in value.keys() - keys.keys()
                 ]
                 settings = replace(settings, keymap=keys)
+            case "hosts", dict():
+                hosts = {name: resource for name, resource in value.items() if isinstance(resource, str)}
+                problems += [
+                    f"In {path} the host {name!r} was ignored: it must be the name of a resource, as text."
+                    for name in value.keys() - hosts.keys()
+                ]
+                settings = replace(settings, hosts=hosts)
             case "columns", list() if all(isinstance(name, str) for name in value):
                 settings = replace(settings, columns=tuple(value))
             case "sort", str():
                 settings = replace(settings, sort=value)
             case "fps", _:
                 problems.append(f"In {path} fps was ignored: it must be a number from {FPS_LEAST:g} to {FPS_MOST:g}.")
-            case (("theme" | "mouse" | "columns" | "sort" | "keymap"), _):
+            case (("theme" | "mouse" | "columns" | "sort" | "keymap" | "hosts"), _):
                 kind = {
                     "theme": "a name",
                     "mouse": "true or false",
                     "columns": 'a list of names, such as ["tok_s_mean", "ratio"]',
                     "sort": 'a name, such as "tok_s_mean" or "tok_s_mean:desc"',
                     "keymap": "a table",
+                    "hosts": "a table",
                 }[key]
                 problems.append(f"In {path} {key} was ignored: it must be {kind}.")
             case _:

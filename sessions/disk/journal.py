@@ -54,7 +54,7 @@ class JournalWriter:
 
     def _cut_torn_line(self, path: Path) -> None:
         with path.open("rb") as journal:
-            end = _end_of_last_line(journal, self._size)
+            end = end_of_last_line(journal, self._size)
         if end != self._size:
             os.ftruncate(self._descriptor, end)
             self._size = end
@@ -106,7 +106,7 @@ def _as_journal_error(error: OSError, folder: Path) -> JournalError:
     )
 
 
-def _end_of_last_line(journal: BinaryIO, size: int) -> int:
+def end_of_last_line(journal: BinaryIO, size: int) -> int:
     """Offset just after the last newline of an open binary file of `size` bytes."""
     end = size
     while end > 0:

@@ -93,6 +93,7 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     name: str = ""
     tags: list[str] = []
+    host: str = ""  # as --host called it, of a session that another machine measures
     plan: Plan
     machine: Machine = Machine()
     surroundings: Surroundings = Surroundings()
@@ -275,10 +276,15 @@ class SessionFolder:
         return taken
 
 
-def create(sessions: Path, plan: Plan) -> tuple[SessionFolder, int]:
-    """A new session's folder with its plan, status `preparing`, and its lock (an open file descriptor) already held."""
+def create(sessions: Path, plan: Plan, session: str | None = None) -> tuple[SessionFolder, int]:
+    """A new session's folder with its plan, status `preparing`, and its lock (an open file descriptor) already held.
+
+    Raises SessionError, also where the ID that it is to have is none, or taken.
+    """
     private_folder(sessions)
-    folder = SessionFolder(sessions / new_id())
+    folder = SessionFolder(sessions / (session or new_id()))
+    if not ID_PATTERN.fullmatch(folder.id) or os.path.lexists(folder.path):
+        raise SessionError(f"{folder.id[:100]} is not the ID of a new session: it is taken, or malformed.")
     try:
         return folder, _filled(sessions, folder, plan)
     except BaseException:

@@ -15,6 +15,7 @@ from methods.base.home import HomeError, config_folder, subfolder
 from sessions.device.affinity import ALLOWED, starting_on
 from sessions.disk import own_plans
 from sessions.disk.extension import Extension
+from sessions.disk.host_file import host_of
 from sessions.disk.journal import JournalError, read_journal
 from sessions.disk.option_table import OptionError
 from sessions.disk.plan import Goal, Plan
@@ -29,10 +30,10 @@ CONDUCTOR: Final = "sessions.run.conductor"
 LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-def launch(home: Path, plan: Plan) -> SessionFolder:
-    """Create a session and start its conductor. Raises SessionError with a sentence."""
+def launch(home: Path, plan: Plan, session: str | None = None) -> SessionFolder:
+    """Create a session, with this ID if one is given, and start its conductor. Raises SessionError with a sentence."""
     try:
-        folder, lock = create(subfolder(home, "sessions"), plan)
+        folder, lock = create(subfolder(home, "sessions"), plan, session)
     except HomeError as error:
         raise SessionError(str(error)) from None
     _spawn(folder, lock, home)
@@ -69,6 +70,10 @@ def _begin_again(
 ) -> SessionFile:
     """Lock a session, change its session.json, and start its conductor; as it is then. Raises SessionError."""
     folder.read()
+    if (elsewhere := host_of(folder.path)) is not None:
+        raise SessionError(
+            f"{folder.id} is measured on {elsewhere.host}: `kasoku resume {folder.id}` resumes it there."
+        )
     if not anyway and not _is_own(folder, home):
         raise SessionError(
             f"{folder.id} was not started here, or its plan has changed since, and resuming it runs whatever its"

@@ -23,6 +23,7 @@ from sessions.verdict.comparability import differences
 from sessions.verdict.compared_sessions import ComparisonFrames
 from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.fidelity_columns import with_fidelity
+from sessions.verdict.hosts import hosts_told
 from sessions.verdict.load_figures import load_ratio, slo_of, with_load
 from sessions.verdict.load_row import LoadRow
 from sessions.verdict.noise_floor import NoiseFloor
@@ -49,9 +50,9 @@ class Comparison:
     line for each device whose floor is known, `observer_effects` one for each of its calibrated methods, `neighbours`
     one for what rounds at once cost each other, by calibration, `noise` one for each method whose ratio could not be
     told apart from 1, and `stretches` one for each session whose rounds are of several days or states of its machine;
-    `fidelity_floors` has one for each session that has a floor, `servers` one for each server that ran already;
-    `unscored` are those to which fidelity can be added. `offers` are the rounds more, by session, that would probably
-    settle what is open in it.
+    `fidelity_floors` has one for each session that has a floor, `servers` one for each server that ran already, `hosts`
+    one for each session of another host; `unscored` are those to which fidelity can be added. `offers` are the rounds
+    more, by session, that would probably settle what is open in it.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -65,6 +66,7 @@ class Comparison:
     stretches: tuple[str, ...] = ()
     fidelity_floors: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     unscored: tuple[str, ...] = ()
     offers: Mapping[str, int] = field(default_factory=dict)
 
@@ -72,6 +74,7 @@ class Comparison:
     def remarks(self) -> tuple[str, ...]:
         """What holds for the whole comparison: when it was measured, noise and noise floors, what measuring costs."""
         return (
+            *self.hosts,
             *self.servers,
             *self.stretches,
             *self.noise,
@@ -140,7 +143,7 @@ def compare(
     if base is not None and not any(method == base for _, method, _ in frames.runs):
         raise ComparisonError(f"None of these sessions has the method {base}: --baseline must name one that was run.")
     rows: list[ComparisonRow] = []
-    ratios: list[tuple[int, LogRatio, bool]] = []
+    ratios: list[tuple[int, LogRatio, str]] = []
     floors = _floors(store, files)
     beside = neighbours.beside(store.path.parent, files)
     single = not_fresh(files)
@@ -154,7 +157,7 @@ def compare(
             key = (session, name, point)
             kept = frames.kept.get(key, {}) if loads.get(session) is not None else None
             row = with_load(replace(row, point=point), frames.runs.get(key, []), files[session].plan, kept)
-        against = _against(frames, row, point, base_session, base)
+        against = _against(frames, files, row, point, base_session, base)
         without = (session, name) in single or (against is not None and (against.session, against.method) in single)
         ratio = _ratio(frames, row, point, against) if against and not without else None
         if (session, name) in single:
@@ -173,7 +176,7 @@ def compare(
             noise_floor=floors[session].difference if session in floors else None,
         )
         if ratio is not None and against is not None:
-            ratios.append((len(rows), ratio, against.session != session))
+            ratios.append((len(rows), ratio, _apart(files, session, against.session)))
         rows.append(row)
     noise: list[str] = []
     judged = [each for each in ratios if _is_judged(rows[each[0]])]
@@ -197,6 +200,7 @@ def compare(
         tuple(f"{session}: {told}" for session, file in files.items() if (told := stretches_told(file))),
         fidelity_floors,
         tuple(filter(None, servers)),
+        hosts_told(files),
         tuple(session for session, file in files.items() if _is_unscored(frames, session, file)),
         _offers(rows, files),
     )
@@ -287,17 +291,35 @@ def _wanted(
     return [each for _, each in sorted(wanted, key=lambda pair: pair[0])]
 
 
+def _apart(files: Mapping[str, SessionFile], session: str, other: str) -> str:
+    """What keeps the blocks of two sessions from being partners; "" where they are one."""
+    if session == other:
+        return ""
+    return "session" if _host(files, session) == _host(files, other) else "host"
+
+
+def _host(files: Mapping[str, SessionFile], session: str) -> str:
+    return files[session].host if session in files else ""
+
+
 def _against(
-    frames: ComparisonFrames, row: ComparisonRow, point: str, base_session: str | None, base: str | None
+    frames: ComparisonFrames,
+    files: Mapping[str, SessionFile],
+    row: ComparisonRow,
+    point: str,
+    base_session: str | None,
+    base: str | None,
 ) -> _Against | None:
-    """What the row is compared with at its point, None if it has no reference."""
+    """What the row is compared with at its point, None if it has no reference. Another host's method only where its
+    session was named."""
     wanted = base or row.reference
     if wanted is None:
         return None
     if base_session is not None:
         return _Against(base_session, wanted)
     if (row.session, wanted, point) not in frames.runs:
-        elsewhere = [key[0] for key in frames.runs if key[1:] == (wanted, point)]
+        own = _host(files, row.session)
+        elsewhere = [key[0] for key in frames.runs if key[1:] == (wanted, point) and _host(files, key[0]) == own]
         if len(elsewhere) == 1:
             return _Against(elsewhere[0], wanted)
     return _Against(row.session, wanted)
@@ -331,7 +353,7 @@ def _without_ratio(row: ComparisonRow, against: _Against | None) -> str:
     return f"no block to compare with {against.method}" if row.blocks else ""
 
 
-def _judged(row: ComparisonRow, ratio: LogRatio, verdict: Verdict, across: bool) -> ComparisonRow:
+def _judged(row: ComparisonRow, ratio: LogRatio, verdict: Verdict, across: str) -> ComparisonRow:
     decided = verdict.kind in ("faster", "slower")
     interval = ratio.interval()
     flags = list(row.flags)
@@ -342,7 +364,7 @@ def _judged(row: ComparisonRow, ratio: LogRatio, verdict: Verdict, across: bool)
         ratio=ratio.ratio,
         ratio_low=interval.low if interval else None,
         ratio_high=interval.high if interval else None,
-        verdict=verdict.sentence + (" (of another session: blocks not paired)" if across else ""),
+        verdict=verdict.sentence + (f" (of another {across}: blocks not paired)" if across else ""),
         flags=tuple(flags),
         more_blocks=None if across else verdict.add,
     )

@@ -20,6 +20,15 @@ from tui.option_arguments import said
 
 def run(options: argparse.Namespace) -> int:
     """Plan, launch, follow, and show the outcome."""
+    if options.on is not None:
+        from tui.commands.on_hosts import run_on
+
+        try:
+            return run_on(options, wanted(options))
+        except PromptError as error:
+            raise UsageError(str(error)) from None
+    if options.host:
+        raise UsageError("--host goes with --on: say which Ray cluster the hosts are in, as in --on ray://HEAD:10001.")
     try:
         plan = make_plan(wanted(options), home(), config_folder())
         with held_back() as pressed:

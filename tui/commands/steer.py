@@ -10,12 +10,14 @@ from methods.base.home import home
 from sessions.close.session_end import recover
 from sessions.disk.extension import Extension
 from sessions.disk.extension import options as extension_options
+from sessions.disk.host_file import host_of
 from sessions.disk.option_table import OptionError
 from sessions.disk.session_folder import SessionError
 from sessions.run.launch import extend
 from sessions.run.launch import resume as launch_again
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.held_back import held_back
+from tui.commands.on_hosts import found_on_its_host, resume_on
 from tui.commands.store import find, store
 from tui.option_arguments import said
 from tui.words.terminal_text import one_line
@@ -32,7 +34,7 @@ def stop(options: argparse.Namespace) -> int:
         folder = find(live[0])
     else:
         folder = find(options.session)
-    if not folder.is_live():
+    if not folder.is_live() and not found_on_its_host(folder):
         raise UsageError(f"{folder.id} is not running.")
     try:
         folder.ask("stop")
@@ -54,6 +56,8 @@ def resume(options: argparse.Namespace) -> int:
     try:
         asked = Extension.of(said(options, extension_options()))
         recover(folder)
+        if (host := host_of(folder.path)) is not None:
+            return resume_on(folder, host, options)
         with held_back() as pressed:
             begun = launch_again(folder, home(), options.anyway) if asked is None else True
             if asked is not None:

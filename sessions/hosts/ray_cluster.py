@@ -1,0 +1,164 @@
+"""A Ray cluster: the one module that imports Ray, and opens sockets with it.
+
+Ray pickles what it carries. What is sent is the source of one class (at_host.py), and text, bytes and numbers; what
+comes back is these alone, and looked at before it is used: but Ray unpickles it first, so that whoever controls a node
+or the head controls this process (docs/security.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from sessions.hosts import at_host
+from sessions.hosts.cluster import ClusterLostError, HostLostError, Link, Look
+from sessions.hosts.hosts import HostError
+
+CONNECT_S: Final = 5.0
+REACH_S: Final = 60.0
+ASK_S: Final = 20.0
+LIMIT_BYTES: Final = 1 << 20
+PIP: Final = "pip install 'kasoku[ray]'"
+
+Answer = TypeVar("Answer")
+
+
+def check_reachable(address: str) -> None:
+    """Raise ClusterLostError where nothing listens at the cluster's address."""
+    parts = urlsplit(address)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=CONNECT_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error) or "it does not answer"
+        raise ClusterLostError(
+            f"No Ray cluster answers at {address} ({reason}): start its head with `ray start --head`, and see that its"
+            " client port can be reached from here."
+        ) from None
+
+
+class RayCluster:
+    """A connection to a cluster. Raises HostError where its Ray cannot be used from here, ClusterLostError where it
+    does not answer."""
+
+    def __init__(self, address: str) -> None:
+        check_reachable(address)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+            import ray.cloudpickle
+        except ImportError:
+            raise HostError(f"--on needs Ray, in the version that the cluster has: {PIP}.") from None
+        self._ray = ray
+        ray.cloudpickle.register_pickle_by_value(at_host)
+        try:
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, namespace="kasoku")
+        except Exception as error:
+            said = " ".join(str(error).split())
+            if "version" in said.lower():
+                raise HostError(f"The cluster's Ray or Python is not the one here: {_first(said)}") from None
+            if "auth" in said.lower() or "token" in said.lower():
+                raise HostError(
+                    f"The cluster at {address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here."
+                ) from None
+            raise ClusterLostError(f"The Ray cluster at {address} cannot be used: {_first(said)}") from None
+
+    def reach(self, resource: str) -> Link:
+        """The host with that resource."""
+        nodes = self._guarded(self._ray.nodes)
+        alive = [node for node in nodes if node.get("Alive")]
+        found = [node for node in alive if resource in node.get("Resources", {})]
+        if not found:
+            there = sorted({name for node in alive for name in node.get("Resources", {}) if _names_a_host(name)})
+            raise HostLostError(f"No host of the cluster has the resource {resource} now; it has {', '.join(there)}.")
+        if len(found) > 1:
+            one = " or ".join(f"node:{node['NodeManagerAddress']}" for node in found[:4])
+            raise HostError(f"{len(found)} hosts of the cluster have the resource {resource}: name one, by {one}.")
+        return self._guarded(lambda: self._linked(found[0]["NodeID"], str(found[0]["NodeManagerAddress"])))
+
+    def _linked(self, node: str, address: str) -> Link:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        kind = self._ray.remote(num_cpus=0, num_gpus=0, max_concurrency=3, max_restarts=0)(at_host.AtHost)
+        return _RayLink(self, kind.options(scheduling_strategy=there).remote(), address)
+
+    def wait(self, links: Sequence[Link], timeout_s: float) -> None:
+        """Until a look of one of these is over."""
+        looks = [link.look for link in links if isinstance(link, _RayLink) and link.look is not None]
+        if looks:
+            self._guarded(lambda: self._ray.wait(looks, num_returns=1, timeout=timeout_s))
+
+    def get(self, reference: object, timeout_s: float) -> object:
+        """What a call on a host returned. Raises HostLostError, ClusterLostError."""
+        return self._guarded(lambda: self._ray.get(reference, timeout=timeout_s))
+
+    def is_ready(self, reference: object) -> bool:
+        """Whether a call has ended."""
+        return bool(self._guarded(lambda: self._ray.wait([reference], num_returns=1, timeout=0))[0])
+
+    def _guarded(self, call: Callable[[], Answer]) -> Answer:
+        """The call, with its failures as ours: those that speak of one host; all others are the cluster's."""
+        errors = self._ray.exceptions
+        try:
+            return call()
+        except (HostError, HostLostError):
+            raise
+        except errors.GetTimeoutError:
+            raise HostLostError("The host did not answer in time.") from None
+        except (
+            errors.RayActorError,
+            errors.ActorUnschedulableError,
+            errors.ObjectLostError,
+            errors.RayTaskError,
+            errors.WorkerCrashedError,
+        ) as error:
+            raise HostLostError(f"The host is out of reach: {_first(str(error))}") from None
+        except Exception as error:  # whatever gRPC, the client and the head come up with
+            raise ClusterLostError(f"The connection to the cluster was lost: {_first(str(error))}") from None
+
+
+class _RayLink:
+    """An actor on a host."""
+
+    def __init__(self, cluster: RayCluster, actor: object, address: str) -> None:
+        self._cluster, self._actor, self.address = cluster, actor, address
+        self.look: object | None = None
+
+    def errand(self, verb: str, asked: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
+        match self._cluster.get(self._begun("errand", verb, asked, timeout_s), timeout_s + REACH_S):
+            case (int() as code, bytes() as out, bytes() as err):
+                return code, out, err
+            case _:
+                raise HostLostError("The host answered with something else than Kasoku's.")
+
+    def begin_look(self, folder: str, offset: int, check: str, seen: int, pause_s: float, wait_s: float) -> None:
+        self.look = self._begun("look", folder, offset, check, seen, LIMIT_BYTES, pause_s, wait_s)
+
+    def looked(self) -> Look | None:
+        if self.look is None or not self._cluster.is_ready(self.look):
+            return None
+        reference, self.look = self.look, None
+        match self._cluster.get(reference, ASK_S):
+            case (bytes() as lines, bytes() as session, int() as changed_ns, int() as live):
+                return Look(lines, session, changed_ns, live)
+            case _:
+                raise HostLostError("The host answered with something else than Kasoku's.")
+
+    def ask(self, folder: str, action: str) -> bool:
+        return self._cluster.get(self._begun("ask", folder, action), ASK_S) == 1
+
+    def _begun(self, name: str, *arguments: object) -> object:
+        return self._cluster._guarded(lambda: getattr(self._actor, name).remote(*arguments))
+
+
+def _names_a_host(resource: str) -> bool:
+    return resource not in ("CPU", "GPU", "memory", "object_store_memory", "node:__internal_head__")
+
+
+def _first(text: str) -> str:
+    """The first 200 characters of the first line that says something."""
+    return next((line.strip()[:200] for line in text.splitlines() if line.strip()), "no reason given").rstrip(".") + "."

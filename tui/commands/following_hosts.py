@@ -1,0 +1,77 @@
+"""Following a session on each of several hosts from the command line until all have ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from sessions.device.affinity import keep_to, shared_out
+from sessions.disk.host_file import host_of
+from sessions.disk.journal import JournalError
+from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.watch.following import Follower
+from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
+from tui.commands.following import outcome
+from tui.print.console import console
+from tui.print.hosts_view import HostLive, HostsView
+
+FRAME_S = 0.4
+STOPPING = "stopping; saving what was measured (ctrl+c again to leave at once)"
+
+
+def watch_hosts(folders: Sequence[SessionFolder], pressed: list[int], *, quiet: bool) -> bool:
+    """Follow until all have ended; True if the user left earlier. The first ctrl+c stops all, the second leaves."""
+    keep_to(shared_out().workbench)
+    try:
+        followers = [Follower(folder) for folder in folders]
+        with HostsView(console(sys.stderr if quiet else sys.stdout, quiet)) as view:
+            asked = bool(pressed)
+            if asked:
+                _stop(folders)
+            while True:
+                try:
+                    if _all_over(followers, view):
+                        return False
+                    time.sleep(FRAME_S)
+                except KeyboardInterrupt:
+                    if asked:
+                        return True
+                    asked, view.footer = True, STOPPING
+                    _stop(folders)
+    except (JournalError, SessionError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _all_over(followers: Sequence[Follower], view: HostsView) -> bool:
+    """Read what came of each and show it; whether nothing more is to come."""
+    left = False
+    shown = []
+    for each in followers:
+        moved = False
+        until = time.monotonic() + FRAME_S / len(followers)
+        while time.monotonic() < until and each.poll():
+            moved = True
+        left = left or moved or not ((each.ended and not each.folder.is_live()) or each.abandoned)
+        host = host_of(each.folder.path)
+        shown.append(
+            HostLive(host.host if host else "", host is not None and host.lost_ns is not None, each.snapshot())
+        )
+    view.show(shown)
+    return not left
+
+
+def _stop(folders: Sequence[SessionFolder]) -> None:
+    for folder in folders:
+        folder.ask("stop")
+
+
+def outcomes(folders: Sequence[SessionFolder], as_json: bool) -> int:
+    """Show how each session ended; the exit code of the worst."""
+    codes = []
+    for folder in folders:
+        if not as_json:
+            host = host_of(folder.path)
+            sys.stdout.write(f"\n── {host.host if host else folder.id}\n")
+        codes.append(outcome(folder, as_json))
+    return next((code for code in (EXIT_METHOD_FAILED, EXIT_INTERRUPTED) if code in codes), EXIT_OK)
