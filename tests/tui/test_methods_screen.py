@@ -111,7 +111,12 @@ async def test_creating_an_environment_shows_what_is_said_and_how_it_failed(
 
 async def test_the_doctors_findings_are_shown(bare: Path) -> None:
     async with workbench(bare).run_test(size=(120, 40), notifications=True) as pilot:
-        await pilot.press("4", "right", "right")
+        await pilot.press("4")
+        await until(pilot, lambda _: isinstance(pilot.app.screen, MethodsScreen), "the screen")
+        screen = pilot.app.screen
+        assert isinstance(screen, MethodsScreen)
+        for _ in range(2):  # typed ahead, before the first tab has the focus
+            screen.action_tab(1)
         await until(pilot, lambda text: "Kasoku keeps its files in" in text, "the findings")
 
 

@@ -23,6 +23,7 @@ from tui.widgets.facts import Facts
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.live_text import LiveText
 from tui.widgets.row_list import Cell, ListColumn, RowList
+from tui.widgets.stepped_tabs import SteppedTabs
 from tui.words import figures
 from tui.words.fact import Fact
 from tui.words.terminal_text import one_line, plain
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from sessions.device.doctor import Finding
 
 WIDE = 120
-TABS = ("methods", "environments", "doctor")
 OUTPUT_LINES = 2000
 STATE_STYLES = {"ready": "good", "configured": "good", "own": "good", "absent": "dim", "outdated": "warning"}
 LEVEL_STYLES = {"ok": "good", "note": "dim", "warning": "warning", "problem": "bad"}
@@ -92,7 +92,7 @@ class MethodsScreen(WorkbenchScreen):
         self._output: list[str] = []
 
     def compose(self) -> ComposeResult:
-        with TabbedContent(initial="methods"):
+        with SteppedTabs(initial="methods"):
             with TabPane("methods", id="methods"), Container(classes="list-pane"):
                 columns: list[ListColumn[Choice]] = [
                     ListColumn(
@@ -211,7 +211,7 @@ class MethodsScreen(WorkbenchScreen):
         del parameters
         if not self.is_mounted:
             return True
-        tab = self.query_one(TabbedContent).active
+        tab = self.query_one(SteppedTabs).active
         match action:
             case "create" | "use" | "remove":
                 return tab == "environments" and self.creating is None
@@ -222,12 +222,11 @@ class MethodsScreen(WorkbenchScreen):
         return True
 
     def action_tab(self, step: int) -> None:
-        tabs = self.query_one(TabbedContent)
-        tabs.active = TABS[(TABS.index(tabs.active) + step) % len(TABS)]
+        self.query_one(SteppedTabs).step(step)
 
     @on(TabbedContent.TabActivated)
-    def focus_tab(self, event: TabbedContent.TabActivated) -> None:
-        pane = event.pane.id or ""
+    def focus_tab(self) -> None:
+        pane = self.query_one(SteppedTabs).active  # which may be another by now
         self.query_one(
             {"methods": "#method-list", "environments": "#environment-list"}.get(pane, "#doctor-scroll")
         ).focus()
@@ -237,7 +236,7 @@ class MethodsScreen(WorkbenchScreen):
 
     def action_reload(self) -> None:
         self.load()
-        if self.query_one(TabbedContent).active == "doctor":
+        if self.query_one(SteppedTabs).active == "doctor":
             self.examine()
 
     # Environments
@@ -251,7 +250,7 @@ class MethodsScreen(WorkbenchScreen):
 
     def create(self, name: str) -> None:
         """Create this environment, unless one is being created, and show how it goes."""
-        self.query_one(TabbedContent).active = "environments"
+        self.query_one(SteppedTabs).active = "environments"
         if self.creating is not None:
             self.workbench.notify(f"The environment {self.creating} is being created: wait for it, or press escape.")
             return

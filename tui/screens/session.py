@@ -22,6 +22,7 @@ from tui.widgets.fidelity_table import FidelityTable, MethodFidelity
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.plot import Plot, Series
 from tui.widgets.row_list import Cell, ListColumn, RowList
+from tui.widgets.stepped_tabs import SteppedTabs
 from tui.widgets.theme import method_style
 from tui.widgets.time_bars import TimeBars
 from tui.words import figures
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from tui.read.session_facts import SessionFacts
 
 WIDE = 120
-TABS = ("overview", "runs", "requests", "timeline", "fidelity")
 STATUS_STYLES = {"ok": "good", "stopped": "warning", "unavailable": "dim"}
 
 
@@ -70,7 +70,7 @@ class SessionScreen(WorkbenchScreen):
 
     def compose(self) -> ComposeResult:
         yield Static(Content(f"session {self.session}"), id="head")
-        with TabbedContent(initial="overview"):
+        with SteppedTabs(initial="overview"):
             with TabPane("overview", id="overview"), VerticalScroll(id="overview-scroll"):
                 yield Facts([Fact("", "Reading the session…", "dim")], id="overview-facts")
             with TabPane("runs", id="runs"), Container(classes="list-pane"):
@@ -146,7 +146,7 @@ class SessionScreen(WorkbenchScreen):
     async def _show_fidelity(self, methods: Sequence[MethodFidelity], places: Mapping[str, int]) -> None:
         if not self.query(FidelityTable):
             pane = TabPane("fidelity", VerticalScroll(FidelityTable()), id="fidelity")
-            await self.query_one(TabbedContent).add_pane(pane)
+            await self.query_one(SteppedTabs).add_pane(pane)
         self.query_one(FidelityTable).show_methods(methods, places)
 
     def _method_cell(self, row: FrameRow) -> Cell:
@@ -223,14 +223,13 @@ class SessionScreen(WorkbenchScreen):
         self.app.pop_screen()
 
     def action_tab(self, step: int) -> None:
-        tabs = self.query_one(TabbedContent)
-        shown = [tab for tab in TABS if self.query(f"TabPane#{tab}")]
-        tabs.active = shown[(shown.index(tabs.active) + step) % len(shown)]
+        self.query_one(SteppedTabs).step(step)
 
     @on(TabbedContent.TabActivated)
-    def focus_tab(self, event: TabbedContent.TabActivated) -> None:
+    def focus_tab(self) -> None:
+        pane = self.query_one(SteppedTabs).active  # which may be another by now
         target = {"overview": "#overview-scroll", "runs": "#run-list", "requests": "#request-list"}
-        wanted = target.get(event.pane.id or "", f"#{event.pane.id} VerticalScroll")
+        wanted = target.get(pane, f"#{pane} VerticalScroll")
         self.query_one(wanted).focus()
 
     async def action_compare(self) -> None:
