@@ -17,10 +17,12 @@ class ForcedIds:
     """Mixed into a worker (kasoku_vllm_worker): `self.model_runner` is its own."""
 
     def kasoku_force_begins(self, ids: list) -> None:
-        """The next ids that are chosen are these, in their order."""
+        """The next ids that are chosen are these, in their order; nothing in a part of a pipeline that chooses none."""
+        sampler = getattr(self.model_runner, "sampler", None)
+        if sampler is None:
+            return
         import torch
 
-        sampler = self.model_runner.sampler
         choose, rows = sampler.sample, []
 
         def forced(logits: object, *arguments: object, **named: object) -> tuple:
@@ -58,6 +60,8 @@ class ForcedIds:
         """{nll, top1} of the ids that were forced, and `file`, a numpy file of their log probabilities that is the
         caller's to remove. The sampler chooses by itself again.
         """
+        if not hasattr(self, FORCED):
+            return {"nll": [], "top1": [], "file": None}
         import numpy
         import torch
         from kasoku_scores import scores_of_logits
