@@ -10,6 +10,7 @@ import os
 import string
 import time
 from collections.abc import Callable
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,25 @@ def screen_styles(app: App[Any]) -> str:
     return "\n".join([*(f"{letter} = {style}" for style, letter in letters.items()), "", *lines]) + "\n"
 
 
-def assert_as_kept(name: str, app: App[Any]) -> None:
-    """Text and style of each cell are those of screens/NAME.txt and NAME.styles; with $KASOKU_UPDATE_SCREENS set they
-    are written there instead."""
-    for kind, shown in (("txt", screen_text(app)), ("styles", screen_styles(app))):
-        kept = SCREENS / f"{name}.{kind}"
-        if os.environ.get(UPDATE):
-            SCREENS.mkdir(exist_ok=True)
-            kept.write_text(shown, encoding="utf-8")
-        assert kept.is_file(), f"{kept} is not there: look at the screen and run the test with {UPDATE}=1"
-        assert shown == kept.read_text(encoding="utf-8"), f"the screen changed; where that is meant: {UPDATE}=1"
+async def as_kept(name: str, pilot: Pilot[Any], deadline_s: float = 60) -> None:
+    """Wait until text and style of each cell are those of screens/NAME.txt and NAME.styles; an AssertionError with
+    what differs after the deadline. With $KASOKU_UPDATE_SCREENS set they are written there instead."""
+    looks = {"txt": screen_text, "styles": screen_styles}
+    files = {kind: SCREENS / f"{name}.{kind}" for kind in looks}
+    if os.environ.get(UPDATE):
+        await settled(pilot)
+        SCREENS.mkdir(exist_ok=True)
+        for kind, look in looks.items():
+            files[kind].write_text(look(pilot.app), encoding="utf-8")
+    missing = [str(file) for file in files.values() if not file.is_file()]
+    assert not missing, f"{missing} are not there: look at the screen and run the test with {UPDATE}=1"
+    kept = {kind: file.read_text(encoding="utf-8") for kind, file in files.items()}
+    end = time.monotonic() + deadline_s
+    while (shown := {kind: look(pilot.app) for kind, look in looks.items()}) != kept:
+        if time.monotonic() > end:
+            lines = [
+                "\n".join(unified_diff(kept[kind].split("\n"), shown[kind].split("\n"), "kept", "shown", n=0))
+                for kind in looks
+            ]
+            raise AssertionError(f"the screen changed; where that is meant: {UPDATE}=1\n" + "\n".join(lines))
+        await pilot.pause(0.1)

@@ -16,7 +16,7 @@ from sessions.device.device_key import device_key
 from sessions.verdict.noise_floor import NoiseFloor, keep
 from tests.tui.conftest import FIRST, SECOND, workbench
 from tests.tui.journals import make_plan, make_tokeniser, write_session
-from tests.tui.screen_text import assert_as_kept, screen_text, settled, until
+from tests.tui.screen_text import as_kept, screen_text, until
 from tui.app import Workbench
 from tui.command_line import main
 from tui.screens.compare import CompareScreen
@@ -33,8 +33,7 @@ async def test_a_sessions_methods_stand_side_by_side_or_stacked(saved: Path, siz
         text = await until(pilot, lambda text: "4 rows of 1 session" in text and "tok/s ±95 %" in text, "the figures")
         heads = next(line for line in text.splitlines() if "● baseline" in line)
         assert sum(map(heads.count, SIGNS)) == (2 if size[0] == 80 else 4)
-        await settled(pilot)
-        assert_as_kept(f"compare-{size[0]}x{size[1]}", pilot.app)
+        await as_kept(f"compare-{size[0]}x{size[1]}", pilot)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)])
@@ -42,8 +41,7 @@ async def test_the_answer_comes_first(saved: Path, size: tuple[int, int]) -> Non
     async with workbench(saved).run_test(size=size, notifications=True) as pilot:
         screen = await compare(pilot, [FIRST], keys="")
         text = await until(pilot, lambda text: "torch-compile is the fastest" in text, "the answer")
-        await settled(pilot)
-        assert_as_kept(f"answer-{size[0]}x{size[1]}", pilot.app)
+        await as_kept(f"answer-{size[0]}x{size[1]}", pilot)
         assert screen.comparison is not None
         flat = " ".join(text.replace("│", " ").split())
         best = next(row for row in screen.comparison.rows if row.method == "torch-compile")

@@ -22,7 +22,7 @@ from sessions.disk.store import Store
 from sessions.verdict.comparison import compare
 from tests.tui.conftest import DEAD, FIRST, SECOND, workbench
 from tests.tui.journals import telemetry_rows, write_session
-from tests.tui.screen_text import assert_as_kept, in_mid_run, settled, until
+from tests.tui.screen_text import as_kept, in_mid_run, until
 from tui.screens.ask import Confirm
 from tui.screens.run import RunScreen
 from tui.widgets.run_form import RunForm
@@ -45,8 +45,7 @@ async def test_a_running_session_is_shown_when_the_workbench_opens(running: Path
             pilot, lambda text: re.search(r"k +skip", text) and re.search(r"s +stop", text), "the keys of a run"
         )
         if size != (200, 60):
-            await settled(pilot)
-            assert_as_kept(f"run-{size[0]}x{size[1]}", pilot.app)
+            await as_kept(f"run-{size[0]}x{size[1]}", pilot)
 
 
 async def test_skip_names_what_runs_and_stop_asks_first_and_leaving_says_that_the_session_goes_on(

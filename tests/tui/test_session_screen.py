@@ -15,7 +15,7 @@ from sessions.disk.sampling import Sampling
 from tests.made_model import made_model
 from tests.tui.conftest import DEAD, FIRST, workbench
 from tests.tui.journals import make_plan, write_session
-from tests.tui.screen_text import assert_as_kept, settled, until
+from tests.tui.screen_text import as_kept, until
 from tui.read.plan_facts import plan_facts
 
 
@@ -45,8 +45,7 @@ async def test_the_tabs_show_machine_runs_requests_and_timeline(saved: Path, siz
         )
         if size[1] > 30:
             assert "SM clock, MHz" in text
-        await settled(pilot)
-        assert_as_kept(f"session-timeline-{size[0]}x{size[1]}", pilot.app)
+        await as_kept(f"session-timeline-{size[0]}x{size[1]}", pilot)
 
 
 async def test_a_session_whose_conductor_died_is_finalised_and_shown(saved: Path) -> None:

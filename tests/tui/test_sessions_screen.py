@@ -9,7 +9,7 @@ import pytest
 
 from sessions.disk.store import Store
 from tests.tui.conftest import DEAD, FIRST, SECOND, make_saved, workbench
-from tests.tui.screen_text import assert_as_kept, settled, until
+from tests.tui.screen_text import as_kept, until
 from tui.screens.ask import AskText, Confirm
 from tui.screens.session import SessionScreen
 from tui.screens.sessions import SessionsScreen
@@ -24,8 +24,7 @@ async def test_all_sessions_are_listed_newest_first(saved: Path, size: tuple[int
         assert places == sorted(places)
         assert "torch-compile" in text
         text = await until(pilot, lambda text: f"{DEAD} ·" in text, "the line below")
-        await settled(pilot)
-        assert_as_kept(f"sessions-{size[0]}x{size[1]}", pilot.app)
+        await as_kept(f"sessions-{size[0]}x{size[1]}", pilot)
 
 
 async def test_the_filter_narrows_as_it_is_typed(saved: Path) -> None:
