@@ -99,7 +99,8 @@ class NeighboursCalibrator:
             return found
 
     def _effects(self) -> list[Effect]:
-        return effects(self._turns.slots, ALONE, AGAIN)
+        found = effects(self._turns.slots, ALONE, AGAIN)
+        return sorted(found, key=lambda effect: CONDITIONS.index(effect.condition))
 
     def _block(
         self, folder: SessionFolder, block: PlannedBlock, position: int, prepared: Prepared, cache: Path

@@ -17,9 +17,10 @@ def heading(calibration: Calibration | Neighbours, load: str) -> Sequence[str]:
     day = time.strftime("%Y-%m-%d", time.localtime(calibration.t_realtime_ns / 1e9))
     machine = calibration.machine
     device = ", ".join(gpu.name for gpu in machine.gpus) or machine.cpu_model
+    count = calibration.processes
     return [
         f"{calibration.method}{load} · {calibration.model} · {calibration.device} ({device}) · {day}",
-        f"{calibration.processes} processes, {calibration.tokens_per_request} tokens per request",
+        f"{count} process{'es' if count != 1 else ''}, {calibration.tokens_per_request} tokens per request",
     ]
 
 
