@@ -45,9 +45,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
+    return in_sentences(lambda: _carry_out(list(sys.argv[1:] if argv is None else argv)))
+
+
+def in_sentences(work: Callable[[], int]) -> int:
+    """The exit code of the work, or of what goes wrong with it, which is said on stderr."""
     use_what_stdout_and_stderr_have()
     try:
-        return _carry_out(list(sys.argv[1:] if argv is None else argv))
+        return work()
     except UsageError as error:
         _say(str(error))
         return EXIT_USAGE

@@ -43,6 +43,15 @@ def test_a_request_that_makes_no_sense_is_refused(work: Workplace, arguments: li
     assert re.search(sentence, said.err), said.err
 
 
+def test_a_home_that_cannot_be_is_said_before_anything_is_served(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KASOKU_HOME", "/a\udcff")
+    said = work.command("serve")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("kasoku: KASOKU_HOME: ")
+
+
 def test_by_default_there_are_two_workbenches_on_a_port_of_its_own() -> None:
     options = parser().parse_args(["serve"])
     assert (options.host, options.port, options.sessions, options.recording) == (LOOPBACK, PORT, 2, False)

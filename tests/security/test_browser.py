@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from yarl import URL
 
 from sessions.device.affinity import ALLOWED
 from tests.security.packet_app import FILE
+from tests.sessions.processes import is_alive
 from tui.browser import server, workbench_process
 from tui.browser.door import Door, is_from_the_page, is_ours
 from tui.browser.server import FILES, PAGE, BrowserServer
@@ -88,12 +90,17 @@ async def told(socket: aiohttp.ClientWebSocketResponse, words: bytes) -> None:
 
 def apps() -> list[psutil.Process]:
     """The apps below this process."""
-    return [one for one in psutil.Process().children() if str(APP) in one.cmdline()]
+    found = []
+    for one in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            if str(APP) in one.cmdline():
+                found.append(one)
+    return found
 
 
 async def gone(processes: list[psutil.Process]) -> None:
     async with asyncio.timeout(DEADLINE_S):
-        while any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes):
+        while any(map(is_alive, processes)):
             await asyncio.sleep(0.01)
 
 

@@ -46,6 +46,14 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it has not ended, waited for by its parent or not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def end_all(folder: Path) -> None:
     """Kill what is left of a folder's processes."""
     for process in processes_of(folder):

@@ -17,10 +17,12 @@ import aiohttp
 import psutil
 import pytest
 
+from probes.host.sockets import sockets_of
 from sessions.disk.records import Tokens
 from tests.cli.test_serve import free_port
+from tests.security.test_sockets import assert_listens_nowhere
 from tests.sessions.conftest import opened
-from tests.sessions.processes import until
+from tests.sessions.processes import is_alive, until
 from tests.sessions.workplace import (
     KASOKU,
     Workplace,
@@ -65,7 +67,7 @@ def workbenches(server: Process) -> list[psutil.Process]:
 
 
 def all_gone(processes: list[psutil.Process]) -> bool:
-    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
+    return not any(map(is_alive, processes))
 
 
 # In Chromium
@@ -130,14 +132,15 @@ async def workbench(link: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str
             yield client, address, socket
 
 
-async def shown(socket: aiohttp.ClientWebSocketResponse, words: str) -> None:
-    """Wait until the app has written words of one style."""
+async def shown(socket: aiohttp.ClientWebSocketResponse, words: str) -> str:
+    """All that the app has written once words of one style are in it."""
     written = b""
     async with asyncio.timeout(DEADLINE_S):
         while words.encode() not in written:
             message = await socket.receive()
             assert message.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT), (message, written[-4000:])
             written += message.data if isinstance(message.data, bytes) else b""
+    return written.decode()
 
 
 async def test_a_measurement_that_a_browser_began_outlives_workbench_and_server(work: Workplace) -> None:
@@ -166,10 +169,14 @@ async def test_a_measurement_that_a_browser_began_outlives_workbench_and_server(
 
 
 async def test_a_workbench_does_not_outlive_a_server_that_was_killed(work: Workplace) -> None:
+    (work.config / "settings.toml").write_text("mouse = false\n")
     async with serving(work) as (server, link), workbench(link) as (_, _, socket):
-        await shown(socket, "this machine")
+        assert "\x1b[?1003l" in await shown(socket, "this machine"), "the mouse is let go"
         running = workbenches(server)
         assert len(running) == 1
+        assert_listens_nowhere(running[0])
+        found = sockets_of([server.pid])
+        assert (found.listening, found.beyond) == ((urlsplit(link).netloc,), ())
         server.kill()
         await ended(server)
         until(lambda: all_gone(running), "the workbench ends without its server")

@@ -201,15 +201,23 @@ class BrowserServer:
             )
             self._sockets.add(socket)
             try:
-                await workbench.start(_side(request.query.get("width"), 80), _side(request.query.get("height"), 24))
-                await _listen_to(socket, workbench)
-            except OSError as error:
-                self._say(f"A workbench cannot be started ({error.strerror}).")
+                if await self._started(workbench, request):
+                    await _listen_to(socket, workbench)
+            except ConnectionError:  # the page was closed while it was answered
+                pass
             finally:
                 await workbench.stop()
                 self._sockets.discard(socket)
                 await socket.close()
             return socket
+
+    async def _started(self, workbench: BrowserWorkbench, request: web.Request) -> bool:
+        try:
+            await workbench.start(_side(request.query.get("width"), 80), _side(request.query.get("height"), 24))
+        except OSError as error:
+            self._say(f"A workbench cannot be started ({error.strerror}).")
+            return False
+        return True
 
     async def _close_pages(self, app: web.Application) -> None:
         del app

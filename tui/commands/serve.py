@@ -9,6 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
+from methods.base.home import config_folder, home
 from sessions.device.affinity import keep_to, shared_out
 from sessions.run.own_process import own_process
 from tui.command_line import EXIT_OK, UsageError
@@ -40,6 +41,7 @@ def serve(options: argparse.Namespace) -> int:
             f"`kasoku serve` needs {error.name}, which is not installed: in the clone of Kasoku, `uv tool install"
             " '.[serve]'` (or: `pip install '.[serve]'`)."
         ) from None
+    home(), config_folder()  # what is wrong with them is said here, and not to each page
     _tell_in_sentences()
     keep_to(shared_out().workbench)
     command = own_process(WORKBENCH, *(["--demo"] if options.recording else []))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from methods.base.home import config_folder, home
-from tui.command_line import UsageError
+from tui.command_line import UsageError, in_sentences
 
 if TYPE_CHECKING:
     from textual.driver import Driver
@@ -37,11 +37,7 @@ def main(arguments: list[str]) -> int:
     from tui.browser.driver import BrowserDriver
 
     with contextlib.redirect_stdout(sys.stderr):
-        try:
-            return _open(BrowserDriver, demo="--demo" in arguments)
-        except UsageError as error:
-            sys.stderr.write(f"{error}\n")
-            return 1
+        return in_sentences(lambda: _open(BrowserDriver, demo="--demo" in arguments))
 
 
 def _open(driver: type[Driver] | None, *, demo: bool) -> int:
