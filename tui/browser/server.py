@@ -124,8 +124,8 @@ class BrowserServer:
         cookie = self._door.take(request.query["token"])
         if cookie is None:
             raise web.HTTPForbidden(
-                text="This link was opened before, or is not the one that `kasoku serve` has printed: start it again"
-                " for a new one."
+                text="This link was opened before, or is not the one that `kasoku serve` has printed. The browser that"
+                " opened it is let in: duplicate its tab there. For another browser start `kasoku serve` again."
             )
         place = f"/{self._door.place}/"
         response = self._text("enter.html.jinja", place=place)
