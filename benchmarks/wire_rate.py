@@ -6,6 +6,9 @@ For each rate: the tokens that were made and those that came into the frames, th
 (`kasoku attach`) took in shares of a core, the conductor's peak memory, and the rate that came about. The engine makes
 all requests' next tokens in one step, as a scheduler does, and sleeps until the next is due.
 
+At the highest rate the workbench then follows such a session in a pseudo-terminal of 160×48: how late its event loop
+is, its CPU, and what it writes.
+
 Then the runner's own cost: the CPU time of a token through its load and wire, flushed every 50 ms at that rate, and in
 a loop that stamps and keeps every delta, in turn. Printed is the difference as a share of one core at the highest rate,
 with the 95 % interval of the mean over rounds: no engine that shares a core with its client is slowed down by more.
@@ -18,6 +21,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -31,12 +35,16 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import watching  # noqa: E402 - the checkout is put on the path first
 from sessions.disk.frame_schema import read_frame  # noqa: E402 - the checkout is put on the path first
+from sessions.disk.session_folder import SessionFolder  # noqa: E402 - the checkout is put on the path first
 from sessions.run.launch import launch  # noqa: E402 - the checkout is put on the path first
 from tests.sessions.conftest import opened  # noqa: E402 - the checkout is put on the path first
 from tests.sessions.workplace import KASOKU, Workplace  # noqa: E402 - the checkout is put on the path first
+from tests.tui.terminal import Terminal  # noqa: E402 - the checkout is put on the path first
 
 TOKENS = 128
+PAINTED_S = 3.0
 T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}
 
 ENGINE = '''
@@ -81,8 +89,8 @@ def cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def carried(work: Workplace, place: Path, rate: float, in_flight: int, seconds: float) -> dict[str, Any]:
-    """One session at that rate, watched from outside."""
+def begun(work: Workplace, place: Path, rate: float, in_flight: int, seconds: float) -> SessionFolder:
+    """A session of some seconds at that rate, on its way."""
     engine = place / "steps.py"
     engine.write_text(ENGINE)
     (work.config / "methods").mkdir(parents=True, exist_ok=True)
@@ -92,7 +100,12 @@ def carried(work: Workplace, place: Path, rate: float, in_flight: int, seconds: 
     )
     each = max(1, math.ceil(rate * seconds / TOKENS / in_flight))
     plan = work.plan("steps", concurrency=str(in_flight), requests=each, max_new_tokens=TOKENS)
-    folder = launch(work.home, plan)
+    return launch(work.home, plan)
+
+
+def carried(work: Workplace, place: Path, rate: float, in_flight: int, seconds: float) -> dict[str, Any]:
+    """One session at that rate, watched from outside."""
+    folder = begun(work, place, rate, in_flight, seconds)
     environ = {**os.environ, "KASOKU_HOME": str(work.home), "KASOKU_CONFIG": str(work.config)}
     attach = subprocess.Popen(
         [str(KASOKU), "attach", folder.id],
@@ -132,6 +145,39 @@ def carried(work: Workplace, place: Path, rate: float, in_flight: int, seconds: 
         "follower % of a core": round(shares["follower"], 1),
         "conductor peak MB": round(max(row[2]["conductor"] for row in inside) / 1e6),
         "journal bytes/token": round(folder.journal.stat().st_size / made, 1),
+    }
+
+
+def looked_at(work: Workplace, place: Path, rate: float, in_flight: int, seconds: float) -> dict[str, Any]:
+    """The workbench on such a session, once it shows it."""
+    folder = begun(work, place, rate, in_flight, seconds + PAINTED_S + 15)
+    lags, terminal = place / "lags.json", Terminal(160, 48, live=False)
+    environ = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "KASOKU_HOME": str(work.home)}
+    terminal.start([sys.executable, watching.__file__, "--watch", str(work.home), str(lags)], environ)
+    try:
+        if not terminal.wait_until_sent(b"in flight", 30):
+            raise SystemExit("The workbench did not show the session:\n" + "\n".join(terminal.frames()[-1].lines))
+        time.sleep(PAINTED_S)
+        app = psutil.Process(terminal.pid)
+        start, before = time.perf_counter(), cpu_s(app)
+        time.sleep(seconds)
+        if not folder.is_live():
+            raise SystemExit("The session was over before the workbench had been measured.")
+        end, after = time.perf_counter(), cpu_s(app)
+        os.kill(terminal.pid, signal.SIGUSR1)
+        while not lags.exists() or not lags.read_text().endswith("]"):
+            time.sleep(0.1)
+        late = sorted(lag for at, lag in json.loads(lags.read_text()) if start <= at < end)
+    finally:
+        terminal.hang_up()
+    work.finished(folder)
+    return {
+        "asked tok/s": rate,
+        "in flight": in_flight,
+        "lag p99 ms": round(1e3 * late[int(0.99 * len(late))], 1),
+        "lag max ms": round(1e3 * late[-1], 1),
+        "app % of a core": round(100 * (after - before) / (end - start), 1),
+        "KB/s": round(terminal.written(start, end) / (end - start) / 1e3, 1),
     }
 
 
@@ -226,6 +272,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place, contextlib.contextmanager(opened)(Path(place)) as work:
             rows.append(carried(work, Path(place), rate, options.in_flight, options.seconds))
     table(rows)
+    print()
+    with tempfile.TemporaryDirectory() as place, contextlib.contextmanager(opened)(Path(place)) as work:
+        table([looked_at(work, Path(place), rates[-1], options.in_flight, options.seconds)])
     print()
     table([cost(in_flight, rates[-1], options.rounds) for in_flight in (16, 64, options.in_flight)])
 

@@ -12,6 +12,7 @@ from textual.getters import query_one
 from textual.message import Message
 from textual.widgets import ContentSwitcher
 
+from tui.own_share import OwnShare
 from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.field import TextField
@@ -70,6 +71,7 @@ class RunScreen(WorkbenchScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self._share = OwnShare()
         self.watched: SessionWatch | None = None
         self.live: LiveView | None = None
         self._over = False
@@ -155,7 +157,9 @@ class RunScreen(WorkbenchScreen):
 
     def _tick(self) -> None:
         watch, live = self.watched, self.live
-        if watch is not None and live is not None and self.is_current and self.workbench.link.is_free():
+        if watch is None or live is None or not self.is_current:
+            return
+        if self.workbench.link.is_free() and self._share.is_free():
             watch.want()
             live.show_instruments(alone=True)
 

@@ -40,9 +40,16 @@ def _choices(option: Option) -> Choices:
 
 def show_defaults(form: Widget, options: Iterable[Option], preset: object) -> None:
     """What holds where nothing is typed, in the fields that are typed into."""
+    fields = _fields(form)
     for option in options:
-        for field in form.query(f"#field-{option.name}").results(TextField):
+        field = fields.get(f"field-{option.name}")
+        if isinstance(field, TextField):
             field.set_placeholder(_default(option, option.of(preset)))
+
+
+def _fields(form: Widget) -> dict[str | None, TextField | ChoiceField]:
+    """All fields by their ids, in one walk: a query for each would go through the whole form as often as it has any."""
+    return {field.id: field for field in form.walk_children(Widget) if isinstance(field, TextField | ChoiceField)}
 
 
 def _default(option: Option, value: Value | None) -> str:
@@ -57,11 +64,11 @@ def _default(option: Option, value: Value | None) -> str:
 
 def said(form: Widget, options: Iterable[Option]) -> dict[str, Value]:
     """What the fields ask for, by the option's name. Raises ValueError with a sentence where a number is none."""
+    fields = _fields(form)
     return {
         option.name: _value(option, text)
         for option in options
-        for field in form.query(f"#field-{option.name}")
-        if isinstance(field, TextField | ChoiceField) and (text := field.value)
+        if (field := fields.get(f"field-{option.name}")) is not None and (text := field.value)
     }
 
 
