@@ -41,6 +41,15 @@ two_cores = pytest.mark.skipif(
 )
 
 
+def stopped(work: Workplace) -> list[psutil.Process]:
+    """What was stopped by signal: viewers of conditions that are not the present one, neighbours that rest."""
+    found = []
+    for each in processes_of(work.home):
+        with contextlib.suppress(psutil.NoSuchProcess):  # others come and go meanwhile
+            found += [each] if each.status() == psutil.STATUS_STOPPED else []
+    return found
+
+
 def rounds(cost: dict[str, float], drift: float, count: int) -> list[Slot]:
     """Rounds of a loop of 100 tokens/s that gets slower by `drift` from request to request, on a log scale."""
     slots, passed = [], 0
@@ -180,6 +189,19 @@ def test_a_neighbour_that_fails_ends_it_with_a_sentence(work: Workplace, tmp_pat
     assert neighbours.known(work.home) == {}
 
 
+@pytest.mark.engines
+@two_cores
+def test_one_that_is_killed_leaves_no_neighbour_that_rests(work: Workplace) -> None:
+    work.method("steady", rate=400.0)
+    arguments = ("calibrate", "steady", "--neighbours", "2", "--rounds", "99", "--max-new-tokens", "40")
+    command = [str(KASOKU), *arguments, "--model", str(work.model), "--device", "cpu"]
+    process = psutil.Popen(command, stderr=subprocess.DEVNULL)
+    until(lambda: stopped(work), "a neighbour rests")
+    process.kill()
+    process.wait()
+    until(lambda: not processes_of(work.home), "nothing of it is left running", 60)
+
+
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
@@ -224,16 +246,8 @@ def test_one_that_is_killed_leaves_no_viewer_and_the_next_takes_its_files_away(w
     work.method("steady", rate=400.0)
     arguments = ("calibrate", "steady", "--blocks", "1", "--max-new-tokens", "40", "--model", str(work.model))
 
-    def resting() -> list[psutil.Process]:
-        """The viewers that are stopped: those of conditions that are not the present one."""
-        found = []
-        for each in processes_of(work.home):
-            with contextlib.suppress(psutil.NoSuchProcess):  # others come and go meanwhile
-                found += [each] if each.status() == psutil.STATUS_STOPPED else []
-        return found
-
     process = psutil.Popen([str(KASOKU), *arguments, "--rounds", "99"], stderr=subprocess.DEVNULL)
-    until(resting, "a viewer rests")
+    until(lambda: stopped(work), "a viewer rests")
     process.kill()
     process.wait()
     until(lambda: not processes_of(work.home), "nothing of it is left running", 20)
