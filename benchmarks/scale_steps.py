@@ -122,10 +122,11 @@ def step_quote(home: Path) -> dict[str, float]:
     from sessions.disk.store import Store
     from tui.commands.other_tools import show_as
 
-    folder = Store(home / "sessions").folder("last")
+    store = Store(home / "sessions")
+    folder = store.folder("last")
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        show_as(folder, "vllm", True)
+        show_as(folder, store, "vllm", True)
     seconds = time.perf_counter() - began
     return {"seconds": seconds, "methods": len(json.loads(said.getvalue())["methods"])}
 

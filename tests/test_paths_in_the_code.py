@@ -47,6 +47,7 @@ ONLY_IN: dict[str, tuple[tuple[str, ...], str]] = {
             "sessions/disk/journal.py",
             "sessions/frames/build.py",
             "sessions/frames/long_frame.py",
+            "sessions/published/shared_folder.py",
         ),
         "home.fsync_folder or home.write_atomically",
     ),

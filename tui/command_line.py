@@ -20,6 +20,7 @@ from tui.print.output_encoding import use_what_stdout_and_stderr_have
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
+STORE_VARIABLE = "KASOKU_STORE"
 WORKBENCH = "tui.commands.workbench:open_workbench"
 EXIT_OK, EXIT_METHOD_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXCEL_HELP = "with a byte order mark (BOM), so that Excel reads the CSV as UTF-8"
@@ -75,16 +76,18 @@ def in_sentences(work: Callable[[], int]) -> int:
 
 
 def _about_a_path(error: Exception) -> str | None:
-    """The sentence of an error about the home, or about a path that the user named; any command can meet one."""
+    """The sentence of an error about the home, a path that the user named, or a session; any command can meet one."""
     from methods.base.user_path import PathError
+    from sessions.disk.session_folder import SessionError
 
-    return str(error) if isinstance(error, PathError) else None
+    return str(error) if isinstance(error, PathError | SessionError) else None
 
 
 def _carry_out(arguments: list[str]) -> int:
     try:
         options = parser().parse_args(arguments)
         options.argv = arguments
+        options.store = getattr(options, "store", None)
         if options.demo and options.command != WORKBENCH:
             raise UsageError(
                 "--demo stands alone: it plays the built-in recording in the workbench, as `kasoku --demo`."
@@ -135,6 +138,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     root.add_argument("--demo", action="store_true", help="play a recorded session in the workbench, to look around")
+    _add_store(root)
     root.set_defaults(command=WORKBENCH)
     commands = root.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     _add_run(commands.add_parser("run", help="measure: run methods on a model and compare them"))
@@ -148,6 +152,7 @@ def parser() -> argparse.ArgumentParser:
         optional = name in ("attach", "stop")
         one.add_argument("session", nargs="?" if optional else None, help="its ID, the start or end of it, or last")
         if name == "replay":
+            _add_store(one)
             one.add_argument("--speed", type=float, default=1.0, help="speed factor (default 1)")
         if name == "resume":
             add_options(one, extension.options())
@@ -197,6 +202,7 @@ def _add_hosts(command: argparse.ArgumentParser, text: str) -> None:
 def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     sessions = commands.add_parser("sessions", help="list the saved sessions")
     sessions.add_argument("--json", action="store_true")
+    _add_store(sessions)
     sessions.set_defaults(command="tui.commands.sessions:sessions")
     show = commands.add_parser("show", help="one session in full")
     show.add_argument("session")
@@ -208,6 +214,7 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
         " tables",
     )
     show.add_argument("--json", action="store_true")
+    _add_store(show)
     show.set_defaults(command="tui.commands.sessions:show")
     compare = commands.add_parser("compare", help="methods and sessions side by side")
     compare.add_argument("picks", nargs="+", metavar="SESSION[:METHOD]")
@@ -224,16 +231,34 @@ def _add_sessions(commands: argparse._SubParsersAction[_Parser]) -> None:
     compare.add_argument("--csv", metavar="FILE", help="also write the table to FILE")
     compare.add_argument("--excel", action="store_true", help=EXCEL_HELP)
     compare.add_argument("--json", action="store_true")
+    _add_store(compare)
     compare.set_defaults(command="tui.commands.sessions:compare")
     report = commands.add_parser("report", help="one page with tables and plots")
     report.add_argument("sessions", nargs="+", metavar="SESSION")
     report.add_argument("--out", required=True, metavar="FILE", help="a name ending in .html or .md")
+    _add_store(report)
     report.set_defaults(command="tui.commands.report:report")
     export = commands.add_parser("export", help="a session's frames as CSV")
     export.add_argument("session")
     export.add_argument("--out", required=True, metavar="FOLDER")
     export.add_argument("--excel", action="store_true", help=EXCEL_HELP)
+    _add_store(export)
     export.set_defaults(command="tui.commands.sessions:export")
+    publish = commands.add_parser("publish", help="copy finished sessions to the team's store")
+    publish.description = "Copy finished sessions, whole and checked, to a folder or bucket that a team shares."
+    publish.add_argument("sessions", nargs="+", metavar="SESSION")
+    _add_store(publish)
+    publish.set_defaults(command="tui.commands.publish:publish")
+
+
+def _add_store(command: argparse.ArgumentParser) -> None:
+    """The team's store; one named before the command holds for it too."""
+    command.add_argument(
+        "--store",
+        default=argparse.SUPPRESS,
+        metavar="URL",
+        help=f"the team's store beside your sessions: a folder or s3://BUCKET/PREFIX (default ${STORE_VARIABLE})",
+    )
 
 
 def _loss(text: str) -> float:

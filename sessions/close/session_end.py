@@ -122,6 +122,8 @@ def recover(folder: SessionFolder) -> str:
     Raises SessionError if the folder holds no session, or one written by a newer Kasoku.
     """
     status = folder.read().status
+    if not folder.is_own:
+        return status
     if status not in UNFINISHED and all(os.path.isfile(folder.frame(name)) for name in ALWAYS):
         return status
     _refuse_newer(folder)

@@ -14,11 +14,12 @@ import msgspec
 
 from methods.base.bounded_read import read_regular
 from methods.base.home import CACHE, HomeError, private_folder, write_atomically
+from sessions.disk.messages import Int64
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFile, SessionFolder
 
 KEPT_NAME: Final = "listed-sessions.msgpack"
-KEPT_VERSION: Final = 1
+KEPT_VERSION: Final = 2
 KEEP_FROM: Final = 200  # sessions; fewer are read faster than it is worth a file
 WRITE_FROM: Final = 32  # rows read anew; fewer are read faster again than the file is written
 UNREADABLE: Final = "unreadable"
@@ -26,11 +27,12 @@ SETTLED_NS: Final = 2_000_000_000  # a file changed later than this could change
 
 
 class SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A session as a listing shows it; `problem` is a sentence if it cannot be opened, otherwise empty."""
+    """A session as a listing shows it; `problem` is a sentence if it cannot be opened, otherwise empty. `store` names
+    the team's store that it is in, and is empty for one of this home."""
 
     id: str
     status: str
-    created_ns: int
+    created_ns: Int64
     name: str
     tags: tuple[str, ...]
     model: str
@@ -41,6 +43,7 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     best: str  # the method with the highest mean tokens/s
     best_tok_s: float | None
     problem: str
+    store: str = ""
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):

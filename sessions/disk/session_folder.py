@@ -51,6 +51,10 @@ class NewerSessionError(SessionError):
     """The session was written by a newer Kasoku than this one."""
 
 
+class NoSessionError(SessionError):
+    """No session is called so."""
+
+
 class NoLocksError(SessionError):
     """The session's file system has no locks, so nobody can have it to himself."""
 
@@ -149,6 +153,19 @@ class SessionFolder:
     @property
     def id(self) -> str:
         return self.path.name
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one of this home, which can be changed here."""
+        return True
+
+    def refuse_shared(self) -> None:
+        """Raise SessionError for one that cannot be changed here."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return str(self.path)
 
     @property
     def journal(self) -> Path:

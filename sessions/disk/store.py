@@ -1,4 +1,4 @@
-"""All saved sessions: listed from their session.json, their frames scanned lazily as one."""
+"""All saved sessions: listed from their session.json, their frames scanned lazily as one; beside them a team's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -17,6 +17,7 @@ from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import (
     ID_PATTERN,
     NewerSessionError,
+    NoSessionError,
     SessionError,
     SessionFile,
     SessionFolder,
@@ -26,12 +27,42 @@ from sessions.disk.session_folder import (
 if TYPE_CHECKING:
     import polars as pl
 
+NEWEST: Final = ("last", "latest")
+
+
+class Shared(Protocol):
+    """What is asked of a team's store (sessions/published/); everything raises SessionError with a sentence."""
+
+    @property
+    def url(self) -> str:
+        """What the user named it by."""
+        raise NotImplementedError
+
+    def listed(self) -> list[SessionRow]:
+        """A row for every session, newest first; one that cannot be read is a row that says why."""
+        raise NotImplementedError
+
+    def find(self, session: str) -> SessionFolder | None:
+        """The session with that ID, name, or beginning or end of an ID; None where there is none."""
+        raise NotImplementedError
+
+    def folder(self, session: str) -> SessionFolder | None:
+        """The session with that ID; None where there is none."""
+        raise NotImplementedError
+
+    def fetch(self, sessions: Iterable[str], names: Iterable[str] | None = None) -> None:
+        """Bring these files, else all, of many sessions; what is wrong with one is met again by who reads it."""
+        raise NotImplementedError
+
 
 class Store:
-    """The folder `sessions/` of a home."""
+    """The folder `sessions/` of a home, and what a team shares beside it, where that was asked for: it is looked at for
+    sessions that the home does not have, and in `shared_rows`."""
 
-    def __init__(self, sessions: Path) -> None:
+    def __init__(self, sessions: Path, shared: Shared | None = None) -> None:
         self.path = sessions
+        self.shared = shared
+        self.shared_before: list[SessionRow] = []  # what `shared_rows` said the last time
 
     def ids(self) -> list[str]:
         """Ids of all sessions, newest first."""
@@ -46,17 +77,52 @@ class Store:
 
         Raises SessionError with a sentence where there is none, or more than one, or it leads out of its folder.
         """
-        found = self._named(session)
+        try:
+            found = self._named(session)
+        except NoSessionError as error:
+            theirs = self.shared.find(session) if self.shared is not None and session not in NEWEST else None
+            if theirs is None:
+                raise self._nowhere(session, error) from None
+            return theirs
         found.refuse_links()
         return found
+
+    def at(self, session: str) -> SessionFolder:
+        """The folder of the session with exactly that ID, unread: an own one need not be there. Raises SessionError."""
+        own = SessionFolder(self.path / session)
+        if self.shared is None or os.path.isdir(own.path):
+            return own
+        return self.shared.folder(session) or own
+
+    def fetch(self, sessions: Iterable[str], names: Iterable[str] | None = None) -> None:
+        """Bring these files, else all, of the sessions that are in the team's store, many at once, to be read next."""
+        if self.shared is not None:
+            theirs = [name for name in sessions if ID_PATTERN.fullmatch(name) and not os.path.isdir(self.path / name)]
+            if theirs:
+                self.shared.fetch(theirs, names)
+
+    def shared_rows(self) -> list[SessionRow]:
+        """A row for every session of the team's store that the home does not have. Raises SessionError."""
+        if self.shared is None:
+            return []
+        own = set(self.ids())
+        self.shared_before = [row for row in self.shared.listed() if row.id not in own]
+        return self.shared_before
+
+    def _nowhere(self, session: str, error: NoSessionError) -> NoSessionError:
+        if self.shared is None or session in NEWEST:
+            return error
+        return NoSessionError(
+            f"There is no session {session!r}, here or in {self.shared.url}: `kasoku sessions` lists them."
+        )
 
     def _named(self, session: str) -> SessionFolder:
         if ID_PATTERN.fullmatch(session) and os.path.isdir(self.path / session):
             return SessionFolder(self.path / session)  # without a look at all the others
         ids = self.ids()
         if not ids:
-            raise SessionError("There are no sessions yet: `kasoku run` creates one.")
-        if session in ("last", "latest"):
+            raise NoSessionError("There are no sessions yet: `kasoku run` creates one.")
+        if session in NEWEST:
             return self._last(ids)
         found = [name for name in ids if session and (name.startswith(session) or name.endswith(session))]
         found = found or [row.id for row in self.listed() if row.name and row.name == session]
@@ -65,7 +131,7 @@ class Store:
         if found:
             raise SessionError(f"{session!r} matches {len(found)} sessions, such as {found[0]}: give more of the ID.")
         newest = self._last(ids).id
-        raise SessionError(
+        raise NoSessionError(
             f"There is no session {session!r}: `kasoku sessions` lists them, `last` is the newest ({newest})."
         )
 
@@ -98,7 +164,7 @@ class Store:
 
         files = []
         for name in self.ids() if sessions is None else sessions:
-            path = SessionFolder(self.path / name).frame(frame)
+            path = self.at(name).frame(frame)
             if os.path.isfile(path) and not os.path.islink(path) and not self._is_newer(path, sessions is not None):
                 files.append(path)
         if not files:

@@ -75,8 +75,8 @@ def make_report(store: Store, sessions: Sequence[str]) -> Report:
     rates: dict[str, list[tuple[int, int, float]]] = {}
     reported = []
     for session in sessions:
-        folder = SessionFolder(store.path / session)
         try:
+            folder = store.at(session)
             file, plan = folder.read(), folder.plan()
         except SessionError:
             continue  # its row in the comparison says what is wrong

@@ -70,6 +70,7 @@ def _begin_again(
 ) -> SessionFile:
     """Lock a session, change its session.json, and start its conductor; as it is then. Raises SessionError."""
     folder.read()
+    folder.refuse_shared()
     if (elsewhere := host_of(folder.path)) is not None:
         raise SessionError(
             f"{folder.id} is measured on {elsewhere.host}: `kasoku resume {folder.id}` resumes it there."

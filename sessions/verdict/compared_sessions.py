@@ -9,7 +9,6 @@ import os
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -18,7 +17,7 @@ import polars as pl
 from sessions.disk.frame_schema import KEY, SCHEMAS, FrameRow, schema_version
 from sessions.disk.point import ALONE
 from sessions.disk.records import SCHEMA_VERSION
-from sessions.disk.session_folder import newer
+from sessions.disk.session_folder import SessionError, newer
 from sessions.disk.slo import Slo
 from sessions.disk.store import Store
 from sessions.frames.counting import (
@@ -134,13 +133,21 @@ def load(
 
 def _fidelity(store: Store, found: ComparisonFrames, last: pl.DataFrame) -> None:
     """What was scored in the last attempts; of a session whose frame cannot be read, why nothing is known."""
-    there = [name for name in last["session"].unique() if os.path.isfile(store.path / name / "fidelity.parquet")]
+    there = [name for name in last["session"].unique() if _has(store, name, "fidelity")]
     problems: dict[str, str] = {}
     rows = _read(store, "fidelity", fidelity_windows.COLUMNS, there, problems).join(last, on=KEY, how="semi")
     found.fidelity = fidelity_windows.by_method(rows)
     for key in found.runs:
         if (problem := problems.get(key[0])) is not None:
             found.fidelity[key[:2]] = dict.fromkeys(PATHS, Scored(reason=problem))
+
+
+def _has(store: Store, session: str, frame: str) -> bool:
+    """Whether there is such a frame, or that is unknown."""
+    try:
+        return os.path.isfile(store.at(session).frame(frame))
+    except SessionError:
+        return True
 
 
 def _add_up(found: ComparisonFrames, timed: pl.DataFrame) -> None:
@@ -224,23 +231,28 @@ def _read(
 ) -> pl.DataFrame:
     """The columns of a frame over the sessions, with `session` as the store names it; what cannot be read is said in
     `problems`, and left out."""
-    files = {str(store.path / session / f"{frame}.parquet"): session for session in sessions}
-    for path, session in list(files.items()):
+    files: dict[str, str] = {}
+    for session in sessions:
+        try:
+            path = store.at(session).frame(frame)
+        except SessionError as error:
+            problems.setdefault(session, str(error))
+            continue
         if not os.path.isfile(path):
-            del files[path]
             problems.setdefault(session, f"it has no {frame} frame: nothing was measured, or it was cut short")
-        elif (version := schema_version(Path(path))) > SCHEMA_VERSION:
-            del files[path]
+        elif (version := schema_version(path)) > SCHEMA_VERSION:
             problems.setdefault(session, newer(session, version))
+        else:
+            files[str(path)] = session
     whole = _collected(frame, columns, files)
     if isinstance(whole, pl.DataFrame):
         _refuse_lacking(frame, whole, files, problems)
         return whole
     parts = [_collected(frame, columns, {})]
-    for path, session in files.items():
-        part = _collected(frame, columns, {path: session})
+    for own, session in files.items():
+        part = _collected(frame, columns, {own: session})
         if isinstance(part, pl.DataFrame):
-            _refuse_lacking(frame, part, {path: session}, problems)
+            _refuse_lacking(frame, part, {own: session}, problems)
             parts.append(part)
         else:
             problems.setdefault(session, f"its {frame} cannot be read ({part})")

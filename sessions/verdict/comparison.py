@@ -35,6 +35,7 @@ from sessions.verdict.stopping import looked_at, noise_sentence
 from sessions.verdict.stretches import stretches_told
 from sessions.verdict.verdicts import SMALL, Verdict, exploratory, judge, percent
 
+COMPARED_FILES: Final = ("session.json", "runs.parquet", "requests.parquet", "fidelity.parquet")
 DATED: Final = "its chat template writes the date or the time into it"
 
 
@@ -118,13 +119,18 @@ def compare(
     """
     base_session, base = _baseline(store, baseline)
     sessions = list(dict.fromkeys([session for session, _ in picks] + ([base_session] if base_session else [])))
+    store.fetch(sessions, COMPARED_FILES)
     files: dict[str, SessionFile] = {}
     problems: dict[str, str] = {}
+    own: set[str] = set()  # those that can be resumed here
     for session in sessions:
         try:
-            files[session] = store.folder(session).read()
+            folder = store.folder(session)
+            files[session] = folder.read()
         except SessionError as error:
             problems[session] = str(error)
+            continue
+        own.update([session] if folder.is_own else [])
     loads = {session: slo or slo_of(file.plan) for session, file in files.items() if file.plan.has_load}
     if loads and row_type is ComparisonRow:
         row_type = LoadRow
@@ -144,8 +150,9 @@ def compare(
         raise ComparisonError(f"None of these sessions has the method {base}: --baseline must name one that was run.")
     rows: list[ComparisonRow] = []
     ratios: list[tuple[int, LogRatio, str]] = []
-    floors = _floors(store, files)
-    beside = neighbours.beside(store.path.parent, files)
+    here = {session: file for session, file in files.items() if session in own}
+    floors = _floors(store, here)
+    beside = neighbours.beside(store.path.parent, here)
     single = not_fresh(files)
     servers: list[str] = []
     for session, name, point in _wanted(picks, frames, files):
@@ -201,8 +208,8 @@ def compare(
         fidelity_floors,
         tuple(filter(None, servers)),
         hosts_told(files),
-        tuple(session for session, file in files.items() if _is_unscored(frames, session, file)),
-        _offers(rows, files),
+        tuple(session for session, file in here.items() if _is_unscored(frames, session, file)),
+        _offers(rows, here),
     )
 
 
@@ -218,7 +225,7 @@ def _offers(rows: Sequence[ComparisonRow], files: Mapping[str, SessionFile]) -> 
     """The rounds more by session, of those that have ended."""
     offers: dict[str, int] = {}
     for row in rows:
-        if row.more_blocks is not None and files[row.session].status not in UNFINISHED:
+        if row.more_blocks is not None and row.session in files and files[row.session].status not in UNFINISHED:
             offers[row.session] = max(row.more_blocks, offers.get(row.session, 0))
     return offers
 

@@ -10,6 +10,7 @@ from sessions.close.session_end import recover
 from sessions.device.affinity import keep_to, shared_out
 from sessions.disk.journal import JournalError
 from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFolder
+from sessions.disk.store import Store
 from sessions.export.article import article_tables, prepared_model
 from sessions.export.csv_export import ExportError, comparison_rows, keep_comparison_csv
 from sessions.verdict.comparison import compare
@@ -86,12 +87,12 @@ def _ask_to_stop(folder: SessionFolder) -> None:
         raise UsageError(str(error)) from None
 
 
-def outcome(folder: SessionFolder, as_json: bool) -> int:
-    """Show how a session ended: its table, the path of its CSV, its exit code."""
+def outcome(folder: SessionFolder, as_json: bool, among: Store | None = None) -> int:
+    """Show how a session ended, one of this home but for `among`: its table, the path of its CSV, its exit code."""
     try:
         recover(folder)
         session = folder.read()
-        comparison = compare(store(), [(folder.id, None)])
+        comparison = compare(among or store(), [(folder.id, None)])
         server = server_figures(folder)
     except SessionError as error:
         raise UsageError(str(error)) from None
@@ -118,7 +119,9 @@ def outcome(folder: SessionFolder, as_json: bool) -> int:
             print_article(screen, article_tables(session, comparison, prepared_model(folder)))
         if session.error:
             screen.print(one_line(f"The session {session.status}: {session.error}", 600), style="red", markup=False)
-        screen.print(f"\nSaved as {folder.id} in {plain(str(folder.path))}", markup=False, soft_wrap=True)
+        screen.print(f"\nSaved as {folder.id} in {plain(folder.place)}", markup=False, soft_wrap=True)
+        if not folder.is_own:
+            return exit_code(folder)
         try:
             path = keep_comparison_csv(comparison, folder.path / CSV_NAME)
             screen.print(f"CSV: {plain(str(path))}", markup=False, soft_wrap=True)

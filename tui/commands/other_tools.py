@@ -13,6 +13,7 @@ from rich.text import Text
 
 from sessions.disk.frame_schema import FrameError, read_frame, scan_frame
 from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.disk.store import Store
 from sessions.export.other_tools import OTHER_TOOLS, OtherToolError, Quantity, Quotation, quote
 from sessions.frames.counting import with_attempt
 from sessions.frames.response_tokens import ResponseTokens
@@ -24,10 +25,10 @@ from tui.words.terminal_text import json_document, one_line
 ARTICLE: Final = "article"  # no formulas of its own, but tables of its own
 
 
-def show_as(folder: SessionFolder, tool: str, as_json: bool) -> int:
+def show_as(folder: SessionFolder, among: Store, tool: str, as_json: bool) -> int:
     """Print the figures; UsageError if the session cannot be reported that way."""
     if tool == ARTICLE:
-        return _show_article(folder, as_json)
+        return _show_article(folder, among, as_json)
     if tool not in OTHER_TOOLS:
         raise UsageError(f"--as {tool} is not known: use one of {', '.join((*OTHER_TOOLS, ARTICLE))}.")
     try:
@@ -74,15 +75,14 @@ def _table(tool: str, quotations: Sequence[Quotation]) -> Table:
     return table
 
 
-def _show_article(folder: SessionFolder, as_json: bool) -> int:
+def _show_article(folder: SessionFolder, among: Store, as_json: bool) -> int:
     """The tables that the article has, of any session."""
-    from sessions.disk.store import Store
     from sessions.export.article import article_tables, prepared_model
     from sessions.verdict.comparison import ComparisonError, compare
     from tui.print.article_view import print_article
 
     try:
-        comparison = compare(Store(folder.path.parent), [(folder.id, None)])
+        comparison = compare(among, [(folder.id, None)])
         tables = article_tables(folder.read(), comparison, prepared_model(folder))
     except (ComparisonError, SessionError) as error:
         raise UsageError(str(error)) from None

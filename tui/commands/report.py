@@ -9,7 +9,7 @@ from pathlib import Path
 from sessions.close.session_end import recover
 from sessions.disk.session_folder import SessionError
 from tui.command_line import EXIT_OK, UsageError
-from tui.commands.store import find, store
+from tui.commands.store import all_sessions, find
 from tui.words.terminal_text import plain
 
 
@@ -20,7 +20,8 @@ def report(options: argparse.Namespace) -> int:
     path = Path(options.out)
     try:
         form_of(path)
-        folders = [find(session) for session in options.sessions]
+        store = all_sessions(options.store)
+        folders = [find(session, store) for session in options.sessions]
     except ReportError as error:
         raise UsageError(str(error)) from None
     problems = []
@@ -35,7 +36,7 @@ def report(options: argparse.Namespace) -> int:
         raise UsageError(problems[0])
     from sessions.export.report import make_report
 
-    made = make_report(store(), list(dict.fromkeys(folder.id for folder in folders)))
+    made = make_report(store, list(dict.fromkeys(folder.id for folder in folders)))
     try:
         target = write_report(made, path)
     except ReportError as error:

@@ -14,8 +14,8 @@ from probes.gpu.link import linked_in_words
 from probes.machine import Machine
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.frames.counting import block_counts
-from tui.command_line import EXIT_OK, EXIT_USAGE, UsageError
-from tui.commands.store import find, store
+from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, EXIT_USAGE, UsageError
+from tui.commands.store import all_sessions, find
 from tui.print.plain_table import table_lines
 from tui.words.amount import amount
 from tui.words.figures import rate
@@ -25,20 +25,27 @@ from tui.words.terminal_text import json_document, one_line, plain
 if TYPE_CHECKING:
     from sessions.disk.frame_schema import FrameRow
     from sessions.disk.slo import Slo
+    from sessions.disk.store import Store
     from sessions.verdict.comparison import Comparison
 
 
 def sessions(options: argparse.Namespace) -> int:
-    """A line for every session, newest first."""
-    rows = store().listed()
+    """A line for every session, newest first; without those of a store that cannot be read, which is said."""
+    store = all_sessions(options.store)
+    rows, code = store.listed(), EXIT_OK
+    try:
+        rows = sorted([*rows, *store.shared_rows()], key=lambda row: row.id, reverse=True)
+    except SessionError as error:
+        sys.stderr.write(f"kasoku: {one_line(str(error), 600)}\n")
+        code = EXIT_METHOD_FAILED
     if options.json:
         import msgspec
 
         _document([msgspec.structs.asdict(row) for row in rows])
-        return EXIT_OK
+        return code
     if not rows:
         sys.stdout.write("No sessions yet: `kasoku run` creates one.\n")
-        return EXIT_OK
+        return code
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     cells = [
         (
@@ -49,19 +56,21 @@ def sessions(options: argparse.Namespace) -> int:
             str(len(row.methods)),
             one_line(f"{row.best} {rate(row.best_tok_s)}" if row.best else row.problem, 100),
             one_line(row.name, 100),
+            *(["store" if row.store else ""] if store.shared is not None else []),
         )
         for row in rows
     ]
-    head = ("session", "when", "status", "model", "methods", "fastest", "name")
+    beside = ["in"] if store.shared is not None else []
+    head = ("session", "when", "status", "model", "methods", "fastest", "name", *beside)
     sys.stdout.writelines(f"{line}\n" for line in table_lines(head, cells, width, whole=1))
-    return EXIT_OK
+    return code
 
 
-def _opened(session: str) -> tuple[SessionFolder, SessionFile]:
+def _opened(session: str, store: Store) -> tuple[SessionFolder, SessionFile]:
     """The session, finalised if needed, as it was read then; UsageError if it cannot be opened."""
     from sessions.close.session_end import recover
 
-    folder = find(session)
+    folder = find(session, store)
     try:
         if not folder.is_live():
             recover(folder)
@@ -72,12 +81,13 @@ def _opened(session: str) -> tuple[SessionFolder, SessionFile]:
 
 def show(options: argparse.Namespace) -> int:
     """One session: its plan, machine, rows with evidence, and failures with the last lines of their logs."""
-    folder, session = _opened(options.session)
+    store = all_sessions(options.store)
+    folder, session = _opened(options.session, store)
     if options.tool is not None:
         from tui.commands.other_tools import show_as
 
-        return show_as(folder, options.tool, options.json)
-    comparison = _compared([(folder.id, None)], None, anyway=True)
+        return show_as(folder, store, options.tool, options.json)
+    comparison = _compared(store, [(folder.id, None)], None, anyway=True)
     if options.json:
         from sessions.export.csv_export import comparison_rows
 
@@ -120,12 +130,13 @@ def show(options: argparse.Namespace) -> int:
             screen.print(Text(one_line(failed, 800)))
             for line in run["log_tail"] or ():
                 screen.print(Text(f"  {one_line(line, 300)}", style="dim"))
-    screen.print(Text(f"\n{plain(str(folder.path))}"), soft_wrap=True)
+    screen.print(Text(f"\n{plain(folder.place)}"), soft_wrap=True)
     return EXIT_OK
 
 
 def compare(options: argparse.Namespace) -> int:
     """Methods and sessions side by side."""
+    from sessions.verdict.comparison import COMPARED_FILES
     from sessions.verdict.load_row import LoadRow
     from sessions.verdict.table_choice import TableChoice
 
@@ -134,12 +145,14 @@ def compare(options: argparse.Namespace) -> int:
         choice = TableChoice.of(named, (options.sort or "").strip())
     except ValueError as error:
         raise UsageError(one_line(str(error), 300)) from None
+    store = all_sessions(options.store)
     picks, readable = [], False
+    store.fetch((pick.partition(":")[0] for pick in options.picks), ("plan.json", *COMPARED_FILES))
     for pick in options.picks:
         session, _, method = pick.partition(":")
-        folder = find(session)
+        folder = find(session, store)
         try:
-            folder, _ = _opened(session)
+            folder, _ = _opened(session, store)
             known = [planned.name for planned in _plan_methods(folder)]
         except UsageError as error:  # the others stand
             sys.stderr.write(f"kasoku: {one_line(str(error), 600)}\n")
@@ -151,7 +164,7 @@ def compare(options: argparse.Namespace) -> int:
         picks.append((folder.id, method or None))
     if not readable:
         return EXIT_USAGE
-    comparison = _compared(picks, options.baseline, options.anyway, options.slo)
+    comparison = _compared(store, picks, options.baseline, options.anyway, options.slo)
     if options.slo is not None and not any(isinstance(row, LoadRow) for row in comparison.rows):
         sys.stderr.write("kasoku: --slo says nothing here: none of these sessions was measured under load.\n")
     there = {column.key for column in comparison.columns.data}
@@ -187,7 +200,8 @@ def export(options: argparse.Namespace) -> int:
     from sessions.export.csv_export import ExportError, export_session
 
     try:
-        frames = export_session(_opened(options.session)[0], Path(options.out), excel=options.excel)
+        folder, _ = _opened(options.session, all_sessions(options.store))
+        frames = export_session(folder, Path(options.out), excel=options.excel)
     except (ExportError, SessionError) as error:
         raise UsageError(str(error)) from None
     sys.stdout.write("".join(f"{plain(str(frame.path))}\n" for frame in frames))
@@ -196,13 +210,13 @@ def export(options: argparse.Namespace) -> int:
 
 
 def _compared(
-    picks: list[tuple[str, str | None]], baseline: str | None, anyway: bool, slo: Slo | None = None
+    store: Store, picks: list[tuple[str, str | None]], baseline: str | None, anyway: bool, slo: Slo | None = None
 ) -> Comparison:
     from sessions.verdict.comparison import ComparisonError
     from sessions.verdict.comparison import compare as compare_sessions
 
     try:
-        return compare_sessions(store(), picks, baseline, anyway, slo=slo)
+        return compare_sessions(store, picks, baseline, anyway, slo=slo)
     except (ComparisonError, SessionError) as error:
         raise UsageError(str(error)) from None
 

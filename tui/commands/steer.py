@@ -18,7 +18,7 @@ from sessions.run.launch import resume as launch_again
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.held_back import held_back
 from tui.commands.on_hosts import found_on_its_host, resume_on
-from tui.commands.store import find, store
+from tui.commands.store import all_sessions, find, store
 from tui.option_arguments import said
 from tui.words.terminal_text import one_line
 
@@ -52,7 +52,7 @@ def stop(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     """Run the missing blocks of a session, or more than it was to have, and follow it."""
-    folder = find(options.session)
+    folder = find(options.session, all_sessions(options.store))
     try:
         asked = Extension.of(said(options, extension_options()))
         recover(folder)

@@ -14,7 +14,7 @@ from sessions.watch.live import Live
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from tui.commands.following import outcome, watch
 from tui.commands.on_hosts import found_on_its_host
-from tui.commands.store import find, store
+from tui.commands.store import all_sessions, find, store
 from tui.print.console import console
 from tui.print.progress_view import ProgressView, follow
 
@@ -40,7 +40,8 @@ def attach(options: argparse.Namespace) -> int:
 
 def replay(options: argparse.Namespace) -> int:
     """Replay a saved session's journal in real time, or `--speed` times as fast."""
-    folder = find(options.session)
+    among = all_sessions(options.store)
+    folder = find(options.session, among)
     if not 0.01 <= options.speed <= 100_000:
         raise UsageError(f"--speed {options.speed:g} is out of range: use a number from 0.01 to 100,000.")
     try:
@@ -64,4 +65,4 @@ def replay(options: argparse.Namespace) -> int:
         if follow(view, poll, lambda: True):
             return EXIT_INTERRUPTED
         view.show(replayer.snapshot())
-    return outcome(folder, as_json=False) and EXIT_OK
+    return outcome(folder, as_json=False, among=among) and EXIT_OK
