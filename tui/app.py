@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from textual.theme import Theme
 
     from sessions.disk.session_folder import SessionFolder
-    from sessions.disk.store import Store
+    from sessions.disk.store import Shared, Store
 
 FAILURE_LOG = "workbench-failure.log"
 OF_A_TERMINAL = PacedDriver if sys.platform == "linux" else None  # the driver; None: Textual's
@@ -95,9 +95,10 @@ class Workbench(WorkbenchApp):
         replay: bool = False,
         faster: int = 0,
         driver: type[Driver] | None = OF_A_TERMINAL,
+        shared: Shared | None = None,
     ) -> None:
         """`watch` is the id of a session to follow from the start (or `replay`, so many steps faster), else the one
-        that runs, if any."""
+        that runs, if any; `shared` is a team's store, whose sessions are shown beside those of the home."""
         self.link = Link()
         self.shown_cells = ShownCells()
         super().__init__(driver_class=driver)
@@ -108,6 +109,7 @@ class Workbench(WorkbenchApp):
         self.watch_first = watch
         self.replay_first = replay
         self.faster_first = faster
+        self._shared = shared
         self.farewell = ""
         self._ask_after_display = False
         for theme in THEMES:
@@ -121,7 +123,7 @@ class Workbench(WorkbenchApp):
         """All saved sessions; imported when first asked for, which is after the first paint."""
         from sessions.disk.store import Store
 
-        return Store(self.home / "sessions")
+        return Store(self.home / "sessions", self._shared)
 
     def on_mount(self) -> None:
         if isinstance(self._driver, PacedDriver):
@@ -312,6 +314,7 @@ def run_app(
     replay: bool = False,
     faster: int = 0,
     driver: type[Driver] | None = OF_A_TERMINAL,
+    shared: Shared | None = None,
 ) -> int:
     """Run the workbench in this terminal, or where `driver` shows it; its exit code: 0, or 1 after a crash."""
     settings, problems = load_settings(config)
@@ -325,6 +328,7 @@ def run_app(
         replay=replay,
         faster=faster,
         driver=driver,
+        shared=shared,
     )
     app.run(mouse=settings.mouse)
     if app.farewell:

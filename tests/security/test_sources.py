@@ -166,7 +166,8 @@ SERVER = ROOT / "tui" / "browser" / "server.py"  # the one that listens
 CLUSTER = ROOT / "sessions" / "hosts" / "ray_cluster.py"  # the one that knows Ray, which connects, and unpickles
 NETWORKED = {
     "_socket", "aiohttp", "boto3", "botocore", "ftplib", "http", "httplib2", "httpx", "grpc", "imaplib", "nntplib",
-    "obstore", "poplib", "ray", "requests", "smtplib", "socketserver", "ssl", "telnetlib", "urllib3", "websockets", "xmlrpc",
+    "obstore", "poplib", "ray", "requests", "smtplib", "socketserver", "ssl", "telnetlib", "urllib3", "websockets",
+    "xmlrpc",
 }  # fmt: skip
 OPENING = {"urllib.request", "textual_serve.server"}  # of packages that otherwise open none
 STREAMS = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from methods.base.home import config_folder, home
 from tui.command_line import UsageError, in_sentences
+from tui.commands.store import all_sessions
 
 if TYPE_CHECKING:
     from textual.driver import Driver
@@ -29,7 +30,7 @@ def open_workbench(options: argparse.Namespace) -> int:
         )
     from tui.app import OF_A_TERMINAL
 
-    return _open(OF_A_TERMINAL, demo=options.demo)
+    return _open(OF_A_TERMINAL, demo=options.demo, store=options.store)
 
 
 def main(arguments: list[str]) -> int:
@@ -40,14 +41,14 @@ def main(arguments: list[str]) -> int:
         return in_sentences(lambda: _open(BrowserDriver, demo="--demo" in arguments))
 
 
-def _open(driver: type[Driver] | None, *, demo: bool) -> int:
+def _open(driver: type[Driver] | None, *, demo: bool, store: str | None = None) -> int:
     from sessions.device.affinity import keep_to, shared_out
     from tui.app import run_app
 
     keep_to(shared_out().workbench)
     if demo:
         return _demo(driver)
-    return run_app(home(), config_folder(), driver=driver)
+    return run_app(home(), config_folder(), driver=driver, shared=all_sessions(store).shared)
 
 
 def _demo(driver: type[Driver] | None) -> int:

@@ -19,14 +19,16 @@ class Pick:
     created_ns: int
     model: str
     method: str
+    shared: bool = False  # of a team's store
 
     @property
     def when(self) -> str:
-        """The session's name, or its time and model where it has none."""
+        """The session's name, or its time and model where it has none; before it, that it is a team's."""
+        of = "store · " if self.shared else ""
         if self.name:
-            return one_line(self.name, 60)
+            return of + one_line(self.name, 60)
         when = datetime.fromtimestamp(self.created_ns / 1e9).astimezone()
-        return f"{when:%m-%d %H:%M} {one_line(self.model, 40)}"
+        return f"{of}{when:%m-%d %H:%M} {one_line(self.model, 40)}"
 
     @property
     def key(self) -> str:
@@ -35,4 +37,8 @@ class Pick:
 
 def picks_of(listed: Sequence[SessionRow]) -> list[Pick]:
     """Session by session, in their order."""
-    return [Pick(row.id, row.name, row.created_ns, row.model, method) for row in listed for method in row.methods]
+    return [
+        Pick(row.id, row.name, row.created_ns, row.model, method, bool(row.store))
+        for row in listed
+        for method in row.methods
+    ]

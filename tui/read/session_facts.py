@@ -60,6 +60,7 @@ class SessionFacts:
 def read_session(store: Store, name: str) -> SessionFacts:
     """Read a session, finalising it first if its conductor is gone. Raises SessionError with a sentence."""
     folder = store.folder(name)
+    store.fetch([folder.id])  # all of it, so that nothing on the screen waits for the network later
     recover(folder)
     session = folder.read()
     live = folder.is_live()
@@ -164,7 +165,7 @@ def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterat
         yield Fact("took", figures.duration(took_s))
     if said := stretches_told(session):
         yield Fact("measured", said)
-    yield Fact("folder", str(folder.path))
+    yield Fact("folder", folder.place)
     yield Fact("", "")
     yield Fact("", "Plan")
     yield from plan_facts(msgspec.to_builtins(plan), prepared(folder.journal))

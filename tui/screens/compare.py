@@ -16,6 +16,7 @@ from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
 from sessions.disk.session_folder import SessionError
+from tui.read.listings import listings
 from tui.read.picks import Pick, picks_of
 from tui.screens.chosen_table import NOTHING, TABLE_KEYS, ChosenTable
 from tui.screens.more_rounds import add_fidelity, add_rounds, fidelity_binding, more_binding
@@ -61,9 +62,9 @@ class CompareScreen(ChosenTable):
     class Listing(Message):
         """What can be picked was read."""
 
-        def __init__(self, picks: Sequence[Pick]) -> None:
+        def __init__(self, picks: Sequence[Pick], whole: bool) -> None:
             super().__init__()
-            self.picks = picks
+            self.picks, self.whole = picks, whole
 
     class Compared(Message):
         """A comparison was made, or the sentence that says why not, with the settings that forbid it."""
@@ -89,6 +90,7 @@ class CompareScreen(ChosenTable):
         self._all: Sequence[Pick] = ()
         self._wanted: tuple[list[str], str | None] | None = None
         self._first = True
+        self._whole = True  # no others are awaited
 
     def compose(self) -> ComposeResult:
         yield Static("compare", id="head", markup=False)
@@ -133,11 +135,14 @@ class CompareScreen(ChosenTable):
 
     @work(thread=True, exclusive=True, group="list", exit_on_error=False, name="Reading the sessions")
     def load(self) -> None:
-        self.post_message(self.Listing(picks_of(self.workbench.store.listed())))
+        for listing in listings(self.workbench.store):
+            self.post_message(self.Listing(picks_of(listing.rows), listing.whole))
+            if listing.problem:
+                self.workbench.call_from_thread(self.workbench.notify, listing.problem, severity="warning")
 
     @on(Listing)
     def show_listing(self, event: Listing) -> None:
-        self._all = event.picks
+        self._all, self._whole = event.picks, event.whole
         self._show_filtered()
         if self._wanted is not None:
             sessions, method = self._wanted
@@ -150,7 +155,8 @@ class CompareScreen(ChosenTable):
     def pick(self, sessions: list[str], method: str | None = None) -> None:
         """Pick all methods of these sessions, or the one method of each."""
         keys = [p.key for name in sessions for p in self._all if p.session == name and method in (None, p.method)]
-        if not keys:
+        listed = {pick.session for pick in self._all}
+        if not keys or (not self._whole and not listed.issuperset(sessions)):
             self._wanted = (sessions, method)  # not listed yet: it is being read
             return
         self.picks.mark(keys)
@@ -211,7 +217,7 @@ class CompareScreen(ChosenTable):
     @work(thread=True, exclusive=True, group="compare", exit_on_error=False, name="Comparing")
     def _compare(self, picked: list[tuple[str, str]], baseline: str | None, anyway: bool) -> None:
         from sessions.close.session_end import recover
-        from sessions.verdict.comparison import ComparisonError, compare
+        from sessions.verdict.comparison import COMPARED_FILES, ComparisonError, compare
         from sessions.verdict.comparison_row import ComparisonRow
         from sessions.verdict.splits import read_splits
         from tui.read.comparison_series import pick_series
@@ -219,29 +225,30 @@ class CompareScreen(ChosenTable):
         worker = get_current_worker()
         store = self.workbench.store
         try:
+            store.fetch(dict.fromkeys(session for session, _ in picked), COMPARED_FILES)
             for session in dict.fromkeys(session for session, _ in picked):
                 try:
                     recover(store.folder(session))
                 except SessionError:
                     continue  # its row says what is wrong with it
             comparison = compare(store, picked, baseline, anyway=True)
-        except ComparisonError as error:
+            if worker.is_cancelled:
+                return
+            if comparison.refused and not anyway:
+                said = REFUSED.format(", ".join(comparison.refused))
+                self.post_message(self.Compared(None, said, differences=comparison.differences))
+                return
+            series = [
+                pick_series(store, row.session, row.method)
+                for row in comparison.rows
+                if (not row.problem or row.blocks) and type(row) is ComparisonRow  # under load there are curves instead
+            ]
+            apart = dict.fromkeys(row.session for row in comparison.rows if row.first_difference is not None)
+            splits = {(own, split.method): split for own in apart for split in read_splits(store.folder(own))}
+        except (ComparisonError, SessionError) as error:
             if not worker.is_cancelled:
                 self.post_message(self.Compared(None, str(error)))
             return
-        if worker.is_cancelled:
-            return
-        if comparison.refused and not anyway:
-            said = REFUSED.format(", ".join(comparison.refused))
-            self.post_message(self.Compared(None, said, differences=comparison.differences))
-            return
-        series = [
-            pick_series(store, row.session, row.method)
-            for row in comparison.rows
-            if (not row.problem or row.blocks) and type(row) is ComparisonRow  # under load there are curves instead
-        ]
-        apart = dict.fromkeys(row.session for row in comparison.rows if row.first_difference is not None)
-        splits = {(session, split.method): split for session in apart for split in read_splits(store.folder(session))}
         if not worker.is_cancelled:
             self.post_message(self.Compared(comparison, series=series, splits=splits))
 

@@ -179,12 +179,9 @@ class SessionScreen(WorkbenchScreen):
     def show_run(self, event: RowList.Highlighted) -> None:
         from tui.read.session_facts import run_facts
 
-        folder = self.workbench.store.path / self.session
         facts: list[Fact] = []
         if event.row is not None:
-            from sessions.disk.session_folder import SessionFolder
-
-            facts = run_facts(SessionFolder(folder), event.row)
+            facts = run_facts(self.workbench.store.at(self.session), event.row)
         self.query_one("#run-facts", Facts).show_facts(facts)
 
     @on(RowList.Highlighted, "#request-list")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +17,7 @@ from textual.widgets import Input, Static
 
 from sessions.disk.listing import SessionRow
 from sessions.disk.session_folder import SessionError
+from tui.read.listings import Listing, listings
 from tui.screens.ask import AskText, Confirm
 from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.key_bar import KeyBar
@@ -56,15 +56,16 @@ class SessionsScreen(WorkbenchScreen):
     rows = query_one("#sessions", RowList)
 
     class Loaded(Message):
-        """The list was read."""
+        """The list was read, or so far as is known at once."""
 
-        def __init__(self, listed: Sequence[SessionRow]) -> None:
+        def __init__(self, listing: Listing) -> None:
             super().__init__()
-            self.listed = listed
+            self.listing = listing
 
     def __init__(self) -> None:
         super().__init__()
         self._all: list[tuple[str, SessionRow]] = []
+        self._problem = ""  # with the store, as last said
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="bar"):
@@ -91,6 +92,8 @@ class SessionsScreen(WorkbenchScreen):
                 "tok/s", 7, lambda row: figures.rate(row.best_tok_s), right=True, sort=lambda row: row.best_tok_s
             ),
         ]
+        if self.workbench.store.shared is not None:
+            columns.insert(2, ListColumn("in", 5, _where, sort=lambda row: row.store or None))
         yield RowList(columns, lambda row: row.id, markable=True, empty="Reading the sessions…", id="sessions")
         yield Static("", id="below", markup=False)
         yield KeyBar()
@@ -105,12 +108,18 @@ class SessionsScreen(WorkbenchScreen):
 
     @work(thread=True, exclusive=True, group="list", exit_on_error=False, name="Reading the sessions")
     def load(self) -> None:
-        self.post_message(self.Loaded(self.workbench.store.listed()))
+        for listing in listings(self.workbench.store):
+            self.post_message(self.Loaded(listing))
 
     @on(Loaded)
     def show_loaded(self, event: Loaded) -> None:
-        self._all = [(_haystack(row), row) for row in event.listed]
+        listing = event.listing
+        self._all = [(_haystack(row), row) for row in listing.rows]
         self._show_filtered()
+        if listing.whole and listing.problem != self._problem:
+            self._problem = listing.problem
+            if listing.problem:
+                self.workbench.notify(listing.problem, severity="warning", markup=False, timeout=12)
 
     @on(Input.Changed, "#filter")
     def show_filtered(self, event: Input.Changed) -> None:
@@ -150,6 +159,7 @@ class SessionsScreen(WorkbenchScreen):
         if row is not None:
             parts = [row.id, ", ".join(one_line(name, 40) for name in row.methods)]
             parts += [f"tags: {', '.join(one_line(tag, 40) for tag in row.tags)}"] if row.tags else []
+            parts += [f"in {one_line(row.store, 100)}"] if row.store else []
             parts += [one_line(row.problem, 300)] if row.problem else []
             text = " · ".join(part for part in parts if part)
         self.query_one("#below", Static).update(Content(text))
@@ -169,7 +179,7 @@ class SessionsScreen(WorkbenchScreen):
 
     @work(exit_on_error=False, name="Renaming")
     async def action_rename(self) -> None:
-        if (row := self.rows.row) is None:
+        if (row := self._own_row()) is None:
             return
         name = await self.app.push_screen_wait(AskText(f"Name of {row.id}", row.name))
         if name is not None:
@@ -177,7 +187,7 @@ class SessionsScreen(WorkbenchScreen):
 
     @work(exit_on_error=False, name="Tagging")
     async def action_tag(self) -> None:
-        if (row := self.rows.row) is None:
+        if (row := self._own_row()) is None:
             return
         tags = await self.app.push_screen_wait(AskText(f"Tags of {row.id}, separated by commas", ", ".join(row.tags)))
         if tags is not None:
@@ -195,6 +205,9 @@ class SessionsScreen(WorkbenchScreen):
         marked = self.rows.marked
         row = self.rows.row
         doomed = marked or ([row.id] if row is not None else [])
+        if theirs := {row.id for _, row in self._all if row.store}.intersection(doomed):
+            self._say_shared(min(theirs))
+            return
         if not doomed:
             return
         what = f"{len(doomed)} sessions" if len(doomed) > 1 else doomed[0]
@@ -230,6 +243,9 @@ class SessionsScreen(WorkbenchScreen):
     async def action_replay(self) -> None:
         if (row := self.rows.row) is None:
             return
+        if row.store:
+            self._replay_shared(row.id)
+            return
         try:
             folder = self.workbench.store.folder(row.id)
         except SessionError as error:
@@ -237,8 +253,31 @@ class SessionsScreen(WorkbenchScreen):
             return
         await self.workbench.watch_session(folder, replay=row.status not in ("running", "preparing"))
 
+    @work(thread=True, exit_on_error=False, name="Fetching the session")
+    def _replay_shared(self, session: str) -> None:
+        app = self.workbench
+        try:
+            folder = app.store.folder(session)
+            app.store.fetch([session])
+        except SessionError as error:
+            app.call_from_thread(app.notify, str(error), severity="error", markup=False, timeout=10)
+        else:
+            app.call_later(app.watch_session, folder, replay=True)
+
+    def _own_row(self) -> SessionRow | None:
+        """The row under the cursor, if it can be changed here; otherwise that is said."""
+        row = self.rows.row
+        if row is not None and row.store:
+            self._say_shared(row.id)
+            return None
+        return row
+
+    def _say_shared(self, session: str) -> None:
+        said = f"{session} is in the team's store, where nothing but `kasoku publish` changes anything."
+        self.workbench.notify(said, severity="warning", markup=False)
+
     def action_resume(self) -> None:
-        if (row := self.rows.row) is None:
+        if (row := self._own_row()) is None:
             return
         if row.status == "finished":
             self.workbench.notify(f"{row.id} is complete: nothing to resume.", markup=False)
@@ -276,6 +315,10 @@ def _when(row: SessionRow) -> Cell:
 
 def _status(row: SessionRow) -> Cell:
     return (row.status, STATUS_STYLES.get(row.status, ""))
+
+
+def _where(row: SessionRow) -> Cell:
+    return ("store", "accent") if row.store else ("here", "dim")
 
 
 def _name(row: SessionRow) -> Cell:
