@@ -15,6 +15,7 @@ import msgspec
 
 from methods.base.progress import Progress, Report
 from methods.base.user_path import reason
+from sessions.disk import host_file
 from sessions.disk.listing import listed_row
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.published.manifest import (
@@ -34,7 +35,7 @@ from sessions.published.manifest import (
 )
 from sessions.published.published import Published
 
-LEFT: Final = ("lock",)  # what a session's folder has besides: its lock, hidden files, viewers' requests
+LEFT: Final = ("lock", host_file.NAME)  # what stays here; and so do hidden files and viewers' requests
 REQUESTS: Final = "requests"
 AT_ONCE: Final = 4
 CHUNK: Final = 4 << 20

@@ -211,16 +211,17 @@ def test_only_what_has_ended_is_published(shared: str, theirs: Path, kasoku: Kas
     assert f"{SECOND} is running: publish it once it has ended." in again.err
 
 
-def test_viewers_requests_the_lock_and_hidden_files_stay_behind(shared: str, mine: Path, theirs: Path) -> None:
+def test_viewers_requests_the_lock_its_host_and_hidden_files_stay_behind(shared: str, mine: Path, theirs: Path) -> None:
     folder = Store(mine / "sessions").folder(FIRST)
     folder.ask("stop")
-    (folder.path / ".ballast").write_bytes(b"x")
+    for name in (".ballast", "host.json"):
+        (folder.path / name).write_bytes(b"x")
     published(shared, mine, FIRST)
     found = Published(shared, theirs).manifest(FIRST)
     assert found is not None
     names = {file.name for file in found[1].files}
     there = {path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*") if path.is_file()}
-    assert there - names == {"lock", ".ballast", "requests/stop"}
+    assert there - names == {"lock", "host.json", ".ballast", "requests/stop"}
     assert names <= there
 
 
