@@ -41,7 +41,7 @@ from sessions.published.manifest import (
     name_of,
     named,
 )
-from sessions.published.objects import NoObjectError, Objects
+from sessions.published.objects import NoObjectError, Objects, StoreError
 from sessions.published.published_folder import PublishedFolder
 
 AT_ONCE: Final = 16
@@ -100,10 +100,10 @@ class Published:
         return [each for each in found if each is not None and each[0].endswith(shard)]
 
     def _known(self) -> Sequence[ListedRow]:
-        """The rows that the last publication left; without them, each manifest is read."""
+        """The rows that the last publication left; where they cannot be read, each manifest is."""
         try:
             return decoded_rows(self.objects.read(LISTED, LISTED_MOST))
-        except NoObjectError:
+        except StoreError:
             return ()
 
     def _row(self, session: str, revision: str) -> ListedRow | None:

@@ -104,15 +104,24 @@ class SharedFolder:
         """A descriptor of the folder below the root that these lead to, no link among them. Raises OSError."""
         descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         for part in parts:
+            made = False
             try:
                 if make:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(part, dir_fd=descriptor)
+                        made = True
                 below = os.open(part, AS_FOLDER, dir_fd=descriptor)
             finally:
                 os.close(descriptor)
             descriptor = below
+            if made:
+                self._share(descriptor, 0o7777)
         return descriptor
+
+    def _share(self, descriptor: int, mask: int) -> None:
+        """Give what was made the permissions of the root, whatever the umask: others are to read it."""
+        with contextlib.suppress(OSError):  # a share may have no permissions of its own
+            os.fchmod(descriptor, stat.S_IMODE(self.root.stat().st_mode) & mask)
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[int]:
@@ -142,8 +151,7 @@ class SharedFolder:
             most -= len(chunk)
             yield chunk
 
-    @staticmethod
-    def _fill(folder: int, name: str, content: bytes | Path) -> None:
+    def _fill(self, folder: int, name: str, content: bytes | Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         with open(name, "wb", opener=lambda path, _: os.open(path, flags, 0o666, dir_fd=folder)) as file:
             if isinstance(content, bytes):
@@ -153,6 +161,7 @@ class SharedFolder:
                     while chunk := source.read(CHUNK):
                         file.write(chunk)
             file.flush()
+            self._share(file.fileno(), 0o666)
             os.fsync(file.fileno())
 
     def _error(self, error: OSError, doing: str) -> StoreError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -256,3 +257,15 @@ def test_all_that_is_in_a_store_has_a_place_of_its_own(shared: str, mine: Path) 
         name_of(FIRST, revision),
         *(manifest.object_name(file.name) for file in manifest.files),
     }
+
+
+@pytest.mark.parametrize("mode", [0o2770, 0o755, 0o700])
+def test_what_is_made_in_a_shared_folder_has_its_permissions(shared: str, mine: Path, mode: int) -> None:
+    Path(shared).chmod(mode)
+    before = os.umask(0o077)
+    try:
+        published(shared, mine, FIRST)
+    finally:
+        os.umask(before)
+    found = {(path.is_dir(), path.stat().st_mode & 0o7777) for path in Path(shared).rglob("*")}
+    assert found == {(True, mode), (False, mode & 0o666)}
