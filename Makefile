@@ -15,7 +15,7 @@ help:
 	@echo "make test-engines  the tests of each engine at work, in all their environments, which are made on the way"
 	@echo "make check         ruff, mypy --strict, the import contracts, dead code"
 	@echo "make format        ruff format"
-	@echo "make pictures      the pictures of the screens, from the recording of kasoku --demo"
+	@echo "make pictures      the pictures of the screens and docs/pictures/run.cast, from the recording of kasoku --demo"
 
 .venv/.installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "kasoku needs Python 3.11 or later: install one, or make PYTHON=/path/to/python3"; exit 1; }
@@ -54,6 +54,7 @@ format: setup
 
 pictures: setup
 	$(BIN)/python benchmarks/pictures.py
+	$(BIN)/python benchmarks/recording.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -22,7 +22,7 @@ from tui.screens.palette import Palette
 from tui.screens.run import RunScreen
 from tui.settings import Settings, load_settings, save_settings
 from tui.shown_cells import ShownCells
-from tui.widgets.theme import DARK, THEMES
+from tui.widgets.theme import DARK, THEMES, THEMES_FEW, has_few_colours
 from tui.widgets.workbench_app import WorkbenchApp
 from tui.words.terminal_text import plain
 
@@ -96,9 +96,11 @@ class Workbench(WorkbenchApp):
         faster: int = 0,
         driver: type[Driver] | None = OF_A_TERMINAL,
         shared: Shared | None = None,
+        few_colours: bool = False,
     ) -> None:
         """`watch` is the id of a session to follow from the start (or `replay`, so many steps faster), else the one
-        that runs, if any; `shared` is a team's store, whose sessions are shown beside those of the home."""
+        that runs, if any; `shared` is a team's store, whose sessions are shown beside those of the home.
+        `few_colours`: the terminal has 16."""
         self.link = Link()
         self.shown_cells = ShownCells()
         super().__init__(driver_class=driver)
@@ -112,7 +114,7 @@ class Workbench(WorkbenchApp):
         self._shared = shared
         self.farewell = ""
         self._ask_after_display = False
-        for theme in THEMES:
+        for theme in THEMES_FEW if few_colours else THEMES:
             self.register_theme(theme)
         if "TEXTUAL_THEME" not in os.environ:
             self.theme = DARK.name
@@ -153,7 +155,15 @@ class Workbench(WorkbenchApp):
     # Between the screens
 
     def action_show(self, mode: str) -> None:
-        """Bring one of the four screens to the front, closing what was opened on top of it."""
+        """Bring one of the four screens to the front, closing what was opened on top of it.
+
+        Compare comes with the session that has just ended on the Run screen, the first time that it is asked for then.
+        """
+        if mode == "compare":
+            for screen in self._screen_stacks.get("run", []):
+                if isinstance(screen, RunScreen) and (ended := screen.take_ended()) is not None:
+                    self.call_later(self.compare_sessions, [ended])
+                    return
         if self.current_mode == mode:
             while len(self.screen_stack) > 1:
                 self.pop_screen()
@@ -329,6 +339,7 @@ def run_app(
         faster=faster,
         driver=driver,
         shared=shared,
+        few_colours=driver is OF_A_TERMINAL and has_few_colours(),
     )
     app.run(mouse=settings.mouse)
     if app.farewell:

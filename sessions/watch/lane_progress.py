@@ -30,8 +30,8 @@ class LaneProgress:
     def is_at(self, method: str, block: int) -> bool:
         return (self.method, self.block) == (method, block)
 
-    def shown(self) -> LaneLive | None:
-        """None between blocks."""
+    def shown(self, place: int, gpus: tuple[str, ...]) -> LaneLive | None:
+        """As the lane of this place with these GPUs; None between blocks."""
         if self.method is None or self.block is None:
             return None
-        return LaneLive(self.method, self.block, self.phase, self.request.tok_s_now())
+        return LaneLive(place, gpus, self.method, self.block, self.phase, self.request.tok_s_now())

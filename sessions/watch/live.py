@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sessions.frames.block_spans import BlockSpan
+from sessions.frames.tracks import Track
 from sessions.verdict.statistics import Interval
 from sessions.verdict.verdicts import Kind
 from sessions.watch.laps import Lap
@@ -91,8 +93,10 @@ class PhaseLive:
 
 @dataclass(frozen=True, slots=True)
 class LaneLive:
-    """What one lane is at."""
+    """What one lane is at: `place` from 0, and the GPUs that the block has, by their sources."""
 
+    place: int
+    gpus: tuple[str, ...]
     method: str
     block: int
     block_phase: str
@@ -133,3 +137,10 @@ class Live:
     point: str = ""  # the one that runs now
     lanes: tuple[LaneLive, ...] = ()  # that are at work, where rounds run side by side
     flights: tuple[FlightLive | None, ...] = ()  # by slot; None: it is empty
+    blocks: tuple[BlockSpan, ...] = ()  # in the order in which they began
+    tracks: tuple[Track, ...] = ()
+
+    @property
+    def at_work(self) -> frozenset[str]:
+        """The methods that run now, in whichever lane."""
+        return frozenset([*(lane.method for lane in self.lanes), *([self.method] if self.method else [])])

@@ -45,11 +45,12 @@ from sessions.watch.current_request import Decoder
 from sessions.watch.lane_progress import LaneProgress
 from sessions.watch.laps import Lap
 from sessions.watch.latest_readings import LatestReadings
-from sessions.watch.live import FlightLive, Live, MethodLive, PhaseLive
+from sessions.watch.live import FlightLive, LaneLive, Live, MethodLive, PhaseLive
 from sessions.watch.method_progress import MethodProgress
 from sessions.watch.point_progress import PointProgress
 from sessions.watch.rounds_left import rounds_left
 from sessions.watch.time_left import TimeLeft
+from sessions.watch.time_line import TimeLine
 
 NOTES = 20
 InLane = BlockStarted | BlockPhase | RequestStarted | Tokens | ManyTokens | Text | RequestEnded | BlockEnded
@@ -73,6 +74,7 @@ class LiveReducer:
         self._points = PointProgress(plan) if plan.has_load else None
         self._place: int | None = None
         self._readings = LatestReadings(plan.lanes)
+        self._time_line = TimeLine()
         self._left = TimeLeft(plan)
         self._status, self._error = "preparing", ""
         self._phases: dict[str, PhaseLive] = {}
@@ -141,6 +143,7 @@ class LiveReducer:
                 self._end_block(record)
             case Telemetry():
                 self._readings.take(record)
+                self._draw_readings(record)
             case Note():
                 self._notes.append(record.text)
             case SessionEnded():
@@ -174,7 +177,7 @@ class LiveReducer:
             self._points.add(flight, record)
 
     def _lap(self, start_ns: int, end_ns: int, tok_s: float) -> Lap:
-        return Lap((start_ns - self._zero) / 1e9, (end_ns - self._zero) / 1e9, tok_s)
+        return Lap(self._seconds(start_ns), self._seconds(end_ns), tok_s)
 
     def _current_lap(self) -> Lap | None:
         """The timed request that runs, at the rate that it has had until now."""
@@ -212,6 +215,8 @@ class LiveReducer:
         gpus = self._plan.gpus_of(record.method, record.block)
         self._readings.start_block(record.method, record.block, record.t, gpus)
         self._left.start_block(record)
+        lane = self._plan.lane_of(record.block)
+        self._time_line.start_block(record.method, record.block, lane, self._seconds(record.t))
         progress = self._progress(record.method)
         progress.start(record.block)
         progress.state = "import"
@@ -220,12 +225,14 @@ class LiveReducer:
         self._lane(record).phase = record.phase
         self._progress(record.method).state = record.phase
         self._left.enter(record)
+        self._time_line.enter(record.method, record.block, record.phase, self._seconds(record.t))
         if record.phase == "load":
             self._readings.start_loading(record.method, record.block, record.t)
 
     def _end_block(self, record: BlockEnded) -> None:
         self._progress(record.method).end(record)
         self._left.end_block(record)
+        self._time_line.end_block(record.method, record.block, self._seconds(record.t))
         if self._lane(record).is_at(record.method, record.block):
             self._readings.end_block(record.method, record.block, record.t)
             self._leave_block(self._lane(record))
@@ -236,8 +243,17 @@ class LiveReducer:
         for progress in self._methods.values():
             progress.cut()
         self._readings.forget_blocks()
+        self._time_line.cut(self._seconds(self._now))
         for lane in self._lanes:
             self._leave_block(lane)
+
+    def _draw_readings(self, record: Telemetry) -> None:
+        """From when the session's blocks can begin: what is read before has no place on their axis."""
+        if self._started is None:
+            return
+        for source, metric, _unit, value, t_ns, _call, _status in record.rows:
+            if value is not None:
+                self._time_line.read(source, metric, value, self._seconds(t_ns))
 
     def _note_vram(self) -> None:
         """Only when somebody looks, or a block's readings are let go of: they come many times a second."""
@@ -261,7 +277,7 @@ class LiveReducer:
     def snapshot(self, abandoned: bool = False) -> Live:
         """The session as of the last record; `abandoned`: its conductor is gone, and said no end."""
         shown, request = self._shown, self._shown.request
-        lanes = [lane.shown() for lane in self._lanes] if self._plan.lanes > 1 else []
+        lanes = [self._lane_live(place) for place in range(self._plan.lanes)] if self._plan.lanes > 1 else []
         self._note_vram()
         figures = {name: progress.figures(abandoned) for name, progress in self._methods.items()}
         if (points := self._points) is not None:  # the ratio is that at the primary point
@@ -273,7 +289,7 @@ class LiveReducer:
             error=self._error,
             now_ns=self._now,
             started_ns=self._started,
-            elapsed_s=(self._now - self._zero) / 1e9,
+            elapsed_s=self._seconds(self._now),
             phases=tuple(self._phases.values()),
             notes=tuple(self._notes),
             methods=self._rows(figures),
@@ -298,7 +314,17 @@ class LiveReducer:
             points=tuple(self._points.rows()) if self._points is not None else (),
             point=self._plan.points[self._place].name if self._place is not None else "",
             flights=self._flights(),
+            blocks=self._time_line.blocks(),
+            tracks=self._time_line.tracks(self._readings.gpus),
         )
+
+    def _lane_live(self, place: int) -> LaneLive | None:
+        lane = self._lanes[place]
+        gpus = self._plan.gpus_of(lane.method, lane.block) if lane.method and lane.block is not None else slice(0)
+        return lane.shown(place, self._readings.gpus[gpus])
+
+    def _seconds(self, t_ns: int) -> float:
+        return (t_ns - self._zero) / 1e9
 
     def _flights(self) -> tuple[FlightLive | None, ...]:
         if self._points is None:

@@ -91,8 +91,8 @@ def test_compare_draws_the_requests_that_its_table_counts(store: Store, folder: 
 
 
 def test_the_sessions_own_screen_draws_the_same_requests(store: Store, folder: SessionFolder) -> None:
-    rates = read_session(store, folder.id).rates
-    assert {name: curve.values for name, curve in rates.items()} == {
+    laps = read_session(store, folder.id).laps
+    assert {name: [lap.tok_s for lap in own] for name, own in laps.items()} == {
         name: pick_series(store, folder.id, name).tok_s for name in ("one", "two", "breaks")
     }
 

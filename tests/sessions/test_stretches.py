@@ -162,9 +162,11 @@ def test_curves_lay_the_stretches_end_to_end(twice_extended: SessionFolder, home
     for curve in facts.curves.values():
         assert all(earlier < later for earlier, later in pairwise(curve.seconds))
         assert curve.seconds[-1] == pytest.approx(measured, abs=0.2)
-    for curve in facts.rates.values():
-        assert len(curve.values) == 6
-        assert all(earlier < later for earlier, later in pairwise(curve.seconds))
+    for laps in facts.laps.values():
+        assert len(laps) == 6
+        assert all(earlier.start_s < earlier.end_s <= later.start_s for earlier, later in pairwise(laps))
+    assert len(facts.blocks) == 12
+    assert max(span.end_s or 0 for span in facts.blocks) == pytest.approx(measured, abs=0.2)
     last = pick_series(store, twice_extended.id, "fast")
     assert max(last.memory.values) == 11e9, "the last block is the last stretch's, whatever its clock says"
     assert last.memory.seconds[-1] == pytest.approx(BLOCK_S, abs=0.2)

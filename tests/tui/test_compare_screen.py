@@ -85,6 +85,26 @@ async def test_the_baseline_can_be_changed(saved: Path) -> None:
         assert "compare" in text
 
 
+async def test_what_has_just_ended_is_what_is_compared(saved: Path) -> None:
+    app = workbench(saved)
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        await pilot.press("3")
+        await until(pilot, lambda text: "4 rows of 1 session" in text, "the newest session")
+        screen = app.screen
+        assert isinstance(screen, CompareScreen)
+        assert screen.comparison is not None
+        assert screen.comparison.rows[0].session != FIRST
+        await app.watch_session(app.store.folder(FIRST))
+        await until(pilot, lambda text: "finished" in text.splitlines()[0], "its end")
+        for expected in (FIRST, SECOND):  # the second time it is as it was left
+            await pilot.press("3")
+            await until(pilot, partial(is_of, screen, expected), f"the comparison of {expected}")
+            if expected == FIRST:
+                screen.pick([SECOND])
+                await until(pilot, partial(is_of, screen, SECOND), "another pick")
+                await pilot.press("1")
+
+
 async def test_picks_are_ticked_in_the_list(saved: Path) -> None:
     async with workbench(saved).run_test(size=(160, 48), notifications=True) as pilot:
         screen = await compare(pilot, [FIRST])
@@ -280,6 +300,13 @@ def refers_to(screen: CompareScreen, reference: str, text: str) -> bool:
     """Whether the second row is compared with this method."""
     del text
     return screen.comparison is not None and screen.comparison.rows[1].reference == reference
+
+
+def is_of(screen: CompareScreen, session: str, text: str) -> bool:
+    """Whether it is in front with this session's methods."""
+    return (
+        "rows of 1 session" in text and screen.comparison is not None and screen.comparison.rows[0].session == session
+    )
 
 
 async def compare(pilot: Pilot[None], sessions: list[str], keys: str = "v") -> CompareScreen:

@@ -17,6 +17,8 @@ from tests.tui.conftest import DEAD, FIRST, workbench
 from tests.tui.journals import make_plan, write_session
 from tests.tui.screen_text import as_kept, until
 from tui.read.plan_facts import plan_facts
+from tui.widgets.session_time_line import SessionTimeLine
+from tui.words import figures
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)])
@@ -46,6 +48,19 @@ async def test_the_tabs_show_machine_runs_requests_and_timeline(saved: Path, siz
         if size[1] > 30:
             assert "SM clock, MHz" in text
         await as_kept(f"session-timeline-{size[0]}x{size[1]}", pilot)
+        line = screen.query_one(SessionTimeLine)
+        whole = line.window
+        assert whole[0] == 0.0
+        await pilot.press("plus", "plus")
+        await until(pilot, lambda text: f"of {figures.duration(whole[1])}" in text, "a part of it")
+        assert line.window[1] - line.window[0] == pytest.approx(whole[1] / 4)
+        await pilot.press(*["full_stop"] * 9)
+        assert line.window == pytest.approx((whole[1] * 3 / 4, whole[1]))  # no farther than its end
+        await pilot.press(*["comma"] * 2)
+        assert line.window[0] == pytest.approx(whole[1] * 5 / 8)
+        await until(pilot, lambda text: f"{line.window[0]:.4g} " in text, "where it begins")
+        await pilot.press("0")
+        assert line.window == whole
 
 
 async def test_a_session_whose_conductor_died_is_finalised_and_shown(saved: Path) -> None:

@@ -7,11 +7,25 @@ from typing import Final
 
 import numpy as np
 import pytest
+from rich.color import ColorSystem
 from rich.style import Style
 from textual.color import Color
 from textual.theme import Theme
 
-from tui.widgets.theme import DARK, LIGHT, ON_DARK, ON_LIGHT, drawn_in, method_style, sign_of
+from tui.widgets.theme import (
+    DARK,
+    DARK_FEW,
+    LIGHT,
+    LIGHT_FEW,
+    ON_DARK,
+    ON_DARK_FEW,
+    ON_LIGHT,
+    ON_LIGHT_FEW,
+    drawn_in,
+    has_few_colours,
+    method_style,
+    sign_of,
+)
 
 LEAST_DISTANCE, LEAST_CONTRAST = 12.0, 3.0  # in CIE Lab, and as WCAG 2 asks for what is not text
 SIGHT: Final = {  # Machado, Oliveira & Fernandes 2009, severity 1: linear RGB as it is seen
@@ -50,7 +64,26 @@ def test_every_colour_that_means_something_is_seen_on_its_background(theme: Them
         assert max(light, behind) / min(light, behind) >= LEAST_CONTRAST, colour
 
 
+@pytest.mark.parametrize(("theme", "colours"), [(DARK_FEW, ON_DARK_FEW), (LIGHT_FEW, ON_LIGHT_FEW)])
+def test_sixteen_colours_tell_good_from_bad_and_methods_apart(theme: Theme, colours: tuple[str, ...]) -> None:
+    def of_the_terminal(colour: str) -> int | None:
+        return Color.parse(colour).rich_color.downgrade(ColorSystem.STANDARD).number
+
+    meant = [of_the_terminal(theme.variables[f"text-{name}"]) for name in ("success", "warning", "error", "accent")]
+    assert [(number or 0) % 8 for number in meant] == [2, 3, 1, 6]  # green, yellow, red, cyan
+    assert len({of_the_terminal(colour) for colour in colours}) == len(colours)
+    assert theme.background is not None
+    assert of_the_terminal(theme.background) not in {*meant, *(of_the_terminal(colour) for colour in colours)}
+
+
+def test_a_terminal_with_few_colours_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLORTERM", raising=False)
+    for name, few in (("xterm-16color", True), ("xterm", True), ("xterm-256color", False)):
+        monkeypatch.setenv("TERM", name)
+        assert has_few_colours() is few
+
+
 def test_seventy_methods_differ_in_colour_or_sign() -> None:
-    looks = {(drawn_in(method_style(place), Style(), dark=True), sign_of(method_style(place))) for place in range(70)}
+    looks = {(drawn_in(method_style(place), Style(), DARK), sign_of(method_style(place))) for place in range(70)}
     assert len(looks) == 70
     assert sign_of("accent") == sign_of(method_style(0))

@@ -77,8 +77,7 @@ def picture(live: Live, width: int, footer: str) -> RenderableType:
     if live.points:
         lines += [_points_line(row, live) for row in live.methods]
     else:
-        at_work = {live.method, *(lane.method for lane in live.lanes)}
-        lines += [_method_line(row, row.name in at_work) for row in live.methods]
+        lines += [_method_line(row, row.name in live.at_work) for row in live.methods]
     if live.request is not None:
         lines.append(Text(""))
         lines += [Text(line, style="dim") for line in _tail(live.text, width - 2)]

@@ -13,6 +13,7 @@ from sessions.frames.timeline import Span
 
 if TYPE_CHECKING:
     from sessions.disk.store import Store
+    from sessions.frames.tracks import Together
 
 MOST_POINTS = 2000
 GPU_POWER, GPU_MEMORY = "power_w", "memory_used_bytes"
@@ -71,26 +72,33 @@ def _last_block(runs: pl.LazyFrame | None, method: str) -> Span | None:
 
 
 def metric_curve(
-    store: Store, session: str, spans: Iterable[Span], sources: str, metric: str, *, highest: bool = False
+    store: Store,
+    session: str,
+    spans: Iterable[Span],
+    sources: str,
+    metric: str,
+    *,
+    together: Together = "sum",
+    most: int = MOST_POINTS,
 ) -> Curve:
-    """A metric over spans of time, one after another, at most MOST_POINTS points.
-
-    It is summed over the sources whose names begin so, or for what has no sum, such as a clock, the highest of them.
-    """
+    """A metric over spans of time, one after another, at most `most` points: of the sources whose names begin so
+    `together`."""
     telemetry = store.scan("telemetry", [session])
     if telemetry is None:
         return Curve([], [])
     seconds: list[float] = []
     values: list[float] = []
     for span in spans:
-        frame = _within(with_stretch(telemetry), span, sources, metric, highest).collect()
+        frame = _within(with_stretch(telemetry), span, sources, metric, together).collect()
         seconds += map(span.seconds, frame["t_ns"].to_list())
         values += frame["value"].to_list()
-    every = max(1, -(-len(seconds) // MOST_POINTS))
+    every = max(1, -(-len(seconds) // most))
     return Curve(seconds[::every], values[::every])
 
 
-def _within(telemetry: pl.LazyFrame, span: Span, sources: str, metric: str, highest: bool) -> pl.LazyFrame:
+def _within(telemetry: pl.LazyFrame, span: Span, sources: str, metric: str, together: Together) -> pl.LazyFrame:
+    value = pl.col("value")
+    shown = {"sum": value.sum(), "mean": value.mean(), "highest": value.max()}[together]
     return (
         telemetry.filter(
             (pl.col("metric") == metric)
@@ -102,7 +110,7 @@ def _within(telemetry: pl.LazyFrame, span: Span, sources: str, metric: str, high
         .group_by("tick", "source")
         .agg(pl.col("value").mean(), pl.col("t_ns").first())
         .group_by("tick")
-        .agg(pl.col("value").max() if highest else pl.col("value").sum(), pl.col("t_ns").min())
+        .agg(shown, pl.col("t_ns").min())
         .sort("t_ns")
     )
 

@@ -17,12 +17,15 @@ from sessions.disk.frame_schema import SCHEMAS, FrameError, read_frame
 from sessions.disk.journal import prepared
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
 from sessions.frames.block_phases import Segment, method_segments
+from sessions.frames.block_spans import BlockSpan, block_spans
 from sessions.frames.counting import counted_requests, in_their_order, last_attempts, with_stretch
 from sessions.frames.timeline import spans
+from sessions.frames.tracks import TRACKS, TrackKind
 from sessions.verdict.comparison import Comparison, compare
 from sessions.verdict.fidelity_figures import Path
 from sessions.verdict.fidelity_windows import Scored, by_method
 from sessions.verdict.stretches import stretches_told
+from sessions.watch.laps import Lap
 from tui.read.comparison_series import Curve, metric_curve
 from tui.read.plan_facts import plan_facts
 from tui.words import figures
@@ -35,21 +38,22 @@ if TYPE_CHECKING:
     from sessions.disk.store import Store
 
 LOG_TAIL_LINES = 60
+MOST_POINTS = 8000  # of a curve: a part of it can be looked at
 
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
     """What the screen shows; runs and requests are rows of their frames as dictionaries. Times in the curves are
-    seconds since the first block began, those between stretches left out; `rates` are tokens/s of the requests that
-    count, at their ends."""
+    seconds since the first block began, those between stretches left out; `laps` are the requests that count."""
 
     session: SessionFile
     live: bool
     overview: tuple[Fact, ...]
     runs: tuple[FrameRow, ...]
     requests: tuple[FrameRow, ...]
-    rates: Mapping[str, Curve]
-    curves: Mapping[str, Curve]
+    laps: Mapping[str, Sequence[Lap]]
+    curves: Mapping[TrackKind, Curve]
+    blocks: tuple[BlockSpan, ...]
     times: Mapping[str, Sequence[tuple[Segment, float]]]  # of a block of each method
     fidelity: Sequence[tuple[str, Mapping[Path, Scored], Mapping[Path, str]]]  # method, scores, verdicts by path
     problem: str
@@ -72,7 +76,7 @@ def read_session(store: Store, name: str) -> SessionFacts:
             if live
             else "Nothing was measured in this session."
         )
-    rates, curves = _timeline(store, folder.id, runs, requests)
+    laps, curves, blocks = _time_line(store, session, runs, requests)
     overview = tuple(_overview(folder, session, live))
     comparison = None if live else compare(store, [(folder.id, None)])
     return SessionFacts(
@@ -81,8 +85,9 @@ def read_session(store: Store, name: str) -> SessionFacts:
         overview,
         tuple(runs.to_dicts()),
         tuple(requests.to_dicts()),
-        rates,
+        laps,
         curves,
+        blocks,
         method_segments(runs),
         _fidelity(folder, runs, comparison),
         problem,
@@ -119,32 +124,27 @@ def _frame(store: Store, folder: SessionFolder, frame: str, order: str) -> pl.Da
         raise SessionError(f"The {frame} of {folder.id} cannot be read ({first}).") from None
 
 
-def _timeline(
-    store: Store, session: str, runs: pl.DataFrame, requests: pl.DataFrame
-) -> tuple[dict[str, Curve], dict[str, Curve]]:
+def _time_line(
+    store: Store, session: SessionFile, runs: pl.DataFrame, requests: pl.DataFrame
+) -> tuple[dict[str, list[Lap]], dict[TrackKind, Curve], tuple[BlockSpan, ...]]:
     found = spans(runs)
     if not found:
-        return {}, {}
-    rates: dict[str, Curve] = {}
+        return {}, {}, ()
+    laps: dict[str, list[Lap]] = {}
     counted = with_stretch(counted_requests(runs, requests))
     for span in found:
         own = counted.filter(span.holds("end_ns")).sort("start_ns")
-        for method, end_ns, rate in own.select("method", "end_ns", "e2e_tok_s").iter_rows():
-            curve = rates.setdefault(method, Curve([], []))
-            curve.seconds.append(span.seconds(end_ns))
-            curve.values.append(rate)
-    wanted = {
-        "GPU power, W": ("gpu", "power_w", False),
-        "VRAM used": ("gpu", "memory_used_bytes", False),
-        "SM clock, MHz": ("gpu", "sm_clock_mhz", True),
-        "host CPU, %": ("host", "cpu_percent", False),
-        "process RSS": ("runner", "rss_bytes", False),
-    }
+        for method, start_ns, end_ns, rate in own.select("method", "start_ns", "end_ns", "e2e_tok_s").iter_rows():
+            if rate is not None and start_ns is not None:
+                laps.setdefault(method, []).append(Lap(span.seconds(start_ns), span.seconds(end_ns), rate))
     curves = {
-        title: metric_curve(store, session, found, source, metric, highest=highest)
-        for title, (source, metric, highest) in wanted.items()
+        kind: metric_curve(
+            store, session.id, found, kind.sources, kind.metric, together=kind.together, most=MOST_POINTS
+        )
+        for kind in TRACKS
     }
-    return rates, {title: curve for title, curve in curves.items() if curve.values}
+    blocks = block_spans(runs, found, session.plan.lane_of)
+    return laps, {kind: curve for kind, curve in curves.items() if curve.values}, tuple(blocks)
 
 
 def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterator[Fact]:

@@ -75,6 +75,7 @@ class RunScreen(WorkbenchScreen):
         self.watched: SessionWatch | None = None
         self.live: LiveView | None = None
         self._over = False
+        self._ended: str | None = None  # what came to its end here and has not been compared since
         self._unscored = False  # its fidelity could be added
         self._offered = 0  # rounds more that would probably settle what is open
         self._switching = asyncio.Lock()
@@ -101,6 +102,11 @@ class RunScreen(WorkbenchScreen):
         """The ID of the live session being followed; None if there is none, or it is a replay."""
         watch = self.watched
         return watch.folder.id if watch is not None and not watch.replay and not self._over else None
+
+    def take_ended(self) -> str | None:
+        """The ID of the session that came to its end on this screen, once."""
+        ended, self._ended = self._ended, None
+        return ended
 
     # What is watched
 
@@ -179,6 +185,7 @@ class RunScreen(WorkbenchScreen):
             self._over = event.what.over
             self.refresh_bindings()
             if self._over:
+                self._ended = watch.folder.id
                 self._settle(watch)
 
     @work(thread=True, exclusive=True, group="settle", exit_on_error=False, name="Comparing")

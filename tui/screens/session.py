@@ -20,8 +20,8 @@ from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.facts import Facts
 from tui.widgets.fidelity_table import FidelityTable, MethodFidelity
 from tui.widgets.key_bar import KeyBar
-from tui.widgets.plot import Plot, Series
 from tui.widgets.row_list import Cell, ListColumn, RowList
+from tui.widgets.session_time_line import SessionTimeLine, TimeLineData
 from tui.widgets.stepped_tabs import SteppedTabs
 from tui.widgets.theme import method_style
 from tui.widgets.time_bars import TimeBars
@@ -48,6 +48,15 @@ class SessionScreen(WorkbenchScreen):
             "left", "tab(-1)", "tab", id="session.previous", tooltip="The previous tab", key_display="←", show=False
         ),
         Binding("right", "tab(1)", "next tab", id="session.next", tooltip="The next tab", key_display="→"),
+        Binding(
+            "comma", "move(-1)", "earlier", id="session.earlier", tooltip="Look at an earlier part", key_display=","
+        ),
+        Binding("full_stop", "move(1)", "later", id="session.later", tooltip="See a later part", key_display="."),
+        Binding(
+            "plus,equals_sign", "zoom(1)", "nearer", id="session.nearer", tooltip="Half as much time", key_display="+"
+        ),
+        Binding("minus", "zoom(-1)", "all", id="session.farther", tooltip="Twice as much time", show=False),
+        Binding("0", "whole", "all", id="session.whole", tooltip="The whole session", show=False),
         Binding("c", "compare", "compare", id="session.compare", tooltip="Compare this session's methods"),
         Binding("e", "export", "export", id="session.export", tooltip="Write this session's frames as CSV"),
         more_binding("session"),
@@ -100,9 +109,7 @@ class SessionScreen(WorkbenchScreen):
                     yield Facts(id="request-facts")
             with TabPane("timeline", id="timeline"), VerticalScroll():
                 yield TimeBars(id="time-bars")
-                yield Plot("tokens/s of each request", "s", figures.rate, id="plot-rates")
-                for place in range(5):
-                    yield Plot("", "s", _short, id=f"plot-{place}")
+                yield SessionTimeLine(id="time-line")
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -156,24 +163,8 @@ class SessionScreen(WorkbenchScreen):
     def _plot(self, facts: SessionFacts) -> None:
         places = self._places
         self.query_one("#time-bars", TimeBars).show_bars(facts.times, places)
-        curves = [*facts.rates.values(), *facts.curves.values()]
-        ends = [curve.seconds[-1] for curve in curves if curve.seconds]
-        axis = (0.0, max(ends)) if ends else None
-        self.query_one("#plot-rates", Plot).show_series(
-            [
-                Series(one_line(name, 40), curve.seconds, curve.values, method_style(places.get(name, 0)), joined=False)
-                for name, curve in facts.rates.items()
-            ],
-            x_range=axis,
-            reason="No timed requests in this session.",
-        )
-        titles = list(facts.curves)
-        for place in range(5):
-            plot = self.query_one(f"#plot-{place}", Plot)
-            plot.display = place < len(titles)
-            if place < len(titles):
-                curve = facts.curves[titles[place]]
-                plot.show_series([Series("", curve.seconds, curve.values, "bar")], title=titles[place], x_range=axis)
+        data = TimeLineData(facts.laps, facts.blocks, facts.curves)
+        self.query_one("#time-line", SessionTimeLine).show_session(data, places)
 
     @on(RowList.Highlighted, "#run-list")
     def show_run(self, event: RowList.Highlighted) -> None:
@@ -202,6 +193,8 @@ class SessionScreen(WorkbenchScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         del parameters
+        if action in ("move", "zoom", "whole"):
+            return self.query_one(TabbedContent).active == "timeline" if self.is_mounted else False
         if action == "fidelity":
             return self.facts is not None and self.facts.unscored
         return self.facts is not None and self.facts.more > 0 if action == "more" else True
@@ -216,6 +209,19 @@ class SessionScreen(WorkbenchScreen):
         if self.facts is not None and self.facts.unscored:
             await add_fidelity(self.workbench, self.session)
 
+    @property
+    def _time_line(self) -> SessionTimeLine:
+        return self.query_one("#time-line", SessionTimeLine)
+
+    def action_move(self, steps: int) -> None:
+        self._time_line.move(steps)
+
+    def action_zoom(self, steps: int) -> None:
+        self._time_line.zoom(steps)
+
+    def action_whole(self) -> None:
+        self._time_line.whole()
+
     def action_close(self) -> None:
         self.app.pop_screen()
 
@@ -228,6 +234,7 @@ class SessionScreen(WorkbenchScreen):
         target = {"overview": "#overview-scroll", "runs": "#run-list", "requests": "#request-list"}
         wanted = target.get(pane, f"#{pane} VerticalScroll")
         self.query_one(wanted).focus()
+        self.refresh_bindings()
 
     async def action_compare(self) -> None:
         await self.workbench.compare_sessions([self.session])
@@ -259,10 +266,6 @@ class SessionScreen(WorkbenchScreen):
 def _places(facts: SessionFacts) -> dict[str, int]:
     """The place of each method in the session, which decides on its colour."""
     return {method.name: place for place, method in enumerate(facts.session.plan.methods)}
-
-
-def _short(value: float) -> str:
-    return figures.size(value) if value >= 1e6 else f"{value:.4g}"
 
 
 def _run_key(run: FrameRow) -> str:

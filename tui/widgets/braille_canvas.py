@@ -21,12 +21,12 @@ class Canvas:
         self._signs = [[""] * columns for _ in range(rows)]
         self._shaded = [1, 0]  # the first and the last column
 
-    def draw(self, xs: Sequence[float], ys: Sequence[float], style: str, *, joined: bool = True) -> None:
-        """Points, with lines between them where they are joined."""
+    def draw(self, xs: Sequence[float], ys: Sequence[float], style: str) -> None:
+        """Points, with lines between them."""
         before: tuple[int, int] | None = None
         for x, y in zip(xs, ys, strict=True):
             point = self._point(x, y)
-            if joined and before is not None:
+            if before is not None:
                 self._line(before, point, style)
             else:
                 self._set(*point, style)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from rich.cells import cell_len
 
 from probes.gpu.throttle import slows, throttle_words
-from sessions.watch.live import Gauge, Live
+from sessions.watch.live import Live
 from tui.widgets.braille_canvas import Canvas
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.readings import MANY, Readings, gpu_line, gpu_lines, share, together, watts
 from tui.words import figures
 from tui.words.cells import cut
 from tui.words.terminal_text import plain
@@ -17,7 +18,7 @@ from tui.words.terminal_text import plain
 LABEL_WIDTH = 6
 VALUE_WIDTH = 14
 CURVE_WIDTH_MOST = 40
-FAST_METRICS = ("utilisation_percent", "memory_used_bytes", "power_w", "sm_clock_mhz", "cpu_percent", "ram_used_bytes")
+BLOCK_WIDTH = 34
 
 
 class Gauges(DrawnLines):
@@ -47,11 +48,14 @@ class Gauges(DrawnLines):
         if live is None:
             return []
         if self.compact:
-            return [self._gpu_line(live, gpu, width) for gpu in live.gpus] + [self._host_line(live, width)]
-        blocks = [*(live.gpus), "host"]
-        across = max(1, min(len(blocks), width // 34))
+            return [*gpu_lines(live, width), self._host_line(live, width)]
+        small = len(live.gpus) > MANY and width < 2 * BLOCK_WIDTH
+        blocks = [*(live.gpus if not small else ()), "host"]
+        across = max(1, min(len(blocks), width // BLOCK_WIDTH))
         column = (width - 2 * (across - 1)) // across
-        lines: list[list[Piece]] = []
+        lines: list[list[Piece]] = [] if len(live.gpus) <= 2 else [together(live, width)]
+        if small:
+            lines += [gpu_line(live, gpu, width) for gpu in live.gpus]
         for first in range(0, len(blocks), across):
             drawn = [
                 self._host(live, column) if source == "host" else self._gpu(live, source, column)
@@ -72,7 +76,7 @@ class Gauges(DrawnLines):
     # A GPU
 
     def _gpu(self, live: Live, source: str, width: int) -> list[list[Piece]]:
-        read = _Readings(live.gauges, source)
+        read = Readings(live.gauges, source)
         name = plain(self._names.get(source, ""))
         title = cut(f"GPU {source.removeprefix('gpu')}  {name}".rstrip(), width)
         if read.unreadable:
@@ -81,16 +85,16 @@ class Gauges(DrawnLines):
         power, limit = read("power_w"), read("power_limit_w")
         return [
             [(title, "title")],
-            _bar("util", _share(read("utilisation_percent"), 100), figures.percent(read("utilisation_percent")), width),
-            _bar("VRAM", _share(used, total), figures.of_total(used, total), width),
-            _bar("power", _share(power, limit), _watts(power, limit), width),
+            _bar("util", share(read("utilisation_percent"), 100), figures.percent(read("utilisation_percent")), width),
+            _bar("VRAM", share(used, total), figures.of_total(used, total), width),
+            _bar("power", share(power, limit), watts(power, limit), width),
             self._clock(read, width),
             *self._curve(read.history("power_w"), width, limit, "W"),
         ]
 
     def _curve(self, values: tuple[float, ...], width: int, top: float | None, unit: str) -> list[list[Piece]]:
         """The recent past from zero to the most there can be, which is said at its right."""
-        if self.curve_height < 2 or len(values) < 2:
+        if self.curve_height < 2 or len(values) < 2 or (self._live is not None and len(self._live.gpus) > MANY):
             return []
         highest = top or max(values)
         labels = [f" {highest:.0f} {unit}", *[""] * (self.curve_height - 2), " 0"]
@@ -99,7 +103,7 @@ class Gauges(DrawnLines):
         canvas.draw(range(len(values)), values, "bar")
         return [[*canvas.line(row), (label, "dim")] for row, label in enumerate(labels)]
 
-    def _clock(self, read: _Readings, width: int) -> list[Piece]:
+    def _clock(self, read: Readings, width: int) -> list[Piece]:
         clock, heat, mask = read("sm_clock_mhz"), read("temperature_c"), read("throttle_reasons")
         parts = [f"SM {clock:.0f} MHz" if clock is not None else "", f"{heat:.0f} °C" if heat is not None else ""]
         text = " · ".join(part for part in parts if part)
@@ -108,31 +112,10 @@ class Gauges(DrawnLines):
             return [(cut(said, width), "warning")]
         return [(cut(text, width), "dim")]
 
-    def _gpu_line(self, live: Live, source: str, width: int) -> list[Piece]:
-        read = _Readings(live.gauges, source)
-        head = f"GPU {source.removeprefix('gpu')} "
-        if read.unreadable:
-            return [(head, "title"), (cut(read.unreadable, width - len(head)), "bad")]
-        filled, empty = figures.bar(_share(read("utilisation_percent"), 100), 8)
-        clock, heat, mask = read("sm_clock_mhz"), read("temperature_c"), read("throttle_reasons")
-        held = " · ".join(throttle_words(mask)) if mask is not None and slows(mask) else ""
-        parts = [
-            figures.percent(read("utilisation_percent")).rjust(5),
-            figures.of_total(read("memory_used_bytes"), read("memory_total_bytes")),
-            _watts(read("power_w"), read("power_limit_w")),
-            f"{clock:.0f} MHz" if clock is not None else "",
-            f"{heat:.0f} °C" if heat is not None else "",
-        ]
-        text = " · ".join(part for part in parts if part)
-        room = width - len(head) - 8
-        line: list[Piece] = [(head, "title"), (filled, "bar"), (empty, "dim"), (cut(" " + text, room), "")]
-        left = room - cell_len(text) - 1
-        return [*line, (cut(" " + held, left), "warning")] if held and left > 4 else line
-
     # The host
 
     def _host(self, live: Live, width: int) -> list[list[Piece]]:
-        host, runner = _Readings(live.gauges, "host"), _Readings(live.gauges, "runner")
+        host, runner = Readings(live.gauges, "host"), Readings(live.gauges, "runner")
         cpu, used, total = host("cpu_percent"), host("ram_used_bytes"), host("ram_total_bytes")
         load, clock = host("load_1m"), host("cpu_mhz")
         if host.unreadable:
@@ -147,16 +130,16 @@ class Gauges(DrawnLines):
         )
         return [
             [("CPU", "title")],
-            _bar("CPU", _share(cpu, 100), figures.percent(cpu), width),
-            _bar("RAM", _share(used, total), figures.of_total(used, total), width),
-            _bar("RSS", _share(runner("rss_bytes"), total), figures.size(runner("rss_bytes")), width),
+            _bar("CPU", share(cpu, 100), figures.percent(cpu), width),
+            _bar("RAM", share(used, total), figures.of_total(used, total), width),
+            _bar("RSS", share(runner("rss_bytes"), total), figures.size(runner("rss_bytes")), width),
             [(cut(said, width), "dim")],
             *self._curve(host.history("cpu_percent"), width, 100, "%"),
         ]
 
     def _host_line(self, live: Live, width: int) -> list[Piece]:
-        host, runner = _Readings(live.gauges, "host"), _Readings(live.gauges, "runner")
-        filled, empty = figures.bar(_share(host("cpu_percent"), 100), 8)
+        host, runner = Readings(live.gauges, "host"), Readings(live.gauges, "runner")
+        filled, empty = figures.bar(share(host("cpu_percent"), 100), 8)
         text = (
             f"{figures.percent(host('cpu_percent')).rjust(6)} · RSS {figures.size(runner('rss_bytes'))}"
             f" · RAM {figures.of_total(host('ram_used_bytes'), host('ram_total_bytes'))}"
@@ -164,44 +147,7 @@ class Gauges(DrawnLines):
         return [("CPU   ", "title"), (filled, "bar"), (empty, "dim"), (cut(text, width - 14), "")]
 
 
-class _Readings:
-    """The gauges of one source."""
-
-    def __init__(self, gauges: Mapping[tuple[str, str], Gauge], source: str) -> None:
-        self._gauges = gauges
-        self._source = source
-
-    def __call__(self, metric: str) -> float | None:
-        gauge = self._gauges.get((self._source, metric))
-        return gauge.value if gauge else None
-
-    def history(self, metric: str) -> tuple[float, ...]:
-        gauge = self._gauges.get((self._source, metric))
-        return gauge.history if gauge else ()
-
-    @property
-    def unreadable(self) -> str:
-        """The reason if none of the 10 Hz readings worked (a GPU that fell off the bus), otherwise empty.
-
-        What is read at 1 Hz, the temperature for one, may still stand there with its last value.
-        """
-        own = [gauge for name in FAST_METRICS if (gauge := self._gauges.get((self._source, name))) is not None]
-        if not own or any(gauge.value is not None for gauge in own):
-            return ""
-        return plain(own[0].status)
-
-
 def _bar(label: str, share: float | None, value: str, width: int) -> list[Piece]:
     room = max(4, width - LABEL_WIDTH - VALUE_WIDTH - 1)
     filled, empty = figures.bar(share, room)
     return [(label.ljust(LABEL_WIDTH), "dim"), (filled, "bar"), (empty, "dim"), (f" {value}", "")]
-
-
-def _share(value: float | None, of: float | None) -> float | None:
-    return value / of if value is not None and of else None
-
-
-def _watts(power: float | None, limit: float | None) -> str:
-    if power is None:
-        return figures.UNKNOWN
-    return f"{power:.0f} W" if limit is None else f"{power:.0f}/{limit:.0f} W"

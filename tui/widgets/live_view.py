@@ -16,6 +16,7 @@ from tui.read.session_watch import View
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.flight_grid import FEW_LINES, MOST_LINES, FlightGrid
 from tui.widgets.gauges import Gauges
+from tui.widgets.lane_lines import lane_line_count
 from tui.widgets.live_text import LiveText
 from tui.widgets.methods_table import MethodsTable
 from tui.widgets.now_lines import NowLines
@@ -24,6 +25,7 @@ from tui.widgets.phases import Phases
 from tui.widgets.points_table import PointsTable
 from tui.widgets.race_plot import RacePlot
 from tui.widgets.rate_curve import RateCurve
+from tui.widgets.readings import gpu_line_count
 from tui.widgets.session_line import SessionLine
 from tui.widgets.theme import titled
 from tui.words.terminal_text import plain
@@ -47,6 +49,7 @@ class LiveView(Widget):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "read", "text", id="live.read", tooltip="Give the text all the room, or no more than it fills"),
+        Binding("l", "time_line", "time line", id="live.time_line", tooltip="Give the time line all the room, or not"),
     ]
 
     DEFAULT_CSS = """
@@ -83,6 +86,8 @@ class LiveView(Widget):
         &.settled #outcome-pane { display: block; }
         &.settled #text { display: none; }
         &.cramped #plot { display: none; }
+        &.timing #plot { display: block; }
+        &.timing #text, &.timing #outcome-pane { display: none; }
         &.reading #now { height: 1fr; }
         &.reading #text { display: block; height: 1fr; }
         &.reading #plot { display: none; }
@@ -111,7 +116,7 @@ class LiveView(Widget):
         super().__init__(id=id)
         self.shown: View | None = None
         self._instruments_at = self._laps_at = 0.0
-        self._instruments_due = False
+        self._instruments_due = self._laps_due = False
         self._fitted: tuple[int, int, int, int, bool] | None = None
 
     def compose(self) -> ComposeResult:
@@ -145,7 +150,9 @@ class LiveView(Widget):
         self.gauges.curve_height = TALL_CURVE if event.size.height >= TALL else 1
         self.flights.most_lines = MOST_LINES if event.size.height >= TALL else FEW_LINES
         self._fit()
-        self._instruments_due = self.shown is not None  # other gauges may be in view now than were brought up to date
+        self._instruments_due = self._laps_due = (
+            self.shown is not None
+        )  # other gauges may be in view now than were brought up to date
         self.call_after_refresh(self.show_instruments, at_once=True)
 
     def _fit(self) -> None:
@@ -162,9 +169,10 @@ class LiveView(Widget):
         self._fitted = state
         border = 1 if narrow else 2
         race = min(high // 2, len(view.live.methods) + 1 + border)
-        below = len(view.live.gpus) + 1 + border if narrow else 0
-        room = high - 1 - race - below - 2 - border  # of text and plot
+        below = min(high * 2 // 5, gpu_line_count(len(view.live.gpus)) + 1 + border) if narrow else 0
         across = max(10, (wide if narrow else wide * 3 // 5 if self.has_class("broad") else wide - 44) - 4)
+        now = 1 + (lane_line_count(view.plan.lanes, across) or 1)
+        room = high - 1 - race - below - now - border  # of text and plot
         filled = -(-int(view.plan.sampling.max_new_tokens * TOKEN_CELLS) // across) + 1
         lines = max(TEXT_LEAST, min(filled, room // 2))
         self.set_class(room - lines < PLOT_LEAST + border, "cramped")
@@ -174,7 +182,13 @@ class LiveView(Widget):
         else:
             self.text.styles.height = room if self.has_class("cramped") else lines
 
+    def action_time_line(self) -> None:
+        self.remove_class("reading")
+        self.toggle_class("timing")
+        self._fit()
+
     def action_read(self) -> None:
+        self.remove_class("timing")
         self.toggle_class("reading")
         self._fit()
         self.text.focus()
@@ -200,7 +214,7 @@ class LiveView(Widget):
             self.phases.show_phases(live.phases, live.notes[-3:])
         self.now.show_view(view)
         self.text.show_text(live.text or (NO_TEXT if live.tokens and not live.text else ""))
-        self._instruments_due = True
+        self._instruments_due, self._laps_due = True, not live.points
         self.show_instruments(at_once=view.over or before is None)
         self.query_one("#problem", Problem).show_sentence(view.problem or live.error)
 
@@ -208,14 +222,14 @@ class LiveView(Widget):
         """Bring plot and gauges up to the last view, where they are not and it is time, which is later if `alone`."""
         now = time.monotonic()
         view, after_s = self.shown, ALONE_S if alone else INSTRUMENTS_S
+        if view is not None and self._laps_due and (at_once or now - self._laps_at >= LAPS_S):
+            self._laps_due, self._laps_at = False, now
+            self.laps.show_live(view.live)
         if view is None or not self._instruments_due or (now - self._instruments_at < after_s and not at_once):
             return
         self._instruments_due, self._instruments_at = False, now
         if view.live.points:
             self.curve.show_curve(view.live.curve, view.live.tok_s_now)
-        elif at_once or now - self._laps_at >= LAPS_S:
-            self._laps_at = now
-            self.laps.show_live(view.live)
         gauges = self.compact_gauges if self.has_class("narrow") else self.gauges
         gauges.show_live(view.live, view.gpu_names)
 

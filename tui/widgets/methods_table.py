@@ -66,7 +66,7 @@ class MethodsTable(LiveLines):
 
     def draw(self, width: int) -> list[list[Piece]]:
         rows = self.live.methods if self.live else ()
-        current = self.live.method if self.live else None
+        at_work = self.live.at_work if self.live else frozenset()
         device = "gpu" if self.live is not None and self.live.gpus else "cpu"
         columns = [column for column in COLUMNS if width >= column.need and column.on in ("", device)]
         longest = max([cell_len(row.name) for row in rows] + [NAME_LEAST])
@@ -80,7 +80,7 @@ class MethodsTable(LiveLines):
         head += [("  " + column.title.rjust(column.width), "dim") for column in columns]
         lines = [[*head, ("  in effect", "dim")]]
         for place, row in enumerate(rows):
-            runs, style = row.name == current, method_style(place)
+            runs, style = row.name in at_work, method_style(place)
             mark, mark_style = RUNNING if runs else STATE_MARKS.get(row.state, ("·", "dim"))
             bar = race_bar(row.tok_s_mean, row.tok_s_interval, top, bar_width, style)
             line: list[Piece] = [(mark + " ", mark_style), (fit(row.name, name_width), style), ("  ", ""), *bar]

@@ -10,31 +10,25 @@ from sessions.disk.plan import Plan, PlannedBlock
 from sessions.watch.live import Live
 from tui.read.session_watch import View
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.widgets.lane_lines import lane_lines
 from tui.words import figures
+from tui.words.block_steps import SHORT, STEPS
 from tui.words.cells import cut, fit
 from tui.words.terminal_text import plain
 
-STEPS: Final = (  # of a block, in its order, with the words for each
-    ("import", "starting"),
-    ("load", "loading the model"),
-    ("warmup", "warming up, compiling"),
-    ("timed", "timing"),
-    ("evidence", "checking it was in effect"),
-    ("greedy", "writing greedily"),
-    ("fidelity", "scoring its fidelity"),
-    ("close", "closing"),
-)
-SHORT: Final = {"import": "start", "warmup": "warm-up", "timed": "time", "evidence": "check"}
 NOT_ALWAYS: Final = ("greedy", "fidelity")  # only in the block that does so
 BAR: Final = 16
 ENDS: Final = {"finished": "Session complete: enter opens it, 3 compares it."}
 
 
 class NowLines(DrawnLines):
-    """Two lines: the method and its request with its progress; the steps of its block, and the block after it."""
+    """Two lines: the method and its request with its progress; the steps of its block, and the block after it.
+
+    Where rounds run side by side, a line or half of one for each lane instead of the steps.
+    """
 
     DEFAULT_CSS = """
-    NowLines { height: 2; padding: 0 1; }
+    NowLines { padding: 0 1; }
     """
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
@@ -52,7 +46,10 @@ class NowLines(DrawnLines):
         view = self._view
         if view is None:
             return []
-        live = view.live
+        live, plan = view.live, view.plan
+        if plan.lanes > 1:
+            first = _between(view) if live.method is None else _request(live, plan, width)
+            return [first, *lane_lines(live, plan, width)]
         if live.method is None:
             return [_between(view), []]
         return [_request(live, view.plan, width), _steps(live, self._order, width)]

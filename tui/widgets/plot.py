@@ -14,20 +14,21 @@ from textual.geometry import Size
 from tui.widgets.braille_canvas import Canvas
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.legend import legend
+from tui.widgets.theme import is_method, sign_of
 from tui.words.cells import cut, fit
 
 LABEL_WIDTH = 9
+SIGNS_MOST = 4  # of a curve
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of one curve; `joined` by lines, else dots only. x and y are of one length, in the units of the axes."""
+    """Points of one curve. x and y are of one length, in the units of the axes."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     style: str
-    joined: bool = True
 
 
 class Plot(DrawnLines):
@@ -82,7 +83,12 @@ class Plot(DrawnLines):
         low_x, high_x = self._x_range or _range([one.x for one in self._series], False)
         canvas = Canvas(columns, rows, (low_x, high_x), (low_y, high_y))
         for one in self._series:
-            canvas.draw(one.x, one.y, one.style, joined=one.joined)
+            canvas.draw(one.x, one.y, one.style)
+        for place, one in enumerate(self._series):
+            if is_method(one.style):  # without colours a curve is known by its sign
+                each = max(1, len(one.x) // SIGNS_MOST)
+                for at in range(place % each, len(one.x), each):
+                    canvas.mark(one.x[at], one.y[at], sign_of(one.style), one.style)
         for row in range(rows):
             label = ""
             if row == 0:

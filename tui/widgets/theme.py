@@ -6,8 +6,11 @@ The colours of methods can be told apart with normal sight and without red or gr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast
 
+from rich.console import Console
+from textual.constants import COLOR_SYSTEM
 from textual.theme import Theme
 
 if TYPE_CHECKING:
@@ -64,11 +67,72 @@ LIGHT: Final = Theme(
 )
 THEMES: Final = (DARK, LIGHT)
 
+# Terminals with 16 colours would show the nearest of these, and so good and bad in the same grey. The same themes in
+# colours that such a terminal has:
+FEW: Final = "few-colours"
+DARK_FEW: Final = replace(
+    DARK,
+    primary="#00aaaa",
+    secondary="#aaaaaa",
+    accent="#55ffff",
+    success="#55ff55",
+    warning="#ffff55",
+    error="#ff5555",
+    foreground="#ffffff",
+    background="#000000",
+    surface="#000000",
+    panel="#000000",
+    variables={
+        "border": "#555555",
+        "border-blurred": "#555555",
+        "scrollbar": "#555555",
+        "block-cursor-background": "#0000aa",
+        "text-success": "#55ff55",
+        "text-warning": "#ffff55",
+        "text-error": "#ff5555",
+        "text-accent": "#55ffff",
+        FEW: "true",
+        **_tracks("#000000"),
+    },
+)
+LIGHT_FEW: Final = replace(
+    LIGHT,
+    primary="#0000aa",
+    secondary="#555555",
+    accent="#00aaaa",
+    success="#00aa00",
+    warning="#aa5500",
+    error="#aa0000",
+    foreground="#000000",
+    background="#ffffff",
+    surface="#ffffff",
+    panel="#ffffff",
+    variables={
+        "border": "#aaaaaa",
+        "border-blurred": "#aaaaaa",
+        "scrollbar": "#aaaaaa",
+        "block-cursor-background": "#0000aa",
+        "text-success": "#00aa00",
+        "text-warning": "#aa5500",
+        "text-error": "#aa0000",
+        "text-accent": "#00aaaa",
+        FEW: "true",
+        **_tracks("#ffffff"),
+    },
+)
+THEMES_FEW: Final = (DARK_FEW, LIGHT_FEW)
+
 ON_DARK: Final = (
     "#5eb8ff", "#d2b805", "#56b882", "#cc83af", "#d65222", "#8872ff", "#d3dcd8", "#fffd30", "#c9c564", "#4570bd",
 )  # fmt: skip
 ON_LIGHT: Final = (
     "#196bc3", "#cf7300", "#0f8662", "#ad388a", "#c91913", "#6b29cb", "#4b4450", "#636713", "#1892c4", "#1f9947",
+)  # fmt: skip
+ON_DARK_FEW: Final = (
+    "#5555ff", "#ffff55", "#55ff55", "#ff55ff", "#aa5500", "#00aaaa", "#ffffff", "#aa00aa", "#00aa00", "#aaaaaa",
+)  # fmt: skip
+ON_LIGHT_FEW: Final = (
+    "#0000aa", "#aa5500", "#00aa00", "#aa00aa", "#aa0000", "#00aaaa", "#000000", "#5555ff", "#555555", "#ff55ff",
 )  # fmt: skip
 SIGNS: Final = "●■▲◆▼★✚"  # seven against ten colours: seventy methods before both are the same
 METHOD, FAINT = "method-", "-faint"
@@ -76,6 +140,12 @@ FAINT_SHARE: Final = 0.55  # of the colour, the rest is the background
 
 
 Box = TypeVar("Box", bound="Widget")
+
+
+def has_few_colours() -> bool:
+    """Whether the terminal has 16 colours, as Textual judges it."""
+    system = cast("Literal['auto'] | None", COLOR_SYSTEM)  # or any other of its names
+    return Console(force_terminal=True, color_system=system).color_system == "standard"
 
 
 def titled(box: Box, title: str) -> Box:
@@ -92,23 +162,29 @@ def method_style(place: int, *, faint: bool = False) -> str:
     return f"{METHOD}{place}{FAINT if faint else ''}"
 
 
+def is_method(style: str) -> bool:
+    """Whether it is a style of `method_style`."""
+    return style.startswith(METHOD)
+
+
 def sign_of(style: str) -> str:
     """The sign that goes with a style: a method's own, else a dot."""
-    return SIGNS[_place(style) % len(SIGNS)] if style.startswith(METHOD) else SIGNS[0]
+    return SIGNS[_place(style) % len(SIGNS)] if is_method(style) else SIGNS[0]
 
 
-def drawn_in(name: str, base: Style, *, dark: bool) -> Style | None:
-    """What a name of `method_style` looks like over a style; None for any other name."""
-    if not name.startswith(METHOD):
+def drawn_in(name: str, base: Style, theme: Theme) -> Style | None:
+    """What a name of `method_style` looks like over a style in a theme; None for any other name."""
+    if not is_method(name):
         return None
     from rich.style import Style
     from textual.color import Color
 
-    colours = ON_DARK if dark else ON_LIGHT
+    few = FEW in theme.variables
+    colours = (ON_DARK_FEW if few else ON_DARK) if theme.dark else (ON_LIGHT_FEW if few else ON_LIGHT)
     colour = Color.parse(colours[_place(name) % len(colours)])
     if name.endswith(FAINT):
         behind = base.bgcolor
-        if behind is None or behind.is_default:
+        if few or behind is None or behind.is_default:
             return base + Style(color=colour.rich_color, dim=True)
         colour = Color.from_rich_color(behind).blend(colour, FAINT_SHARE)
     return base + Style(color=colour.rich_color)
