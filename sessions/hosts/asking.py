@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Final, TypeVar
 
 import msgspec
@@ -68,14 +68,14 @@ class Hosts:
 
     def __init__(self, cluster: Cluster, named: Mapping[str, str]) -> None:
         self._pool = ThreadPoolExecutor(max_workers=AT_ONCE)
-        self.links = self._each(named, lambda name: _reached(cluster, name, named[name]))
+        self.links = self.each(named, lambda name: _reached(cluster, name, named[name]))
         addresses: dict[str, str] = {}
         for name, link in self.links.items():
             if (other := addresses.setdefault(link.address, name)) != name:
                 raise HostError(
                     f"{other} and {name} are the same host, {link.address}: a host takes one session of a run."
                 )
-        self._each(named, self._check)
+        self.each(named, self._check)
 
     def errand(self, name: str, verb: str, asked: msgspec.Struct, kind: type[Answer], timeout_s: float) -> Answer:
         """What a host answers. Raises HostError with its sentence."""
@@ -102,7 +102,7 @@ class Hosts:
         self, verb: str, asked: Callable[[str], msgspec.Struct], kind: type[Answer], timeout_s: float
     ) -> dict[str, Answer]:
         """What each host answers to what it is asked. Raises HostError for the first that refuses."""
-        return self._each(self.links, lambda name: self.errand(name, verb, asked(name), kind, timeout_s))
+        return self.each(self.links, lambda name: self.errand(name, verb, asked(name), kind, timeout_s))
 
     def _check(self, name: str) -> None:
         about = self.errand(name, "about", RunAsked(said={}), About, SHORT_S)
@@ -112,8 +112,10 @@ class Hosts:
                 f" (schema {SCHEMA_VERSION}): install the same on both."
             )
 
-    def _each(self, names: Mapping[str, object], what: Callable[[str], Result]) -> dict[str, Result]:
+    def each(self, names: Mapping[str, object], what: Callable[[str], Result]) -> dict[str, Result]:
+        """What comes of it for each, once all are over. Raises HostError for the first that fails."""
         futures = {name: self._pool.submit(_named, name, what) for name in names}
+        wait(futures.values())
         return {name: future.result() for name, future in futures.items()}
 
 
@@ -142,9 +144,16 @@ def begin(cluster: Cluster, question: Question) -> Sessions:
     ids: dict[str, str] = {}
     for name in question.hosts:
         ids[name] = _folder(question, name, plans[name].plan)
-    begun = hosts.all("start", lambda name: StartAsked(session=ids[name], plan=plans[name].plan), Begun, SHORT_S)
-    for name, session in ids.items():
-        _write_host(question, name, session, begun[name].folder)
+
+    def start(name: str) -> None:
+        asked = StartAsked(session=ids[name], plan=plans[name].plan)
+        _write_host(question, name, ids[name], hosts.errand(name, "start", asked, Begun, SHORT_S).folder)
+
+    try:
+        hosts.each(ids, start)
+    except HostError as error:
+        others = " and ".join(f"{name} ({session})" for name, session in ids.items())
+        raise HostError(f"{error} Of {others} those that began go on: `kasoku attach` finds them.") from None
     return Sessions(ids=ids)
 
 

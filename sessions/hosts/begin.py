@@ -116,6 +116,7 @@ def _asked(home: Path, verb: str, question: Question, kind: type[Answer], timeou
             check=False,
             env=_environment(home),
             cwd=home,
+            start_new_session=True,  # ctrl+c is kept until all have begun
         )
     except subprocess.TimeoutExpired:
         raise HostError(f"The cluster at {question.on} did not answer within {ANSWER_S / 60:.0f} minutes.") from None

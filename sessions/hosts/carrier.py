@@ -32,7 +32,7 @@ from sessions.hosts.messages import MoreAsked
 from sessions.run.own_process import own_process
 
 CARRIER: Final = "sessions.hosts.carrier"
-PAUSE_S: Final = 0.25  # between two looks at a host, at the least
+PAUSE_S: Final = 0.5  # between two looks at a host, at the least
 EACH_S: Final = 0.02  # and for each host, so that thousands do not take a core
 WAIT_S: Final = 10.0
 SILENT_S: Final = 30.0  # beyond what a look may take: then the host is lost
@@ -40,7 +40,7 @@ RETRY_S: Final = 5.0
 PATIENCE_S: Final = 600.0  # out of reach for so long: the session ends here, as interrupted
 UNTOLD_S: Final = 20.0  # and sooner, where it was asked to stop
 ERRAND_S: Final = 600.0
-HUNG_S: Final = 120.0
+HUNG_S: Final = 300.0  # in one step; to build the frames of a long session is one
 
 
 class _Way:
@@ -74,9 +74,10 @@ class Carrier:
         """Until none is left. Raises ClusterLostError."""
         try:
             while open_ways := [way for way in self._ways if not way.carried.over]:
-                self.beat = time.monotonic()
                 for way in open_ways:
+                    self.beat = time.monotonic()
                     self._step(way)
+                self.beat = time.monotonic()
                 looking = [way.link for way in open_ways if way.link is not None and way.looking_since is not None]
                 if looking:
                     self._cluster.wait(looking, 0.2)

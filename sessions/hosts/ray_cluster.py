@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -19,6 +20,9 @@ from sessions.hosts.cluster import ClusterLostError, HostLostError, Link, Look
 from sessions.hosts.hosts import HostError
 
 CONNECT_S: Final = 5.0
+TRIES: Final = 3
+PAUSE_S: Final = 2.0
+UNSERVED: Final = "Initialization failure from server"  # its process for us did not start, as happens
 REACH_S: Final = 60.0
 ASK_S: Final = 20.0
 LIMIT_BYTES: Final = 1 << 20
@@ -47,6 +51,7 @@ class RayCluster:
     def __init__(self, address: str) -> None:
         check_reachable(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", "10")  # s; the carrier connects again by itself
         try:
             import ray
             import ray.cloudpickle
@@ -54,10 +59,24 @@ class RayCluster:
             raise HostError(f"--on needs Ray, in the version that the cluster has: {PIP}.") from None
         self._ray = ray
         ray.cloudpickle.register_pickle_by_value(at_host)
+        for left in reversed(range(TRIES)):
+            if self._connected(address, may_fail=left > 0):
+                return
+            time.sleep(PAUSE_S)
+
+    def _connected(self, address: str, may_fail: bool) -> bool:
+        """Connect; False where the head did not start a server for us, which another try may do."""
         try:
-            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, namespace="kasoku")
+            self._ray.init(address, logging_level=logging.ERROR, log_to_driver=False, namespace="kasoku")
         except Exception as error:
             said = " ".join(str(error).split())
+            if UNSERVED in said:
+                if may_fail:
+                    self._ray.shutdown()
+                    return False
+                raise ClusterLostError(
+                    f"The head at {address} started no client server for us: its log ray_client_server.err says why."
+                ) from None
             if "version" in said.lower():
                 raise HostError(f"The cluster's Ray or Python is not the one here: {_first(said)}") from None
             if "auth" in said.lower() or "token" in said.lower():
@@ -65,6 +84,7 @@ class RayCluster:
                     f"The cluster at {address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here."
                 ) from None
             raise ClusterLostError(f"The Ray cluster at {address} cannot be used: {_first(said)}") from None
+        return True
 
     def reach(self, resource: str) -> Link:
         """The host with that resource."""
@@ -74,6 +94,10 @@ class RayCluster:
         if not found:
             there = sorted({name for node in alive for name in node.get("Resources", {}) if _names_a_host(name)})
             raise HostLostError(f"No host of the cluster has the resource {resource} now; it has {', '.join(there)}.")
+        if len(found) > 1 and len({node["NodeManagerAddress"] for node in found}) == 1:  # a raylet and its successor
+            raise HostLostError(
+                "Ray was started there again, and the cluster has yet to notice that the last one died."
+            )
         if len(found) > 1:
             one = " or ".join(f"node:{node['NodeManagerAddress']}" for node in found[:4])
             raise HostError(f"{len(found)} hosts of the cluster have the resource {resource}: name one, by {one}.")

@@ -29,6 +29,7 @@ from tests.sessions.conftest import workplace_in
 from tests.sessions.local_cluster import LocalCluster
 from tests.sessions.processes import end_all, until
 from tests.sessions.workplace import Workplace, conductor_of
+from tui.settings import load_settings
 
 ON = "ray://head:10001"
 
@@ -269,5 +270,34 @@ def test_a_host_that_does_not_come_back_leaves_a_session_that_can_be_resumed(
 
 
 def test_thousands_of_hosts_are_looked_at_less_often(carried: Carried) -> None:
-    assert Carrier(LocalCluster({}), [carried])._pause_s == 0.25
+    assert Carrier(LocalCluster({}), [carried])._pause_s == 0.5
     assert Carrier(LocalCluster({}), [carried] * 1000)._pause_s == 20.0
+
+
+# What is said on the command line
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--host", "a=box"], "--host goes with --on"),
+        (["run", "--on", "head"], "is not the address of a Ray cluster"),
+        (["run", "--on", ON], "--on needs a host"),
+        (["run", "--on", ON, "--host", "a=x", "--host", "a=y"], "Two hosts are called a"),
+        (["doctor", "--create-environments"], "go with --on"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anybody_is_asked(work: Workplace, words: list[str], said: str) -> None:
+    done = work.command(*words)
+    assert done.code == 2
+    assert said in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_hosts_are_read_from_the_settings(work: Workplace) -> None:
+    (work.config / "settings.toml").write_text('[hosts]\nh100 = "accelerator_type:H100"\nodd = 5\n')
+    settings, problems = load_settings(work.config)
+    assert settings.hosts == {"h100": "accelerator_type:H100"}
+    assert len(problems) == 1
+    assert "'odd' was ignored" in problems[0]

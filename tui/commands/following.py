@@ -9,12 +9,12 @@ from dataclasses import asdict
 from sessions.close.session_end import recover
 from sessions.device.affinity import keep_to, shared_out
 from sessions.disk.journal import JournalError
-from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFolder
+from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFile, SessionFolder
 from sessions.disk.store import Store
 from sessions.export.article import article_tables, prepared_model
 from sessions.export.csv_export import ExportError, comparison_rows, keep_comparison_csv
-from sessions.verdict.comparison import compare
-from sessions.verdict.server_figures import server_figures
+from sessions.verdict.comparison import Comparison, compare
+from sessions.verdict.server_figures import ServerFigures, server_figures
 from sessions.watch.following import Follower
 from sessions.watch.live import Live
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
@@ -97,15 +97,7 @@ def outcome(folder: SessionFolder, as_json: bool, among: Store | None = None) ->
     except SessionError as error:
         raise UsageError(str(error)) from None
     if as_json:
-        document = {
-            "session": folder.id,
-            "status": session.status,
-            "error": session.error,
-            "folder": str(folder.path),
-            "comparison": comparison_rows(comparison),
-            **({} if server is None else {"server": asdict(server)}),
-        }
-        sys.stdout.write(json_document(document))
+        sys.stdout.write(json_document(_document(folder, session, comparison, server)))
     else:
         screen = console()
         if server is not None:
@@ -128,6 +120,25 @@ def outcome(folder: SessionFolder, as_json: bool, among: Store | None = None) ->
         except ExportError as error:
             screen.print(one_line(str(error), 600), markup=False)
     return exit_code(folder)
+
+
+def document(folder: SessionFolder) -> dict[str, object]:
+    """How a session ended, for `--json`. Raises SessionError."""
+    recover(folder)
+    return _document(folder, folder.read(), compare(store(), [(folder.id, None)]), server_figures(folder))
+
+
+def _document(
+    folder: SessionFolder, session: SessionFile, comparison: Comparison, server: ServerFigures | None
+) -> dict[str, object]:
+    return {
+        "session": folder.id,
+        "status": session.status,
+        "error": session.error,
+        "folder": str(folder.path),
+        "comparison": comparison_rows(comparison),
+        **({} if server is None else {"server": asdict(server)}),
+    }
 
 
 def exit_code(folder: SessionFolder) -> int:

@@ -12,9 +12,10 @@ from sessions.disk.journal import JournalError
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.watch.following import Follower
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
-from tui.commands.following import outcome
+from tui.commands.following import document, exit_code, outcome
 from tui.print.console import console
 from tui.print.hosts_view import HostLive, HostsView
+from tui.words.terminal_text import json_document
 
 FRAME_S = 0.4
 STOPPING = "stopping; saving what was measured (ctrl+c again to leave at once)"
@@ -67,11 +68,17 @@ def _stop(folders: Sequence[SessionFolder]) -> None:
 
 
 def outcomes(folders: Sequence[SessionFolder], as_json: bool) -> int:
-    """Show how each session ended; the exit code of the worst."""
-    codes = []
-    for folder in folders:
-        if not as_json:
-            host = host_of(folder.path)
-            sys.stdout.write(f"\n── {host.host if host else folder.id}\n")
-        codes.append(outcome(folder, as_json))
+    """Show how each session ended, as one JSON document if asked; the exit code of the worst."""
+    named = {host.host if (host := host_of(folder.path)) else folder.id: folder for folder in folders}
+    try:
+        if as_json:
+            sys.stdout.write(json_document({"hosts": {name: document(folder) for name, folder in named.items()}}))
+            codes = [exit_code(folder) for folder in folders]
+        else:
+            codes = []
+            for name, folder in named.items():
+                sys.stdout.write(f"\n── {name}\n")
+                codes.append(outcome(folder, as_json=False))
+    except SessionError as error:
+        raise UsageError(str(error)) from None
     return next((code for code in (EXIT_METHOD_FAILED, EXIT_INTERRUPTED) if code in codes), EXIT_OK)

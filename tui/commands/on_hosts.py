@@ -11,7 +11,7 @@ from methods.base.home import config_folder, home
 from sessions.disk.extension import Extension
 from sessions.disk.extension import options as extension_options
 from sessions.disk.host_file import OnHost, host_of
-from sessions.disk.session_folder import SessionFolder
+from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFolder
 from sessions.hosts import begin as hosts
 from sessions.hosts.asking import Doctored
 from sessions.hosts.hosts import HostError, cluster_address, named_hosts
@@ -50,14 +50,14 @@ def run_on(options: argparse.Namespace, asked: Wanted) -> int:
 
 
 def found_on_its_host(folder: SessionFolder) -> bool:
-    """Whether a session that nobody carries is one of another host; then it is carried again. UsageError if the host
-    cannot be asked and the session is not over here either."""
+    """Whether a session that nobody carries is one of another host, and was not over when it was last heard of; then it
+    is carried again. UsageError if the host cannot be asked."""
     host = host_of(folder.path)
-    if host is None:
-        return False
     try:
+        if host is None or folder.read().status not in (*UNFINISHED, "interrupted"):
+            return False
         hosts.attach(home(), folder, host)
-    except HostError as error:
+    except (HostError, SessionError) as error:
         raise UsageError(str(error)) from None
     return True
 

@@ -1,0 +1,80 @@
+"""Two hosts of a real Ray cluster: what is refused before anything starts, doctor, a run whose carrier is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.hosts import RATE, begun, carrier_of
+from benchmarks.hosts_here import NAMES, Machines, can_be_apart, machines
+from methods.base.home import SESSIONS
+from sessions.disk.host_file import host_of
+from sessions.run.launch import CONDUCTOR
+from tests.sessions.processes import processes_of
+from tests.sessions.workplace import conductor_of
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.engines
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[Machines]:
+    """The machines, in network namespaces where they can be made."""
+    with machines(apart=not can_be_apart()) as found:
+        for work in found.hosts.values():
+            work.method("slow", rate=RATE)
+        yield found
+
+
+def test_what_makes_no_sense_is_refused_in_one_line_before_anything_starts(here: Machines) -> None:
+    model = str(here.hosts["a"].model)
+    for words, said in (
+        (["--on", "ray://127.0.0.1:9", "--host", "a=box-a"], "No Ray cluster answers at ray://127.0.0.1:9"),
+        (["--on", here.on, "--host", "a=nothing"], "a: No host of the cluster has the resource nothing now; it has"),
+        (["--on", here.on, "--host", "a=box-a", "--method", "absent"], "a: Unknown method 'absent'"),
+    ):
+        done = here.kasoku("run", *words, "--model", model, "--device", "cpu")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.count("\n") == 1
+        assert said in done.stderr
+    assert not here.here.sessions()
+    assert not any(work.sessions() for work in here.hosts.values())
+
+
+def test_doctor_says_what_each_host_can_run(here: Machines) -> None:
+    done = here.kasoku("doctor", *here.named(), "--json")
+    found = json.loads(done.stdout)
+    assert sorted(found["hosts"]) == list(NAMES)
+    assert found["refused"] == {}
+    for name, work in here.hosts.items():
+        assert found["hosts"][name]["methods"]["slow"] == ""
+        assert any(str(work.home) in each["text"] for each in found["hosts"][name]["findings"])
+
+
+def test_a_run_on_both_outlives_its_carrier_and_is_stopped_the_same_here_and_there(here: Machines) -> None:
+    run = begun(here, 900)  # until it is stopped
+    for there, name in zip(run.there, NAMES, strict=True):
+        conductor = conductor_of(there)
+        above = [each.name() for each in conductor.parents()]
+        assert not any("ray" in each for each in above), above
+        variables = conductor.environ()
+        assert variables["KASOKU_HOME"] == str(here.hosts[name].home)
+        assert not [each for each in variables if each.startswith("RAY_") or each == "CUDA_VISIBLE_DEVICES"]
+    carrier = carrier_of(run.folders[0])
+    carrier.kill()
+    carrier.wait(60)
+    for folder in run.folders:
+        here.kasoku("stop", folder.id)  # which finds it on its host first, and waits for a minute at most
+    run.over("stopped")
+    hosts = [found.host for folder in run.folders if (found := host_of(folder.path))]
+    assert hosts == list(NAMES)
+    done = here.kasoku("compare", *(folder.id for folder in run.folders))
+    assert done.returncode == 0, done.stderr
+    for folder, name in zip(run.folders, NAMES, strict=True):
+        assert f"{folder.id} is of {name}:" in done.stdout
+    assert not [each for each in processes_of(Path(here.folder)) if CONDUCTOR in each.cmdline()]
+    assert os.listdir(here.here.home / SESSIONS)  # noqa: PTH208
