@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.tui.terminal import Terminal  # noqa: E402 - the checkout is put on the path first
 
+KASOKU = [sys.executable, "-c", "from tui.command_line import main; raise SystemExit(main())"]
 TOGETHER_S = 0.1
 START_S, END_S = 60.0, 60.0
 RACING = "tokens/s over time"
@@ -33,6 +34,7 @@ def recorded(size: tuple[int, int], seconds: float) -> tuple[float, Sequence[tup
     with tempfile.TemporaryDirectory() as spare:
         environment = {
             "PATH": os.environ.get("PATH", ""),
+            "PYTHONPATH": str(ROOT),
             "HOME": spare,
             "KASOKU_HOME": spare,
             "KASOKU_CONFIG": spare,
@@ -41,7 +43,7 @@ def recorded(size: tuple[int, int], seconds: float) -> tuple[float, Sequence[tup
             "COLORTERM": "truecolor",
         }
         terminal = Terminal(*size)
-        terminal.start([sys.executable, "-m", "kasoku", "--demo"], environment)
+        terminal.start([*KASOKU, "--demo"], environment)
         terminal.wait_for(lambda text: RACING in text, START_S, "the race")
         time.sleep(seconds)
         terminal.press(b"q")

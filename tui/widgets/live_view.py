@@ -88,6 +88,10 @@ class LiveView(Widget):
         &.cramped #plot { display: none; }
         &.timing #plot { display: block; }
         &.timing #text, &.timing #outcome-pane { display: none; }
+        &.load.timing #now { height: auto; }
+        &.load.timing #plot { height: 1fr; }
+        &.load.timing #laps { display: block; }
+        &.load.timing #curve, &.load.timing #flights { display: none; }
         &.reading #now { height: 1fr; }
         &.reading #text { display: block; height: 1fr; }
         &.reading #plot { display: none; }
@@ -186,6 +190,8 @@ class LiveView(Widget):
         self.remove_class("reading")
         self.toggle_class("timing")
         self._fit()
+        self._laps_due = self.shown is not None
+        self.call_after_refresh(self.show_instruments, at_once=True)
 
     def action_read(self) -> None:
         self.remove_class("timing")
@@ -214,7 +220,7 @@ class LiveView(Widget):
             self.phases.show_phases(live.phases, live.notes[-3:])
         self.now.show_view(view)
         self.text.show_text(live.text or (NO_TEXT if live.tokens and not live.text else ""))
-        self._instruments_due, self._laps_due = True, not live.points
+        self._instruments_due, self._laps_due = True, not live.points or self.has_class("timing")
         self.show_instruments(at_once=view.over or before is None)
         self.query_one("#problem", Problem).show_sentence(view.problem or live.error)
 

@@ -55,7 +55,8 @@ class RacePlot(LiveLines):
         if live.lap is not None:
             rates.append(live.lap.tok_s)
         if not rates:
-            return [[("Nothing has been timed yet.", "dim")], *([[]] * (rows - 1))]
+            said = "The rates under load are above." if live.points else "Nothing has been timed yet."
+            return [[(said, "dim")], *([[]] * (rows - 1))]
         top = end_of_axis(HEADROOM * max(rates))
         canvas = Canvas(columns, rows, (0.0, end), (0.0, top))
         order = sorted(enumerate(live.methods), key=lambda each: each[1].name in live.at_work)  # those that run on top
