@@ -1,7 +1,6 @@
 """Two hosts and a head on this machine: network namespaces on a bridge, and a real Ray cluster across them.
 
-Each host has a home of its own, for methods of the scripted engine. Where we are not root all are on loopback, and no
-link can be cut.
+Each host has a home of its own, for methods of the scripted engine.
 """
 
 from __future__ import annotations
@@ -45,10 +44,9 @@ def command(*words: str, check: bool = True) -> str:
 
 @dataclass
 class Machines:
-    """The hosts by their workplaces, and `here`, where the sessions are followed. `apart`: in namespaces."""
+    """The hosts by their workplaces, and `here`, where the sessions are followed."""
 
     folder: Path
-    apart: bool
     here: Workplace
     hosts: dict[str, Workplace]
 
@@ -62,7 +60,7 @@ class Machines:
         return self.folder / "ray"
 
     def _address(self, last: int) -> str:
-        return f"{NET}.{last}" if self.apart else "127.0.0.1"
+        return f"{NET}.{last}"
 
     def address(self, name: str) -> str:
         return self._address(2 + NAMES.index(name))
@@ -80,7 +78,7 @@ class Machines:
 
     def start_worker(self, name: str) -> None:
         work = self.hosts[name]
-        inside = ["ip", "netns", "exec", f"kasoku-{name}"] if self.apart else []
+        inside = ["ip", "netns", "exec", f"kasoku-{name}"]
         self._ray(
             f"--address={self._address(1)}:{GCS_PORT}", f"--node-ip-address={self.address(name)}", "--num-cpus=1",
             f'--resources={{"box-{name}": 1}}',
@@ -153,10 +151,13 @@ def can_be_apart() -> str:
         return "network namespaces are made by root alone"
     if shutil.which("ip") is None:
         return "there is no `ip` here"
-    done = subprocess.run(["ip", "netns", "add", "kasoku-try"], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        return f"no network namespace can be made here: {done.stderr.strip()}"
-    command("ip", "netns", "delete", "kasoku-try")
+    try:
+        _disconnect()
+        _connect()
+    except RuntimeError as error:
+        return f"no network namespaces can be connected here: {error}"
+    finally:
+        _disconnect()
     return ""
 
 
@@ -183,19 +184,17 @@ def _disconnect() -> None:
 
 
 @contextmanager
-def machines(apart: bool) -> Iterator[Machines]:
-    """All of it, with Ray at work; nothing of it is left."""
+def machines() -> Iterator[Machines]:
+    """All of it, with Ray at work; nothing of it is left. Only where `can_be_apart`."""
     folder = Path(tempfile.mkdtemp(prefix="kr-", dir="/tmp"))
     found = Machines(
         folder,
-        apart,
         workplace_in(private_folder(folder / "here")),
         {name: workplace_in(private_folder(folder / name)) for name in NAMES},
     )
     try:
-        if apart:
-            _disconnect()
-            _connect()
+        _disconnect()
+        _connect()
         found.start_head()
         for name in NAMES:
             found.start_worker(name)
@@ -203,6 +202,5 @@ def machines(apart: bool) -> Iterator[Machines]:
         yield found
     finally:
         end_all(folder)
-        if apart:
-            _disconnect()
+        _disconnect()
         shutil.rmtree(folder, ignore_errors=True)
