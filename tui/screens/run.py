@@ -43,6 +43,7 @@ class RunScreen(WorkbenchScreen):
         Binding("s", "stop", "stop", id="run.stop", tooltip="Stop the session; what was measured is saved"),
         Binding("k", "skip", "skip", id="run.skip", tooltip="Skip the running block"),
         Binding("d", "detach", "detach", id="run.detach", tooltip="Quit the app; the session continues"),
+        Binding("g", "all", "all running", id="run.all", tooltip="All running sessions, a panel each"),
         Binding("enter", "open", "open", id="run.open", tooltip="Open the session in full"),
         more_binding("run"),
         fidelity_binding("run"),
@@ -122,6 +123,8 @@ class RunScreen(WorkbenchScreen):
                 return
             if live := app.store.live():
                 self.call_later(self.watch_session, app.store.folder(live[0]))
+            if len(live) > 1:
+                self.call_later(self.action_all)
         except SessionError as error:
             app.call_from_thread(app.notify, str(error), severity="error", timeout=12, markup=False)
         finally:
@@ -229,7 +232,7 @@ class RunScreen(WorkbenchScreen):
                 return watch is None
             case "create":
                 return watch is None and bool(self.form.environment_wanted())
-            case "stop" | "skip" | "detach":
+            case "stop" | "skip" | "detach" | "all":
                 return follows
             case "pause" | "speed":
                 return watch is not None and watch.replay and not self._over
@@ -314,6 +317,11 @@ class RunScreen(WorkbenchScreen):
             self.workbench.notify(str(error), severity="error", markup=False)
         else:
             self.workbench.notify(said, markup=False)
+
+    def action_all(self) -> None:
+        from tui.screens.all_running import AllRunningScreen
+
+        self.app.push_screen(AllRunningScreen())
 
     def action_detach(self) -> None:
         self.workbench.leave()
