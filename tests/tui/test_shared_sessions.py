@@ -34,13 +34,18 @@ def store_in(folder: Path) -> Published:
     return Published(str(folder / "share"), folder / "mine")
 
 
+def unwrapped(text: str) -> str:
+    """As one line: how long a path is depends on where the tests run."""
+    return " ".join(text.split())
+
+
 async def test_a_teams_sessions_are_listed_marked_compared_and_left_alone(shared: Path) -> None:
     app = workbench(shared / "mine", shared=store_in(shared))
     async with app.run_test(size=(150, 40), notifications=True) as pilot:
         await pilot.press("2")
         await until(pilot, lambda text: "2 sessions" in text, "both")
         await pilot.press("up")
-        await until(pilot, lambda text: f"in {shared / 'share'}" in text, "where it is")
+        await until(pilot, lambda text: f"in {shared / 'share'}" in unwrapped(text), "where it is")
         screen = pilot.app.screen
         assert isinstance(screen, SessionsScreen)
         assert [(row.id, bool(row.store)) for row in screen.rows.rows] == [(SECOND, True), (FIRST, False)]
@@ -50,7 +55,7 @@ async def test_a_teams_sessions_are_listed_marked_compared_and_left_alone(shared
         await until(pilot, lambda text: f"{SECOND} is in the team's store" in text, "the refusal")
         await pilot.press("enter")
         await until(
-            pilot, lambda text: f"session {SECOND}" in text and f"folder              {shared / 'share'}" in text, "it"
+            pilot, lambda text: f"session {SECOND}" in text and f"folder {shared / 'share'}" in unwrapped(text), "it"
         )
         await pilot.press("escape", "space", "down", "space", "c")
         await until(pilot, lambda text: "of 2 sessions" in text, "the comparison")
