@@ -161,7 +161,7 @@ def test_static_batches_begin_together(work: Workplace) -> None:
 def test_an_open_loop_counts_from_when_a_request_was_due(work: Workplace) -> None:
     """The engine takes one at a time and 20 ms for each, but 100 a second are due: they queue."""
     work.method("queued", rate=200.0)
-    folder = work.run("queued", rate="100", requests=10, max_new_tokens=4)
+    folder = work.run("queued", rate="100", requests=1, max_new_tokens=4)
     requests = frame(folder, "requests").sort("request")
     assert requests.select("rate", "burstiness", "batch", "concurrency").unique().rows() == [(100.0, 1.0, None, None)]
     due, start = requests["scheduled_ns"].to_numpy(), requests["start_ns"].to_numpy()
