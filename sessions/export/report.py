@@ -67,8 +67,9 @@ def make_report(store: Store, sessions: Sequence[str]) -> Report:
     """Read everything about the sessions; what cannot be read becomes a row that says why. Raises nothing for that."""
     comparison = compare(store, [(session, None) for session in sessions], anyway=True)
     several = len(sessions) > 1
+    place = _places(store, sessions)
     label = {
-        (row.session, row.method): f"{row.method} ({row.session[-6:]})" if several else row.method
+        (row.session, row.method): f"{row.method} ({place[row.session]})" if several else row.method
         for row in comparison.rows
     }
     curves = load_curves(comparison.rows)
@@ -94,6 +95,19 @@ def make_report(store: Store, sessions: Sequence[str]) -> Report:
         ("Tokens/s in the order of the requests", order_plot(rates)),
     ]
     return Report(comparison, label, tuple(PlotImage(title, svg) for title, svg in plots if svg), tuple(reported))
+
+
+def _places(store: Store, sessions: Sequence[str]) -> dict[str, str]:
+    """What tells the sessions apart: their hosts, where each is of another one, else the ends of their IDs."""
+    hosts = {}
+    for session in sessions:
+        try:
+            hosts[session] = store.at(session).read().host
+        except SessionError:
+            hosts[session] = ""
+    if all(hosts.values()) and len(set(hosts.values())) == len(hosts):
+        return hosts
+    return {session: session[-6:] for session in sessions}
 
 
 def _frames(folder: SessionFolder) -> dict[str, pl.DataFrame]:

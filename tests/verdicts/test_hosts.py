@@ -9,8 +9,10 @@ import msgspec
 from probes.machine import Machine
 from sessions.disk.session_folder import SessionFolder
 from sessions.disk.store import Store
+from sessions.export.report import make_report
 from sessions.verdict.comparison import compare
 from tests.verdicts.made_store import make_session
+from tui.print.report_page import page
 
 
 def on_host(folder: SessionFolder, name: str) -> SessionFolder:
@@ -47,3 +49,14 @@ def test_sessions_of_this_machine_alone_say_nothing_of_hosts(tmp_path: Path) -> 
     store = Store(tmp_path / "sessions")
     made = make_session(store.path, {"base": [100.0, 101.0, 99.0]})
     assert compare(store, [(made.id, None)]).hosts == ()
+
+
+def test_a_report_has_a_section_for_each_host_and_tells_their_methods_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path / "sessions")
+    folders = [on_host(make_session(store.path, {"fast": [50.0, 51.0, 49.0]}), name) for name in ("big", "small")]
+    report = make_report(store, [folder.id for folder in folders])
+    assert list(report.label.values()) == ["fast (big)", "fast (small)"]
+    shown = page(report, "html")
+    for folder, name in zip(folders, ("big", "small"), strict=True):
+        assert f"<h2>Session {folder.id}, {name}</h2>" in shown
+        assert f"{name}.local" in shown

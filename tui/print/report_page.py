@@ -163,7 +163,7 @@ def _session(reported: ReportedSession) -> dict[str, object]:
         ]),
     ]  # fmt: skip
     return {
-        "id": session.id,
+        "id": f"{session.id}, {one_line(session.host, 40)}" if session.host else session.id,
         "status": one_line(f"{session.status}, started {when}. {session.error}", 600),
         "command": plain(reported.command),
         "prompt": None if reported.prompt is None else plain(reported.prompt),
