@@ -1,7 +1,6 @@
 """Sessions on two hosts of a real Ray cluster while links are cut and processes killed, or what many hosts cost here.
 
     python benchmarks/hosts.py [--cut-s 60] [--only FAULT]…     needs root, for network namespaces
-    python benchmarks/hosts.py --same 5                         are a host's figures those of a local run there?
     python benchmarks/hosts.py --simulated 10,100,1000          without Ray: the carrier's own cost
 
 Each fault hits sessions at work on both hosts. Afterwards both have finished, here and there, with the same journal and
@@ -28,20 +27,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import polars as pl
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.hosts_here import NAMES, Machines, can_be_apart, machines
 from benchmarks.machine_line import machine_line
-from methods.base.home import SESSIONS, config_folder, home
-from methods.base.interpreter import Interpreter
-from methods.base.progress import silent
-from methods.environments import environments
-from methods.models import models
-from sessions.close.session_end import recover
-from sessions.disk.frame_schema import read_frame
+from methods.base.home import SESSIONS
 from sessions.disk.host_file import OnHost, host_of, write_host
 from sessions.disk.records import Tokens
 from sessions.disk.session_folder import SessionFolder, create
@@ -49,7 +41,6 @@ from sessions.hosts.carried import Carried
 from sessions.hosts.carrier import CARRIER, EACH_S, Carrier
 from sessions.hosts.cluster import Link, Look
 from sessions.run.launch import missing
-from sessions.verdict.statistics import ratio_interval
 from tests.sessions.conftest import workplace_in
 from tests.sessions.processes import described, processes_of, until
 from tests.sessions.workplace import KASOKU, conductor_of, records_of
@@ -330,64 +321,11 @@ def simulate(hosts: int) -> str:
     )
 
 
-def told_apart(here: Machines, rounds: int) -> str:
-    """Whether figures on a host are those of a local run there: the same session begun from here and on it, in turn."""
-    name = NAMES[0]
-    work = here.hosts[name]
-    torch = environments.resolve("torch", home(), config_folder())
-    if not isinstance(torch, Interpreter):
-        raise SystemExit(torch.reason)
-    model = models.prepare(models.DEFAULT, home(), torch, silent)
-    there = os.environ | {"KASOKU_HOME": str(work.home), "KASOKU_CONFIG": str(work.config)}
-    inside = ["ip", "netns", "exec", f"kasoku-{name}", str(KASOKU)]
-    used = [*inside, "env", "use", "torch", str(torch.python)]
-    subprocess.run(used, env=there, check=True, stdout=subprocess.DEVNULL, timeout=300)
-    asked = [
-        "--method",
-        "baseline",
-        "--model",
-        str(model.folder),
-        "--device",
-        "cpu",
-        "--blocks",
-        "1",
-        "--requests",
-        "6",
-    ]
-    asked += ["--max-new-tokens", "64", "--no-fidelity", "--seed", "7", "--detach"]
-    on = ["--on", here.on, "--host", f"{name}=box-{name}"]
-    rates: dict[str, list[float]] = {"from here": [], "there": []}
-    for number in range(rounds + 1):  # the first round fills the caches of both
-        for way in sorted(rates, reverse=number % 2 == 1):
-            if way == "there":
-                said = subprocess.run(
-                    [*inside, "run", *asked], env=there, capture_output=True, text=True, timeout=300, check=False
-                )
-            else:
-                said = here.kasoku("run", *on, *asked)
-            assert said.returncode == 0, said.stderr
-            at = work.home if way == "there" else here.here.home
-            folder = SessionFolder(at / SESSIONS / said.stdout.split()[-1])
-            until(partial(ended, folder), f"{folder.id} ends", BACK_S)
-            recover(folder)
-            requests = read_frame(folder.frame("requests"), "requests").filter(~pl.col("warmup"))
-            if number:
-                rates[way].append(float(requests["e2e_tok_s"].mean()))  # type: ignore[arg-type]
-    interval = ratio_interval(rates["from here"], rates["there"])
-    assert interval is not None
-    shown = {way: f"{sum(values) / len(values):.2f}" for way, values in rates.items()}
-    return (
-        f"baseline, tokens/s: {shown}; begun from here ÷ begun there {interval.estimate:.3f}"
-        f" ({interval.low:.3f} to {interval.high:.3f}), {rounds} rounds"
-    )
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cut-s", type=float, default=60.0, help="for how long the link is down (60)")
     parser.add_argument("--only", action="append", choices=FAULTS, help="this fault alone; repeatable")
     parser.add_argument("--simulated", metavar="N,N", help="no faults: the carrier's cost with so many hosts")
-    parser.add_argument("--same", type=int, metavar="ROUNDS", help="no faults: a host's figures beside a local run's")
     options = parser.parse_args()
     print(machine_line("ray", "msgspec"), flush=True)
     if options.simulated:
@@ -397,10 +335,6 @@ def main() -> int:
     if reason := can_be_apart():
         print(f"This needs hosts apart: {reason}.")
         return 1
-    if options.same:
-        with machines() as here:
-            print(told_apart(here, options.same))
-        return 0
     failed = 0
     for name in options.only or FAULTS:
         began = time.monotonic()

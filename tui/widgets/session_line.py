@@ -27,6 +27,11 @@ class SessionLine(DrawnLines):
         self._mode = ""
         self._saving = False
 
+    @property
+    def live(self) -> Live | None:
+        """The state that is shown, None before there is one."""
+        return self._live
+
     def show_live(self, live: Live, plan: Plan, mode: str = "", closing: bool = False) -> None:
         """Show a session at a moment. `mode` (a replay's speed) is said first; `closing`: frames are being written."""
         self._live, self._plan, self._mode, self._saving = live, plan, mode, closing
