@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import psutil
+import pyte
 import pytest
 
 from probes.host.sockets import sockets_of
@@ -119,8 +120,8 @@ async def test_chromium_plays_the_recording_and_is_asked_after_each_frame(work: 
 
 
 @asynccontextmanager
-async def workbench(link: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str, aiohttp.ClientWebSocketResponse]]:
-    """What a page has: the cookie, where it is, and its socket."""
+async def workbench(link: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str, Page]]:
+    """What a page has: the cookie, where it is, and its socket with a terminal."""
     parts = urlsplit(link)
     origin = f"{parts.scheme}://{parts.netloc}"
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
@@ -129,18 +130,33 @@ async def workbench(link: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str
         assert found is not None
         address = f"{origin}{found[1]}"
         async with client.ws_connect(f"{address}ws?width=120&height=36", headers={"Origin": origin}) as socket:
-            yield client, address, socket
+            yield client, address, Page(socket)
 
 
-async def shown(socket: aiohttp.ClientWebSocketResponse, words: str) -> str:
-    """All that the app has written once words of one style are in it."""
-    written = b""
-    async with asyncio.timeout(DEADLINE_S):
-        while words.encode() not in written:
-            message = await socket.receive()
-            assert message.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT), (message, written[-4000:])
-            written += message.data if isinstance(message.data, bytes) else b""
-    return written.decode()
+class Page:
+    """A workbench's socket with the terminal that a page has: only cells that differ are sent."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+        self.written = b""
+        self._screen = pyte.Screen(120, 36)
+        self._stream = pyte.ByteStream(self._screen)
+
+    async def press(self, keys: str) -> None:
+        await self.socket.send_json(["stdin", keys])
+
+    async def until(self, words: str) -> None:
+        """Wait until the terminal has these words on a line."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not any(words in line for line in self._screen.display):
+                message = await self.socket.receive()
+                assert message.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT), (
+                    message,
+                    self._screen.display,
+                )
+                if isinstance(message.data, bytes):
+                    self.written += message.data
+                    self._stream.feed(message.data)
 
 
 async def test_a_measurement_that_a_browser_began_outlives_workbench_and_server(work: Workplace) -> None:
@@ -149,12 +165,12 @@ async def test_a_measurement_that_a_browser_began_outlives_workbench_and_server(
     until(lambda: any(isinstance(record, Tokens) for record in records_of(folder)), "tokens flow")
     folder.ask("stop")
     work.finished(folder)
-    async with serving(work) as (server, link), workbench(link) as (_, _, socket):
-        await shown(socket, "slow")
-        await socket.send_json(["stdin", "2"])
-        await shown(socket, folder.id[:8])
-        await socket.send_json(["stdin", "u"])
-        await shown(socket, "tok/s now")
+    async with serving(work) as (server, link), workbench(link) as (_, _, shown):
+        await shown.until("slow")
+        await shown.press("2")
+        await shown.until(folder.id[:8])
+        await shown.press("u")
+        await shown.until("tok/s now")
         running = workbenches(server)
         server.send_signal(signal.SIGHUP)
         assert await ended(server) == 0
@@ -170,8 +186,9 @@ async def test_a_measurement_that_a_browser_began_outlives_workbench_and_server(
 
 async def test_a_workbench_does_not_outlive_a_server_that_was_killed(work: Workplace) -> None:
     (work.config / "settings.toml").write_text("mouse = false\n")
-    async with serving(work) as (server, link), workbench(link) as (_, _, socket):
-        assert "\x1b[?1003l" in await shown(socket, "this machine"), "the mouse is let go"
+    async with serving(work) as (server, link), workbench(link) as (_, _, shown):
+        await shown.until("this machine")
+        assert b"\x1b[?1003l" in shown.written, "the mouse is let go"
         running = workbenches(server)
         assert len(running) == 1
         assert_listens_nowhere(running[0])
@@ -184,14 +201,14 @@ async def test_a_workbench_does_not_outlive_a_server_that_was_killed(work: Workp
 
 
 async def test_a_screenshot_is_downloaded(work: Workplace) -> None:
-    async with serving(work) as (_, link), workbench(link) as (client, address, socket):
-        await shown(socket, "this machine")
+    async with serving(work) as (_, link), workbench(link) as (client, address, shown):
+        await shown.until("this machine")
         for keys in ("\x10", "screenshot"):
-            await socket.send_json(["stdin", keys])
-        await shown(socket, "Screenshot")
-        await socket.send_json(["stdin", "\r"])
+            await shown.press(keys)
+        await shown.until("Screenshot")
+        await shown.press("\r")
         async with asyncio.timeout(DEADLINE_S):
-            while (message := await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+            while (message := await shown.socket.receive()).type is aiohttp.WSMsgType.BINARY:
                 pass
         kind, told = json.loads(message.data)
         assert kind == "open_url"
