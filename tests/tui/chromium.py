@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pyte
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 DEADLINE_S = 120.0
+COLUMNS, ROWS = 120, 36
 LOOK_S = 0.05
 # No GPU and, where root runs the tests, no sandbox; and nothing that a browser asks its maker for.
 OPTIONS = (
@@ -42,6 +44,9 @@ class Page:
         self._reader = asyncio.create_task(self._read())
         self.requested: list[str] = []
         self.received = b""
+        self._fed = 0  # of it, to the terminal as it should be
+        self._screen = pyte.Screen(COLUMNS, ROWS)
+        self._stream = pyte.ByteStream(self._screen)
         self.complaints: list[str] = []
 
     async def _read(self) -> None:
@@ -85,7 +90,17 @@ class Page:
             assert asyncio.get_running_loop().time() < end, f"never {what}"
             await asyncio.sleep(LOOK_S)
 
-    async def until_shown(self, words: str, since: int = 0) -> None:
+    async def until_shown(self, words: str) -> None:
+        """Wait until the terminal in the page has these words on a line: it is sent only the cells that differ."""
+
+        async def shown() -> bool:
+            self._stream.feed(self.received[self._fed :])
+            self._fed = len(self.received)
+            return any(words in line for line in self._screen.display)
+
+        await self.until(shown, f"{words!r} in {self.received[-4000:]!r}")
+
+    async def until_sent(self, words: str, since: int) -> None:
         """Wait for words of one style that the terminal in the page is sent after so many bytes."""
 
         async def sent() -> bool:

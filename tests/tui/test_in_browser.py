@@ -86,12 +86,12 @@ async def test_chromium_shows_the_form_and_loads_nothing_from_elsewhere(work: Wo
         await page.until_shown("Help: escape closes it")
         before = len(page.received)
         await page.press("Escape", code=27)
-        await page.until_shown("of-mine", since=before)  # a key that follows at once would be one with it
+        await page.until_sent("of-mine", since=before)  # a key that follows at once would be one with it
         await page.press("q", "q")
         await page.until_true("document.body.classList.contains('-closed')")
         before = len(page.received)
         await page.tell("Runtime.evaluate", expression="document.getElementById('again').click()")
-        await page.until_shown("of-mine", since=before)
+        await page.until_sent("of-mine", since=before)
         address = urlsplit(link).netloc
         assert {urlsplit(each).netloc for each in page.requested if not each.startswith("data:")} == {address}
         assert {urlsplit(each).scheme for each in page.requested} <= {"http", "ws", "data"}
