@@ -16,6 +16,7 @@ from sessions.disk.listing import SessionRow, listed
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import (
     ID_PATTERN,
+    UNFINISHED,
     NewerSessionError,
     NoSessionError,
     SessionError,
@@ -151,6 +152,16 @@ class Store:
     def live(self) -> list[str]:
         """IDs of the running sessions, newest first."""
         return [name for name in self.ids() if SessionFolder(self.path / name).is_live()]
+
+    def at_work(self) -> list[SessionFolder]:
+        """Those whose measurement goes on, newest first: none that somebody holds for a moment, to read or to close."""
+        found = []
+        for session in self.live():
+            folder = SessionFolder(self.path / session)
+            with contextlib.suppress(SessionError):
+                if folder.read().status in UNFINISHED:
+                    found.append(folder)
+        return found
 
     def scan(self, frame: str, sessions: Iterable[str] | None = None) -> pl.LazyFrame | None:
         """One of the frames over the given sessions, else all, as one lazy frame; None where no session has it.

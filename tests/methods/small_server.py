@@ -49,21 +49,16 @@ class SmallServer(ThreadingHTTPServer):
         asked: Path | None = None,
         pace_s: float = 0.0,
         together: int = 1,
+        patience_s: float = 60.0,
     ) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.socket.listen(128)
         self.speaks, self.fault, self.key, self.asked = speaks, fault, key, asked
         self.pace_s = pace_s  # between two tokens
-        self.together, self.asking, self.enough = together, itertools.count(1), threading.Event()
+        self.gate = threading.Barrier(together, timeout=patience_s)  # none is answered before so many ask
         self.posts = itertools.count(1)
         self.connections: set[tuple[str, int]] = set()
         self.headers_seen: list[str | None] = []
-
-    def wait_for_enough(self) -> None:
-        """None is answered before so many have asked."""
-        if next(self.asking) >= self.together:
-            self.enough.set()
-        self.enough.wait(60)
 
     def handle_error(self, *_: object) -> None:
         """A client that has heard enough closes its connection."""
@@ -118,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
             return None
         fault = self.fault = self._own_fault()
         self.server.connections.add(self.client_address)
-        self.server.wait_for_enough()
+        self.server.gate.wait()
         if fault == "500":
             return self._answer(500, {"error": {"message": "CUDA\x1b[31m error: an illegal\r\nmemory access"}})
         if fault == "redirect":
@@ -261,10 +256,15 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def running(
-    speaks: str = "openai", fault: str = "", key: str = "", pace_s: float = 0.0, together: int = 1
+    speaks: str = "openai",
+    fault: str = "",
+    key: str = "",
+    pace_s: float = 0.0,
+    together: int = 1,
+    patience_s: float = 60.0,
 ) -> Iterator[SmallServer]:
     """A server that runs already."""
-    with SmallServer(0, speaks, fault, key, pace_s=pace_s, together=together) as server:
+    with SmallServer(0, speaks, fault, key, pace_s=pace_s, together=together, patience_s=patience_s) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

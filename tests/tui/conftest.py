@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.tui.journals import make_tokeniser, write_session
 from tui.app import Workbench
+from tui.own_share import OwnShare
 
 FIRST, SECOND, DEAD = "20260225-060000-aaaaaa", "20260225-070000-bbbbbb", "20260225-080000-cccccc"
 
@@ -23,6 +25,13 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+@pytest.fixture(autouse=True)
+def no_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames come as often as they are asked for: the CPU time of this process is the tests', not the workbench's."""
+    for screen in ("run", "all_running"):
+        monkeypatch.setattr(f"tui.screens.{screen}.OwnShare", partial(OwnShare, used=lambda: 0.0))
 
 
 @pytest.fixture

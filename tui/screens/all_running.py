@@ -116,8 +116,7 @@ class AllRunningScreen(WorkbenchScreen):
     def look(self) -> None:
         from sessions.disk.host_file import host_of
 
-        store = self.workbench.store
-        folders = [store.folder(session) for session in store.live()]
+        folders = self.workbench.store.at_work()
         hosts = [host_of(folder.path) for folder in folders[:MOST]]
         places = [one_line(host.host, 40) if host is not None else "here" for host in hosts]
         self.post_message(self.Found(list(zip(folders, places, strict=False)), max(0, len(folders) - MOST)))

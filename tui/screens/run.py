@@ -43,7 +43,7 @@ class RunScreen(WorkbenchScreen):
         Binding("s", "stop", "stop", id="run.stop", tooltip="Stop the session; what was measured is saved"),
         Binding("k", "skip", "skip", id="run.skip", tooltip="Skip the running block"),
         Binding("d", "detach", "detach", id="run.detach", tooltip="Quit the app; the session continues"),
-        Binding("g", "all", "all running", id="run.all", tooltip="All running sessions, a panel each"),
+        Binding("g", "all", "all running", show=False, id="run.all", tooltip="All running sessions, a panel each"),
         Binding("enter", "open", "open", id="run.open", tooltip="Open the session in full"),
         more_binding("run"),
         fidelity_binding("run"),
@@ -123,7 +123,7 @@ class RunScreen(WorkbenchScreen):
                 return
             if live := app.store.live():
                 self.call_later(self.watch_session, app.store.folder(live[0]))
-            if len(live) > 1:
+            if len(live) > 1 and len(app.store.at_work()) > 1:
                 self.call_later(self.action_all)
         except SessionError as error:
             app.call_from_thread(app.notify, str(error), severity="error", timeout=12, markup=False)

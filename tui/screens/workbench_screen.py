@@ -52,11 +52,11 @@ class WorkbenchScreen(Screen[None]):
 
     @on(events.Resize)
     def judge_size(self) -> None:
-        if self.query(TooSmall):  # it is mounted after the first one
-            self._judge_size()
+        self._judge_size()
 
     def _judge_size(self) -> None:
-        self.set_class(self.query_one(TooSmall).judge(self.app.size), "tiny")
+        for small in self.query(TooSmall):  # not there before the first size, nor where the app ends meanwhile
+            self.set_class(small.judge(self.app.size), "tiny")
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         if event.state is WorkerState.ERROR:
