@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from sessions.disk import option_words
 from sessions.disk.deadlines import Deadlines
 from sessions.disk.loads import Loads
-from sessions.disk.option_table import Option, Value, check, option
+from sessions.disk.option_table import Option, check, option
 from sessions.disk.sampling import MOST_TOKENS, Sampling
 
 MOST_REQUESTS: Final = 1_000_000
@@ -25,32 +26,20 @@ AUTO: Final = "auto"  # of --server: the one that is found
 DTYPES: Final = ("bfloat16", "float16", "float32")
 
 
-def _requests(shown: str, run: Mapping[str, Value]) -> str:
-    blocks = run.get("blocks")
-    if isinstance(run.get("until"), float) and isinstance(blocks, int):
-        each = int(shown) // blocks
-        return f"{each} per block, each a fresh process; at most {blocks} block{'s' if blocks != 1 else ''} per method"
-    spread = "" if blocks is None else f" in {blocks} block{'s' if blocks != 1 else ''}, each a fresh process"
-    return f"{shown} per method{spread}"
-
-
-def _warmup(shown: str, run: Mapping[str, Value]) -> str:
-    return f"{shown} request{'s' if run.get('warmup') != 1 else ''} per block"
-
-
-def _dtype(shown: str, run: Mapping[str, Value]) -> str:
-    own = run.get("server_model")  # what the model is named after, where that is a server's
-    return "not known: the server's own" if own is not None and run.get("model") == f"server:{own}" else shown
-
-
-def _model(shown: str, run: Mapping[str, Value]) -> str:
-    return shown + (" (its code is trusted)" if run.get("trust_remote_code") is True else "")
-
-
-def _device(shown: str, run: Mapping[str, Value]) -> str:
-    index = shown if shown == "cpu" else f"GPU {shown}"
-    name = str(run.get("device_name") or "").strip()
-    return f"{name} ({index})" if name and name != shown else index
+def _degrees(help: str, label: str, unsaid: str) -> Mapping[str, Option]:  # noqa: A002 - argparse's name
+    """Over how many GPUs one engine is divided, as a list of which each number is a method of its own."""
+    return option(
+        Option(
+            metavar="N,…",
+            help=help,
+            listed=int,
+            least=1,
+            most=MOST_DEGREE,
+            label=label,
+            unsaid=unsaid,
+            say=lambda shown, _: f"{shown} GPUs, each a method of its own",
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +64,7 @@ class RunOptions:
                 metavar="cpu|N[,N]",
                 help="default: the idlest GPU, otherwise the CPU",
                 label="device",
-                say=_device,
+                say=option_words.device,
             )
         ),
     )
@@ -86,7 +75,7 @@ class RunOptions:
                 metavar="M",
                 help="smollm2-135m, org/name on the Hub, a folder, or synthetic:SHAPE",
                 label="model",
-                say=_model,
+                say=option_words.model,
             )
         ),
     )
@@ -111,7 +100,7 @@ class RunOptions:
                 least=1,
                 most=MOST_REQUESTS,
                 label="requests",
-                say=_requests,
+                say=option_words.requests,
             )
         ),
     )
@@ -170,7 +159,7 @@ class RunOptions:
                 least=0,
                 most=MOST_WARMUPS,
                 label="warm-up",
-                say=_warmup,
+                say=option_words.warmup,
             )
         ),
     )
@@ -227,7 +216,7 @@ class RunOptions:
                 help="bfloat16, float16 or float32",
                 choices=DTYPES,
                 label="dtype",
-                say=_dtype,
+                say=option_words.dtype,
                 job=True,
             )
         ),
@@ -248,32 +237,18 @@ class RunOptions:
     )
     tensor_parallel: str | None = field(
         default=None,
-        metadata=option(
-            Option(
-                metavar="N,…",
-                help="split each method over so many GPUs, each of these numbers a method of its own: vllm@tp2",
-                listed=int,
-                least=1,
-                most=MOST_DEGREE,
-                label="split over",
-                unsaid="all GPUs",
-                say=lambda shown, _: f"{shown} GPUs, each a method of its own",
-            )
+        metadata=_degrees(
+            help="split each method over so many GPUs, each of these numbers a method of its own: vllm@tp2",
+            label="split over",
+            unsaid="all GPUs",
         ),
     )
     pipeline_parallel: str | None = field(
         default=None,
-        metadata=option(
-            Option(
-                metavar="N,…",
-                help="or lay its layers on so many GPUs, one after another: vllm@pp2",
-                listed=int,
-                least=1,
-                most=MOST_DEGREE,
-                label="pipeline over",
-                unsaid="no pipeline",
-                say=lambda shown, _: f"{shown} GPUs, each a method of its own",
-            )
+        metadata=_degrees(
+            help="or lay its layers on so many GPUs, one after another: vllm@pp2",
+            label="pipeline over",
+            unsaid="no pipeline",
         ),
     )
     spread: int | None = field(

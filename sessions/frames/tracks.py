@@ -13,7 +13,7 @@ Together = Literal["sum", "mean", "highest"]
 
 @dataclass(frozen=True, slots=True)
 class TrackKind:
-    """One reading: its `title` with the unit, a `word` for where there is no room, and the telemetry that it is of.
+    """One reading: `title`, with its unit; `word`, for narrow screens; and the telemetry it is drawn from.
 
     Of all sources whose names begin so, `together` says what is shown.
     """

@@ -83,9 +83,9 @@ class Published:
             found = pool.map(self._shard, SHARDS)
             there = [each for shard in found for each in shard]
             by_name = {(each.row.id, each.revision): each for each in known.result() if _is_sound(each.row)}
-            anew = [each for each in there if each not in by_name]
-            read = pool.map(lambda each: self._row(*each), anew)
-            by_name |= {each: row for each, row in zip(anew, read, strict=True) if row is not None}
+            unlisted = [name for name in there if name not in by_name]
+            read = pool.map(lambda name: self._row(*name), unlisted)
+            by_name |= {name: row for name, row in zip(unlisted, read, strict=True) if row is not None}
         latest: dict[str, ListedRow] = {}
         for each in there:
             row = by_name.get(each)

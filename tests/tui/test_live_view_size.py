@@ -32,4 +32,4 @@ async def test_a_size_that_a_look_at_a_region_laid_out_first_is_told_all_the_sam
             lines = wrap("", text.text, text.scrollable_content_region.width)
             return text.scrollable_content_region.width < 60 and all(line in shown for line in lines[-2:])
 
-        await until(pilot, wrapped, "the end of the text, wrapped anew")
+        await until(pilot, wrapped, "the end of the text, wrapped to its new width")

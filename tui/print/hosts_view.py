@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, Group
-from rich.live import Live as RichLive
 from rich.panel import Panel
 from rich.text import Text
 
 from sessions.watch.live import Live
+from tui.print.live_block import LiveBlock
 from tui.print.progress_view import milestones, picture
+from tui.words.host_words import OUT_OF_REACH
 from tui.words.terminal_text import one_line
-
-LOST = "out of reach; it goes on measuring there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,37 +25,25 @@ class HostLive:
     live: Live
 
 
-class HostsView:
-    """Shows snapshots of several hosts. Used as a context."""
+class HostsView(LiveBlock):
+    """Shows snapshots of several hosts."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = RichLive(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._said: set[str] = set()
+        super().__init__(console)
         self._lost: set[str] = set()
-        self.footer = ""
-
-    def __enter__(self) -> HostsView:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def show(self, hosts: Sequence[HostLive]) -> None:
         """Show one snapshot of each."""
-        if self._live is not None:
+        if self._console.is_terminal:
             panels = [
                 Panel(
-                    picture(each.live, self._console.width - 4, LOST if each.lost else ""),
+                    picture(each.live, self._console.width - 4, OUT_OF_REACH if each.lost else ""),
                     title=Text(one_line(each.host, 40)),
                     title_align="left",
                 )
                 for each in hosts
             ]
-            self._live.update(Group(*panels, Text(self.footer, style="bold")), refresh=True)
+            self._draw(Group(*panels, Text(self.footer, style="bold")))
             return
         for each in hosts:
             self._tell_reach(each)
@@ -66,9 +53,5 @@ class HostsView:
     def _tell_reach(self, each: HostLive) -> None:
         if each.lost != (each.host in self._lost):
             self._lost ^= {each.host}
-            self._console.print(Text(f"{each.host}: {LOST if each.lost else 'reached again'}"), soft_wrap=True)
-
-    def _say(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            self._console.print(Text(line), soft_wrap=True)
+            said = OUT_OF_REACH if each.lost else "reached again"
+            self._console.print(Text(f"{each.host}: {said}"), soft_wrap=True)

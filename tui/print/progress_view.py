@@ -4,45 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live as RichLive
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from sessions.watch.live import Gauge, Live, MethodLive, PointLive
+from tui.print.live_block import LiveBlock
 from tui.words.figures import UNKNOWN, blocks_done, of_total, percent, rate, size, time_left, trend
 from tui.words.terminal_text import one_line
 
 TEXT_LINES = 3
 
 
-class ProgressView:
-    """Shows snapshots; on a terminal in place, elsewhere a line for every phase and block. Used as a context."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        # drawn where it is shown: rich's own thread would draw the same once more
-        self._live = RichLive(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._said: set[str] = set()
-        self.footer = ""
-
-    def __enter__(self) -> ProgressView:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+class ProgressView(LiveBlock):
+    """Shows snapshots; on a terminal in place, elsewhere a line for every phase and block."""
 
     def show(self, live: Live) -> None:
         """Show one snapshot."""
-        if self._live is not None:
-            self._live.update(picture(live, self._console.width, self.footer), refresh=True)
+        if self._console.is_terminal:
+            self._draw(picture(live, self._console.width, self.footer))
             return
         for line in milestones(live):
-            if line not in self._said:
-                self._said.add(line)
-                self._console.print(Text(line), soft_wrap=True)
+            self._say(line)
 
 
 def milestones(live: Live) -> list[str]:

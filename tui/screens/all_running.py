@@ -19,6 +19,7 @@ from tui.widgets.methods_table import MethodsTable
 from tui.widgets.points_table import PointsTable
 from tui.widgets.session_line import SessionLine
 from tui.widgets.theme import titled
+from tui.words.host_words import OUT_OF_REACH
 from tui.words.terminal_text import one_line
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 MOST = 16  # followed at once: each takes a thread and a part of the screen
 REACH_S = 2.0
-LOST = "out of reach; it goes on measuring there"
 
 
 class SessionPanel(VerticalScroll):
@@ -48,7 +48,7 @@ class SessionPanel(VerticalScroll):
 
     def show_reach(self, *, lost: bool) -> None:
         """Say in the title whether the host can be reached."""
-        said = f"{self.place} · {self.folder.id}" + (f" · {LOST}" if lost else "")
+        said = f"{self.place} · {self.folder.id}" + (f" · {OUT_OF_REACH}" if lost else "")
         self.border_title = Content(said)
         self.set_class(lost, "lost")
 
