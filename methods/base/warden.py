@@ -108,21 +108,25 @@ def end_containers(folder: str) -> list[str]:
         noted = [(str(runtime), str(name)) for runtime, name in map(json.loads, lines)]
     except (OSError, ValueError, TypeError):
         return []
-    import subprocess
-
     left = []
     for runtime, name in noted:
-        command = [runtime, "rm", "--force", name]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=END_CONTAINER_S, check=False
-            )
-            gone = done.returncode == 0 or b"no such container" in done.stderr.lower()
-        except (OSError, subprocess.TimeoutExpired):
-            gone = False
-        if not gone:
-            left.append(" ".join(command))
+        ended(runtime, "kill", name)  # by itself, podman's rm waits ten seconds for it to end
+        if not ended(runtime, "rm", "--force", name):
+            left.append(f"{runtime} rm --force {name}")
     return left
+
+
+def ended(*command: str) -> bool:
+    """Whether a runtime did as it was told, or has no such container."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=END_CONTAINER_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 or b"no such container" in done.stderr.lower()
 
 
 def reap(spare: frozenset[int] = frozenset()) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import kasoku_children
 import kasoku_http
+import kasoku_worker_facts
 from kasoku_container import Container
 from kasoku_engine import UnsupportedError
 from kasoku_failure import ServerError
@@ -102,16 +103,24 @@ class StartedServer:
             how = "was killed by signal %d" % -status if status < 0 else "ended with status %d" % status
             raise ServerError("The server %s %s: see the log." % (self.name, how))
 
+    def peak_rss_bytes(self) -> int | None:
+        """Of the server's processes; None where they cannot be seen."""
+        if self.container is not None:
+            return self.container.peak_rss_bytes()
+        return kasoku_worker_facts.peak_rss_of_tree(self.process.pid)
+
     def end(self) -> None:
         """End the process and all it started, and remove the file of its key."""
-        self.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(END_S)
-        kasoku_children.end_descendants()
-        if self.container is not None:
-            self.container.end()
-        if self._made is not None:
-            shutil.rmtree(self._made, ignore_errors=True)
+        try:
+            if self.container is not None:
+                self.container.end()  # first: SIGTERM is passed on to its first process, which may ignore it
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(END_S)
+        finally:
+            kasoku_children.end_descendants()
+            if self._made is not None:
+                shutil.rmtree(self._made, ignore_errors=True)
 
     def _kept(self, content: str, folder: str | None) -> str:
         if folder is None:  # otherwise the warden removes it, whatever becomes of this process

@@ -26,8 +26,17 @@ class Strangers:
 
     def __init__(self, own: int | None = None) -> None:
         self._own = own or os.getpid()
-        self.also: frozenset[int] = frozenset()
+        self._also: frozenset[int] = frozenset()
         self._known: dict[int, bool] = {}
+
+    @property
+    def also(self) -> frozenset[int]:
+        return self._also
+
+    @also.setter
+    def also(self, pids: frozenset[int]) -> None:
+        if pids != self._also:  # who was a stranger may be none now
+            self._also, self._known = pids, {}
 
     def count(self, pids: Collection[int]) -> int | None:
         """How many are not ours; None if none is known to be ours, so that ownership cannot be determined."""
@@ -41,7 +50,7 @@ class Strangers:
         return sum(not own for own in known.values())
 
     def _is_own(self, process: psutil.Process) -> bool:
-        own = descends_from(process, {self._own, *self.also})
+        own = descends_from(process, {self._own, *self._also})
         if not own and not process.is_running():  # it ended while it was looked at
             raise psutil.NoSuchProcess(process.pid)
         return own

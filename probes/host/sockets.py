@@ -36,15 +36,19 @@ class Sockets:
     reason: str = ""
 
 
-def sockets_of(pids: Iterable[int]) -> Sockets:
-    """The sockets that these processes hold now. A process that has ended holds none."""
+def sockets_of(pids: Iterable[int], published: Iterable[tuple[str, int]] = ()) -> Sockets:
+    """The sockets that these processes hold now. A process that has ended holds none.
+
+    Those that listen in a network of their own, a container's, can be reached at the `published` addresses alone, which
+    count in their place. Whom they are connected to counts in any network.
+    """
     held: dict[str, tuple[int, set[str]]] = {}  # network namespace -> a process in it, the inodes of all sockets
     reason = ""
     for pid in pids:
         try:
             inodes = _inodes(pid)
             if inodes:
-                held.setdefault(os.readlink(f"/proc/{pid}/ns/net"), (pid, set()))[1].update(inodes)  # noqa: PTH115
+                held.setdefault(_network(pid), (pid, set()))[1].update(inodes)
         except PermissionError:
             reason = NOT_ALLOWED
         except OSError:
@@ -52,11 +56,20 @@ def sockets_of(pids: Iterable[int]) -> Sockets:
     listening: set[str] = set()
     beyond: set[str] = set()
     connected: set[str] = set()
-    for pid, inodes in held.values():
+    for host, port in published:
+        with contextlib.suppress(ValueError):
+            address = ipaddress.ip_address(host)
+            listening.add(_written(address, port))
+            if not is_loopback(address):
+                beyond.add(_written(address, port))
+    own = _network(os.getpid()) if held else ""
+    for network, (pid, inodes) in held.items():
         for table in TABLES:
             udp = table.startswith("udp")
             for local, remote, state in _rows(pid, table, inodes):
                 if state == LISTENING or (udp and state != ESTABLISHED):
+                    if network != own:
+                        continue
                     written = _written(*local) + (" (UDP)" if udp else "")
                     listening.add(written)
                     if not is_loopback(local[0]):
@@ -86,6 +99,10 @@ def listening_on(port: int) -> set[int]:
 def is_loopback(address: Address) -> bool:
     """Whether only this machine can reach it; IPv4-mapped IPv6 addresses count as IPv4."""
     return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
+
+
+def _network(pid: int) -> str:
+    return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115
 
 
 def _inodes(pid: int) -> set[str]:

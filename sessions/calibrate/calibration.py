@@ -244,7 +244,10 @@ class Calibrator:
     def _watch(self, pid: int | None) -> None:
         self._pid = pid
         if self._feed is not None:
-            self._feed.watch(pid)
+            self._feed.watch(self._pids())
+
+    def _pids(self) -> tuple[int, ...]:
+        return () if self._pid is None else (self._pid,)
 
     def _tick(self) -> str:
         for condition, viewer in self._viewers.items():
@@ -317,7 +320,7 @@ class Calibrator:
         if wanted and self._feed is None:
             self._feed = TelemetryFeed(Nvml())
             self._feed.start()
-            self._feed.watch(self._pid)
+            self._feed.watch(self._pids())
         elif not wanted and self._feed is not None:
             self._feed.stop()
             self._feed = None

@@ -139,7 +139,7 @@ class NeighboursCalibrator:
             raise CalibrationError(f"Block {position} of {self._plan.blocks} {ended.status}: {ended.error}")
 
     def _watching(self, lane: int) -> Callable[[int | None], None]:
-        return lambda pid: self._feed.watch(pid, lane)
+        return lambda pid: self._feed.watch(() if pid is None else (pid,), lane)
 
     def _wait_for_neighbours(self) -> None:
         """Until each has given a whole response: no longer than a runner may say nothing."""

@@ -19,6 +19,7 @@ from probes.gpu.throttle import slows, throttle_words
 from sessions.disk.frame_schema import FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.sampling import Sampling
+from sessions.disk.seen_container import SeenContainer, seen_container
 from sessions.frames.counting import is_steady, timed_and_ended_well
 from sessions.frames.flag import Flag
 from sessions.frames.load_flags import point_flags
@@ -75,9 +76,17 @@ class Block:
         """Whether it is a process of its own."""
         return all(method.fresh or method.name != self.run.get("method") for method in self.plan.methods)
 
-    def is_below_runner(self) -> bool:
-        """Whether it descends from its runner; otherwise its use of CPU and GPU is not known apart."""
-        return all(method.below_runner or method.name != self.run.get("method") for method in self.plan.methods)
+    def is_told_apart(self) -> bool:
+        """Whether its processes are known, and so what they take of CPU and GPU: they descend from its runner, or from
+        the first one of a container that was seen."""
+        if all(method.below_runner or method.name != self.run.get("method") for method in self.plan.methods):
+            return True
+        container = self.container()
+        return container is not None and container.pid is not None
+
+    def container(self) -> SeenContainer | None:
+        """What its server ran in, where that is known."""
+        return seen_container(_object(self.run.get("resolved")))
 
     def evidence(self) -> Mapping[str, object]:
         """The engine's evidence; empty if it left none."""
@@ -102,8 +111,8 @@ def block_flags(block: Block) -> list[Flag]:
         *unsettled(rates),
         *drifted(rates),
         *throttled(window, block.sources),
-        *(() if block.is_fresh() and not block.is_below_runner() else gpu_shared(block)),
-        *(cpu_shared(window, block.cores, on_cpu=not block.sources) if block.is_below_runner() else ()),
+        *(() if block.is_fresh() and not block.is_told_apart() else gpu_shared(block)),
+        *(cpu_shared(window, block.cores, on_cpu=not block.sources) if block.is_told_apart() else ()),
         *telemetry_gaps(window, timed),
         *gpu_gaps(window, block.sources, timed),
         *energy_disagrees(block.run),
@@ -113,8 +122,10 @@ def block_flags(block: Block) -> list[Flag]:
 def not_fresh(block: Block) -> Iterable[Flag]:
     if not block.is_fresh():
         yield Flag("not fresh", "a server that Kasoku did not start, one process for all blocks")
-    elif not block.is_below_runner():
-        yield Flag("in a container", "its use of CPU and GPU is not told from that of other processes")
+    elif not block.is_told_apart():
+        container = block.container()
+        why = f": {container.unseen}" if container is not None and container.unseen else ""
+        yield Flag("in a container", f"its use of CPU and GPU is not told from that of other processes{why}")
 
 
 def not_in_effect(run: FrameRow) -> Iterable[Flag]:

@@ -28,6 +28,7 @@ from sessions.disk.records import (
     Prepared,
     SocketsSeen,
 )
+from sessions.disk.seen_container import SeenContainer, seen_container
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.begun import Begun
 from sessions.run.block_run import REFUSED, SPARED, BlockEnd, BlockRun
@@ -81,6 +82,8 @@ class SessionBlock:
         self._refused = ""
         self._counts = CgroupCounts()
         self._run: BlockRun | None = None
+        self._runner: int | None = None
+        self._container: SeenContainer | None = None
 
     def run(self) -> str:
         """Run it, or record why not; after a point that took the process with it, those that it had not reached."""
@@ -98,7 +101,7 @@ class SessionBlock:
             return self._no_block("failed", session.not_loadable[name])
         if (name, block.block) in session.steering.skips:
             return self._no_block("stopped", "Skipped by request.")
-        self._refused = ""
+        self._refused, self._container = "", None
         session.append(
             BlockStarted(
                 t=time.perf_counter_ns(),
@@ -130,7 +133,7 @@ class SessionBlock:
         )
         missed = session.feed.missed_ticks
         try:
-            ended = self._run.carry_out(lambda pid: session.feed.watch(pid, lane))
+            ended = self._run.carry_out(self._watch)
         except (JournalError, HomeError) as problem:  # the disk is full: its row says so, if there is room for that
             session.journal.release_ballast()
             self._no_block("failed", str(problem), log_tail(session.folder.log(name, block.block)))
@@ -162,6 +165,8 @@ class SessionBlock:
         self._session.append(record)
         if isinstance(record, Loaded):
             self._refused = self._session.begun.other_versions(record)
+            self._container = seen_container(record.resolved)
+            self._watch(self._runner)
         if isinstance(record, BlockPhase) and record.phase in TIMED_EDGES:
             self._energy(TIMED_EDGES[record.phase])
             self._count_limits(record.phase)
@@ -169,6 +174,13 @@ class SessionBlock:
             self._energy("timed_start" if isinstance(record, PointStarted) else "timed_end", record.place)
         if isinstance(record, BlockPhase) and record.phase in AROUND_TIMED:
             self._look_at_sockets()
+
+    def _watch(self, runner: int | None) -> None:
+        """Have the telemetry be of the runner's process tree, and of the container's that its server runs in."""
+        self._runner = runner
+        first = self._container.pid if self._container is not None else None
+        pids = [pid for pid in (runner, first) if pid is not None] if runner is not None else []
+        self._session.feed.watch(pids, self._session.plan.lane_of(self._block.block))
 
     def _count_limits(self, phase: str) -> None:
         """At the timed part's end, a flag for what a control group's limits cost in it."""
@@ -180,7 +192,10 @@ class SessionBlock:
 
     def _look_at_sockets(self) -> None:
         """Record where the block's processes listen; add a note, and so a flag, if other machines can reach that."""
-        seen = sockets_of(descendants(self._run.warden_pid) if self._run is not None else {})
+        pids = set(descendants(self._run.warden_pid) if self._run is not None else ())
+        if self._container is not None and (first := self._container.pid) is not None:
+            pids |= {first, *descendants(first)}
+        seen = sockets_of(pids, self._container.published if self._container is not None else ())
         self._session.append(
             SocketsSeen(
                 t=time.perf_counter_ns(),

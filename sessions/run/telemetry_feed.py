@@ -36,7 +36,8 @@ class TelemetryFeed:
         self._ticks: queue.Queue[tuple[Reading, ...]] = queue.Queue(maxsize=QUEUED_TICKS)
         self._sampler = Sampler((nvml, Host(), ProcessTree()), self._put)
         self.lost_ticks = 0
-        self._watched: dict[int, int | None] = {}
+        self._watched: dict[int, Collection[int]] = {}
+        self._ours: frozenset[int] = frozenset()
         self._told: set[str] = set()
 
     def _put(self, readings: tuple[Reading, ...]) -> None:
@@ -55,12 +56,18 @@ class TelemetryFeed:
 
     def also_ours(self, pids: Collection[int]) -> None:
         """Have these processes count as no strangers on a GPU, and neither what they started."""
-        self.nvml.also_ours(pids)
+        self._ours = frozenset(pids)
+        self._tell()
 
-    def watch(self, pid: int | None, lane: int = 0) -> None:
-        """Set the process tree of a lane for the source `runner`, which is all lanes' together."""
-        self._watched[lane] = pid
-        self._sampler.watch([each for each in self._watched.values() if each is not None])
+    def watch(self, pids: Collection[int], lane: int = 0) -> None:
+        """Set whose process trees are a lane's: the source `runner` is all lanes' together; none is a stranger."""
+        self._watched[lane] = pids
+        self._tell()
+
+    def _tell(self) -> None:
+        watched = frozenset().union(*self._watched.values())
+        self._sampler.watch(watched)
+        self.nvml.also_ours(self._ours | watched)
 
     @property
     def missed_ticks(self) -> int:

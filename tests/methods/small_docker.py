@@ -28,7 +28,9 @@ Answer = tuple[int, str, str]
 
 
 class SmallDocker(socketserver.ThreadingUnixStreamServer):
-    """`asked` are the arguments of all clients; `running` the containers by name."""
+    """`asked` are the arguments of all clients; `running` the containers by name, `published` where they are reached.
+    One that is `far` tells the number of a process that is none of its own, as one on another machine may.
+    """
 
     daemon_threads = True
 
@@ -36,14 +38,15 @@ class SmallDocker(socketserver.ThreadingUnixStreamServer):
         super().__init__(str(address), Client)
         self.asked: list[list[str]] = []
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self.stuck = False
+        self.published: dict[str, list[dict[str, str]]] = {}
+        self.stuck = self.far = False
 
     def handle_error(self, *_: object) -> None:
         """A client that was killed."""
 
     def answer(self, words: list[str], environ: Mapping[str, str]) -> Answer:
         self.asked.append(words)
-        if self.stuck and words[0] == "rm":
+        if self.stuck and words[0] in ("kill", "rm"):
             return 1, "", "Error response from daemon: container is stuck\n"
         if words[0] == "run":
             return self._run(words, environ)
@@ -51,33 +54,44 @@ class SmallDocker(socketserver.ThreadingUnixStreamServer):
         if found is None:
             return 1, "", f"Error response from daemon: No such container: {words[-1]}\n"
         if words[0] == "inspect":
-            return 0, f"{str(found.poll() is None).lower()}\n", ""
-        self._end(words[-1])
+            return 0, f"{self._told(words[-1], words[words.index('--format') + 1])}\n", ""
+        found.kill()
+        found.wait()
+        if words[0] == "rm":
+            del self.running[words[-1]]
         return 0, f"{words[-1]}\n", ""
 
     def end_all(self) -> None:
-        for name in list(self.running):
-            self._end(name)
+        for process in self.running.values():
+            process.kill()
+            process.wait()
+
+    def _told(self, name: str, form: str) -> str:
+        """What each of the forms is filled in with."""
+        process = self.running[name]
+        pid = 1 if self.far else process.pid
+        return {
+            "{{.State.Running}}": str(process.poll() is None).lower(),
+            "{{.State.Pid}}": str(pid if process.poll() is None else 0),
+            "{{json .NetworkSettings.Ports}}": json.dumps({"8000/tcp": self.published[name]}),
+        }[form]
 
     def _run(self, words: list[str], environ: Mapping[str, str]) -> Answer:
-        name, kept, rest = "", {}, iter(words[1:])
+        name, kept, published, rest = "", {}, [], iter(words[1:])
         for word in rest:
             if word == "--name":
                 name = next(rest)
             elif word == "--env":
                 variable = next(rest)
                 kept[variable] = environ[variable]
+            elif word == "--publish":
+                host, port, _ = next(rest).rsplit(":", 2)
+                published.append({"HostIp": host, "HostPort": port})
             elif word == "an-image":
                 break
         process = subprocess.Popen(list(rest), env=kept, stdin=subprocess.DEVNULL)
-        self.running[name] = process
+        self.running[name], self.published[name] = process, published
         return process.wait(), "", ""
-
-    def _end(self, name: str) -> None:
-        process = self.running[name]
-        process.kill()
-        process.wait()
-        self.running.pop(name, None)
 
 
 class Client(socketserver.StreamRequestHandler):

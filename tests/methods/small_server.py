@@ -50,8 +50,9 @@ class SmallServer(ThreadingHTTPServer):
         pace_s: float = 0.0,
         together: int = 1,
         patience_s: float = 60.0,
+        host: str = "127.0.0.1",
     ) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__((host, port), Handler)
         self.socket.listen(128)
         self.speaks, self.fault, self.key, self.asked = speaks, fault, key, asked
         self.pace_s = pace_s  # between two tokens
@@ -291,6 +292,7 @@ def asked_of(body: dict[str, Any]) -> tuple[list[int], int]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--speaks", default="vllm")
     parser.add_argument("--fault", default="")
     parser.add_argument("--asked", type=Path)
@@ -303,7 +305,7 @@ def main() -> None:
     key = os.environ.get("KASOKU_TEST_KEY", "")
     if options.key_file is not None:
         key = options.key_file.read_text().strip()
-    with SmallServer(options.port, options.speaks, options.fault, key, options.asked) as server:
+    with SmallServer(options.port, options.speaks, options.fault, key, options.asked, host=options.host) as server:
         server.serve_forever()
 
 

@@ -27,7 +27,6 @@ import os
 import time
 
 import kasoku_http
-import kasoku_worker_facts
 from kasoku_engine import Engine, Request, Scores, UnsupportedError
 from kasoku_failure import ServerError
 from kasoku_served import MODELS, models_of
@@ -65,6 +64,7 @@ class ServerEngine(ServerServing, Engine):
         self.keeps_connections = True  # as far as is known
         self.silent_s = min(kasoku_http.SILENT_S, SILENT_SHARE * float(job.get("token_deadline_s") or math.inf))
         self.started = self._start(job) if self.options.get("command") else None
+        self.container = self.started.container if self.started else None
         self.server = self.started.server() if self.started else self._running()
         served = self._served()
         self.model = self._chosen(served)
@@ -86,6 +86,7 @@ class ServerEngine(ServerServing, Engine):
                     "model": self.model,
                     "owned_by": self.owner,
                     "path": self.protocol.path,
+                    **({"container": self.container.facts} if self.container else {}),
                     **({} if said is None else {**said, "version": version}),
                 },
             },
@@ -111,8 +112,7 @@ class ServerEngine(ServerServing, Engine):
         return self.cached_of_last
 
     def timed_ends(self) -> None:
-        own = self.started is not None and self.started.container is None
-        self.peak_rss_bytes = kasoku_worker_facts.peak_rss_of_tree(self.started.process.pid) if own else None
+        self.peak_rss_bytes = self.started.peak_rss_bytes() if self.started else None
 
     def evidence(self) -> dict:
         known = None not in self.cached_of_timed and bool(self.cached_of_timed)
@@ -151,13 +151,11 @@ class ServerEngine(ServerServing, Engine):
         raise UnsupportedError("a server generates no given IDs over HTTP")
 
     def memory(self) -> dict:
-        reason = self._unsaid()
-        if self.started and self.started.container:
-            reason = "A container's processes are not below this one."
         columns = ("peak_allocated_bytes", "peak_reserved_bytes", "kv_reserved_bytes")
-        missing = dict.fromkeys(columns, reason)
+        missing = dict.fromkeys(columns, self._unsaid())
         if self.peak_rss_bytes is None:
-            missing["peak_rss_bytes"] = reason
+            unseen = self.container.facts["unseen"] if self.container else ""
+            missing["peak_rss_bytes"] = "Of the container, %s." % unseen if unseen else self._unsaid()
         return {**dict.fromkeys(columns), "peak_rss_bytes": self.peak_rss_bytes, "missing": missing}
 
     def _unsaid(self) -> str:
@@ -173,6 +171,8 @@ class ServerEngine(ServerServing, Engine):
         within_s = float(job.get("load_deadline_s") or LOAD_S) * SHARE_OF_LOADING
         started = StartedServer(self.options, words_for(job), job.get("private_folder"))
         started.wait_until_ready(MODELS, within_s)
+        if started.container is not None:
+            started.container.look()
         return started
 
     def _running(self) -> kasoku_http.Server:
