@@ -14,7 +14,7 @@ from methods.base.home import HomeError
 from sessions.close.stretches import Stretches
 from sessions.disk.journal import JournalError, NewerJournalError, read_journal
 from sessions.disk.plan import Plan
-from sessions.disk.records import AnyRecord, GoalSet, SessionEnded
+from sessions.disk.records import AnyRecord, Header, SessionEnded
 from sessions.disk.session_folder import (
     ALWAYS,
     ENDED,
@@ -159,14 +159,15 @@ def _refuse_newer(folder: SessionFolder) -> None:
 
 
 def _said_end(folder: SessionFolder) -> SessionEnded | None:
-    """The journal's final record, if the conductor got to write it after it had taken on the session's last goal."""
-    last, extension = None, 0
+    """The journal's final record, if it is of a conductor whose stretch session.json does not have yet: one that was
+    started since and has written nothing leaves its predecessor's."""
+    last, stretches = None, 0
     try:
         for record in read_journal(folder.journal):
             last = record
-            extension = record.extension if isinstance(record, GoalSet) else extension
+            stretches += isinstance(record, Header)
     except JournalError:
         return None
     if not isinstance(last, SessionEnded) or last.status not in ENDED:
         return None
-    return last if extension == len(folder.read().extensions) else None
+    return last if stretches > len(folder.read().stretches) else None

@@ -65,7 +65,7 @@ def copied(whole: SessionFolder, closed: Path) -> Iterator[SessionFolder]:
 
 def unfinish(folder: SessionFolder, cut: int | None = None) -> None:
     """As its conductor would have left it, had it been killed: status running, no frames, the journal cut."""
-    folder.write(msgspec.structs.replace(folder.read(), status="running", summary=[], ended_ns=None))
+    folder.write(msgspec.structs.replace(folder.read(), status="running", summary=[], stretches=[], ended_ns=None))
     for name in FRAMES:
         folder.frame(name).unlink()
     if cut is not None:
@@ -100,6 +100,14 @@ def test_one_whose_journal_tells_its_end_has_that_end(copied: SessionFolder) -> 
     writer.close()
     assert recover(copied) == "failed"
     assert copied.read().error == "The disk is full."
+
+
+def test_one_whose_conductor_was_killed_before_its_first_record_has_no_end_of_an_earlier_one(
+    copied: SessionFolder,
+) -> None:
+    copied.write(msgspec.structs.replace(copied.read(), status="preparing", error=""))  # as `resume` leaves it
+    assert recover(copied) == "interrupted"
+    assert "kasoku resume" in copied.read().error
 
 
 def test_one_that_a_conductor_works_on_is_left_alone(copied: SessionFolder) -> None:
