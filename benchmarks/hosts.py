@@ -151,7 +151,8 @@ def _known(here: Machines, name: str) -> bool:
         f"import ray; ray.init({here.on!r}, log_to_driver=False, logging_level='ERROR');"
         f" print([n['Alive'] for n in ray.nodes() if 'box-{name}' in n['Resources']])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    asked = [sys.executable, "-c", code]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False, env=here.variables())
     return "True" in done.stdout
 
 

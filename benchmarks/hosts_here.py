@@ -1,12 +1,13 @@
 """Two hosts and a head on this machine: network namespaces on a bridge, and a real Ray cluster across them.
 
-Each host has a home of its own, for methods of the scripted engine.
+Each host has a home of its own, for methods of the scripted engine. The cluster wants a token, as it should.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,15 @@ class Machines:
         """Where Ray keeps its files and sockets: the path of one must be short."""
         return self.folder / "ray"
 
+    @property
+    def token(self) -> Path:
+        return self.folder / "token"
+
+    @property
+    def token_variables(self) -> dict[str, str]:
+        """By which Ray finds the cluster's token."""
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token)}
+
     def _address(self, last: int) -> str:
         return f"{NET}.{last}"
 
@@ -93,7 +103,10 @@ class Machines:
             text=True,
             timeout=180,
             check=False,
-            env=os.environ | {"PATH": f"{KASOKU.parent}:{os.environ['PATH']}"} | (variables or {}),
+            env=os.environ
+            | {"PATH": f"{KASOKU.parent}:{os.environ['PATH']}"}
+            | self.token_variables
+            | (variables or {}),
         )
         if done.returncode != 0:
             raise RuntimeError(f"ray start {words[0]}: {done.stdout[-800:]}{done.stderr[-800:]}")
@@ -135,14 +148,22 @@ class Machines:
         """Set a host's link up or down."""
         command("ip", "link", "set", f"kasokuv-{name}", state)
 
-    def kasoku(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """The real command, here."""
+    def kasoku(
+        self, *words: str, timeout: float = 300, variables: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """The real command, here; `variables` in place of those that have the token."""
         return subprocess.run(
-            [str(KASOKU), *words], capture_output=True, text=True, timeout=timeout, check=False, env=self.variables()
+            [str(KASOKU), *words],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=self.variables(variables),
         )
 
-    def variables(self) -> dict[str, str]:
-        return os.environ | {"KASOKU_HOME": str(self.here.home), "KASOKU_CONFIG": str(self.here.config)}
+    def variables(self, token: dict[str, str] | None = None) -> dict[str, str]:
+        own = {"KASOKU_HOME": str(self.here.home), "KASOKU_CONFIG": str(self.here.config)}
+        return os.environ | own | (self.token_variables if token is None else token)
 
 
 def can_be_apart() -> str:
@@ -192,6 +213,7 @@ def machines() -> Iterator[Machines]:
         workplace_in(private_folder(folder / "here")),
         {name: workplace_in(private_folder(folder / name)) for name in NAMES},
     )
+    found.token.write_text(secrets.token_hex(32), encoding="ascii")
     try:
         _disconnect()
         _connect()

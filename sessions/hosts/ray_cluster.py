@@ -27,6 +27,7 @@ REACH_S: Final = 60.0
 ASK_S: Final = 20.0
 LIMIT_BYTES: Final = 1 << 20
 PIP: Final = "pip install 'kasoku[ray]'"
+IN_ITS_FILE: Final = "RAY_AUTH_TOKEN_PATH to the file that holds the cluster's"
 
 Answer = TypeVar("Answer")
 
@@ -44,6 +45,34 @@ def check_reachable(address: str) -> None:
         ) from None
 
 
+def check_token(address: str) -> None:
+    """Raise HostError where the cluster wants a token that is not here: to Ray's client such a cluster is one that does
+    not answer, after half a minute."""
+    import grpc
+    from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
+
+    try:
+        from ray._private.grpc_utils import init_grpc_channel
+    except ImportError:  # Ray before 2.52, which has no tokens
+        return
+    by_token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    ping = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
+    try:
+        with init_grpc_channel(address.removeprefix("ray://")) as channel:
+            ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo(ping, timeout=CONNECT_S)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+            return  # whatever it is, connecting finds it too
+        raise HostError(
+            f"The cluster at {address} does not take the token that is here: set {IN_ITS_FILE}."
+            if by_token
+            else f"The cluster at {address} wants a token: set RAY_AUTH_MODE=token here, and {IN_ITS_FILE}."
+        ) from None
+    except Exception as error:  # Ray's own, while it makes the channel
+        if by_token and "token" in str(error).lower():
+            raise HostError(f"RAY_AUTH_MODE is token, and no token is here: set {IN_ITS_FILE}.") from None
+
+
 class RayCluster:
     """A connection to a cluster. Raises HostError where its Ray cannot be used from here, ClusterLostError where it
     does not answer."""
@@ -59,6 +88,7 @@ class RayCluster:
             raise HostError(f"--on needs Ray, in the version that the cluster has: {PIP}.") from None
         self._ray = ray
         ray.cloudpickle.register_pickle_by_value(at_host)
+        check_token(address)
         for left in reversed(range(TRIES)):
             if self._connected(address, may_fail=left > 0):
                 return
@@ -79,10 +109,6 @@ class RayCluster:
                 ) from None
             if "version" in said.lower():
                 raise HostError(f"The cluster's Ray or Python is not the one here: {_first(said)}") from None
-            if "auth" in said.lower() or "token" in said.lower():
-                raise HostError(
-                    f"The cluster at {address} wants a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here."
-                ) from None
             raise ClusterLostError(f"The Ray cluster at {address} cannot be used: {_first(said)}") from None
         return True
 

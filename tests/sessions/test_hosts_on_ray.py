@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.hosts import RATE, begun, carrier_of
@@ -52,6 +53,20 @@ def test_what_makes_no_sense_is_refused_in_one_line_before_anything_starts(here:
     assert not any(work.sessions() for work in here.hosts.values())
 
 
+def test_a_token_that_is_missing_or_wrong_is_one_sentence(here: Machines, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("0" * 64)
+    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "other")}
+    for variables, said in (
+        ({}, f"The cluster at {here.on} wants a token: set RAY_AUTH_MODE=token here, and RAY_AUTH_TOKEN_PATH"),
+        (wrong, f"The cluster at {here.on} does not take the token that is here: set RAY_AUTH_TOKEN_PATH"),
+    ):
+        done = here.kasoku("run", *here.named(), "--device", "cpu", variables=variables)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.count("\n") == 1
+        assert said in done.stderr
+    assert not here.here.sessions()
+
+
 def test_doctor_says_what_each_host_can_run(here: Machines) -> None:
     done = here.kasoku("doctor", *here.named(), "--json")
     found = json.loads(done.stdout)
@@ -71,6 +86,8 @@ def test_a_run_on_both_outlives_its_carrier_and_is_stopped_the_same_here_and_the
         variables = conductor.environ()
         assert variables["KASOKU_HOME"] == str(here.hosts[name].home)
         assert not [each for each in variables if each.startswith("RAY_") or each == "CUDA_VISIBLE_DEVICES"]
+    token = here.token.read_text()
+    assert not [each for each in psutil.process_iter(["cmdline"]) if token in " ".join(each.info["cmdline"] or ())]
     carrier = carrier_of(run.folders[0])
     carrier.kill()
     carrier.wait(60)
@@ -79,6 +96,10 @@ def test_a_run_on_both_outlives_its_carrier_and_is_stopped_the_same_here_and_the
     run.over("stopped")
     hosts = [found.host for folder in run.folders if (found := host_of(folder.path))]
     assert hosts == list(NAMES)
+    for work in (here.here, *here.hosts.values()):
+        files = [path for path in work.home.rglob("*") if path.is_file()]
+        assert files
+        assert not [path for path in files if token.encode() in path.read_bytes()]
     done = here.kasoku("compare", *(folder.id for folder in run.folders))
     assert done.returncode == 0, done.stderr
     for folder, name in zip(run.folders, NAMES, strict=True):
