@@ -372,7 +372,10 @@ def _add_things(commands: argparse._SubParsersAction[_Parser]) -> None:
     doctor = commands.add_parser("doctor", help="check this machine for what disturbs measurements")
     _add_hosts(doctor, "check other hosts of a Ray cluster, and what each can run")
     doctor.add_argument(
-        "--create-environments", action="store_true", help="with --on: create what the presets need and a host lacks"
+        "--create-environments",
+        nargs="*",
+        metavar="NAME",
+        help="with --on: create these where a host lacks them; without a name, all that the presets need there",
     )
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(command="tui.commands.doctor:doctor")

@@ -190,15 +190,20 @@ def find(cluster: Cluster, question: Question) -> Begun:
 
 def doctor(cluster: Cluster, question: Question) -> Doctored:
     """What each host says of itself; one that cannot be asked is among the refused."""
-    said: dict[str, Examined | None] = dict.fromkeys(question.hosts)
-    refused: dict[str, str] = {}
-    for name, resource in question.hosts.items():
+
+    def asked(name: str) -> Examined | str:
         try:
-            one = Hosts(cluster, {name: resource})
-            said[name] = one.errand(name, "doctor", question.doctor, Examined, LONG_S)
+            one = Hosts(cluster, {name: question.hosts[name]})
+            return one.errand(name, "doctor", question.doctor, Examined, LONG_S)
         except HostError as error:
-            refused[name] = str(error)
-    return Doctored(hosts=said, refused=refused)
+            return str(error)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        said = dict(zip(question.hosts, pool.map(asked, question.hosts), strict=True))
+    return Doctored(
+        hosts={name: None if isinstance(one, str) else one for name, one in said.items()},
+        refused={name: one for name, one in said.items() if isinstance(one, str)},
+    )
 
 
 VERBS: Final[dict[str, Callable[[Cluster, Question], msgspec.Struct]]] = {

@@ -35,9 +35,10 @@ def begin(home: Path, on: str, hosts: Mapping[str, str], run: RunAsked) -> list[
     return folders
 
 
-def examine(home: Path, on: str, hosts: Mapping[str, str], create: bool) -> Doctored:
-    """What each host can run and what is missing there. Raises HostError."""
-    return _asked(home, "doctor", Question(on=on, hosts=dict(hosts), doctor=DoctorAsked(create=create)), Doctored, None)
+def examine(home: Path, on: str, hosts: Mapping[str, str], create: Sequence[str] | None) -> Doctored:
+    """What each host can run and what is missing there, after `create` as of DoctorAsked. Raises HostError."""
+    asked = DoctorAsked(create=None if create is None else list(create))
+    return _asked(home, "doctor", Question(on=on, hosts=dict(hosts), doctor=asked), Doctored, None)
 
 
 def attach(home: Path, folder: SessionFolder, host: OnHost) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -105,31 +105,35 @@ def more(asked: bytes) -> Begun:
 
 
 def doctor(asked: bytes) -> Examined:
-    """What can be run here and what is missing, after what is missing was created where that was asked for."""
+    """What can be run here and what is missing, after the environments that were asked for were made."""
     device = choose(None, Nvml())
-    offer = offer_on(device, home(), config_folder())
-    failed = _created(offer) if msgspec.json.decode(asked, type=DoctorAsked).create else []
-    offer = offer_on(device, home(), config_folder())
+    wanted = msgspec.json.decode(asked, type=DoctorAsked).create
+    made = [] if wanted is None else _made(wanted or _of_presets(offer_on(device, home(), config_folder())))
     said = {}
-    for name, row in offer.choices.items():
+    for name, row in offer_on(device, home(), config_folder()).choices.items():
         lacks = row.unavailable
         said[name] = "" if lacks is None else f"{lacks.reason} {lacks.remedy}".strip()
     seen = [Found(level=each.level, text=each.text, remedy=each.remedy) for each in findings(home(), config_folder())]
-    return Examined(device=device.name, methods=said, findings=[*failed, *seen])
+    return Examined(device=device.name, methods=said, findings=[*made, *seen])
 
 
-def _created(offer: Offer) -> list[Found]:
-    """Make the environments that the presets' methods lack on this device; a finding for each that could not be."""
-    wanted = {row.environment for row in offer.choices.values() if row.method.presets and row.lacking is None}
-    failed = []
-    for name in sorted(wanted):
-        if isinstance(environments.resolve(name, home(), config_folder()), Interpreter):
-            continue
+def _of_presets(offer: Offer) -> list[str]:
+    """The environments of the presets' methods on this device."""
+    return sorted({row.environment for row in offer.choices.values() if row.method.presets and row.lacking is None})
+
+
+def _made(names: Iterable[str]) -> list[Found]:
+    """Make those of the environments that are not there; a finding for each that was made, or could not be."""
+    found = []
+    for name in names:
         try:
+            if isinstance(environments.resolve(name, home(), config_folder()), Interpreter):
+                continue
             environments.create(name, home(), config_folder())
+            found.append(Found(level="ok", text=f"The environment {name} was created."))
         except (CreationError, environments.EnvironmentProblemError, HomeError) as error:
-            failed.append(Found(level="problem", text=f"Environment {name} cannot be created: {error}"))
-    return failed
+            found.append(Found(level="problem", text=f"The environment {name} cannot be created: {error}"))
+    return found
 
 
 def _folder(session: str) -> SessionFolder:

@@ -30,9 +30,10 @@ class MoreAsked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DoctorAsked(msgspec.Struct, frozen=True, kw_only=True):
-    """Look at the host; `create` has the environments made that a preset needs there."""
+    """Look at the host, after the environments `create` were made where it lacks them: all that the presets need there
+    if none is named, and nothing if that is None."""
 
-    create: bool = False
+    create: list[str] | None = None
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ import msgspec
 import pytest
 
 from methods.base.home import SESSIONS, private_folder
+from methods.base.interpreter import Interpreter
+from methods.environments import environments
 from sessions.disk.host_file import OnHost, host_of, write_host
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder, create
@@ -23,7 +25,7 @@ from sessions.hosts.carried import Carried, CarryError
 from sessions.hosts.carrier import Carrier
 from sessions.hosts.cluster import GONE, OTHER, Look
 from sessions.hosts.hosts import HostError, cluster_address, named_hosts
-from sessions.hosts.messages import MoreAsked, RunAsked
+from sessions.hosts.messages import DoctorAsked, MoreAsked, RunAsked
 from sessions.run.launch import resume
 from tests.sessions.conftest import workplace_in
 from tests.sessions.local_cluster import LocalCluster
@@ -183,6 +185,27 @@ def test_nothing_begins_anywhere_where_one_host_refuses(work: Workplace, host: W
     missing = msgspec.structs.replace(asked, hosts={"h": "nowhere"})
     with pytest.raises(HostError, match="h: No host of the cluster has the resource nowhere"):
         asking.begin(cluster, missing)
+
+
+def test_environments_are_made_on_a_host_that_lacks_them(work: Workplace, host: Workplace) -> None:
+    (host.config / "environments.toml").write_text('[small]\nrequirements = ["iniconfig==2.1.0"]\n')
+    host.method("one")
+    cluster = LocalCluster({"box": host, "bare": work})
+    both = {"h": "box", "other": "bare"}
+    asked = Question(on=ON, hosts=both, doctor=DoctorAsked(create=["small"]))
+    for said in ("The environment small was created.", ""):
+        found = asking.doctor(cluster, asked)
+        assert found.refused == {}
+        seen, other = found.hosts["h"], found.hosts["other"]
+        assert seen is not None
+        assert other is not None
+        assert [each.text for each in seen.findings if "The environment" in each.text] == ([said] if said else [])
+        assert seen.methods["one"] == ""
+        (unknown,) = [each for each in other.findings if "cannot be created" in each.text]
+        assert (unknown.level, "small" in unknown.text) == ("problem", True)
+    environment = environments.resolve("small", host.home, host.config)
+    assert isinstance(environment, Interpreter)
+    assert environment.python.is_relative_to(host.home)
 
 
 @pytest.fixture

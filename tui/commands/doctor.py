@@ -18,7 +18,7 @@ def doctor(options: argparse.Namespace) -> int:
     """A line per finding; exit code 1 if one is a problem."""
     if options.on is not None:
         return _of_hosts(options)
-    if options.host or options.create_environments:
+    if options.host or options.create_environments is not None:
         raise UsageError(
             "--host and --create-environments go with --on here; `kasoku env create` makes one on this host."
         )
