@@ -7,7 +7,9 @@ Starts vLLM's own server and has either side measure it in each round, in altern
 random prompts and as many in flight, and `kasoku run --server URL`, whose session is then quoted by the definitions of
 `show --as vllm`. Both ask for `--requests` responses in each slot after a warm-up in each, greedily and of a fixed
 length, with the prefix cache off. Prints each figure of both, the mean of the rounds' ratios with its 95 % interval,
-and where the two differ in what they count. Ends with 1 where the interval of the output throughput does not contain 1.
+and where the two differ in what they count. So that a client's own cost can be seen, the CPU time of the timed part is
+among the figures, by token: the server's, the client's (the process that talks to the server), and the whole machine's.
+Ends with 1 where the interval of the output throughput does not contain 1.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import polars as pl
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.bare_engines import python_of
 from benchmarks.bare_llamacpp import PROCESS_LIMIT_S
+from benchmarks.cpu_log import CpuLog
 from benchmarks.tokens_per_second import environ_of, told
 from methods.base.home import config_folder, home
 from methods.base.interpreter import Interpreter
@@ -49,12 +54,20 @@ from sessions.verdict.statistics import ratio_interval
 NAME: Final = "served"
 READY_S: Final = 600.0
 # What `vllm bench serve` starts: the command itself does not find its own version in the build for the CPU.
+# The server's metrics are asked for right before the timed part and right after it.
 BENCH: Final = """
-from vllm.benchmarks.serve import add_cli_args, main
+import json, time
+from vllm.benchmarks import serve
 from vllm.utils.argparse_utils import FlexibleArgumentParser
+marks, fetch = [], serve.fetch_spec_decode_metrics
+async def marked(*words):
+    marks.append((time.perf_counter_ns(), time.process_time_ns()))
+    return await fetch(*words)
+serve.fetch_spec_decode_metrics = marked
 parser = FlexibleArgumentParser()
-add_cli_args(parser)
-main(parser.parse_args())
+serve.add_cli_args(parser)
+serve.main(parser.parse_args())
+print("\\n" + json.dumps(marks))
 """
 # As `show --as vllm` calls a figure, and as the file of `vllm bench serve` does.
 FIGURES: Final = {
@@ -67,6 +80,7 @@ FIGURES: Final = {
     "median ITL": "median_itl_ms",
     "median E2EL": "median_e2el_ms",
 }
+SPENT: Final = ("server CPU, ms/token", "client CPU, ms/token", "machine CPU, ms/token")
 JUDGED: Final = "output token throughput"
 DIFFERENCES: Final = (
     "prompts: vllm bench sends random text, which the server tokenises; Kasoku sends the IDs of a text of that length",
@@ -79,8 +93,11 @@ DIFFERENCES: Final = (
 
 
 @contextmanager
-def serving(interpreter: Interpreter, model: Model, options: argparse.Namespace, folder: Path) -> Iterator[str]:
-    """The address of vLLM's server, with the settings of the method `vllm-server`, until the body is over."""
+def serving(
+    interpreter: Interpreter, model: Model, options: argparse.Namespace, folder: Path
+) -> Iterator[tuple[str, CpuLog]]:
+    """The address of vLLM's server, with the settings of the method `vllm-server`, and its CPU time, until the body is
+    over."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -103,7 +120,8 @@ def serving(interpreter: Interpreter, model: Model, options: argparse.Namespace,
         try:
             address = f"http://127.0.0.1:{port}"
             wait_for(address, process, log)
-            yield address
+            with CpuLog(process.pid) as cpu:
+                yield address, cpu
         finally:
             process.terminate()
 
@@ -119,8 +137,21 @@ def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise SystemExit(f"vLLM's server did not get ready:\n{log.read_text(errors='replace')[-2000:]}")
 
 
+def spent(cpu: CpuLog, begin_ns: int, end_ns: int, client_s: float, options: argparse.Namespace) -> dict[str, float]:
+    """The figures of `SPENT`."""
+    server_s, machine_s = cpu.between(begin_ns, end_ns)
+    tokens = options.requests * options.concurrency * options.max_new_tokens
+    return {name: 1000 * each / tokens for name, each in zip(SPENT, (server_s, client_s, machine_s), strict=True)}
+
+
 def of_bench(
-    address: str, interpreter: Interpreter, model: Model, options: argparse.Namespace, folder: Path, number: int
+    address: str,
+    cpu: CpuLog,
+    interpreter: Interpreter,
+    model: Model,
+    options: argparse.Namespace,
+    folder: Path,
+    number: int,
 ) -> dict[str, float]:
     """The figures of one `vllm bench serve`."""
     slots = options.concurrency
@@ -145,10 +176,12 @@ def of_bench(
     said = json.loads((folder / f"bench-{number}.json").read_text())
     if said["failed"]:
         raise SystemExit(f"vllm bench serve lost {said['failed']} requests.")
-    return {name: float(said[key]) for name, key in FIGURES.items()}
+    (begin_ns, before_ns), (end_ns, after_ns) = json.loads(done.stdout.splitlines()[-1])
+    figures = {name: float(said[key]) for name, key in FIGURES.items()}
+    return figures | spent(cpu, begin_ns, end_ns, (after_ns - before_ns) / 1e9, options)
 
 
-def of_kasoku(address: str, options: argparse.Namespace, number: int) -> dict[str, float]:
+def of_kasoku(address: str, cpu: CpuLog, options: argparse.Namespace, number: int) -> dict[str, float]:
     """The figures of one session of Kasoku's, by the definitions of `show --as vllm`."""
     asked = {
         "server": address,
@@ -173,8 +206,15 @@ def of_kasoku(address: str, options: argparse.Namespace, number: int) -> dict[st
     if run["status"] != "ok":
         raise SystemExit(f"{folder.id}: {run['error']}")
     (quotation,) = quote("vllm", runs, requests, ResponseTokens.of(tokens))
-    figures = {each.name: each.value for each in quotation.quantities}
-    return {name: value for name in FIGURES if (value := figures[name]) is not None}
+    quoted = {each.name: each.value for each in quotation.quantities}
+    figures = {name: value for name in FIGURES if (value := quoted[name]) is not None}
+    timed = requests.filter(~pl.col("warmup"))
+    begin_ns, end_ns = min(timed["start_ns"]), max(timed["end_ns"])
+    shares = read_frame(folder.frame("telemetry"), "telemetry").filter(
+        pl.col("source") == "runner", pl.col("metric") == "cpu_percent", pl.col("t_ns").is_between(begin_ns, end_ns)
+    )
+    client_s = statistics.fmean(shares["value"].drop_nulls()) / 100 * (end_ns - begin_ns) / 1e9
+    return figures | spent(cpu, begin_ns, end_ns, client_s, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -198,20 +238,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="kasoku-benchmark-") as temporary:
         folder = Path(temporary)
-        with serving(interpreter, model, options, folder) as address:
-            of_kasoku(address, options, options.rounds)  # what a server does at its first requests counts for neither
-            of_bench(address, interpreter, model, options, folder, options.rounds)
+        with serving(interpreter, model, options, folder) as (address, cpu):
+            # what a server does at its first requests counts for neither
+            of_kasoku(address, cpu, options, options.rounds)
+            of_bench(address, cpu, interpreter, model, options, folder, options.rounds)
             for number in range(options.rounds):
                 for side in ("kasoku", "bench") if number % 2 == 0 else ("bench", "kasoku"):
                     if side == "kasoku":
-                        kasoku.append(of_kasoku(address, options, number))
+                        kasoku.append(of_kasoku(address, cpu, options, number))
                     else:
-                        bench.append(of_bench(address, interpreter, model, options, folder, number))
+                        bench.append(of_bench(address, cpu, interpreter, model, options, folder, number))
                 done = f"{kasoku[-1][JUDGED]:.1f} and vllm bench {bench[-1][JUDGED]:.1f} tok/s"
                 print(f"  {number + 1}/{options.rounds}: {done}", file=sys.stderr)
 
     figures: dict[str, dict[str, object]] = {}
-    for name in FIGURES:
+    for name in (*FIGURES, *SPENT):
         ours, theirs = [each[name] for each in kasoku], [each[name] for each in bench]
         interval = ratio_interval(ours, theirs)
         figures[name] = {

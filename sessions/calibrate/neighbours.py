@@ -31,7 +31,7 @@ from sessions.run.block_run import TICK_S, BlockRun
 from sessions.run.software import software
 from sessions.run.telemetry_feed import TelemetryFeed
 from sessions.run.wardens import Wardens
-from sessions.verdict.neighbours import AGAIN, ALONE, BESIDE, CONDITIONS, Neighbours, keep
+from sessions.verdict.neighbours import ALONE, BESIDE, CONDITIONS, Neighbours, keep
 from sessions.verdict.observer_effect import Effect, effects
 
 AS_MANY: Final = 10  # requests of a neighbour for each of the one that is measured: more than it gets to
@@ -99,7 +99,7 @@ class NeighboursCalibrator:
             return found
 
     def _effects(self) -> list[Effect]:
-        found = effects(self._turns.slots, ALONE, AGAIN)
+        found = effects(self._turns.slots, CONDITIONS)
         return sorted(found, key=lambda effect: CONDITIONS.index(effect.condition))
 
     def _block(

@@ -111,16 +111,17 @@ def drawn_order(conditions: Sequence[str], seed: int) -> list[str]:
     return order + order[::-1]
 
 
-def effects(slots: Sequence[Slot], bare: str = BARE, again: str = AGAIN) -> list[Effect]:
+def effects(slots: Sequence[Slot], conditions: Sequence[str] = CONDITIONS) -> list[Effect]:
     """Each condition's effect against every bare request of a round, from the rounds that have all that it takes.
 
-    `bare` and `again`, which are the same, are compared only with each other.
+    The first two of the `conditions` are the bare ones: they are the same, and compared only with each other.
     """
+    bare, again, *_ = conditions
     by_round: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for slot in slots:
         by_round[slot.round][slot.condition].append(slot.tok_s)
     found = []
-    for condition in dict.fromkeys(slot.condition for slot in slots):
+    for condition in conditions:
         against = (bare,) if condition in (bare, again) else (bare, again)
         pairs = [
             (geometric_mean(values[condition]), geometric_mean([each for name in against for each in values[name]]))

@@ -34,7 +34,7 @@ from sessions.verdict.observer_effect import (
 from tests.sessions.processes import processes_of, until
 from tests.sessions.workplace import KASOKU, Workplace
 from tui.command_line import CALIBRATED_PARTS
-from tui.commands.calibrate import PARTS
+from tui.commands.calibrate import PARTS, table
 
 two_cores = pytest.mark.skipif(
     len(physical_cores(shared_out().runner)) < 2, reason="each neighbour takes a core of its own"
@@ -116,7 +116,7 @@ def test_calibrate_measures_every_condition_keeps_the_result_and_leaves_nothing_
     said = work.kasoku(*arguments, "--model", str(work.model), "--device", "cpu")
     assert said.code == 0, said.err
     told = json.loads(said.out)
-    assert {effect["condition"] for effect in told["effects"]} == set(CONDITIONS) - {SLOW_APP}
+    assert [effect["condition"] for effect in told["effects"]] == [each for each in CONDITIONS if each != SLOW_APP]
     for effect in told["effects"]:
         assert 0 < effect["tok_s_median"] < 400, "each token comes when it is due or later"
         assert effect["rounds"] == 4
@@ -171,8 +171,7 @@ def test_neighbours_are_at_work_beside_every_other_request_and_what_they_cost_is
     assert len(list(crowd.iterdir())) == 2
     (kept,) = neighbours.known(work.home).values()
     assert json.loads(msgspec.json.encode(kept)) == told
-    computed = {effect.condition: effect for effect in effects(kept.slots, neighbours.ALONE, neighbours.AGAIN)}
-    assert [computed[condition] for condition in neighbours.CONDITIONS] == kept.effects
+    assert effects(kept.slots, neighbours.CONDITIONS) == kept.effects
     assert not processes_of(work.home)
     assert not list((work.home / CACHE / "calibrations").iterdir())
 
@@ -234,6 +233,11 @@ def test_under_a_load_a_condition_is_a_closed_loop_of_its_own(work: Workplace) -
         assert 200 < effect["tok_s_median"] < 800, "each of the four comes when it is due or later"
     (kept,) = observer_effect.known(work.home).values()
     assert len(kept.slots) == 3 * 2 * 3
+    shown = table(kept)
+    assert shown[2] == "a rate is of 8 requests together, 4 at a time, from first to last token"
+    assert [row.split("  ")[0] for row in shown[4:7]] == [BARE, AGAIN, JOURNAL]
+    assert shown[4].split()[1:] == [f"{told['effects'][0]['tok_s_median']:.2f}", "3"]
+    assert shown[-1].startswith("kept, and quoted with comparisons: measuring costs")
     for refused, reason in (("1", "give 2 to 4096"), ("5000", "give 2 to 4096")):
         again = work.kasoku(*arguments[:-1], refused)
         assert (again.code, reason in again.err) == (2, True)

@@ -11,14 +11,14 @@ import msgspec
 
 from methods.base.home import HomeError, config_folder, home
 from methods.base.progress import Progress
-from sessions.calibrate.calibration import Calibrator
+from sessions.calibrate.calibration import WAVES, Calibrator
 from sessions.calibrate.calibration_session import CalibrationError
 from sessions.disk.loads import MOST_IN_FLIGHT
 from sessions.disk.session_folder import SessionError
 from sessions.planning.make import make_plan
 from sessions.planning.wanted import PlanError, Wanted
 from sessions.run.own_process import own_process
-from sessions.verdict.observer_effect import APP, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
+from sessions.verdict.observer_effect import APP, BARE, JOURNAL, RUNNER, SLOW_APP, TELEMETRY, Calibration
 from tui.command_line import CALIBRATE_TAKES, EXIT_METHOD_FAILED, UsageError
 from tui.commands.calibration_words import effect_rows, ended, heading
 from tui.commands.progress import ProgressLines
@@ -96,7 +96,13 @@ def calibrate(options: argparse.Namespace) -> int:
 
 def table(calibration: Calibration) -> Sequence[str]:
     """The calibration for people."""
-    rows = [*heading(calibration, calibration.load), *effect_rows(calibration.effects)]
+    in_flight = calibration.concurrency
+    rows = [*heading(calibration, calibration.load)]
+    if in_flight is not None:
+        rows.append(
+            f"a rate is of {WAVES * in_flight} requests together, {in_flight} at a time, from first to last token"
+        )
+    rows += effect_rows(calibration.effects, BARE)
     if calibration.resolution is not None:
         rows.append(
             f"the bare loop seems to cost up to {100 * calibration.resolution:.1f} % against itself:"
@@ -104,4 +110,6 @@ def table(calibration: Calibration) -> Sequence[str]:
         )
     if calibration.app_cpu_percent is not None:
         rows.append(f"the app itself used {calibration.app_cpu_percent:.1f} % of one core")
+    if said := calibration.sentence():
+        rows.append(f"kept, and quoted with comparisons: {said}")
     return [plain(row) for row in rows]

@@ -16,7 +16,7 @@ from sessions.disk.options import MOST_LANES
 from sessions.disk.session_folder import SessionError
 from sessions.planning.make import make_plan
 from sessions.planning.wanted import PlanError, Wanted
-from sessions.verdict.neighbours import Neighbours
+from sessions.verdict.neighbours import ALONE, Neighbours
 from tui.command_line import CALIBRATE_TAKES, EXIT_METHOD_FAILED, UsageError
 from tui.commands.calibration_words import effect_rows, ended, heading
 from tui.commands.progress import ProgressLines
@@ -67,7 +67,7 @@ def calibrate_neighbours(options: argparse.Namespace) -> int:
 
 def table(found: Neighbours) -> Sequence[str]:
     """The calibration for people."""
-    rows = [*heading(found, f" with {found.lanes - 1} beside it"), *effect_rows(found.effects)]
+    rows = [*heading(found, f" with {found.lanes - 1} beside it"), *effect_rows(found.effects, ALONE)]
     if found.resolution is not None:
         rows.append(
             f"alone it seems to cost up to {100 * found.resolution:.1f} % against itself: nothing smaller can be seen"

@@ -24,19 +24,20 @@ def heading(calibration: Calibration | Neighbours, load: str) -> Sequence[str]:
     ]
 
 
-def effect_rows(effects: Sequence[Effect]) -> Iterator[str]:
-    """The effects as a table."""
-    yield f"{'condition':<24} {'tok/s':>8} {'rounds':>7} {'cost':>8}   95 % interval"
+def effect_rows(effects: Sequence[Effect], bare: str) -> Iterator[str]:
+    """The effects as a table; `bare` is the condition that the others are compared with."""
+    yield f"{'condition':<24} {'tok/s':>8} {'rounds':>7} {'cost':>9}   95 % interval"
     for effect in effects:
-        interval = (
-            f"{100 * effect.cost_low:+.2f} to {100 * effect.cost_high:+.2f} %"
-            if effect.cost_low is not None and effect.cost_high is not None
-            else "too few rounds: at least 3 needed"
-        )
-        yield (
-            f"{effect.condition:<24} {effect.tok_s_median:>8.2f} {effect.rounds:>7} {100 * effect.cost:>+7.2f}%"
-            f"   {interval}"
-        )
+        shown = f"{effect.condition:<24} {effect.tok_s_median:>8.2f} {effect.rounds:>7}"
+        if effect.condition != bare:
+            shown += f" {100 * effect.cost:>+7.2f} %   {_interval(effect)}"
+        yield shown
+
+
+def _interval(effect: Effect) -> str:
+    if effect.cost_low is None or effect.cost_high is None:
+        return "too few rounds: at least 3 needed"
+    return f"{100 * effect.cost_low:+.2f} to {100 * effect.cost_high:+.2f} %"
 
 
 def ended(options: argparse.Namespace, stopped: bool) -> int:
