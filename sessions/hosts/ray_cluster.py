@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ CONNECT_S: Final = 5.0
 TRIES: Final = 3
 PAUSE_S: Final = 2.0
 UNSERVED: Final = "Initialization failure from server"  # its process for us did not start, as happens
+UNREAD: Final = ("AttributeError", "TypeError", "ImportError", "ModuleNotFoundError")  # of another Ray's pickles
+VERSIONS: Final = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+SAME_VERSIONS: Final = "run Kasoku with the cluster's versions of both"
 REACH_S: Final = 60.0
 ASK_S: Final = 20.0
 LIMIT_BYTES: Final = 1 << 20
@@ -73,6 +77,23 @@ def check_token(address: str) -> None:
             raise HostError(f"RAY_AUTH_MODE is token, and no token is here: set {IN_ITS_FILE}.") from None
 
 
+def refusal(address: str, said: str, ours: str) -> HostError | ClusterLostError:
+    """What Ray says where it cannot connect, as ours; `ours` is the version of Ray here."""
+    if len(versions := VERSIONS.findall(said)) == 2:
+        cluster, here = (f"Ray {ray} on Python {python}" for ray, python in versions)
+        return HostError(f"The cluster at {address} has {cluster}, and here is {here}: {SAME_VERSIONS}.")
+    if UNSERVED not in said:
+        return ClusterLostError(f"The Ray cluster at {address} cannot be used: {_first(said)}")
+    last = said.strip().splitlines()[-1].strip()[:200]
+    if last.startswith(UNREAD):
+        return HostError(
+            f"The head at {address} cannot read what Ray {ours} sends from here ({last}): {SAME_VERSIONS}."
+        )
+    return ClusterLostError(
+        f"The head at {address} started no client server for us: its log ray_client_server.err says why."
+    )
+
+
 class RayCluster:
     """A connection to a cluster. Raises HostError where its Ray cannot be used from here, ClusterLostError where it
     does not answer."""
@@ -99,17 +120,11 @@ class RayCluster:
         try:
             self._ray.init(address, logging_level=logging.ERROR, log_to_driver=False, namespace="kasoku")
         except Exception as error:
-            said = " ".join(str(error).split())
-            if UNSERVED in said:
-                if may_fail:
-                    self._ray.shutdown()
-                    return False
-                raise ClusterLostError(
-                    f"The head at {address} started no client server for us: its log ray_client_server.err says why."
-                ) from None
-            if "version" in said.lower():
-                raise HostError(f"The cluster's Ray or Python is not the one here: {_first(said)}") from None
-            raise ClusterLostError(f"The Ray cluster at {address} cannot be used: {_first(said)}") from None
+            problem = refusal(address, str(error), str(self._ray.__version__))
+            if may_fail and UNSERVED in str(error) and isinstance(problem, ClusterLostError):
+                self._ray.shutdown()
+                return False
+            raise problem from None
         return True
 
     def reach(self, resource: str) -> Link:

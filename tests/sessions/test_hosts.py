@@ -23,9 +23,11 @@ from sessions.hosts.asking import Question
 from sessions.hosts.at_host import AtHost
 from sessions.hosts.carried import Carried, CarryError
 from sessions.hosts.carrier import Carrier
-from sessions.hosts.cluster import GONE, OTHER, Look
+from sessions.hosts.cluster import GONE, OTHER, ClusterLostError, Look
+from sessions.hosts.errands import kasoku_version
 from sessions.hosts.hosts import HostError, cluster_address, named_hosts
 from sessions.hosts.messages import DoctorAsked, MoreAsked, RunAsked
+from sessions.hosts.ray_cluster import refusal
 from sessions.run.launch import resume
 from tests.sessions.conftest import workplace_in
 from tests.sessions.local_cluster import LocalCluster
@@ -89,6 +91,44 @@ def test_hosts_are_named_by_what_they_have() -> None:
 def test_hosts_that_cannot_be_told_apart_are_refused(said: list[str], sentence: str) -> None:
     with pytest.raises(HostError, match=sentence):
         named_hosts(said, {})
+
+
+MISMATCH = """Version mismatch: The cluster was started with:
+    Ray: 2.60.0
+    Python: 3.11.7
+This process on Ray Client was started with:
+    Ray: 2.60.0
+    Python: 3.12.1
+"""
+UNREAD = """Initialization failure from server:
+Traceback (most recent call last):
+  File "proxier.py", line 765, in Datapath
+AttributeError: 'JobConfig' object has no attribute '_disable_job_level_lineage_reconstruction'
+"""
+UNSERVED = """Initialization failure from server:
+Traceback (most recent call last):
+RuntimeError: Starting Ray client server failed. See ray_client_server_23000.err for detailed logs.
+"""
+
+
+@pytest.mark.parametrize(
+    ("ray_says", "kind", "sentence"),
+    [
+        (MISMATCH, HostError, "has Ray 2.60.0 on Python 3.11.7, and here is Ray 2.60.0 on Python 3.12.1: run Kasoku"),
+        (UNREAD, HostError, "cannot read what Ray 2.59.0 sends from here (AttributeError: 'JobConfig' object has"),
+        (UNSERVED, ClusterLostError, "started no client server for us"),
+        ("ray client connection timeout", ClusterLostError, "cannot be used: ray client connection timeout."),
+        ("", ClusterLostError, "cannot be used: no reason given."),
+    ],
+)
+def test_what_ray_says_where_it_cannot_connect_is_one_sentence(
+    ray_says: str, kind: type[Exception], sentence: str
+) -> None:
+    """As Ray 2.60 says it of a driver with another Python, and of one with Ray 2.59."""
+    found = refusal(ON, ray_says, "2.59.0")
+    assert isinstance(found, kind)
+    assert sentence in str(found)
+    assert "\n" not in str(found)
 
 
 # What is carried
@@ -185,6 +225,19 @@ def test_nothing_begins_anywhere_where_one_host_refuses(work: Workplace, host: W
     missing = msgspec.structs.replace(asked, hosts={"h": "nowhere"})
     with pytest.raises(HostError, match="h: No host of the cluster has the resource nowhere"):
         asking.begin(cluster, missing)
+
+
+def test_another_kasoku_on_a_host_is_said_before_anything_starts(
+    work: Workplace, host: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = kasoku_version()
+    monkeypatch.setattr("sessions.hosts.asking.kasoku_version", lambda: "0.0.9")
+    with pytest.raises(
+        HostError, match=rf"h has Kasoku {theirs} \(schema .*this is 0\.0\.9 .* install the same on both"
+    ):
+        asking.begin(LocalCluster({"box": host}), question(host))
+    assert not work.sessions()
+    assert not host.sessions()
 
 
 def test_environments_are_made_on_a_host_that_lacks_them(work: Workplace, host: Workplace) -> None:
