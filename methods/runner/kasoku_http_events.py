@@ -109,7 +109,9 @@ class Answer:
         while True:
             head, separator, rest = self._head.partition(b"\r\n\r\n")
             if len(head) > HEAD_BYTES:
-                raise ServerError("The server at %s answered with over %d kB of headers." % (self._server.name, 64))
+                raise ServerError(
+                    "The server at %s answered with over %d kB of headers." % (self._server.name, HEAD_BYTES >> 10)
+                )
             if not separator:
                 return b""
             line, _, fields = head.partition(b"\r\n")
@@ -181,7 +183,7 @@ class Chunks:
                 self._take_line(line.strip())
         self._rest = rest
         if len(rest) > HEAD_BYTES:
-            raise ServerError("The server at %s sent chunks without a size." % self._server.name)
+            raise self._sizeless()
         return b"".join(content)
 
     def _take_line(self, line: bytes) -> None:
@@ -191,8 +193,11 @@ class Chunks:
         try:
             size = int(line.partition(b";")[0], 16)
         except ValueError:
-            raise ServerError("The server at %s sent chunks without a size." % self._server.name) from None
+            raise self._sizeless() from None
         if size < 0:
-            raise ServerError("The server at %s sent chunks without a size." % self._server.name)
+            raise self._sizeless()
         self._trailer = size == 0
         self._left = size + 2 if size else 0
+
+    def _sizeless(self) -> ServerError:
+        return ServerError("The server at %s sent chunks without a size." % self._server.name)

@@ -6,6 +6,7 @@ import random
 from array import array
 from binascii import b2a_base64
 from collections import deque
+from itertools import accumulate
 
 from kasoku_failure import UnsupportedError
 
@@ -38,7 +39,7 @@ class Point:
         drawn = random.Random("%s %s" % (self.seed, warmup))  # noqa: S311 - gaps, not a secret
         gaps = [drawn.gammavariate(self.burstiness, 1 / (self.rate * self.burstiness)) for _ in range(count)]
         gaps[:1] = [0.0]
-        return [sum(gaps[: place + 1]) for place in range(count)]
+        return list(accumulate(gaps))
 
 
 class Stream:

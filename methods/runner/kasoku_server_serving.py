@@ -32,8 +32,8 @@ class ServerServing:
         Serving(self, load).run()
 
 
-class Flight:
-    """A request in flight over its own connection; `again` while it goes over one that was used before."""
+class Exchange:
+    """A request and its answer, over a connection of their own; `again` while that was used before."""
 
     __slots__ = ("again", "answer", "connection", "content", "newest", "request", "response", "unsent")
 
@@ -50,7 +50,7 @@ class Serving:
         self._engine, self._load, self._server = engine, load, engine.server
         self._selector = selectors.DefaultSelector()
         self._idle: list = []  # (since when, connection, whether it was used before)
-        self._flights: dict = {}  # connection -> Flight; of one whose response is over until its framing is, too
+        self._exchanges: dict = {}  # connection -> Exchange; of one whose response is over until its framing is, too
         self._next_look = 0.0
         self._ended = self._lost = 0  # of those that were lost, since the last that ended well
 
@@ -63,7 +63,7 @@ class Serving:
                 self._take()
                 self._attend()
         finally:
-            for connection in [*self._flights, *(connection for _, connection, _ in self._idle)]:
+            for connection in [*self._exchanges, *(connection for _, connection, _ in self._idle)]:
                 connection.close()
             self._selector.close()
 
@@ -92,106 +92,106 @@ class Serving:
         content = self._server.posted(protocol.path, engine.body_of(protocol, asked))
         response = ServerResponse(protocol, self._server.said, asked, self._load.stream_of(request))
         answer = Answer(self._server, protocol.path, engine.most_bytes(request.max_new_tokens))
-        self._start(Flight(request, answer, response, content))
+        self._start(Exchange(request, answer, response, content))
 
-    def _start(self, flight: Flight) -> None:
+    def _start(self, exchange: Exchange) -> None:
         """Send its request, over a connection that is open already if there is one."""
         try:
-            _, connection, flight.again = self._idle.pop() if self._idle else (0.0, self._server.open(), False)
+            _, connection, exchange.again = self._idle.pop() if self._idle else (0.0, self._server.open(), False)
         except ServerError as error:
-            self._lose(flight.request, error)
+            self._lose(exchange.request, error)
             return
-        flight.connection, flight.unsent = connection, memoryview(flight.content)
-        self._flights[connection] = flight
+        exchange.connection, exchange.unsent = connection, memoryview(exchange.content)
+        self._exchanges[connection] = exchange
         self._selector.register(connection, selectors.EVENT_READ)
-        self._send(flight)
+        self._send(exchange)
 
     def _attend(self) -> None:
         """What has come by now, or within the time until the next request is due."""
         wait_s = self._load.wait_s()
-        if not self._flights:
+        if not self._exchanges:
             time.sleep(wait_s or 0.0)
             return
         ready = self._selector.select(FLUSH_S if wait_s is None else min(wait_s, FLUSH_S))
         for key, _ in ready:
-            flight = self._flights[key.fileobj]
-            if flight.unsent:
-                self._send(flight)
-            self._receive(flight)
+            exchange = self._exchanges[key.fileobj]
+            if exchange.unsent:
+                self._send(exchange)
+            self._receive(exchange)
         if not ready:
             self._load.flush()
         if time.monotonic() > self._next_look:
             self._check_silent()
 
-    def _send(self, flight: Flight) -> None:
+    def _send(self, exchange: Exchange) -> None:
         try:
-            sent = flight.connection.send(flight.unsent)
+            sent = exchange.connection.send(exchange.unsent)
         except ServerError as error:
-            self._break(flight, error)
+            self._break(exchange, error)
             return
-        flight.unsent = flight.unsent[sent:]
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if flight.unsent else 0)
-        if self._selector.get_key(flight.connection).events != wanted:
-            self._selector.modify(flight.connection, wanted)
+        exchange.unsent = exchange.unsent[sent:]
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if exchange.unsent else 0)
+        if self._selector.get_key(exchange.connection).events != wanted:
+            self._selector.modify(exchange.connection, wanted)
 
-    def _receive(self, flight: Flight) -> None:
-        if flight.connection not in self._flights:
+    def _receive(self, exchange: Exchange) -> None:
+        if exchange.connection not in self._exchanges:
             return
-        response, answer = flight.response, flight.answer
+        response, answer = exchange.response, exchange.answer
         try:
-            part = flight.connection.receive()
+            part = exchange.connection.receive()
             if part is None:
                 return
             if part:
                 for told in answer.feed(part):
-                    flight.newest = time.monotonic()
+                    exchange.newest = time.monotonic()
                     response.take(told)
                     if response.cut:
                         break
             elif not answer.over:
                 raise answer.end()
-            if (answer.over or response.cut) and flight.request is not None:
-                self._end(flight, response.end())
+            if (answer.over or response.cut) and exchange.request is not None:
+                self._end(exchange, response.end())
         except ServerError as error:
-            self._break(flight, error)
+            self._break(exchange, error)
             return
         if response.cut or (answer.over and (answer.complete or not part)):
-            self._let_go(flight)
+            self._let_go(exchange)
 
-    def _end(self, flight: Flight, whole: object) -> None:
-        request, flight.request = flight.request, None
+    def _end(self, exchange: Exchange, whole: object) -> None:
+        request, exchange.request = exchange.request, None
         request.cached_prompt_tokens = whole.cached_prompt_tokens
-        self._engine.note(flight.response, None if request.warmup else whole)
+        self._engine.note(exchange.response, None if request.warmup else whole)
         self._load.end(request, whole.finish)
         self._ended, self._lost = self._ended + 1, 0
 
-    def _let_go(self, flight: Flight) -> None:
+    def _let_go(self, exchange: Exchange) -> None:
         """The connection is free for another request, where the server keeps it open."""
-        del self._flights[flight.connection]
-        self._selector.unregister(flight.connection)
-        if flight.answer.reusable and self._engine.keeps_connections:
-            self._idle.append((time.monotonic(), flight.connection, True))
+        del self._exchanges[exchange.connection]
+        self._selector.unregister(exchange.connection)
+        if exchange.answer.reusable and self._engine.keeps_connections:
+            self._idle.append((time.monotonic(), exchange.connection, True))
         else:
-            flight.connection.close()
+            exchange.connection.close()
 
-    def _break(self, flight: Flight, error: ServerError) -> None:
+    def _break(self, exchange: Exchange, error: ServerError) -> None:
         """The connection is of no more use; a request that was not over is lost."""
-        del self._flights[flight.connection]
-        self._selector.unregister(flight.connection)
-        flight.connection.close()
-        if flight.again and not flight.answer.begun:
-            self._start_again(flight)
-        elif flight.request is not None:
-            self._lose(flight.request, error)
+        del self._exchanges[exchange.connection]
+        self._selector.unregister(exchange.connection)
+        exchange.connection.close()
+        if exchange.again and not exchange.answer.begun:
+            self._start_again(exchange)
+        elif exchange.request is not None:
+            self._lose(exchange.request, error)
 
-    def _start_again(self, flight: Flight) -> None:
+    def _start_again(self, exchange: Exchange) -> None:
         """The server closes a connection after a response without saying so: each request has a new one from now on."""
         self._engine.keeps_connections = False
         for place, (_, connection, used) in reversed([*enumerate(self._idle)]):
             if used:
                 connection.close()
                 del self._idle[place]
-        self._start(flight)
+        self._start(exchange)
 
     def _lose(self, request: object, error: ServerError) -> None:
         """Raises what is wrong where the server has died, or one after another of those in flight is lost."""
@@ -205,10 +205,10 @@ class Serving:
     def _check_silent(self) -> None:
         now = time.monotonic()
         self._next_look = now + LOOK_S
-        for flight in list(self._flights.values()):
-            if now - flight.newest > self._engine.silent_s:
-                flight.again = False  # it was heard, and not answered
-                self._break(flight, self._server.silent(self._engine.silent_s))
+        for exchange in list(self._exchanges.values()):
+            if now - exchange.newest > self._engine.silent_s:
+                exchange.again = False  # it was heard, and not answered
+                self._break(exchange, self._server.silent(self._engine.silent_s))
 
 
 def allow_many_files() -> None:
