@@ -54,20 +54,24 @@ from sessions.verdict.statistics import ratio_interval
 NAME: Final = "served"
 READY_S: Final = 600.0
 # What `vllm bench serve` starts: the command itself does not find its own version in the build for the CPU.
-# The server's metrics are asked for right before the timed part and right after it.
+# The server's metrics are asked for right before the timed part and right after it, and of each response are kept its
+# beginning and duration in seconds, the tokens of its prompt and its own as the server counts them, and its pieces.
 BENCH: Final = """
 import json, time
 from vllm.benchmarks import serve
 from vllm.utils.argparse_utils import FlexibleArgumentParser
-marks, fetch = [], serve.fetch_spec_decode_metrics
+marks, responses, fetch, calculate = [], [], serve.fetch_spec_decode_metrics, serve.calculate_metrics
 async def marked(*words):
     marks.append((time.perf_counter_ns(), time.process_time_ns()))
     return await fetch(*words)
-serve.fetch_spec_decode_metrics = marked
+def calculated(**words):
+    responses.extend((r.start_time, r.latency, r.prompt_len, r.output_tokens, len(r.itl) + 1) for r in words["outputs"])
+    return calculate(**words)
+serve.fetch_spec_decode_metrics, serve.calculate_metrics = marked, calculated
 parser = FlexibleArgumentParser()
 serve.add_cli_args(parser)
 serve.main(parser.parse_args())
-print("\\n" + json.dumps(marks))
+print("\\n" + json.dumps([marks, responses]))
 """
 # As `show --as vllm` calls a figure, and as the file of `vllm bench serve` does.
 FIGURES: Final = {
@@ -80,13 +84,16 @@ FIGURES: Final = {
     "median ITL": "median_itl_ms",
     "median E2EL": "median_e2el_ms",
 }
+TO_THE_LAST: Final = "output to the last token"  # tokens/s from the first request's beginning on
+PROMPT: Final = "tokens in a prompt"  # as the server counts them, in the mean
+PIECES: Final = "pieces in a response"  # of the stream, in the mean
 SPENT: Final = ("server CPU, ms/token", "client CPU, ms/token", "machine CPU, ms/token")
 JUDGED: Final = "output token throughput"
 DIFFERENCES: Final = (
     "prompts: vllm bench sends random text, which the server tokenises; Kasoku sends the IDs of a text of that length",
     "wall: vllm bench from before its first request is made until all tasks are over; Kasoku from its first request's"
     " beginning to the last token",
-    "connections: vllm bench counts opening one into a request's time; Kasoku opens it before",
+    "connections: both keep them; where one has to be opened, vllm bench counts that into the request's time",
     "ITL: vllm bench takes the gaps between pieces of the stream; Kasoku those between tokens, so that two in a piece"
     " have a gap of 0",
 )
@@ -176,8 +183,11 @@ def of_bench(
     said = json.loads((folder / f"bench-{number}.json").read_text())
     if said["failed"]:
         raise SystemExit(f"vllm bench serve lost {said['failed']} requests.")
-    (begin_ns, before_ns), (end_ns, after_ns) = json.loads(done.stdout.splitlines()[-1])
+    ((begin_ns, before_ns), (end_ns, after_ns)), responses = json.loads(done.stdout.splitlines()[-1])
     figures = {name: float(said[key]) for name, key in FIGURES.items()}
+    starts, latencies, prompts, lengths, pieces = zip(*responses, strict=True)
+    wall_s = max(map(sum, zip(starts, latencies, strict=True))) - min(starts)
+    figures |= {TO_THE_LAST: sum(lengths) / wall_s, PROMPT: statistics.fmean(prompts), PIECES: statistics.fmean(pieces)}
     return figures | spent(cpu, begin_ns, end_ns, (after_ns - before_ns) / 1e9, options)
 
 
@@ -210,6 +220,10 @@ def of_kasoku(address: str, cpu: CpuLog, options: argparse.Namespace, number: in
     figures = {name: value for name in FIGURES if (value := quoted[name]) is not None}
     timed = requests.filter(~pl.col("warmup"))
     begin_ns, end_ns = min(timed["start_ns"]), max(timed["end_ns"])
+    figures[TO_THE_LAST] = sum(timed["output_tokens"]) / (end_ns - begin_ns) * 1e9
+    times = tokens.join(timed, on="request", how="semi")
+    figures[PIECES] = times.n_unique(["request", "t_ns"]) / len(timed)
+    figures[PROMPT] = float(statistics.fmean(timed["prompt_tokens"]))
     shares = read_frame(folder.frame("telemetry"), "telemetry").filter(
         pl.col("source") == "runner", pl.col("metric") == "cpu_percent", pl.col("t_ns").is_between(begin_ns, end_ns)
     )
@@ -252,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"  {number + 1}/{options.rounds}: {done}", file=sys.stderr)
 
     figures: dict[str, dict[str, object]] = {}
-    for name in (*FIGURES, *SPENT):
+    for name in (*FIGURES, TO_THE_LAST, PROMPT, PIECES, *SPENT):
         ours, theirs = [each[name] for each in kasoku], [each[name] for each in bench]
         interval = ratio_interval(ours, theirs)
         figures[name] = {
