@@ -11,7 +11,6 @@ from sessions.disk.records import ManyTokens, RequestEnded, RequestStarted, Text
 from sessions.frames.counting import request_counts
 
 RATE_WINDOW_NS: Final = 1_000_000_000
-CURVE_POINTS: Final = 600
 
 Decoder = Callable[[Sequence[int]], str]  # the next ids in, the next piece of text out
 
@@ -70,7 +69,6 @@ class CurrentRequest:
         self._times = times
         self._slots: list[Flight | None] = []  # each request takes the first that is free, and leaves it as it ends
         self._looked_into: int | None = None
-        self.curve: deque[float] = deque(maxlen=CURVE_POINTS)  # the rate of all together over time, oldest first
         self.new_decoder: Callable[[], Decoder] | None = None
         self._open: dict[int, Flight] = {}
         self._shown: Flight | None = None
@@ -163,9 +161,6 @@ class CurrentRequest:
         self._recent.append((last, count))
         while len(self._recent) > 1 and self._recent[0][0] < last - RATE_WINDOW_NS:
             self._recent.popleft()
-        rate = self.tok_s_now()
-        if rate is not None:
-            self.curve.append(rate)
 
     def take_text(self, record: Text) -> None:
         """The same of text."""

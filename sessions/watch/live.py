@@ -38,7 +38,7 @@ class MethodLive:
     reason: str
     error: str
     history: tuple[float, ...]  # e2e_tok_s of the last requests, oldest first
-    laps: tuple[Lap, ...]  # its timed requests, oldest first; none of a load
+    laps: tuple[Lap, ...]  # its timed requests, oldest first; under load the throughput of all in flight, step by step
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,6 @@ class Live:
     tokens: int  # of the current request, until now
     tok_s_now: float | None
     lap: Lap | None  # the timed request that runs, as far as it is; none of a load
-    curve: tuple[float, ...]  # tok_s_now over time, oldest first
     gauges: dict[tuple[str, str], Gauge] = field(repr=False)
     gpus: tuple[str, ...]
     left_s: float | None

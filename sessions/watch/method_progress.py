@@ -13,6 +13,7 @@ from sessions.verdict.statistics import LogRatio
 from sessions.verdict.verdicts import Kind
 from sessions.watch.laps import Laps
 from sessions.watch.live import MethodLive
+from sessions.watch.throughput import Throughput
 
 HISTORY_POINTS: Final = 120
 CUT: Final = "stopped"  # what a block is that has no end when its conductor has
@@ -28,7 +29,8 @@ class MethodProgress:
         self._energy: dict[int, dict[str, float | None]] = {}
         self._history: deque[float] = deque(maxlen=HISTORY_POINTS)
         self._figures: MethodFigures | None = None
-        self.laps = Laps()
+        self.laps = Laps()  # of requests one after another
+        self.throughput = Throughput()  # of those side by side
 
     def start(self, block: int) -> None:
         """A block is begun, again perhaps: what an earlier attempt gave counts for nothing."""
@@ -130,5 +132,5 @@ class MethodProgress:
             reason=figures.in_effect_reason,
             error=figures.error,
             history=tuple(self._history),
-            laps=self.laps.shown(),
+            laps=self.laps.shown() or self.throughput.shown(),
         )

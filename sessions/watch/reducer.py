@@ -122,8 +122,10 @@ class LiveReducer:
                 if record.times:
                     self._now = max(self._now, record.times[-1])
                 self._lane(record).request.take(record)
+                self._draw_rate(record)
             case ManyTokens():
                 self._lane(record).request.take_many(record)
+                self._draw_rate(record)
             case Text():
                 if record.times:
                     self._now = max(self._now, record.times[-1])
@@ -175,6 +177,11 @@ class LiveReducer:
                 self._progress(record.method).laps.add(self._lap(flight.begun.t, record.t, tok_s))
         if flight is not None and self._points is not None:
             self._points.add(flight, record)
+
+    def _draw_rate(self, record: Tokens | ManyTokens) -> None:
+        """Under load: of all requests in flight together."""
+        if self._points is not None and (rate := self._lane(record).request.tok_s_now()) is not None:
+            self._progress(record.method).throughput.add(self._seconds(self._now), rate)
 
     def _lap(self, start_ns: int, end_ns: int, tok_s: float) -> Lap:
         return Lap(self._seconds(start_ns), self._seconds(end_ns), tok_s)
@@ -305,7 +312,6 @@ class LiveReducer:
             tokens=request.tokens,
             tok_s_now=request.tok_s_now(),
             lap=self._current_lap(),
-            curve=tuple(request.curve),
             gauges=self._readings.gauges(),
             gpus=self._readings.gpus,
             left_s=left_s,

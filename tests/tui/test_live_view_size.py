@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.tui.conftest import workbench
+import pytest
+
+from tests.tui.conftest import FIRST, workbench
 from tests.tui.screen_text import in_mid_run, settled, until
 from tui.widgets.live_text import LiveText, wrap
 
@@ -33,3 +35,14 @@ async def test_a_size_that_a_look_at_a_region_laid_out_first_is_told_all_the_sam
             return text.scrollable_content_region.width < 60 and all(line in shown for line in lines[-2:])
 
         await until(pilot, wrapped, "the end of the text, wrapped to its new width")
+
+
+@pytest.mark.parametrize("size", [(60, 18), (80, 24), (80, 30), (120, 30)])
+async def test_what_came_of_a_session_leaves_the_curves_their_room_or_none(saved: Path, size: tuple[int, int]) -> None:
+    app = workbench(saved)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await app.watch_session(app.store.folder(FIRST))
+        await until(pilot, lambda text: "Session complete" in text and "the reference" in text, "what came of it")
+        await settled(pilot)
+        plot = app.screen.query_one("#plot")
+        assert not plot.display or plot.content_size.height >= 4

@@ -21,10 +21,11 @@ from tests.tui.load_journals import LoadScript, load_plan
 from tests.tui.screen_text import settled, until
 from tui.print.report_page import page
 from tui.screens.compare import CompareScreen
+from tui.screens.run import RunScreen
 from tui.widgets.flight_grid import FlightGrid
 from tui.widgets.load_plots import LoadPlot
 from tui.widgets.load_table import LoadTable
-from tui.widgets.theme import SIGNS
+from tui.widgets.theme import SIGNS, is_method, method_style
 from tui.words.load_lines import load_sentences
 
 NARROW, WIDE = (80, 24), (150, 44)
@@ -64,6 +65,38 @@ async def test_points_fill_in_and_the_requests_in_flight_are_a_grid(measured: Pa
         assert len(running) == 1
         assert re.search(r"\d in flight · \d generating · \d waiting · [\d.]+ tok/s", text)
         assert max(map(len, text.splitlines())) <= size[0]
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+async def test_the_throughput_of_all_in_flight_is_a_curve_over_time(measured: Path, size: tuple[int, int]) -> None:
+    async with workbench(measured).run_test(size=size) as pilot:
+        await until(pilot, lambda text: "generating ·" in text and "tok/s 0" in text, "the plot")
+        screen = pilot.app.screen
+        assert isinstance(screen, RunScreen)
+        assert screen.live is not None
+        plot = screen.live.laps
+
+        def drawn_last() -> bool:
+            return plot.live is not None and (plot.live.method, plot.live.point) == ("vllm", "c4")
+
+        await until(pilot, lambda _: drawn_last(), "the plot of the last point")
+        text, live = await settled(pilot), plot.live
+        assert live is not None
+        for row in live.methods:
+            blocks = [span for span in live.blocks if span.method == row.name]
+            assert row.laps
+            assert all(
+                any(b.start_s < lap.end_s and lap.start_s < (b.end_s or lap.end_s) for b in blocks) for lap in row.laps
+            )
+            best = max(cell.tok_s_total or 0 for cell in live.points if cell.method == row.name)
+            assert best * 0.7 < max(lap.tok_s for lap in row.laps) < best * 2  # also the point that runs, or fell over
+        lines = plot.draw(plot.content_size.width)
+        curves = [(piece, style) for line in lines for piece, style in line if is_method(style)]
+        drawn = {style for piece, style in curves if any("\u2800" < letter <= "\u28ff" for letter in piece)}
+        assert drawn == {method_style(n, faint=row.name not in live.at_work) for n, row in enumerate(live.methods)}
+        assert float(lines[0][0][0]) >= max(lap.tok_s for row in live.methods for lap in row.laps)
+        assert len(re.findall("^.*[\u2801-\u28ff].*$", text, re.MULTILINE)) >= 3
+        assert not re.search("[▁-█]{8}", "".join(line for line in text.splitlines() if "tok/s" in line))
 
 
 async def test_the_text_is_that_of_the_slot_that_is_looked_into(measured: Path) -> None:

@@ -56,6 +56,11 @@ class FlightGrid(LiveLines, can_focus=True):
         self.post_message(self.Chosen(self.slot))
         self.show()
 
+    def lines_of(self, slots: int, width: int) -> int:
+        """How many lines it takes for so many slots."""
+        rows = -(-slots // max(1, width // CELL))
+        return 1 + min(rows, self.most_lines + 1)
+
     def draw(self, width: int) -> list[list[Piece]]:
         live = self.live
         if live is None or not live.points:

@@ -24,7 +24,6 @@ from tui.widgets.outcome import Outcome
 from tui.widgets.phases import Phases
 from tui.widgets.points_table import PointsTable
 from tui.widgets.race_plot import RacePlot
-from tui.widgets.rate_curve import RateCurve
 from tui.widgets.readings import gpu_line_count
 from tui.widgets.session_line import SessionLine
 from tui.widgets.theme import titled
@@ -42,6 +41,8 @@ ALONE_S = 0.6  # where no view comes to be painted with them: two repaints cost 
 NO_TEXT = "(this model has no tokeniser: only token IDs are generated)"
 TOKEN_CELLS: Final = 4.5  # of a text, about
 TEXT_LEAST, PLOT_LEAST = 3, 4  # lines
+OUTCOME_LEAST = 6  # lines
+TEXT_LEAST_OF_LOAD = 2  # where a grid of requests is above it
 
 
 class LiveView(Widget):
@@ -71,27 +72,22 @@ class LiveView(Widget):
         &.preparing #plot { display: none; }
         #points { display: none; }
         #flights { display: none; }
-        #curve { display: none; }
         &.load #points { display: block; }
         &.load #methods { display: none; }
         &.load #flights { display: block; }
         &.load.preparing #flights { display: none; }
         &.load.settled #flights { display: none; }
-        &.load #now { height: 1fr; }
-        &.load #text { height: 1fr; }
-        &.load #plot { height: auto; }
-        &.load #laps { display: none; }
-        &.load #curve { display: block; }
-        #outcome-pane { display: none; height: auto; max-height: 80%; scrollbar-size-vertical: 1; }
+        #outcome-pane { display: none; height: auto; scrollbar-size-vertical: 1; }
         &.settled #outcome-pane { display: block; }
         &.settled #text { display: none; }
+        &.settled.short #plot { display: none; }
         &.cramped #plot { display: none; }
+        &.load.cramped #plot { display: block; }
+        &.load.cramped #text { display: none; }
+        &.load.preparing #plot { display: none; }
         &.timing #plot { display: block; }
         &.timing #text, &.timing #outcome-pane { display: none; }
-        &.load.timing #now { height: auto; }
-        &.load.timing #plot { height: 1fr; }
-        &.load.timing #laps { display: block; }
-        &.load.timing #curve, &.load.timing #flights { display: none; }
+        &.timing #flights { display: none; }
         &.reading #now { height: 1fr; }
         &.reading #text { display: block; height: 1fr; }
         &.reading #plot { display: none; }
@@ -99,8 +95,6 @@ class LiveView(Widget):
         #below { height: auto; max-height: 40%; display: none; }
         &.narrow #below { display: block; }
         &.narrow #gauge-pane { display: none; }
-        &.narrow #curve { height: 1; }
-        &.tall #curve { height: 6; }
     }
     """
 
@@ -111,7 +105,6 @@ class LiveView(Widget):
     text = query_one("#text", LiveText)
     gauges = query_one("#gauges", Gauges)
     compact_gauges = query_one("#compact-gauges", Gauges)
-    curve = query_one("#curve", RateCurve)
     laps = query_one("#laps", RacePlot)
     phases = query_one("#phases", Phases)
     now = query_one("#now-lines", NowLines)
@@ -121,7 +114,7 @@ class LiveView(Widget):
         self.shown: View | None = None
         self._instruments_at = self._laps_at = 0.0
         self._instruments_due = self._laps_due = False
-        self._fitted: tuple[int, int, int, int, bool] | None = None
+        self._fitted: tuple[int, ...] | None = None
 
     def compose(self) -> ComposeResult:
         yield SessionLine(id="line")
@@ -140,7 +133,6 @@ class LiveView(Widget):
                     yield LiveText(id="text")
                 with titled(Vertical(id="plot"), "tokens/s over time"):
                     yield RacePlot(id="laps")
-                    yield RateCurve(id="curve")
             with titled(VerticalScroll(id="gauge-pane", can_focus=False), "machine"):
                 yield Gauges(id="gauges")
         with titled(VerticalScroll(id="below", can_focus=False), "machine"):
@@ -150,7 +142,6 @@ class LiveView(Widget):
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.width < WIDE or event.size.height < 16, "narrow")
-        self.set_class(event.size.height >= TALL, "tall")
         self.gauges.curve_height = TALL_CURVE if event.size.height >= TALL else 1
         self.flights.most_lines = MOST_LINES if event.size.height >= TALL else FEW_LINES
         self._fit()
@@ -165,20 +156,29 @@ class LiveView(Widget):
         if view is None:
             return
         wide, high = self.size
-        narrow, reading = self.has_class("narrow"), self.has_class("reading") or self.has_class("load")
+        narrow, reading = self.has_class("narrow"), self.has_class("reading")
         self.set_class(wide >= BROAD and len(view.live.gpus) > 1, "broad")
-        state = (wide, high, len(view.live.methods), len(view.live.gpus), reading)
+        load = bool(view.live.points)
+        slots = max(len(view.live.flights), *(point.in_flight or 0 for point in view.plan.points)) if load else 0
+        state = (wide, high, len(view.live.methods), len(view.live.gpus), reading, len(view.live.points), slots)
         if state == self._fitted:
             return
         self._fitted = state
         border = 1 if narrow else 2
-        race = min(high // 2, len(view.live.methods) + 1 + border)
+        table = self.points.lines_of(view.live, wide - 4) if load else len(view.live.methods) + 1
+        race = min(high // 2, table + border)
         below = min(high * 2 // 5, gpu_line_count(len(view.live.gpus)) + 1 + border) if narrow else 0
         across = max(10, (wide if narrow else wide * 3 // 5 if self.has_class("broad") else wide - 44) - 4)
         now = 1 + (lane_line_count(view.plan.lanes, across) or 1)
-        room = high - 1 - race - below - now - border  # of text and plot
+        grid = self.flights.lines_of(slots, across) if load else 0
+        ended = high - 1 - race - below - now - border  # of outcome and plot, where there is no grid any more
+        room = ended - grid  # of text and plot
+        self.set_class(ended - OUTCOME_LEAST < PLOT_LEAST + border, "short")
+        outcome = ended if self.has_class("short") else ended - PLOT_LEAST - border
+        self.query_one("#outcome-pane").styles.max_height = max(1, outcome)
         filled = -(-int(view.plan.sampling.max_new_tokens * TOKEN_CELLS) // across) + 1
-        lines = max(TEXT_LEAST, min(filled, room // 2))
+        lines = max(TEXT_LEAST_OF_LOAD if load else TEXT_LEAST, min(filled, room // 2))
+        lines = min(lines, max(TEXT_LEAST_OF_LOAD, room - PLOT_LEAST - border)) if load else lines
         self.set_class(room - lines < PLOT_LEAST + border, "cramped")
         if reading:
             self.text.styles.clear_rule("height")
@@ -211,7 +211,10 @@ class LiveView(Widget):
         preparing = live.status == "preparing" or (live.method is None and not live.text and not view.over)
         self.set_class(preparing, "preparing")
         self.line.show_live(live, view.plan, mode, view.closing)
-        self.set_class(bool(live.points), "load")
+        if bool(live.points) != self.has_class("load"):
+            self.set_class(bool(live.points), "load")
+            together = ", all in flight together" if live.points else ""
+            self.query_one("#plot").border_title = f"tokens/s over time{together}"
         self._fit()
         self.table.show_live(live)
         self.points.show_live(live)
@@ -220,7 +223,7 @@ class LiveView(Widget):
             self.phases.show_phases(live.phases, live.notes[-3:])
         self.now.show_view(view)
         self.text.show_text(live.text or (NO_TEXT if live.tokens and not live.text else ""))
-        self._instruments_due, self._laps_due = True, not live.points or self.has_class("timing")
+        self._instruments_due = self._laps_due = True
         self.show_instruments(at_once=view.over or before is None)
         self.query_one("#problem", Problem).show_sentence(view.problem or live.error)
 
@@ -234,8 +237,6 @@ class LiveView(Widget):
         if view is None or not self._instruments_due or (now - self._instruments_at < after_s and not at_once):
             return
         self._instruments_due, self._instruments_at = False, now
-        if view.live.points:
-            self.curve.show_curve(view.live.curve, view.live.tok_s_now)
         gauges = self.compact_gauges if self.has_class("narrow") else self.gauges
         gauges.show_live(view.live, view.gpu_names)
 

@@ -20,9 +20,15 @@ class PointsTable(LiveLines):
     """Throughput by point and method, each with its interval once there are three blocks. Methods that the width does
     not hold follow below."""
 
+    def lines_of(self, live: Live, width: int) -> int:
+        """How many lines it takes."""
+        return len(self._table(live, width))
+
     def draw(self, width: int) -> list[list[Piece]]:
-        live = self.live
-        if live is None or not live.points:
+        return self._table(self.live, width) if self.live is not None else []
+
+    def _table(self, live: Live, width: int) -> list[list[Piece]]:
+        if not live.points:
             return []
         methods = list(dict.fromkeys(row.method for row in live.points))
         points = list(dict.fromkeys(row.point for row in live.points))

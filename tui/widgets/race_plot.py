@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from tui.widgets.braille_canvas import Canvas
@@ -13,6 +16,7 @@ from tui.words import figures
 from tui.words.cells import fit
 
 if TYPE_CHECKING:
+    from sessions.watch.laps import Lap
     from sessions.watch.live import Live
 
 LABEL_WIDTH: Final = 7
@@ -23,6 +27,8 @@ PLOT_LEAST: Final = 4  # lines, before there is room for strips
 
 class RacePlot(LiveLines):
     """A curve a method, level while a request ran, in the height that the style gives. All axes begin at 0.
+
+    Under load it is that of all requests in flight together, and has gaps where other methods ran.
 
     Below the curves, on their axis and as far as there is room: a strip a lane of the blocks that ran there, then the
     machine's readings.
@@ -55,8 +61,7 @@ class RacePlot(LiveLines):
         if live.lap is not None:
             rates.append(live.lap.tok_s)
         if not rates:
-            said = "The rates under load are above." if live.points else "Nothing has been timed yet."
-            return [[(said, "dim")], *([[]] * (rows - 1))]
+            return [[("Nothing has been timed yet.", "dim")], *([[]] * (rows - 1))]
         top = end_of_axis(HEADROOM * max(rates))
         canvas = Canvas(columns, rows, (0.0, end), (0.0, top))
         order = sorted(enumerate(live.methods), key=lambda each: each[1].name in live.at_work)  # those that run on top
@@ -64,8 +69,9 @@ class RacePlot(LiveLines):
             faint = bool(live.at_work) and row.name not in live.at_work
             style = method_style(place, faint=faint)
             own = [*row.laps, live.lap] if row.name == live.method and live.lap is not None else row.laps
-            at = [second for lap in own for second in (lap.start_s, lap.end_s)]
-            canvas.draw(at, [lap.tok_s for lap in own for _ in range(2)], style)
+            for run in _blocks(live, row.name, own) if live.points else [own]:
+                at = [second for lap in run for second in (lap.start_s, lap.end_s)]
+                canvas.draw(at, [lap.tok_s for lap in run for _ in range(2)], style)
         for place, row in order:
             if row.laps:  # without colours a curve is known by its sign
                 style = method_style(place, faint=bool(live.at_work) and row.name not in live.at_work)
@@ -96,3 +102,10 @@ class RacePlot(LiveLines):
             label = track.kind.word + said.rjust(STRIP_LABEL - len(track.kind.word))
             lines.append([(label, "dim"), ("│", "dim"), *reading_strip(track, window, columns, top)])
         return lines
+
+
+def _blocks(live: Live, method: str, laps: Sequence[Lap]) -> Iterator[list[Lap]]:
+    """The laps of each of a method's blocks."""
+    starts = [span.start_s for span in live.blocks if span.method == method]
+    for _, run in groupby(laps, key=lambda lap: bisect_right(starts, lap.end_s)):
+        yield list(run)

@@ -148,16 +148,3 @@ def trend(values: Sequence[float], width: int) -> str:
         return ""
     floor = 0.75 * highest if min(shown) >= 0.75 * highest else 0.0
     return "".join(_LEVELS[max(1, min(8, round((value - floor) / (highest - floor) * 8)))] for value in shown)
-
-
-def curve(values: Sequence[float], width: int, height: int, top: float | None = None) -> list[str]:
-    """The last `width` values as `height` lines of blocks, the top first, scaled from 0 to `top` or the largest."""
-    shown = list(values[-width:])
-    highest = top if top else max(shown, default=0.0)
-    if highest <= 0:
-        return [" " * width] * height
-    levels = [max(1, round(max(0.0, value) / highest * height * 8)) for value in shown]
-    return [
-        "".join(_LEVELS[max(0, min(8, level - row * 8))] for level in levels).ljust(width)
-        for row in range(height - 1, -1, -1)
-    ]
