@@ -60,6 +60,24 @@ def units(nats):
 
 
 @triton.jit
+def mass_of(nats):
+    """How likely a score is beside the best, in MASS."""
+    return (tl.exp(-nats) * MASS + HALF).to(tl.int64)
+
+
+@triton.jit
+def noisy(nats, ids, state):
+    """Each score with Gumbel noise of its own, for the request's seed and the step: the highest of them is drawn."""
+    nothing = ids * 0
+    step = tl.load(state + STEP_AT).to(tl.int32)
+    bits, _, _, _ = tl.philox(tl.load(state + SEED_AT), ids, nothing + step, nothing, nothing)
+    chance = (bits.to(tl.uint32, bitcast=True).to(tl.float32) + HALF) * SPAN
+    # -ln(1 - c), by its series where 1 - c would lose what tells small chances apart
+    wait = tl.where(chance < 1e-3, chance * (1.0 + chance * (0.5 + chance * 0.3333333)), -tl.log(1.0 - chance))
+    return -nats - tl.log(wait)
+
+
+@triton.jit
 def resident_narrow(
     state,
     scores,
@@ -89,7 +107,7 @@ def resident_narrow(
         bins = distance & 8191
     share = tl.full((BLOCK,), 1, tl.int64)
     if BY_MASS:
-        share = (tl.exp(-nats) * MASS + HALF).to(tl.int64)
+        share = mass_of(nats)
     tl.atomic_add(histogram + bins, share, mask=counted, sem="relaxed")
     tl.debug_barrier()
     done = tl.atomic_add(state + TALLY_AT, 1, sem="acq_rel")
@@ -132,17 +150,9 @@ def resident_draw(
     ids = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = ids < VOCABULARY
     enter(PDL)
-    seed = tl.load(state + SEED_AT)
-    step = tl.load(state + STEP_AT)
     nats = behind(tl.load(scores + ids, mask=there, other=float("-inf")), state, temperature)
     kept = there & (units(nats) <= tl.load(state + CUT_AT))
-    nothing = ids * 0
-    bits, _, _, _ = tl.philox(seed, ids, nothing + step.to(tl.int32), nothing, nothing)
-    chance = (bits.to(tl.uint32, bitcast=True).to(tl.float32) + HALF) * SPAN
-    # -ln(1 - c), by its series where 1 - c would lose what tells small chances apart
-    wait = tl.where(chance < 1e-3, chance * (1.0 + chance * (0.5 + chance * 0.3333333)), -tl.log(1.0 - chance))
-    noisy = tl.where(kept, -nats - tl.log(wait), float("-inf"))
-    tl.atomic_max(state + DRAWN_AT, tl.max(ranked(noisy, ids), 0))
+    tl.atomic_max(state + DRAWN_AT, tl.max(ranked(tl.where(kept, noisy(nats, ids, state), float("-inf")), ids), 0))
 
 
 @triton.jit
@@ -155,14 +165,22 @@ def resident_advance(
     embeddings,
     positions,
     x,
+    cosines,
+    sines,
+    turn,
     WIDTH: tl.constexpr,
     PADDED: tl.constexpr,
     STOPS: tl.constexpr,
     LEARNED: tl.constexpr,
     SAMPLED: tl.constexpr,
+    HEAD: tl.constexpr,
+    DIMS: tl.constexpr,
+    ROPE: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """Write the chosen token to the ring, unless the response has ended, and its embedding to `x` for the next step."""
+    """Write the chosen token to the ring, unless the response has ended, and for the next step its embedding to `x` and
+    its rotary embedding to `turn` (2, HEAD).
+    """
     enter(PDL)
     best = tl.load(state + BEST_AT)
     if SAMPLED:
@@ -192,3 +210,9 @@ def resident_advance(
     if LEARNED:
         embedding += tl.load(positions + position * WIDTH + columns, mask=there, other=0.0).to(tl.float32)
     tl.store(x + columns, embedding, mask=there)
+    if ROPE:
+        dims = tl.arange(0, DIMS)
+        in_head = dims < HEAD
+        row = position * HEAD + dims
+        tl.store(turn + dims, tl.load(cosines + row, mask=in_head, other=0.0), mask=in_head)
+        tl.store(turn + HEAD + dims, tl.load(sines + row, mask=in_head, other=0.0), mask=in_head)

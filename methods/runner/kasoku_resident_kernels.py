@@ -83,8 +83,8 @@ def resident_qkv(
     rows = begin + tl.arange(0, ROWS)
     if TURNS == 1:
         totals = product(
-            x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON, TILE, STAGES, PREFETCH, FORMAT,
-            SCALED, BIAS, NORM, WHOLE, PADDED, PDL,
+            x, x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON,
+            TILE, STAGES, FORMAT, SCALED, BIAS, NORM, WHOLE, PADDED, False, PDL,
         )  # fmt: skip
         tl.store(out + rows, totals, mask=rows < ALL_ROWS)
     else:
@@ -128,8 +128,8 @@ def resident_mlp(
     rows = begin + tl.arange(0, ROWS)
     if TURNS == 1:
         totals = product(
-            x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON, TILE, STAGES, PREFETCH, FORMAT,
-            SCALED, BIAS, NORM, WHOLE, PADDED, PDL,
+            x, x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON,
+            TILE, STAGES, FORMAT, SCALED, BIAS, NORM, WHOLE, PADDED, False, PDL,
         )  # fmt: skip
         store_inner(out, totals, begin, ALL_ROWS, ROWS, ACTIVATION, GATED)
     else:
@@ -166,11 +166,10 @@ def resident_add(
     rows = begin + tl.arange(0, ROWS)
     if TURNS == 1:
         totals = product(
-            x, weights, scales, biases, x, x, rows, ALL_ROWS, WIDTH, 0.0, TILE, STAGES, PREFETCH, FORMAT, SCALED, BIAS,
-            NO_NORM, WHOLE, TILE, PDL,
+            out, x, weights, scales, biases, x, x, rows, ALL_ROWS, WIDTH, 0.0, TILE,
+            STAGES, FORMAT, SCALED, BIAS, NO_NORM, WHOLE, TILE, True, PDL,
         )  # fmt: skip
-        before = tl.load(out + rows, mask=rows < ALL_ROWS, other=0.0)
-        tl.store(out + rows, before + totals, mask=rows < ALL_ROWS)
+        tl.store(out + rows, totals, mask=rows < ALL_ROWS)
     else:
         fetch_first(weights, begin, PREFETCH * ROWS, ALL_ROWS, WIDTH)
         vector = normed(x, x, x, WIDTH, 0.0, TILE, NO_NORM, PDL)
@@ -190,11 +189,16 @@ def ranked(scores, ids):
 
 
 @triton.jit
-def store_scores(scores, seen, totals, rows, penalty, ALL_ROWS: tl.constexpr, PENALISED: tl.constexpr):
+def marks_of(seen, rows, ALL_ROWS: tl.constexpr, PENALISED: tl.constexpr):
+    """Which tokens were seen so far: since the last step, and so before a kernel waits."""
+    return tl.load(seen + rows, mask=rows < ALL_ROWS, other=0) != 0 if PENALISED else False
+
+
+@triton.jit
+def store_scores(scores, was_seen, totals, rows, penalty, ALL_ROWS: tl.constexpr, PENALISED: tl.constexpr):
     """Keep logits, those of tokens seen so far penalised; returns their ranks, int64."""
     there = rows < ALL_ROWS
     if PENALISED:
-        was_seen = tl.load(seen + rows, mask=there, other=0) != 0
         totals = tl.where(was_seen, tl.where(totals < 0, totals * penalty, totals / penalty), totals)
     tl.store(scores + rows, totals, mask=there)
     return ranked(tl.where(there, totals, float("-inf")), rows)
@@ -233,11 +237,12 @@ def resident_head(
     begin = tl.program_id(0) * (ROWS * TURNS)
     rows = begin + tl.arange(0, ROWS)
     if TURNS == 1:
+        was_seen = marks_of(seen, rows, ALL_ROWS, PENALISED)
         totals = product(
-            x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON, TILE, STAGES, PREFETCH, FORMAT,
-            SCALED, BIAS, NORM, WHOLE, PADDED, PDL,
+            x, x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON,
+            TILE, STAGES, FORMAT, SCALED, BIAS, NORM, WHOLE, PADDED, False, PDL,
         )  # fmt: skip
-        best = store_scores(scores, seen, totals, rows, penalty, ALL_ROWS, PENALISED)
+        best = store_scores(scores, was_seen, totals, rows, penalty, ALL_ROWS, PENALISED)
     else:
         fetch_first(weights, begin, PREFETCH * ROWS, ALL_ROWS, WIDTH)
         vector = normed(x, gain, shift, WIDTH, EPSILON, TILE, NORM, PDL)
@@ -245,5 +250,6 @@ def resident_head(
         for turn in tl.range(0, TURNS, num_stages=STAGES):
             rows = begin + turn * ROWS + tl.arange(0, ROWS)
             totals = row_sums(vector, weights, scales, biases, rows, ALL_ROWS, WIDTH, TILE, FORMAT, SCALED, BIAS, WHOLE)
-            best = tl.maximum(best, store_scores(scores, seen, totals, rows, penalty, ALL_ROWS, PENALISED))
+            was_seen = marks_of(seen, rows, ALL_ROWS, PENALISED)
+            best = tl.maximum(best, store_scores(scores, was_seen, totals, rows, penalty, ALL_ROWS, PENALISED))
     tl.atomic_max(state + BEST_AT, tl.max(best, 0))

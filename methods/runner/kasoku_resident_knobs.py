@@ -1,10 +1,10 @@
 """How the work of a step is divided among a GPU's programs: by default, and where it was timed, by the fastest.
 
 Of each role's matrix a program has `rows` rows, in tiles of `tile` columns, with `warps` warps; `stages` tiles are in
-flight while it goes along its rows, and `prefetch` tiles are fetched into the L2 cache before it waits for its vector.
-Where `turns` is more than 1, a tile is as wide as the matrix, and a program has so many tiles, one below another.
-In attention a program has a block of positions, or every `splits`th, and the last of them puts `together` so many parts
-at a time; programs beside them have the first `ahead` MiB of the MLP's weights fetched into the L2 cache, one each.
+flight while it goes along its rows. Where `turns` is more than 1, a tile is as wide as the matrix, and a program has so
+many tiles, one below another, of which it has `prefetch` fetched into the L2 cache before it waits for its vector.
+In attention a program has `members` heads of queries and a block of positions, or every `splits`th, and the last of
+them puts `together` so many parts at a time.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import os
 import traceback
 from pathlib import Path
 
-AHEAD = "ahead"  # as a role: how much of the MLP's matrix attention has fetched
 ROLES = ("qkv", "out", "mlp", "down", "head")
 ELEMENTS = 8192  # of bfloat16 in a first tile, by default: 16 KB in flight for each program
 WIDEST = 4096
 LIKELY_PROGRAMS = 132  # an H100's multiprocessors: no fewer programs than this, where there is enough to share
-BLOCK_ELEMENTS = 16384  # of keys in attention: 32 KB in flight for each program, and as much of values
+BLOCK = 16  # positions in attention: as many as one warp holds in registers, of keys and values
 MOST_SPLITS = 64
-AHEAD_MIB = (0, 8, 16, 24, 32)  # of an H100's 50 MB of L2 cache
+SHORT = 1024  # scores that top-k keeps, so that a list of them is short
+SHARED_FROM = 2048  # positions from which a program reads keys and values once for all heads that share them
 CANDIDATES = ((4096, 4), (8192, 4), (8192, 8), (16384, 8))  # elements of a tile, of bfloat16; warps
 TURNING = ((8192, 4, 4, 3), (8192, 8, 4, 3), (16384, 8, 3, 2), (16384, 8, 4, 1))  # stages, programs a multiprocessor
 WIDEST_KEPT = 16384  # of a vector that a program keeps: 64 registers of each of 256 threads
@@ -55,16 +55,15 @@ def turning(matrix: object, elements: int, warps: int, stages: int, programs: in
 
 
 def of_attention(shape: object, length: int, interpreted: bool) -> dict:
-    """A block of positions is what one program can hold of keys and values; as many programs as there are blocks."""
-    dims = least_of_dot(shape.head)
-    block = 16 if interpreted else min(max(BLOCK_ELEMENTS // dims, 16), least_of_dot(length))
-    splits = min(-(-length // block), 2 if interpreted else MOST_SPLITS)
-    return {"block": block, "splits": splits, "together": min(4, power_of_two(splits)), "ahead": 0, "warps": 8}
-
-
-def least_of_dot(number: int) -> int:
-    """The power of two that holds it, and that Triton multiplies: 16 at least."""
-    return max(16, power_of_two(number))
+    """A block of positions is what one warp can hold of keys and values; as many programs as there are blocks."""
+    each = shape.heads // shape.kv_heads
+    shared = length > SHARED_FROM
+    block, most = (128, 2) if interpreted else (BLOCK * (2 if shared else 1), MOST_SPLITS)
+    splits = min(-(-length // block), most)
+    return {
+        "members": each if shared or interpreted else 1, "block": block, "splits": splits,
+        "together": min(32, power_of_two(splits)), "warps": 4 if shared else 1,
+    }  # fmt: skip
 
 
 def of_choice(vocabulary: int, interpreted: bool) -> dict:
@@ -75,9 +74,9 @@ def of_choice(vocabulary: int, interpreted: bool) -> dict:
 def candidates(matrix: object) -> list:
     """Knobs worth timing, the default first."""
     found = [default(matrix, interpreted=False)]
-    widest = power_of_two(matrix.width)
+    widest, whole = power_of_two(matrix.width), matrix.width & -matrix.width  # a tile that no row ends within
     for elements, warps in CANDIDATES:
-        for tile in sorted({min(widest, each) for each in (1024, WIDEST, 2 * WIDEST)}):
+        for tile in sorted({min(widest, each) for each in (max(512, whole), 1024, WIDEST, 2 * WIDEST)}):
             knobs = of_elements(matrix, elements, tile, warps)
             if knobs not in found:
                 found.append(knobs)
@@ -106,7 +105,7 @@ class Table:
     def of(self, role: str, matrix: object) -> dict | None:
         """The knobs of a matrix in a role, None where it was not timed."""
         found = self._known.get(key_of(role, matrix))
-        wanted = {AHEAD} if role == AHEAD else set(default(matrix, interpreted=False))
+        wanted = set(default(matrix, interpreted=False))
         return found if isinstance(found, dict) and set(found) == wanted else None
 
     def keep(self, role: str, matrix: object, knobs: dict) -> None:

@@ -17,10 +17,9 @@ import triton
 import triton.language as tl
 
 BIASED = tl.constexpr(packing.BIASED)
-NO_NORM, LAYER_NORM = tl.constexpr(shapes.NO_NORM), tl.constexpr(shapes.LAYER_NORM)
+NO_NORM, RMS_NORM, LAYER_NORM = (tl.constexpr(each) for each in (shapes.NO_NORM, shapes.RMS_NORM, shapes.LAYER_NORM))
 LOADED = tl.constexpr(16)  # bytes that a thread loads at once
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)  # no inline assembly there, and no bfloat16 tl.dot
-FETCHED = tl.constexpr(4096)  # bytes that a thread has fetched ahead
 
 
 @triton.jit
@@ -71,36 +70,6 @@ def loaded(
 
 
 @triton.jit
-def prefetched(weights, rows, columns, ALL_ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    """Have the GPU fetch a tile into its L2 cache, and wait for nothing. A line is 128 bytes: one address for each."""
-    places = weights + rows.to(tl.int64)[:, None] * WIDTH + columns[None, :]
-    there = (rows < ALL_ROWS)[:, None] & (columns < WIDTH)[None, :]
-    tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
-        "=r,l",
-        [tl.where(there, places.to(tl.int64), weights.to(tl.int64))],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )
-
-
-@triton.jit
-def fetched(weights, slice_number, BYTES: tl.constexpr):
-    """Have the GPU fetch a slice of the first `BYTES` of a matrix into its L2 cache, and wait for nothing (Hopper)."""
-    begins = (slice_number * 256 + tl.arange(0, 256)).to(tl.int64) * FETCHED
-    addresses = weights.to(tl.int64) + tl.where(begins + FETCHED <= BYTES, begins, 0)
-    tl.inline_asm_elementwise(
-        "cp.async.bulk.prefetch.L2.global [$1], 4096; mov.u32 $0, 0;",
-        "=r,l",
-        [addresses],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )
-
-
-@triton.jit
 def moments(x, EPSILON: tl.constexpr, NORM: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr):
     """(mean, 1 / spread) of a vector: of all of it in every program, which is cheaper than a kernel of its own."""
     mean = 0.0
@@ -116,12 +85,22 @@ def moments(x, EPSILON: tl.constexpr, NORM: tl.constexpr, WIDTH: tl.constexpr, P
 
 
 @triton.jit
-def given(x, gain, shift, columns, mean, rate, NORM: tl.constexpr, WIDTH: tl.constexpr):
-    """A tile of the vector, normed; 0 beyond its end."""
+def gains_of(gain, columns, NORM: tl.constexpr, WIDTH: tl.constexpr):
+    """A norm's gains of some columns: nobody changes them, so that they may be loaded before a kernel waits."""
+    gains = 1.0
+    if NORM != NO_NORM:
+        gains = tl.load(gain + columns, mask=columns < WIDTH, other=0.0).to(tl.float32)
+    return gains
+
+
+@triton.jit
+def given(x, gains, shift, columns, mean, rate, NORM: tl.constexpr, WIDTH: tl.constexpr):
+    """A tile of the vector, normed but for the rate of a root mean square; 0 beyond its end."""
     there = columns < WIDTH
     values = tl.load(x + columns, mask=there, other=0.0).to(tl.float32)
-    if NORM != NO_NORM:
-        values = (values - mean) * rate * tl.load(gain + columns, mask=there, other=0.0).to(tl.float32)
+    if NORM == LAYER_NORM:
+        values = (values - mean) * rate
+    values *= gains
     if NORM == LAYER_NORM:
         values += tl.load(shift + columns, mask=there, other=0.0).to(tl.float32)
     return values
@@ -135,6 +114,7 @@ def within(values, PER: tl.constexpr):
 
 @triton.jit
 def product(
+    added,
     x,
     weights,
     scales,
@@ -147,32 +127,38 @@ def product(
     EPSILON: tl.constexpr,
     TILE: tl.constexpr,
     STAGES: tl.constexpr,
-    PREFETCH: tl.constexpr,
     FORMAT: tl.constexpr,
     SCALED: tl.constexpr,
     BIAS: tl.constexpr,
     NORM: tl.constexpr,
     WHOLE: tl.constexpr,
     PADDED: tl.constexpr,
+    ADDED: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """The `rows` of norm(x) · weights (ALL_ROWS, WIDTH)ᵀ · scales + biases."""
+    """The `rows` of norm(x) · weights (ALL_ROWS, WIDTH)ᵀ · scales + biases, and, ADDED, what `added` has of them."""
     PER: tl.constexpr = min(TILE, LOADED // (weights.dtype.element_ty.primitive_bitwidth // 8))
     columns = tl.arange(0, TILE)
     tile = loaded(weights, rows, columns, ALL_ROWS, WIDTH, WHOLE, FORMAT)
-    for ahead in tl.static_range(1, PREFETCH + 1):
-        lines = ahead * TILE + tl.arange(0, TILE // 64) * 64
-        prefetched(weights, rows, lines, ALL_ROWS, WIDTH)
+    gains = gains_of(gain, columns, NORM, WIDTH)
     enter(PDL)
-    mean, rate = moments(x, EPSILON, NORM, WIDTH, PADDED)
-    vector = given(x, gain, shift, columns, mean, rate, NORM, WIDTH)
+    before = tl.load(added + rows, mask=rows < ALL_ROWS, other=0.0) if ADDED else 0.0
+    mean = 0.0
+    rate = 1.0
+    if NORM == LAYER_NORM:
+        mean, rate = moments(x, EPSILON, NORM, WIDTH, PADDED)
+    vector = given(x, gains, shift, columns, mean, rate, NORM, WIDTH)
     sums = within(numbers(tile, FORMAT) * vector[None, :], PER)
     for begin in tl.range(TILE, WIDTH, TILE, num_stages=STAGES):
         columns = begin + tl.arange(0, TILE)
         tile = loaded(weights, rows, columns, ALL_ROWS, WIDTH, WHOLE, FORMAT)
-        vector = given(x, gain, shift, columns, mean, rate, NORM, WIDTH)
+        vector = given(x, gains_of(gain, columns, NORM, WIDTH), shift, columns, mean, rate, NORM, WIDTH)
         sums += within(numbers(tile, FORMAT) * vector[None, :], PER)
-    return finished(tl.sum(sums, 1), scales, biases, rows, ALL_ROWS, SCALED, BIAS)
+    totals = tl.sum(sums, 1)
+    if NORM == RMS_NORM:  # of the whole vector, and so it may come last: nothing waits for it
+        mean, rate = moments(x, EPSILON, NORM, WIDTH, PADDED)
+        totals *= rate
+    return finished(totals, scales, biases, rows, ALL_ROWS, SCALED, BIAS) + before
 
 
 @triton.jit

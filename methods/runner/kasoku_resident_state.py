@@ -15,6 +15,7 @@ BIN = 9  # within which `CUT` lies
 BELOW = 10  # what counts in nearer bins
 TARGET = 11  # what must count up to `CUT`
 TALLY = 12  # programs of a kernel that are done
+LISTED = 13  # scores on the short list
 SIZE = 16
 
 LOWEST = -(1 << 63)  # of BEST and DRAWN before anything was compared

@@ -37,6 +37,7 @@ class Step:
         self.keys = made(shape.layers, kv_heads, length, head, kind=dtype)
         self.values = torch.zeros_like(self.keys)
         self.cosines, self.sines = rotary if rotary is not None else (self.x, self.x)
+        self.turn = made(2, head)  # the cosines and sines of the position
         self.seen = made(shape.vocabulary, kind=torch.int8)
         self.forced = made(length + 1, kind=torch.int64)
         stops = sampling.stop_token_ids or [-1]
@@ -46,7 +47,7 @@ class Step:
         self.knobs = {role: knobs_of.default(self.matrix(role, 0), not self.on_gpu) for role in knobs_of.ROLES}
         self.knobs["attention"] = knobs_of.of_attention(shape, length, not self.on_gpu)
         self.knobs["choice"] = knobs_of.of_choice(shape.vocabulary, not self.on_gpu)
-        self._group, self._dims = knobs_of.least_of_dot(heads // kv_heads), knobs_of.least_of_dot(head)
+        self._dims = knobs_of.power_of_two(head)
         self._parts: tuple = ()
         self._made = made
         self._set(0, 1, 0, False)
@@ -81,6 +82,12 @@ class Step:
         self.x.copy_(self.weights.embeddings[prompt_ids[-1]])
         if self.weights.positions is not None:
             self.x += self.weights.positions[first]
+        if self.shape.rope:
+            self.turn[0], self.turn[1] = self.cosines[first], self.sines[first]
+
+    def halfway(self) -> None:
+        """As in the middle of the longest sequence: for timing alone."""
+        self._set(self.length // 2, 1, 0, False)
 
     def _set(self, position: int, limit: int, seed: int, forced: bool) -> None:
         """The numbers with which a response begins."""
@@ -153,60 +160,82 @@ class Step:
         shape, layer, knobs = self.shape, self.weights.layers[number], self.knobs["attention"]
         gains = [each.weight if each is not None else self.x for each in (layer.query_norm, layer.key_norm)]
         arguments = (
-            self.attended, self.qkv, self.keys[number], self.values[number], self.state, self.cosines, self.sines,
-            *gains, *self._shared(knobs["splits"]), layer.mlp.weights, float(layer.scaling),
+            self.attended, self.qkv, self.keys[number], self.values[number], self.state, *self.turn,
+            *gains, *self._shared(knobs["splits"]), float(layer.scaling),
         )  # fmt: skip
-        ahead = -(-knobs["ahead"] // shape.kv_heads)
         epsilon = 0.0 if layer.query_norm is None else float(layer.query_norm.variance_epsilon)
         return self._launch(
-            resident_attention, (shape.kv_heads, knobs["splits"] + ahead), arguments, knobs["warps"],
+            resident_attention, (shape.heads // knobs["members"], knobs["splits"]), arguments, knobs["warps"],
             HEADS=shape.heads, KV_HEADS=shape.kv_heads, HEAD=shape.head, LENGTH=self.length, EPSILON=epsilon,
-            HEAD_NORM=shape.head_norm, ROPE=shape.rope, GROUP=self._group, DIMS=self._dims, SPLITS=knobs["splits"],
-            BLOCK=knobs["block"], TOGETHER=knobs["together"], AHEAD=ahead,
-            BYTES=layer.mlp.weights.numel() * layer.mlp.weights.element_size(),
+            HEAD_NORM=shape.head_norm, ROPE=shape.rope, DIMS=self._dims, MEMBERS=knobs["members"],
+            SPLITS=knobs["splits"], BLOCK=knobs["block"], TOGETHER=knobs["together"],
         )  # fmt: skip
 
     def _shared(self, splits: int) -> tuple:
         """What the programs of one head leave for the last of them, of all heads."""
         import torch
 
+        heads = self.shape.heads
         if not self._parts or self._parts[1].shape[1] != splits:
-            rows = (self.shape.kv_heads, splits, self._group)
-            arrived = self._made(self.shape.kv_heads, kind=torch.int32)
-            self._parts = (self._made(*rows, self._dims), self._made(*rows), self._made(*rows), arrived)
+            arrived = self._made(heads, kind=torch.int32)
+            sums, peaks, weights = (self._made(heads, splits, *more) for more in ((self._dims,), (), ()))
+            self._parts = (sums, peaks, weights, arrived)
         return self._parts
 
     def _choice(self) -> list:
+        top_k = self.sampling.top_k
+        return self._short_list() if 0 < top_k <= min(knobs_of.SHORT, self.shape.vocabulary - 1) else self._narrowed()
+
+    def _short_list(self) -> list:
+        """Where top-k keeps few."""
+        import torch
+        from kasoku_resident_shortlist import STEPS, resident_pick, resident_tally
+
+        sampling, vocabulary = self.sampling, self.shape.vocabulary
+        histogram, ids = (self._made(size, kind=torch.int32) for size in (STEPS, vocabulary))
+        tally = (self.state, self.scores, histogram, sampling.temperature, sampling.top_k)
+        pick = (self.state, self.scores, self._made(vocabulary), ids, *tally[3:], float(sampling.top_p))
+        return [
+            ("resident_tally", self._along_scores(resident_tally, tally)),
+            ("resident_pick", self._along_scores(resident_pick, pick, BY_MASS=sampling.top_p < 1)),
+        ]
+
+    def _narrowed(self) -> list:
+        """Where it keeps many, or all."""
         import torch
         from kasoku_resident_choice import BINS, resident_draw, resident_narrow
 
-        sampling, knobs, vocabulary = self.sampling, self.knobs["choice"], self.shape.vocabulary
+        sampling, vocabulary = self.sampling, self.shape.vocabulary
         histogram = self._made(BINS, kind=torch.int64)
-        grid = (-(-vocabulary // knobs["block"]),)
         found = []
         by_count, by_mass = 0 < sampling.top_k < vocabulary, sampling.top_p < 1
         for by, wanted, asked in ((False, by_count, sampling.top_k), (True, by_mass, sampling.top_p)):
             for fine in (False, True) if wanted else ():
                 arguments = (self.state, self.scores, histogram, sampling.temperature, float(asked))
-                launch = self._launch(
-                    resident_narrow, grid, arguments, knobs["warps"],
-                    VOCABULARY=vocabulary, BLOCK=knobs["block"], BY_MASS=by, FINE=fine,
-                )  # fmt: skip
+                launch = self._along_scores(resident_narrow, arguments, BY_MASS=by, FINE=fine)
                 found.append(("resident_narrow", launch))
-        arguments = (self.state, self.scores, sampling.temperature)
-        draw = self._launch(resident_draw, grid, arguments, knobs["warps"], VOCABULARY=vocabulary, BLOCK=knobs["block"])
+        draw = self._along_scores(resident_draw, (self.state, self.scores, sampling.temperature))
         return [*found, ("resident_draw", draw)]
+
+    def _along_scores(self, kernel: object, arguments: tuple, **how: object) -> object:
+        knobs, vocabulary = self.knobs["choice"], self.shape.vocabulary
+        grid = (-(-vocabulary // knobs["block"]),)
+        return self._launch(kernel, grid, arguments, knobs["warps"], VOCABULARY=vocabulary, BLOCK=knobs["block"], **how)
 
     def _advance(self, sampled: bool) -> object:
         from kasoku_resident_choice import resident_advance
 
         weights, width = self.weights, self.shape.width
         learned = weights.positions if weights.positions is not None else self.x
-        arguments = (self.state, self.ring.ids, self.forced, self.stops, self.seen, weights.embeddings, learned, self.x)
+        arguments = (
+            self.state, self.ring.ids, self.forced, self.stops, self.seen, weights.embeddings, learned, self.x,
+            self.cosines, self.sines, self.turn,
+        )  # fmt: skip
         return self._launch(
             resident_advance, (1,), arguments, 8,
             WIDTH=width, PADDED=knobs_of.power_of_two(width), STOPS=len(self.stops),
             LEARNED=weights.positions is not None, SAMPLED=sampled,
+            HEAD=self.shape.head, DIMS=self._dims, ROPE=self.shape.rope,
         )  # fmt: skip
 
     def _product(

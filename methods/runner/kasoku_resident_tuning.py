@@ -1,4 +1,6 @@
-"""Which knobs are fastest for a model's matrices on this card, by timing them once each over all layers."""
+"""Which knobs are fastest for a model's matrices on this card, by timing them: of each matrix alone over all layers,
+and the best few of each again within a whole step, where kernels begin before the one before them has ended.
+"""
 
 from __future__ import annotations
 
@@ -8,48 +10,44 @@ import kasoku_resident_knobs as knobs_of
 
 WHOLE_S = 20.0  # at most: what is left then is timed when the model is loaded next
 PASSES = 3
+FINAL = 3  # of a role's candidates, timed within a step
 
 
 def tuned(step: object, card: str) -> dict:
     """Set the knobs of every role to the fastest; returns {role: knobs and, where it was timed now, its seconds}."""
     table = knobs_of.Table(card)
     until = time.perf_counter() + WHOLE_S
-    said = {}
+    step.halfway()
+    said, best = {}, {}
     for role in knobs_of.ROLES:
         matrix = step.matrix(role, 0)
         known = table.of(role, matrix)
         if known is not None:
-            step.knobs[role] = known
-            said[role] = known
+            step.knobs[role] = said[role] = known
             continue
         found, candidates = [], knobs_of.candidates(matrix)
         for knobs in candidates:
             if not found or time.perf_counter() < until:
                 step.knobs[role] = knobs
                 found.append((seconds_of(step, role), knobs))
-        seconds, step.knobs[role] = min(found, key=lambda each: each[0])
-        if len(found) == len(candidates):
-            table.keep(role, matrix, step.knobs[role])
+        found.sort(key=lambda each: each[0])
+        best[role] = (found, len(found) == len(candidates))
+        step.knobs[role] = found[0][1]
+    for role, (found, all_were_timed) in best.items():
+        in_step = []
+        for seconds, knobs in found[:FINAL]:
+            step.knobs[role] = knobs
+            in_step.append((seconds_of_step(step), seconds, knobs))
+        _, seconds, step.knobs[role] = min(in_step, key=lambda each: each[0])
+        if all_were_timed:
+            table.keep(role, step.matrix(role, 0), step.knobs[role])
         said[role] = {**step.knobs[role], "seconds": seconds, "timed": len(found)}
-    if step.pdl and time.perf_counter() < until:
-        said[knobs_of.AHEAD] = _tuned_ahead(step, table)
     return said
 
 
-def _tuned_ahead(step: object, table: object) -> dict:
-    """Set how much attention has fetched ahead, by timing all layers: it is the next kernel that gains."""
-    attention, matrix = step.knobs["attention"], step.matrix("mlp", 0)
-    known = table.of(knobs_of.AHEAD, matrix)
-    if known is None:
-        found = []
-        for mib in (each for each in knobs_of.AHEAD_MIB if each << 20 <= matrix.nbytes()):
-            attention[knobs_of.AHEAD] = mib
-            launches = [launch for number in range(step.shape.layers) for _, launch in step.of_layer(number)]
-            found.append((seconds_of_launches(launches), mib))
-        known = {knobs_of.AHEAD: min(found)[1]}
-        table.keep(knobs_of.AHEAD, matrix, known)
-    attention.update(known)
-    return known
+def seconds_of_step(step: object) -> float:
+    """What a step takes that chooses greedily, by kernel of it."""
+    return seconds_of_launches([launch for _, launch in step.launches(step.kinds()[0])])
 
 
 def launches_of(step: object, role: str) -> list:

@@ -44,25 +44,21 @@ class Recorded(Step):
         return lambda: (kernel, arguments, {**how, "PDL": self.pdl}, warps)
 
 
-def step_of(how, pdl, turning=False):
+def step_of(how, pdl, turning=False, **sampling):
     config = transformers.LlamaConfig(**CONFIG)
     shape = shape_of_config(transformers, config, LENGTH)
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).requires_grad_(False)
         weights = Weights(model, shape, how)
         rotary = tuple(torch.zeros(LENGTH, shape.head) for _ in range(2))
-        step = Recorded(shape, weights, LENGTH, AskedSampling({"sampling": SAMPLING}), rotary, pdl)
+        step = Recorded(shape, weights, LENGTH, AskedSampling({"sampling": {**SAMPLING, **sampling}}), rotary, pdl)
     step.on_gpu = True
     for role in knobs_of.ROLES:
         matrix = step.matrix(role, 0)
-        step.knobs[role] = {**knobs_of.default(matrix, interpreted=False), "prefetch": int(role == "down")}
+        step.knobs[role] = knobs_of.default(matrix, interpreted=False)
         if turning:
             step.knobs[role] = knobs_of.turning(matrix, *knobs_of.TURNING[0])
-    step.knobs["attention"] = {
-        **knobs_of.of_attention(shape, LENGTH, interpreted=False),
-        "splits": 4,
-        "ahead": 2 if pdl else 0,
-    }
+    step.knobs["attention"] = {**knobs_of.of_attention(shape, LENGTH, interpreted=False), "splits": 4}
     step.knobs["choice"] = knobs_of.of_choice(shape.vocabulary, interpreted=False)
     return step
 
@@ -85,10 +81,9 @@ def compiled(step, capability, of=""):
         ptx = made.asm["ptx"]
         waits = ptx.find("griddepcontrol.wait")
         before = re.findall(r"ld\.global\S*", ptx[:waits] if waits >= 0 else "")
-        said[name + (" down" if how.get("PREFETCH") else "")] = {
+        said[name] = {
             "waits": waits >= 0,
             "before": before,
-            "prefetches": "prefetch.global.L2" in ptx,
             "copies": len(re.findall(r"cp\.async\.cg\.shared\.global \[[^]]+\], \[[^]]+\], 0x10", ptx)),
             "fetches": "cp.async.bulk.prefetch.L2.global" in ptx,
             "stack": stack_of(made),
@@ -118,6 +113,8 @@ def main():
     for how in ("int8", "fp8"):
         found[f"{how} 90"] = compiled(step_of(how, pdl=True), 90, of="resident_qkv")
     found["turning 90"] = compiled(step_of("plain", pdl=True, turning=True), 90, of="resident_mlp")
+    many = step_of("plain", pdl=True, top_k=0)
+    found["many 90"] = compiled(many, 90, of=("resident_narrow", "resident_draw"))
     print(json.dumps(found))
 
 

@@ -20,6 +20,7 @@ sys.path.insert(0, sys.argv[1])
 import kasoku_resident_state as places
 from kasoku_engine import Request, UnsupportedError, take_engine
 from kasoku_resident_choice import BINS, resident_draw, resident_narrow
+from kasoku_resident_shortlist import STEPS, resident_pick, resident_tally
 from kasoku_resident_weights import stored
 
 FOLDER = Path(sys.argv[2])
@@ -135,7 +136,7 @@ def of_one_model():
     whole = plain.score_decode(forced, NEW).log_probs
     # tiles and parts that end within a row, a matrix, and a part
     knobs = {role: {"rows": 4, "tile": 32} for role in ("qkv", "out", "mlp", "down", "head")}
-    knobs["attention"] = {"block": 4, "splits": 4}
+    knobs["attention"] = {"block": 4, "splits": 4, "members": 1, "together": 2}
     divided, its_job = loaded(folder, knobs=knobs)
     turning, turning_job = loaded(folder, knobs=TURNING)
     stopping, stop_job = loaded(folder, stop_token_ids=[202, ids[0]])
@@ -204,14 +205,21 @@ def of_what_is_unsupported():
     return said
 
 
-def drawn(logits, seeds, top_k=0, top_p=1.0, temperature=1.0):
-    """The ids that the kernels draw from these logits, one for each seed."""
+def scored(logits):
+    """(the state once these logits are there, they themselves)."""
     state = torch.zeros(places.SIZE, dtype=torch.int64)
-    scores, histogram = torch.tensor(logits, dtype=torch.float32), torch.zeros(BINS, dtype=torch.int64)
+    scores = torch.tensor(logits, dtype=torch.float32)
     best = int(scores.argmax())
     bits = int(scores[best].view(torch.int32))
     state[places.BEST] = ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) << 32) | (0x7FFFFFFF - best)
     state[places.CUT] = places.EVERYTHING
+    return state, scores
+
+
+def drawn(logits, seeds, top_k=0, top_p=1.0, temperature=1.0):
+    """The ids that the kernels draw from these logits, one for each seed."""
+    state, scores = scored(logits)
+    histogram = torch.zeros(BINS, dtype=torch.int64)
     how = {"VOCABULARY": len(logits), "BLOCK": 8, "PDL": False}
     grid = (-(-len(logits) // 8),)
     for by_mass, asked in ((False, top_k), (True, top_p)):
@@ -220,11 +228,29 @@ def drawn(logits, seeds, top_k=0, top_p=1.0, temperature=1.0):
                 state, scores, histogram, temperature, float(asked), BY_MASS=by_mass, FINE=fine, **how
             )
     assert not histogram.any()
-    ids, whole = [], {**how, "BLOCK": TINY_VOCABULARY}
+    ids, whole = [], {**how, "BLOCK": 1 << (len(logits) - 1).bit_length()}
     for seed in seeds:
         state[places.DRAWN], state[places.SEED] = places.LOWEST, seed
         resident_draw[(1,)](state, scores, temperature, **whole)
         ids.append(0x7FFFFFFF - (int(state[places.DRAWN]) & 0xFFFFFFFF))
+    return ids
+
+
+def drawn_from_a_list(logits, seeds, top_k, top_p=1.0, temperature=1.0):
+    """The same by the kernels that list what top-k keeps."""
+    state, scores = scored(logits)
+    histogram, listed_ids = (torch.zeros(size, dtype=torch.int32) for size in (STEPS, len(logits)))
+    listed, ids = torch.zeros(len(logits)), []
+    how = {"VOCABULARY": len(logits), "BLOCK": 8, "PDL": False}
+    grid = (-(-len(logits) // 8),)
+    for seed in seeds:
+        state[places.DRAWN], state[places.SEED] = places.LOWEST, seed
+        resident_tally[grid](state, scores, histogram, temperature, top_k, **how)
+        resident_pick[grid](
+            state, scores, listed, listed_ids, temperature, top_k, top_p, BY_MASS=top_p < 1, **how
+        )  # fmt: skip
+        ids.append(0x7FFFFFFF - (int(state[places.DRAWN]) & 0xFFFFFFFF))
+    assert not histogram.any()
     return ids
 
 
@@ -239,7 +265,15 @@ def of_sampling():
         "the best alone": {"top_p": 1e-6},
     }
     ids = {name: drawn(logits, range(20 if name == "the best alone" else DRAWS), **how) for name, how in cases.items()}
-    return {"logits": logits, "drawn": {name: [ids[name], how] for name, how in cases.items()}}
+    long_list = [2.0] + [1.0] * 160 + [0.9] * 15  # more of a score than are taken at a time, and all of them kept
+    both = {}
+    for name, (scores, how) in {
+        "top-k": (logits, cases["top-k"]),
+        "top-k and top-p": (logits, cases["top-k and top-p"]),
+        "more than are asked for": (long_list, {"top_k": 3, "top_p": 0.8}),
+    }.items():
+        both[name] = [way(scores, range(30), **how) for way in (drawn, drawn_from_a_list)]
+    return {"logits": logits, "drawn": {name: [ids[name], how] for name, how in cases.items()}, "both": both}
 
 
 def of_sampled_responses():
