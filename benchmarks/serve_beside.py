@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -55,9 +56,9 @@ NAME: Final = "served"
 READY_S: Final = 600.0
 # What `vllm bench serve` starts: the command itself does not find its own version in the build for the CPU.
 # The server's metrics are asked for right before the timed part and right after it, and of each response are kept its
-# beginning and duration in seconds, the tokens of its prompt and its own as the server counts them, and its pieces.
+# beginning, when its pieces came (seconds), and the tokens of its prompt and its own as the server counts them.
 BENCH: Final = """
-import json, time
+import itertools, json, time
 from vllm.benchmarks import serve
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 marks, responses, fetch, calculate = [], [], serve.fetch_spec_decode_metrics, serve.calculate_metrics
@@ -65,7 +66,9 @@ async def marked(*words):
     marks.append((time.perf_counter_ns(), time.process_time_ns()))
     return await fetch(*words)
 def calculated(**words):
-    responses.extend((r.start_time, r.latency, r.prompt_len, r.output_tokens, len(r.itl) + 1) for r in words["outputs"])
+    for r in words["outputs"]:
+        came = list(itertools.accumulate((r.start_time + r.ttft, *r.itl)))
+        responses.append((r.start_time, came, r.prompt_len, r.output_tokens))
     return calculate(**words)
 serve.fetch_spec_decode_metrics, serve.calculate_metrics = marked, calculated
 parser = FlexibleArgumentParser()
@@ -87,6 +90,9 @@ FIGURES: Final = {
 TO_THE_LAST: Final = "output to the last token"  # tokens/s from the first request's beginning on
 PROMPT: Final = "tokens in a prompt"  # as the server counts them, in the mean
 PIECES: Final = "pieces in a response"  # of the stream, in the mean
+# Of the server's steps, as far as they can be told apart by when pieces came: output is the first over the second.
+IN_A_STEP, STEP_MS = "tokens in a step", "time of a step, ms"
+APART: Final = 0.25  # of the median gap between a response's pieces: what comes closer is of one step
 SPENT: Final = ("server CPU, ms/token", "client CPU, ms/token", "machine CPU, ms/token")
 JUDGED: Final = "output token throughput"
 DIFFERENCES: Final = (
@@ -151,6 +157,20 @@ def spent(cpu: CpuLog, begin_ns: int, end_ns: int, client_s: float, options: arg
     return {name: 1000 * each / tokens for name, each in zip(SPENT, (server_s, client_s, machine_s), strict=True)}
 
 
+def steps(begin_s: float, came: Sequence[Sequence[float]], tokens: int) -> dict[str, float]:
+    """The figures of the stream, from when each response's pieces came, in seconds."""
+    moments = sorted(moment for own in came for moment in own)
+    least = APART * statistics.median(after - before for own in came for before, after in pairwise(own))
+    count = 1 + sum(after - before > least for before, after in pairwise(moments))
+    wall_s = moments[-1] - begin_s
+    return {
+        TO_THE_LAST: tokens / wall_s,
+        PIECES: statistics.fmean(map(len, came)),
+        IN_A_STEP: tokens / count,
+        STEP_MS: 1000 * wall_s / count,
+    }
+
+
 def of_bench(
     address: str,
     cpu: CpuLog,
@@ -185,9 +205,8 @@ def of_bench(
         raise SystemExit(f"vllm bench serve lost {said['failed']} requests.")
     ((begin_ns, before_ns), (end_ns, after_ns)), responses = json.loads(done.stdout.splitlines()[-1])
     figures = {name: float(said[key]) for name, key in FIGURES.items()}
-    starts, latencies, prompts, lengths, pieces = zip(*responses, strict=True)
-    wall_s = max(map(sum, zip(starts, latencies, strict=True))) - min(starts)
-    figures |= {TO_THE_LAST: sum(lengths) / wall_s, PROMPT: statistics.fmean(prompts), PIECES: statistics.fmean(pieces)}
+    starts, came, prompts, lengths = zip(*responses, strict=True)
+    figures |= steps(min(starts), came, sum(lengths)) | {PROMPT: statistics.fmean(prompts)}
     return figures | spent(cpu, begin_ns, end_ns, (after_ns - before_ns) / 1e9, options)
 
 
@@ -220,9 +239,8 @@ def of_kasoku(address: str, cpu: CpuLog, options: argparse.Namespace, number: in
     figures = {name: value for name in FIGURES if (value := quoted[name]) is not None}
     timed = requests.filter(~pl.col("warmup"))
     begin_ns, end_ns = min(timed["start_ns"]), max(timed["end_ns"])
-    figures[TO_THE_LAST] = sum(timed["output_tokens"]) / (end_ns - begin_ns) * 1e9
-    times = tokens.join(timed, on="request", how="semi")
-    figures[PIECES] = times.n_unique(["request", "t_ns"]) / len(timed)
+    own = tokens.join(timed, on="request", how="semi").group_by("request").agg(pl.col("t_ns").unique().sort() / 1e9)
+    figures |= steps(begin_ns / 1e9, own["t_ns"].to_list(), sum(timed["output_tokens"]))
     figures[PROMPT] = float(statistics.fmean(timed["prompt_tokens"]))
     shares = read_frame(folder.frame("telemetry"), "telemetry").filter(
         pl.col("source") == "runner", pl.col("metric") == "cpu_percent", pl.col("t_ns").is_between(begin_ns, end_ns)
@@ -266,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"  {number + 1}/{options.rounds}: {done}", file=sys.stderr)
 
     figures: dict[str, dict[str, object]] = {}
-    for name in (*FIGURES, TO_THE_LAST, PROMPT, PIECES, *SPENT):
+    for name in (*FIGURES, TO_THE_LAST, PROMPT, PIECES, IN_A_STEP, STEP_MS, *SPENT):
         ours, theirs = [each[name] for each in kasoku], [each[name] for each in bench]
         interval = ratio_interval(ours, theirs)
         figures[name] = {
