@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 NOTHING = "Nothing selected: press p, tick methods with space, then p again."
 
 TABLE_KEYS: Final[tuple[Binding, ...]] = (
+    Binding("e", "export", "export", id="compare.export", tooltip="Write the table as CSV"),
     Binding("c", "columns", "columns", id="compare.columns", tooltip="Choose the table's columns and its order"),
     Binding("o", "sort", "sort", id="compare.sort", tooltip="Sort the table by its next column", show=False),
     Binding("O", "reverse", "reverse", id="compare.reverse", tooltip="Reverse the table's order", show=False),
-    Binding("e", "export", "export", id="compare.export", tooltip="Write the table as CSV"),
 )
 
 

@@ -48,11 +48,11 @@ class CompareScreen(ChosenTable):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "choose", "pick", id="compare.pick", tooltip="Show or hide the list of methods"),
         Binding("v", "figures", "figures", id="compare.figures", tooltip="The table of figures alone, or all again"),
-        Binding("b", "baseline", "baseline", id="compare.baseline", tooltip="Use the next method as the baseline"),
         Binding("a", "anyway", "anyway", id="compare.anyway", tooltip="Compare even if settings differ"),
-        *TABLE_KEYS,
         more_binding("compare"),
         fidelity_binding("compare"),
+        *TABLE_KEYS,
+        Binding("b", "baseline", "baseline", id="compare.baseline", tooltip="Use the next method as the baseline"),
         Binding("slash", "filter", "filter", id="compare.filter", tooltip="Filter the list", key_display="/"),
         Binding("escape", "leave", "Back", show=False, id="compare.leave", tooltip="Leave the filter or the list"),
     ]

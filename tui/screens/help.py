@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
 from textual.widgets import Static
 
 from tui.screens.dismissed_once import DismissedOnce
@@ -45,7 +46,8 @@ class HelpScreen(DismissedOnce, ModalScreen[None]):
             yield Static(Content("Help: escape closes it, ctrl+p opens the command palette"))
             seen: set[str] = set()
             focused = self._below.focused
-            groups: list[tuple[str, Iterable[Any]]] = [("On this screen", [self._below])]
+            around = [node for node in focused.ancestors if isinstance(node, Widget)] if focused is not None else []
+            groups: list[tuple[str, Iterable[Any]]] = [("On this screen", [self._below, *around])]
             if focused is not None:
                 groups.append(("In the focused widget", [focused]))
             groups.append(("Everywhere", [self.app]))

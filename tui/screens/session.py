@@ -48,6 +48,11 @@ class SessionScreen(WorkbenchScreen):
             "left", "tab(-1)", "tab", id="session.previous", tooltip="The previous tab", key_display="←", show=False
         ),
         Binding("right", "tab(1)", "next tab", id="session.next", tooltip="The next tab", key_display="→"),
+        Binding("c", "compare", "compare", id="session.compare", tooltip="Compare this session's methods"),
+        Binding("e", "export", "export", id="session.export", tooltip="Write this session's frames as CSV"),
+        more_binding("session"),
+        fidelity_binding("session"),
+        Binding("p", "replay", "replay", id="session.replay", tooltip="Replay this session"),
         Binding(
             "comma", "move(-1)", "earlier", id="session.earlier", tooltip="Look at an earlier part", key_display=","
         ),
@@ -57,11 +62,6 @@ class SessionScreen(WorkbenchScreen):
         ),
         Binding("minus", "zoom(-1)", "all", id="session.farther", tooltip="Twice as much time", show=False),
         Binding("0", "whole", "all", id="session.whole", tooltip="The whole session", show=False),
-        Binding("c", "compare", "compare", id="session.compare", tooltip="Compare this session's methods"),
-        Binding("e", "export", "export", id="session.export", tooltip="Write this session's frames as CSV"),
-        more_binding("session"),
-        fidelity_binding("session"),
-        Binding("p", "replay", "replay", id="session.replay", tooltip="Replay this session"),
     ]
 
     class Read(Message):

@@ -43,12 +43,12 @@ class SessionsScreen(WorkbenchScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter", id="sessions.filter", tooltip="Type to filter the list", key_display="/"),
         Binding("c", "compare", "compare", id="sessions.compare", tooltip="Compare the ticked sessions, or this one"),
-        Binding("n", "rename", "name", id="sessions.rename", tooltip="Give this session another name"),
-        Binding("t", "tag", "tags", id="sessions.tag", tooltip="Give this session tags, separated by commas"),
         Binding("e", "export", "export", id="sessions.export", tooltip="Write this session's frames as CSV"),
         Binding("p", "replay", "replay", id="sessions.replay", tooltip="Replay this session"),
         Binding("u", "resume", "resume", id="sessions.resume", tooltip="Run this session's missing blocks"),
         Binding("x,delete", "delete", "delete", id="sessions.delete", tooltip="Delete this session permanently"),
+        Binding("n", "rename", "name", id="sessions.rename", tooltip="Give this session another name"),
+        Binding("t", "tag", "tags", id="sessions.tag", tooltip="Give this session tags, separated by commas"),
         Binding("f5", "reload", "reload", show=False, id="sessions.reload", tooltip="Reload the list"),
         Binding("escape", "leave_filter", "Back", show=False, id="sessions.leave", tooltip="Back to the list"),
     ]
