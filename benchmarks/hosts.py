@@ -213,6 +213,26 @@ def kill_conductor(here: Machines, _: float) -> None:
     assert run.folders[0].read().status == "finished"
 
 
+def lose_machine(here: Machines, _: float) -> None:
+    """A host is gone with all on it, and its session here ended; then it is back, and the session is resumed."""
+    run = begun(here, 40)
+    folder = run.folders[0]
+    here.kill_machine("a")
+    run.lost("a")
+    assert "running, out of reach" in here.kasoku("sessions").stdout
+    here.kasoku("stop", folder.id)
+    until(lambda: not folder.is_live(), "it has ended here", BACK_S)
+    assert folder.read().status == "interrupted"
+    assert "was not told to stop" in folder.read().error
+    assert "running, out of reach" not in here.kasoku("sessions").stdout
+    refused = here.kasoku("resume", folder.id)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    here.link("a", "up")
+    here.start_worker("a")
+    until(lambda: here.kasoku("resume", folder.id).returncode == 0, "it is resumed", BACK_S)
+    run.over()
+
+
 def one_key(here: Machines, _: float) -> None:
     """ctrl+c in `kasoku run`: both stop; then both are resumed."""
     child, terminal = pty.fork()
@@ -248,6 +268,7 @@ FAULTS: Final[dict[str, Callable[[Machines, float], None]]] = {
     "driver": kill_driver,
     "head": restart_head,
     "conductor": kill_conductor,
+    "machine": lose_machine,
     "key": one_key,
 }
 

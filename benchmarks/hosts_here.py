@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -131,6 +132,14 @@ class Machines:
         raylet = until(lambda: self.raylet(name), f"{name} has a raylet")
         raylet.kill()
         raylet.wait(60)
+
+    def kill_machine(self, name: str) -> None:
+        """Kill −9 all that runs on a host, and cut its link."""
+        self.link(name, "down")
+        for number in command("ip", "netns", "pids", f"kasoku-{name}").split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(number), signal.SIGKILL)
+        until(lambda: not command("ip", "netns", "pids", f"kasoku-{name}").split(), f"{name} has gone", 60)
 
     def kill_head(self) -> None:
         """Kill −9 all that makes the head."""

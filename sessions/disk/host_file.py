@@ -39,6 +39,12 @@ def host_of(session: Path) -> OnHost | None:
         return None
 
 
+def is_lost(session: Path) -> bool:
+    """Whether the session of a folder here is measured on a host that is out of reach."""
+    host = host_of(session)
+    return host is not None and host.lost_ns is not None
+
+
 def write_host(session: Path, host: OnHost) -> None:
     """Replace host.json atomically. Raises HomeError."""
     write_atomically(session / NAME, msgspec.json.format(msgspec.json.encode(host), indent=1))

@@ -14,12 +14,13 @@ import msgspec
 
 from methods.base.bounded_read import read_regular
 from methods.base.home import CACHE, HomeError, private_folder, write_atomically
+from sessions.disk.host_file import is_lost
 from sessions.disk.messages import Int64
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFile, SessionFolder
 
 KEPT_NAME: Final = "listed-sessions.msgpack"
-KEPT_VERSION: Final = 2
+KEPT_VERSION: Final = 3
 KEEP_FROM: Final = 200  # sessions; fewer are read faster than it is worth a file
 WRITE_FROM: Final = 32  # rows read anew; fewer are read faster again than the file is written
 UNREADABLE: Final = "unreadable"
@@ -28,7 +29,8 @@ SETTLED_NS: Final = 2_000_000_000  # a file changed later than this could change
 
 class SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A session as a listing shows it; `problem` is a sentence if it cannot be opened, otherwise empty. `store` names
-    the team's store that it is in, and is empty for one of this home."""
+    the team's store that it is in, and is empty for one of this home; `host` names the one that measures it, if that is
+    another, and `lost` says that this is at work out of reach."""
 
     id: str
     status: str
@@ -44,6 +46,8 @@ class SessionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     best_tok_s: float | None
     problem: str
     store: str = ""
+    host: str = ""
+    lost: bool = False
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -103,8 +107,10 @@ def _read(folder: SessionFolder) -> SessionRow:
 
 def _as_of_now(sessions: Path, row: SessionRow) -> SessionRow:
     """Unfinished and unlocked means interrupted."""
-    live = SessionFolder(sessions / row.id).is_live()
-    return row if live else msgspec.structs.replace(row, status="interrupted")
+    folder = SessionFolder(sessions / row.id)
+    if not folder.is_live():
+        return msgspec.structs.replace(row, status="interrupted")
+    return msgspec.structs.replace(row, lost=is_lost(folder.path)) if row.host else row
 
 
 def _load(path: Path) -> Mapping[str, _Kept]:
@@ -140,4 +146,5 @@ def listed_row(folder: SessionFolder, session: SessionFile) -> SessionRow:
         best=best,
         best_tok_s=best_tok_s,
         problem=session.error,
+        host=session.host,
     )

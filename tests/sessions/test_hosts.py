@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +33,9 @@ from sessions.run.launch import resume
 from tests.sessions.conftest import workplace_in
 from tests.sessions.local_cluster import LocalCluster
 from tests.sessions.processes import end_all, until
-from tests.sessions.workplace import Workplace, conductor_of
+from tests.sessions.workplace import KASOKU, Workplace, conductor_of
 from tui.settings import load_settings
+from tui.words.host_words import HOST_LOST, HOST_REACHED
 
 ON = "ray://head:10001"
 
@@ -328,6 +330,20 @@ def test_name_and_tags_given_here_stay_and_the_end_waits_for_the_journal(carried
     ended: SessionFile = carried.folder.read()
     assert (ended.status, ended.name, ended.tags, ended.host) == ("stopped", "mine", ["t"], "h")
     assert carried.over
+
+
+def test_attach_says_when_the_host_is_out_of_reach_and_when_it_is_reached_again(
+    work: Workplace, carried: Carried
+) -> None:
+    variables = os.environ | {"KASOKU_HOME": str(work.home), "KASOKU_CONFIG": str(work.config)}
+    command = [str(KASOKU), "attach", carried.folder.id]
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as attached:
+        assert attached.stdout is not None
+        carried.lost()
+        assert attached.stdout.readline() == f"{HOST_LOST}\n"
+        carried.reached()
+        assert attached.stdout.readline() == f"{HOST_REACHED}\n"
+        attached.kill()
 
 
 @pytest.mark.parametrize("stopped", [False, True])

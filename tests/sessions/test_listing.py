@@ -10,6 +10,7 @@ import pytest
 
 from methods.base.home import CACHE
 from sessions.disk import listing
+from sessions.disk.host_file import OnHost, write_host
 from sessions.disk.listing import KEPT_NAME, SETTLED_NS, SessionRow
 from sessions.disk.session_folder import MethodSummary, SessionFolder, create
 from sessions.disk.store import Store
@@ -144,6 +145,21 @@ def test_a_whole_id_is_found_without_a_look_at_the_others(store: Store, monkeypa
     session = store.ids()[2]
     monkeypatch.setattr(Store, "ids", lambda self: pytest.fail("it looked at all of them"))
     assert store.folder(session).id == session
+
+
+def test_a_session_whose_host_is_out_of_reach_says_so_until_it_is_over(store: Store) -> None:
+    session = store.ids()[0]
+    folder = store.folder(session)
+    folder.write(msgspec.structs.replace(folder.read(), status="running", host="h100"))
+    host = OnHost(on="ray://head:10001", host="h100", resource="box", folder="/there", lost_ns=1)
+    lock = folder.try_lock()
+    assert lock is not None
+    for where, lost in ((host, True), (msgspec.structs.replace(host, lost_ns=None), False)):
+        write_host(folder.path, where)
+        assert [(row.host, row.lost) for row in store.listed() if row.host] == [("h100", lost)]
+    write_host(folder.path, host)
+    os.close(lock)
+    assert [(row.status, row.lost) for row in store.listed() if row.host] == [("interrupted", False)]
 
 
 def test_a_row_is_a_document() -> None:

@@ -17,6 +17,7 @@ from tests.tui.screen_text import until
 from tui.screens.all_running import AllRunningScreen
 from tui.screens.ask import Confirm
 from tui.screens.run import RunScreen
+from tui.words.host_words import HOST_LOST
 
 HOST = OnHost(on="ray://head:10001", host="h100", resource="accelerator_type:H100", folder="/there")
 
@@ -53,7 +54,13 @@ async def test_the_workbench_opens_on_all_that_run_and_one_key_stops_them(
         await until(pilot, lambda text: f"here · {FIRST}" in text and "▶ flash-attention-2" in text, "the other one")
         write_host(two[SECOND].path, msgspec.structs.replace(HOST, lost_ns=1))
         await pilot.press("shift+tab")
-        await until(pilot, lambda text: "out of reach; it goes on" in text, "that the host is out of reach")
+        await until(pilot, lambda text: "out of reach; if it is up" in text, "that the host is out of reach")
+        await pilot.press("enter")
+        await until(pilot, lambda text: HOST_LOST in text, "that it is, where it is watched alone")
+        write_host(two[SECOND].path, HOST)
+        await until(pilot, lambda text: HOST_LOST not in text, "that it is reached again")
+        await pilot.press("g")
+        await until(pilot, lambda text: f"h100 · {SECOND}" in text, "all again")
         await pilot.press("s")
         await until(pilot, lambda _: isinstance(pilot.app.screen, Confirm), "the question")
         await pilot.press("y")

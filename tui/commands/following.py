@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from sessions.close.session_end import recover
 from sessions.device.affinity import keep_to, shared_out
+from sessions.disk.host_file import host_of, is_lost
 from sessions.disk.journal import JournalError
 from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFile, SessionFolder
 from sessions.disk.store import Store
@@ -41,11 +42,13 @@ def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
         follower = Follower(folder)
     except SessionError as error:
         raise UsageError(str(error)) from None
-    asked = False
+    asked = lost = False
+    hosted = host_of(folder.path) is not None
 
     with ProgressView(screen) as view:
 
         def poll() -> Live | None:
+            nonlocal lost
             time.sleep(FRAME_S)  # whatever there is to read: on a machine without a core to spare each frame is dear
             until, moved = time.monotonic() + FRAME_S, False
             try:
@@ -53,6 +56,9 @@ def watch(folder: SessionFolder, *, ctrl_c_stops: bool, quiet: bool) -> bool:
                     moved = True
             except (JournalError, SessionError) as error:
                 raise UsageError(str(error)) from None
+            if hosted and lost != is_lost(folder.path):
+                lost = not lost
+                view.tell_reach(lost=lost)
             if not moved and ((follower.ended and not folder.is_live()) or follower.abandoned):
                 return None
             return follower.snapshot()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from sessions.device.affinity import keep_to, shared_out
-from sessions.disk.host_file import host_of
+from sessions.disk.host_file import host_of, is_lost
 from sessions.disk.journal import JournalError
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.watch.following import Follower
@@ -55,9 +55,7 @@ def _all_over(followers: Sequence[Follower], view: HostsView) -> bool:
             moved = True
         left = left or moved or not ((each.ended and not each.folder.is_live()) or each.abandoned)
         host = host_of(each.folder.path)
-        shown.append(
-            HostLive(host.host if host else "", host is not None and host.lost_ns is not None, each.snapshot())
-        )
+        shown.append(HostLive(host.host if host else "", is_lost(each.folder.path), each.snapshot()))
     view.show(shown)
     return not left
 

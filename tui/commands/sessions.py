@@ -47,20 +47,21 @@ def sessions(options: argparse.Namespace) -> int:
         sys.stdout.write("No sessions yet: `kasoku run` creates one.\n")
         return code
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    elsewhere = store.shared is not None or any(row.host for row in rows)
     cells = [
         (
             row.id,
             time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created_ns // 10**9)) if row.created_ns else "",
-            one_line(row.status, 20),
+            one_line(row.status, 20) + (", out of reach" if row.lost else ""),
             one_line(row.model, 100),
             str(len(row.methods)),
             one_line(f"{row.best} {rate(row.best_tok_s)}" if row.best else row.problem, 100),
             one_line(row.name, 100),
-            *(["store" if row.store else ""] if store.shared is not None else []),
+            *(["store" if row.store else one_line(row.host, 40)] if elsewhere else []),
         )
         for row in rows
     ]
-    beside = ["in"] if store.shared is not None else []
+    beside = ["in"] if elsewhere else []
     head = ("session", "when", "status", "model", "methods", "fastest", "name", *beside)
     sys.stdout.writelines(f"{line}\n" for line in table_lines(head, cells, width, whole=1))
     return code

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from sessions.watch.live import Gauge, Live, MethodLive, PointLive
 from tui.print.live_block import LiveBlock
 from tui.words.figures import UNKNOWN, blocks_done, of_total, percent, rate, size, time_left, trend
+from tui.words.host_words import HOST_LOST, HOST_REACHED
 from tui.words.terminal_text import one_line
 
 TEXT_LINES = 3
@@ -18,13 +19,24 @@ TEXT_LINES = 3
 class ProgressView(LiveBlock):
     """Shows snapshots; on a terminal in place, elsewhere a line for every phase and block."""
 
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._lost = False
+
     def show(self, live: Live) -> None:
         """Show one snapshot."""
         if self._console.is_terminal:
-            self._draw(picture(live, self._console.width, self.footer))
+            footer = " · ".join(part for part in (HOST_LOST if self._lost else "", self.footer) if part)
+            self._draw(picture(live, self._console.width, footer))
             return
         for line in milestones(live):
             self._say(line)
+
+    def tell_reach(self, *, lost: bool) -> None:
+        """From now on the host that measures the session is out of reach, or it is reached again."""
+        self._lost = lost
+        if not self._console.is_terminal:
+            self._console.print(Text(HOST_LOST if lost else HOST_REACHED), soft_wrap=True)
 
 
 def milestones(live: Live) -> list[str]:

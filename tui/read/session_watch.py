@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sessions.disk.host_file import host_of, is_lost
 from sessions.disk.journal import JournalError
 from sessions.disk.session_folder import SessionError, SessionFolder
 from sessions.watch.following import Follower, Replayer
+from tui.words.host_words import UNCARRIED
 
 if TYPE_CHECKING:
     from sessions.disk.plan import Plan
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 POLL_BYTES = 128 << 10
 POLL_S = 0.05
 CATCH_UP_S = 0.25
+REACH_S = 1.0
 ABANDONED = "This session's conductor died early; what it measured is saved. Resume it from Sessions."
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
@@ -27,7 +30,8 @@ SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 class View:
     """What the screen shows at one moment. `problem` is a sentence if the session can no longer be followed.
 
-    `closing`: the journal has its end, and the conductor is still writing the frames; then comes `over`.
+    `closing`: the journal has its end, and the conductor is still writing the frames; then comes `over`. `lost`: the
+    host that measures it is out of reach.
     """
 
     live: Live
@@ -37,6 +41,7 @@ class View:
     rejected: int = 0
     gpu_names: Mapping[str, str] = field(default_factory=dict)
     closing: bool = False
+    lost: bool = False
 
 
 class SessionWatch:
@@ -56,7 +61,7 @@ class SessionWatch:
         self._deliver = deliver
         self._wanted = threading.Event()
         self._wanted.set()
-        self._moved = self._closing = False
+        self._moved = self._closing = self._lost = False
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch {folder.id}", daemon=True)
 
@@ -101,6 +106,7 @@ class SessionWatch:
         follower = Follower(self.folder)
         names: dict[str, str] = {}
         news, looked = True, self._slot
+        hosted, reach_at = host_of(self.folder.path) is not None, 0.0
         while not self._closed.is_set():
             behind = self._take_in(follower)
             closing = follower.ended and self.folder.is_live()  # the conductor writes the frames before it goes
@@ -114,13 +120,19 @@ class SessionWatch:
             if looked != self._slot:
                 looked, news = self._slot, True
                 follower.look_into(looked)
+            if hosted and time.monotonic() >= reach_at:
+                reach_at = time.monotonic() + REACH_S
+                if self._lost != is_lost(self.folder.path):
+                    self._lost, news = not self._lost, True
             if over or (news and self._wanted.is_set()):
                 live = follower.snapshot()
                 names = names or self._gpu_names(live.gpus)
                 self._wanted.clear()
                 news = False
-                problem = ABANDONED if over and not follower.ended else ""
-                self._send(View(live, follower.plan, over, problem, follower.rejected, names, closing))
+                abandoned = UNCARRIED if hosted else ABANDONED
+                problem = abandoned if over and not follower.ended else ""
+                lost = self._lost and not over
+                self._send(View(live, follower.plan, over, problem, follower.rejected, names, closing, lost))
             if over:
                 return
             if not behind:

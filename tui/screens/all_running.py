@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tui.read.session_watch import SessionWatch, View
 
 MOST = 16  # followed at once: each takes a thread and a part of the screen
-REACH_S = 2.0
 
 
 class SessionPanel(VerticalScroll):
@@ -53,6 +52,7 @@ class SessionPanel(VerticalScroll):
         self.set_class(lost, "lost")
 
     def show_view(self, view: View) -> None:
+        self.show_reach(lost=view.lost)
         self.query_one(SessionLine).show_live(view.live, view.plan, closing=view.closing)
         table, points = self.query_one(MethodsTable), self.query_one(PointsTable)
         table.display, points.display = not view.live.points, bool(view.live.points)
@@ -84,13 +84,6 @@ class AllRunningScreen(WorkbenchScreen):
             super().__init__()
             self.watch, self.what = watch, what
 
-    class Reached(Message):
-        """The IDs of the sessions whose host is out of reach."""
-
-        def __init__(self, lost: frozenset[str]) -> None:
-            super().__init__()
-            self.lost = lost
-
     def __init__(self) -> None:
         super().__init__()
         self._share = OwnShare()
@@ -103,7 +96,6 @@ class AllRunningScreen(WorkbenchScreen):
 
     def on_mount(self) -> None:
         self.set_interval(1 / self.workbench.settings.fps, self._tick)
-        self.set_interval(REACH_S, self._look_at_hosts)
         self.look()
 
     def on_unmount(self) -> None:
@@ -155,19 +147,6 @@ class AllRunningScreen(WorkbenchScreen):
             return
         self.workbench.ask_after_display()
         panel.show_view(event.what)
-
-    @work(thread=True, exclusive=True, group="reach", exit_on_error=False, name="Looking at the hosts")
-    def _look_at_hosts(self) -> None:
-        from sessions.disk.host_file import host_of
-
-        hosts = {watch.folder.id: host_of(watch.folder.path) for watch in self._watches}
-        lost = {name for name, host in hosts.items() if host is not None and host.lost_ns is not None}
-        self.post_message(self.Reached(frozenset(lost)))
-
-    @on(Reached)
-    def show_reached(self, event: Reached) -> None:
-        for panel in self.query(SessionPanel):
-            panel.show_reach(lost=panel.folder.id in event.lost)
 
     # Keys
 

@@ -23,6 +23,7 @@ from tui.screens.workbench_screen import WorkbenchScreen
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.row_list import Cell, ListColumn, RowList
 from tui.words import figures
+from tui.words.host_words import OUT_OF_REACH
 from tui.words.terminal_text import one_line
 
 STATUS_STYLES = {
@@ -160,6 +161,7 @@ class SessionsScreen(WorkbenchScreen):
             parts = [row.id, ", ".join(one_line(name, 40) for name in row.methods)]
             parts += [f"tags: {', '.join(one_line(tag, 40) for tag in row.tags)}"] if row.tags else []
             parts += [f"in {one_line(row.store, 100)}"] if row.store else []
+            parts += [f"on {one_line(row.host, 40)}" + (f", {OUT_OF_REACH}" if row.lost else "")] if row.host else []
             parts += [one_line(row.problem, 300)] if row.problem else []
             text = " · ".join(part for part in parts if part)
         self.query_one("#below", Static).update(Content(text))

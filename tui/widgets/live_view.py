@@ -27,6 +27,7 @@ from tui.widgets.race_plot import RacePlot
 from tui.widgets.readings import gpu_line_count
 from tui.widgets.session_line import SessionLine
 from tui.widgets.theme import titled
+from tui.words.host_words import HOST_LOST
 from tui.words.terminal_text import plain
 
 if TYPE_CHECKING:
@@ -225,7 +226,8 @@ class LiveView(Widget):
         self.text.show_text(live.text or (NO_TEXT if live.tokens and not live.text else ""))
         self._instruments_due = self._laps_due = True
         self.show_instruments(at_once=view.over or before is None)
-        self.query_one("#problem", Problem).show_sentence(view.problem or live.error)
+        lost = HOST_LOST if view.lost else ""
+        self.query_one("#problem", Problem).show_sentence(view.problem or live.error or lost)
 
     def show_instruments(self, at_once: bool = False, alone: bool = False) -> None:
         """Bring plot and gauges up to the last view, where they are not and it is time, which is later if `alone`."""
