@@ -154,6 +154,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "replay":
             _add_store(one)
             one.add_argument("--speed", type=float, default=1.0, help="speed factor (default 1)")
+        if name in ("attach", "resume"):
+            _add_hosts(one, "where its host is now, if that is in another Ray cluster, or found by something else")
         if name == "resume":
             add_options(one, extension.options())
             one.add_argument("--detach", action="store_true", help="do not follow it")
@@ -189,6 +191,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
 
 
 def _add_hosts(command: argparse.ArgumentParser, text: str) -> None:
+    """`--on` and `--host`; `text` says what they are for."""
     command.add_argument("--on", metavar="ray://HEAD:PORT", help=text)
     command.add_argument(
         "--host",

@@ -13,7 +13,7 @@ import msgspec
 from methods.base.home import SESSIONS, HomeError, config_folder
 from sessions.disk.host_file import OnHost, write_host
 from sessions.disk.option_table import Value
-from sessions.disk.session_folder import SessionError, SessionFolder
+from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFolder
 from sessions.hosts.asking import Doctored, Question, Sessions
 from sessions.hosts.carrier import CARRIER
 from sessions.hosts.hosts import HostError
@@ -67,11 +67,12 @@ def _carry_one(home: Path, folder: SessionFolder, host: OnHost, found: Begun) ->
         folder.take_asked()  # a stop of the last time is not meant for this one
     except HomeError as error:
         raise HostError(str(error)) from None
-    carry(home, [folder])
+    carry(home, [folder], found.status)
 
 
-def carry(home: Path, folders: Sequence[SessionFolder]) -> None:
-    """Start a carrier for these sessions, which takes over their locks. Raises HostError."""
+def carry(home: Path, folders: Sequence[SessionFolder], status: str = "") -> None:
+    """Start a carrier for these sessions, which takes over their locks; `status` is that on the hosts, which an end
+    of the last time would hide if the carrier died at once. Raises HostError."""
     locks: list[int] = []
     try:
         for folder in folders:
@@ -79,6 +80,8 @@ def carry(home: Path, folders: Sequence[SessionFolder]) -> None:
             if lock is None:
                 raise HostError(f"{folder.id} is followed already: `kasoku attach {folder.id}` shows it.")
             locks.append(lock)
+            if status in UNFINISHED:
+                folder.write(msgspec.structs.replace(folder.read(), status=status, error=""))
         pairs = [part for folder, lock in zip(folders, locks, strict=True) for part in (str(folder.path), str(lock))]
         log = os.open(folders[0].path / "conductor.log", LOG_FLAGS, 0o600)
         try:
@@ -94,7 +97,7 @@ def carry(home: Path, folders: Sequence[SessionFolder]) -> None:
             )
         finally:
             os.close(log)
-    except (OSError, SessionError) as error:
+    except (OSError, SessionError, HomeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise HostError(f"The process that carries the journals cannot be started ({reason}).") from None
     finally:

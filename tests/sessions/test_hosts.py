@@ -387,6 +387,22 @@ def test_what_makes_no_sense_is_refused_before_anybody_is_asked(work: Workplace,
     assert done.err.count("\n") == 1
 
 
+def test_where_a_host_is_now_is_said_of_a_session_of_another_host_alone(work: Workplace, carried: Carried) -> None:
+    """And not while it is followed."""
+    now = ["--on", ON, "--host", "h=box"]
+    followed = work.command("attach", carried.folder.id, *now)
+    assert (followed.code, followed.err) == (
+        2,
+        f"kasoku: {carried.folder.id} is still followed at {ON}, box: `kasoku stop {carried.folder.id}` ends that.\n",
+    )
+    folder, lock = create(work.home / SESSIONS, work.plan("one"))
+    os.close(lock)
+    here = work.command("resume", folder.id, *now)
+    assert (here.code, here.err) == (2, f"kasoku: {folder.id} is measured here: --on is for those of other hosts.\n")
+    alone = work.command("resume", folder.id, "--host", "h=box")
+    assert (alone.code, "--host goes with --on" in alone.err) == (2, True)
+
+
 def test_hosts_are_read_from_the_settings(work: Workplace) -> None:
     (work.config / "settings.toml").write_text('[hosts]\nh100 = "accelerator_type:H100"\nodd = 5\n')
     settings, problems = load_settings(work.config)

@@ -91,18 +91,24 @@ def test_a_run_on_both_outlives_its_carrier_and_is_stopped_the_same_here_and_the
     carrier = carrier_of(run.folders[0])
     carrier.kill()
     carrier.wait(60)
-    for folder in run.folders:
-        here.kasoku("stop", folder.id)  # which finds it on its host first, and waits for a minute at most
+    moved, other = run.folders
+    now = ["--on", here.on, "--host", f"moved=node:{here.address('a')}"]
+    again = here.kasoku("resume", moved.id, *now, "--detach")
+    assert (again.returncode, again.stdout) == (0, f"{moved.id}\n"), again.stderr
+    assert f"Nothing is begun on moved: {moved.id} is complete there, or at work." in again.stderr
+    assert "is still followed at" in here.kasoku("attach", moved.id, *now).stderr
+    for folder in (moved, other):
+        here.kasoku("stop", folder.id)  # which finds the other one on its host first, and waits for a minute at most
     run.over("stopped")
     hosts = [found.host for folder in run.folders if (found := host_of(folder.path))]
-    assert hosts == list(NAMES)
+    assert hosts == ["moved", "b"]
     for work in (here.here, *here.hosts.values()):
         files = [path for path in work.home.rglob("*") if path.is_file()]
         assert files
         assert not [path for path in files if token.encode() in path.read_bytes()]
     done = here.kasoku("compare", *(folder.id for folder in run.folders))
     assert done.returncode == 0, done.stderr
-    for folder, name in zip(run.folders, NAMES, strict=True):
+    for folder, name in zip(run.folders, hosts, strict=True):
         assert f"{folder.id} is of {name}:" in done.stdout
     assert not [each for each in processes_of(Path(here.folder)) if CONDUCTOR in each.cmdline()]
     assert os.listdir(here.here.home / SESSIONS)  # noqa: PTH208

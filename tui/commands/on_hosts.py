@@ -5,39 +5,38 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Mapping
 
-from methods.base.home import config_folder, home
+from methods.base.home import home
 from sessions.disk.extension import Extension
 from sessions.disk.extension import options as extension_options
 from sessions.disk.host_file import OnHost, host_of
 from sessions.disk.session_folder import UNFINISHED, SessionError, SessionFolder
 from sessions.hosts import begin as hosts
 from sessions.hosts.asking import Doctored
-from sessions.hosts.hosts import HostError, cluster_address, named_hosts
+from sessions.hosts.hosts import HostError
 from sessions.hosts.messages import RunAsked
 from sessions.planning.wanted import Wanted
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from tui.commands.held_back import held_back
+from tui.commands.host_options import as_it_is_now, named
 from tui.option_arguments import said
-from tui.settings import load_settings
 
 
 def run_on(options: argparse.Namespace, asked: Wanted) -> int:
     """Begin the same session on each host, follow them all, and show how each ended."""
     try:
-        on, named = _named(options)
+        on, chosen = named(options)
         run = RunAsked(
             said={"seed": random.SystemRandom().randrange(2**31), **asked.said},  # the same on all of them
             methods=list(asked.methods),
             command=[word.encode(errors="replace").decode() for word in asked.command],
         )
         with held_back() as pressed:
-            folders = hosts.begin(home(), on, named, run)
+            folders = hosts.begin(home(), on, chosen, run)
     except HostError as error:
         raise UsageError(str(error)) from None
     if options.detach:
-        for name, folder in zip(named, folders, strict=True):
+        for name, folder in zip(chosen, folders, strict=True):
             sys.stdout.write(f"{folder.id}\n")
             sys.stderr.write(f"Running on {name}: `kasoku attach {folder.id}` shows it.\n")
         return EXIT_OK
@@ -49,14 +48,14 @@ def run_on(options: argparse.Namespace, asked: Wanted) -> int:
     return outcomes(folders, options.json)
 
 
-def found_on_its_host(folder: SessionFolder) -> bool:
+def found_on_its_host(folder: SessionFolder, options: argparse.Namespace | None = None) -> bool:
     """Whether a session that nobody carries is one of another host, and was not over when it was last heard of; then it
-    is carried again. UsageError if the host cannot be asked."""
+    is carried again, from where the options say that the host is now. UsageError if it cannot be asked."""
     host = host_of(folder.path)
     try:
         if host is None or folder.read().status not in (*UNFINISHED, "interrupted"):
             return False
-        hosts.attach(home(), folder, host)
+        hosts.attach(home(), folder, host if options is None else as_it_is_now(host, options))
     except (HostError, SessionError) as error:
         raise UsageError(str(error)) from None
     return True
@@ -68,6 +67,7 @@ def resume_on(folder: SessionFolder, host: OnHost, options: argparse.Namespace) 
 
     more = said(options, extension_options())
     try:
+        host = as_it_is_now(host, options)
         with held_back() as pressed:
             begun = hosts.resume(home(), folder, host, None if Extension.of(more) is None else more)
     except HostError as error:
@@ -85,13 +85,7 @@ def resume_on(folder: SessionFolder, host: OnHost, options: argparse.Namespace) 
 def examined(options: argparse.Namespace) -> Doctored:
     """What each host of `kasoku doctor --on` says of itself. UsageError where none can be asked."""
     try:
-        on, named = _named(options)
-        return hosts.examine(home(), on, named, options.create_environments)
+        on, chosen = named(options)
+        return hosts.examine(home(), on, chosen, options.create_environments)
     except HostError as error:
         raise UsageError(str(error)) from None
-
-
-def _named(options: argparse.Namespace) -> tuple[str, Mapping[str, str]]:
-    """The cluster's address, and the hosts' resources by name. Raises HostError."""
-    settings, _ = load_settings(config_folder())
-    return cluster_address(options.on), named_hosts(options.host, settings.hosts)

@@ -15,6 +15,7 @@ from sessions.planning.wanted import PlanError, Wanted
 from sessions.run.launch import launch
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from tui.commands.held_back import held_back
+from tui.commands.host_options import refuse_host_alone
 from tui.option_arguments import said
 
 
@@ -27,8 +28,7 @@ def run(options: argparse.Namespace) -> int:
             return run_on(options, wanted(options))
         except PromptError as error:
             raise UsageError(str(error)) from None
-    if options.host:
-        raise UsageError("--host goes with --on: say which Ray cluster the hosts are in, as in --on ray://HEAD:10001.")
+    refuse_host_alone(options)
     try:
         plan = make_plan(wanted(options), home(), config_folder())
         with held_back() as pressed:

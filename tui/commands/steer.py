@@ -17,6 +17,7 @@ from sessions.run.launch import extend
 from sessions.run.launch import resume as launch_again
 from tui.command_line import EXIT_INTERRUPTED, EXIT_METHOD_FAILED, EXIT_OK, UsageError
 from tui.commands.held_back import held_back
+from tui.commands.host_options import refuse_moved
 from tui.commands.on_hosts import found_on_its_host, resume_on
 from tui.commands.store import all_sessions, find, store
 from tui.option_arguments import said
@@ -55,6 +56,7 @@ def resume(options: argparse.Namespace) -> int:
     folder = find(options.session, all_sessions(options.store))
     try:
         asked = Extension.of(said(options, extension_options()))
+        refuse_moved(folder, options)
         recover(folder)
         if (host := host_of(folder.path)) is not None:
             return resume_on(folder, host, options)

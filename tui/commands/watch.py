@@ -13,6 +13,7 @@ from sessions.watch.following import Replayer
 from sessions.watch.live import Live
 from tui.command_line import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from tui.commands.following import outcome, watch
+from tui.commands.host_options import refuse_moved
 from tui.commands.on_hosts import found_on_its_host
 from tui.commands.store import all_sessions, find, store
 from tui.print.console import console
@@ -30,8 +31,9 @@ def attach(options: argparse.Namespace) -> int:
             raise UsageError("No session is running: `kasoku run` starts one, `kasoku sessions` lists the saved ones.")
         session = live[0]
     folder = find(session)
+    refuse_moved(folder, options)
     if not folder.is_live():
-        found_on_its_host(folder)
+        found_on_its_host(folder, options)
     if watch(folder, ctrl_c_stops=False, quiet=False):
         sys.stderr.write(f"Detached; {folder.id} continues.\n")
         return EXIT_OK
