@@ -295,6 +295,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--speaks", default="vllm")
     parser.add_argument("--fault", default="")
+    parser.add_argument("--pace", type=float, default=0.0, help="seconds between two tokens")
     parser.add_argument("--asked", type=Path)
     parser.add_argument("--key-file", type=Path)
     options = parser.parse_args()
@@ -305,7 +306,8 @@ def main() -> None:
     key = os.environ.get("KASOKU_TEST_KEY", "")
     if options.key_file is not None:
         key = options.key_file.read_text().strip()
-    with SmallServer(options.port, options.speaks, options.fault, key, options.asked, host=options.host) as server:
+    given = (options.port, options.speaks, options.fault, key, options.asked, options.pace)
+    with SmallServer(*given, host=options.host) as server:
         server.serve_forever()
 
 

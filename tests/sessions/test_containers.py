@@ -98,7 +98,7 @@ def test_the_telemetry_is_of_the_containers_processes_too(work: Workplace, docke
 
 
 def test_where_a_container_can_be_reached_counts_as_where_it_listens(work: Workplace, docker: SmallDocker) -> None:
-    folder = work.run(boxed(work, publish="0.0.0.0"), requests=1)  # noqa: S104
+    folder = work.run(boxed(work, "--pace", "0.1", publish="0.0.0.0"), requests=1)  # noqa: S104
     (run,) = runs_of(folder)
     ((host, port),) = container_of(run)["published"]
     assert [flag for flag in run["flags"] if flag == f"open to the network: listens on {host}:{port}"]
