@@ -18,6 +18,7 @@ from sessions.disk.host_file import OnHost, write_host
 from sessions.disk.plan import Plan
 from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import SessionError, create
+from sessions.hosts.at_host import ABSENT, SILENT
 from sessions.hosts.cluster import Cluster, ClusterLostError, HostLostError, Link
 from sessions.hosts.errands import kasoku_version
 from sessions.hosts.hosts import HostError
@@ -35,9 +36,11 @@ from sessions.hosts.messages import (
 
 AT_ONCE: Final = 32
 SHORT_S: Final = 120.0
-LONG_S: Final = 3600.0
+FIND_S: Final = 480.0  # the frames of a long session may have to be built first
+CREATE_S: Final = 3600.0
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
+Result = TypeVar("Result")
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,12 +83,12 @@ class Hosts:
     def errand(self, name: str, verb: str, asked: msgspec.Struct, kind: type[Answer], timeout_s: float) -> Answer:
         """What a host answers. Raises HostError with its sentence."""
         code, out, err = self.links[name].errand(verb, msgspec.json.encode(asked), timeout_s)
-        if code == -1:
-            python = out.decode(errors="replace") or err.decode(errors="replace")
+        if code == ABSENT:
+            python = out.decode(errors="replace")[:300]
             raise HostError(
                 f"{name} has no Kasoku in the Python that its Ray runs in, {python}: install kasoku[ray] there."
             )
-        if code == -2:
+        if code == SILENT:
             raise HostError(f"{name} did not answer within {timeout_s:.0f} s.")
         try:
             return msgspec.json.decode(out, type=kind)
@@ -117,9 +120,6 @@ class Hosts:
         futures = {name: self._pool.submit(_named, name, what) for name in names}
         wait(futures.values())
         return {name: future.result() for name, future in futures.items()}
-
-
-Result = TypeVar("Result")
 
 
 def _named(name: str, what: Callable[[str], Result]) -> Result:
@@ -185,7 +185,7 @@ def more(cluster: Cluster, question: Question) -> Begun:
 def find(cluster: Cluster, question: Question) -> Begun:
     """Where the session is on the one host of the question. Raises HostError."""
     asked = question.more
-    return next(iter(Hosts(cluster, question.hosts).all("find", lambda _: asked, Begun, LONG_S).values()))
+    return next(iter(Hosts(cluster, question.hosts).all("find", lambda _: asked, Begun, FIND_S).values()))
 
 
 def doctor(cluster: Cluster, question: Question) -> Doctored:
@@ -194,7 +194,7 @@ def doctor(cluster: Cluster, question: Question) -> Doctored:
     def asked(name: str) -> Examined | str:
         try:
             one = Hosts(cluster, {name: question.hosts[name]})
-            return one.errand(name, "doctor", question.doctor, Examined, LONG_S)
+            return one.errand(name, "doctor", question.doctor, Examined, CREATE_S)
         except HostError as error:
             return str(error)
 

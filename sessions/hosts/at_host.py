@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 
 ERRANDS = "sessions.hosts.errands"
+ABSENT, SILENT = 1001, 1002  # in place of an errand's exit code: there is no Kasoku here; it took too long
+GONE, OTHER = -1, -2  # in place of whether a conductor is at work: no such session; its journal begins otherwise
 POLL_S = 0.05
 REQUEST_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@-")
 
@@ -25,13 +27,11 @@ class AtHost:
     """Looks at sessions of this host, and has its Kasoku run errands."""
 
     def errand(self, verb: str, asked: bytes, timeout_s: float) -> tuple[int, bytes, bytes]:
-        """Run one errand of Kasoku here with `asked` as its input: its exit code, output and last words.
-
-        -1: Kasoku is not installed here; -2: it took too long.
-        """
+        """Run one errand of Kasoku here with `asked` as its input: its exit code, ABSENT or SILENT, its output and its
+        last words."""
         found = importlib.util.find_spec("kasoku")
         if found is None or not found.origin:
-            return -1, b"", sys.executable.encode()
+            return ABSENT, sys.executable.encode(), b""
         try:
             done = subprocess.run(
                 [sys.executable, "-P", found.origin, ERRANDS, verb],
@@ -44,21 +44,21 @@ class AtHost:
                 start_new_session=True,
             )
         except subprocess.TimeoutExpired:
-            return -2, b"", b""
+            return SILENT, b"", b""
         return done.returncode, done.stdout, done.stderr[-2000:]
 
     def look(
         self, folder: str, offset: int, check: str, seen: int, limit: int, pause_s: float, wait_s: float
     ) -> tuple[bytes, bytes, int, int]:
         """What a session has gained: whole lines of its journal from `offset` on, at most `limit` bytes; session.json,
-        if it has changed since `seen`; when it changed (ns); whether a conductor is at work (1, 0), the folder is gone
-        (-1), or the journal's first `offset` bytes are not those whose SHA-256 is `check`, where it is given (-2).
+        if it has changed since `seen`; when it changed (ns); whether a conductor is at work (1, 0), GONE where the
+        folder is, or OTHER where the journal's first `offset` bytes are not those whose SHA-256 is `check`, if given.
 
         Returns after `pause_s` if there is anything, else after `wait_s`.
         """
         path = Path(folder) / "journal.ndjson"
         if check and _digest(path, offset) != check:
-            return b"", b"", 0, -2
+            return b"", b"", 0, OTHER
         time.sleep(pause_s)
         until = time.monotonic() + wait_s
         while os.path.isdir(folder):
@@ -66,11 +66,11 @@ class AtHost:
             changed, said = _session(folder, seen)
             lines, size = _lines(path, offset, limit)
             if size < offset:
-                return b"", b"", 0, -2
+                return b"", b"", 0, OTHER
             if lines or said or not live or time.monotonic() >= until:
                 return lines, said, changed, int(live)
             time.sleep(POLL_S)
-        return b"", b"", 0, -1
+        return b"", b"", 0, GONE
 
     def ask(self, folder: str, action: str) -> int:
         """Drop a request file into a session's folder; 0 where that cannot be."""

@@ -22,7 +22,7 @@ from sessions.run.launch import LOG_FLAGS
 from sessions.run.own_process import own_process
 
 ASKING: Final = "sessions.hosts.asking"
-ANSWER_S: Final = 600.0
+ANSWER_S: Final = 600.0  # more than whoever asks the hosts waits for any
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 

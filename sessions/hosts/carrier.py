@@ -25,8 +25,9 @@ import msgspec
 
 from sessions.disk.host_file import host_of
 from sessions.disk.session_folder import REQUEST, SessionError, SessionFolder
+from sessions.hosts.at_host import GONE, OTHER
 from sessions.hosts.carried import Carried, CarryError
-from sessions.hosts.cluster import GONE, OTHER, Cluster, ClusterLostError, HostLostError, Link
+from sessions.hosts.cluster import Cluster, ClusterLostError, HostLostError, Link
 from sessions.hosts.hosts import HostError
 from sessions.hosts.messages import MoreAsked
 from sessions.run.own_process import own_process

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-GONE, OTHER = -1, -2  # of `Look.live`: no such session there; its journal does not begin as ours does
-
 
 class ClusterLostError(Exception):
     """Nobody can be reached through the cluster any more; the message is a sentence."""

@@ -9,12 +9,10 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from importlib import metadata
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from methods.base.bounded_read import read_regular
 from methods.base.home import SESSIONS, HomeError, config_folder, home
 from methods.base.interpreter import Interpreter
 from methods.base.user_path import PathError
@@ -48,8 +46,6 @@ from sessions.planning.offer import Offer, offer_on
 from sessions.planning.wanted import PlanError, Wanted
 from sessions.run.launch import extend, launch, resume
 
-MACHINE_ID: Final = Path("/etc/machine-id")
-
 
 def kasoku_version() -> str:
     """Of the Kasoku that runs this."""
@@ -60,12 +56,8 @@ def kasoku_version() -> str:
 
 
 def about(_: bytes) -> About:
-    """Which Kasoku this is, and where."""
-    try:
-        machine = read_regular(MACHINE_ID).decode("ascii", "replace").strip()
-    except OSError:
-        machine = ""
-    return About(version=kasoku_version(), schema=SCHEMA_VERSION, machine=machine, home=str(home()))
+    """Which Kasoku this is."""
+    return About(version=kasoku_version(), schema=SCHEMA_VERSION)
 
 
 def plan(asked: bytes) -> Planned:

@@ -37,12 +37,10 @@ class DoctorAsked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """The Kasoku of a host. `machine` tells one machine from another; `home` is where its sessions are."""
+    """The Kasoku of a host: its version, and that of what it writes."""
 
     version: str
     schema: int
-    machine: str
-    home: str
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):

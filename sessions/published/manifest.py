@@ -122,8 +122,10 @@ def decoded(session: str, revision: str, content: bytes) -> Manifest:
         raise SessionError(f"The manifest of {session} in the store was changed or damaged: publish the session again.")
     try:
         written = msgspec.json.decode(content, type=_Formatted)
-        if written.format > FORMAT or written.schema_version > SCHEMA_VERSION:
+        if written.schema_version > SCHEMA_VERSION:
             raise NewerSessionError(newer(session, written.schema_version))
+        if written.format > FORMAT:
+            raise NewerSessionError(f"{session} was published by a newer Kasoku: update Kasoku to open it.")
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise SessionError(f"The manifest of {session} in the store is not one that Kasoku writes.") from None

@@ -74,7 +74,7 @@ class Published:
         """A row for every session, newest first; one that cannot be read is a row that says why."""
         rows = self.rows()
         self._revisions = {row.row.id: row.revision for row in rows}
-        return [msgspec.structs.replace(each.row, store=self.url) for each in rows]
+        return [msgspec.structs.replace(each.row, store=self.url, lost=False) for each in rows]
 
     def rows(self) -> list[ListedRow]:
         """What `listed` shows, with the revisions; of two manifests of a session, the later one."""

@@ -105,7 +105,7 @@ def test_a_manifest_that_leads_elsewhere_is_not_opened(
         (b"{}", "is not one that Kasoku writes"),
         (b"\xff\xfe", "is not one that Kasoku writes"),
         (b"[" * 100_000, "is not one that Kasoku writes"),
-        (b'{"format": 99}', "was written by a newer Kasoku"),
+        (b'{"format": 99}', "was published by a newer Kasoku"),
     ],
 )
 def test_a_manifest_that_is_none_is_a_row_that_says_so(place: str, theirs: Path, content: bytes, sentence: str) -> None:

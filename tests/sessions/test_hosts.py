@@ -21,10 +21,10 @@ from sessions.disk.records import SCHEMA_VERSION
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder, create
 from sessions.hosts import asking
 from sessions.hosts.asking import Question
-from sessions.hosts.at_host import AtHost
+from sessions.hosts.at_host import GONE, OTHER, AtHost
 from sessions.hosts.carried import Carried, CarryError
 from sessions.hosts.carrier import Carrier
-from sessions.hosts.cluster import GONE, OTHER, ClusterLostError, Look
+from sessions.hosts.cluster import ClusterLostError, Look
 from sessions.hosts.errands import kasoku_version
 from sessions.hosts.hosts import HostError, cluster_address, named_hosts
 from sessions.hosts.messages import DoctorAsked, MoreAsked, RunAsked
