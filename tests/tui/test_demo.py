@@ -13,6 +13,7 @@ from sessions.disk.store import Store
 from sessions.watch.following import Replayer
 from tui.command_line import EXIT_USAGE, main
 from tui.read import demo
+from tui.read.this_machine import last_measured
 
 
 def test_the_recording_plays_with_its_text_and_without_its_model(bare: Path) -> None:
@@ -58,3 +59,9 @@ def test_the_demo_stands_alone_and_needs_a_terminal_that_draws(
     monkeypatch.setenv("TERM", "dumb")
     assert main(["--demo"]) == EXIT_USAGE
     assert "TERM=dumb is a terminal that draws no screens" in capsys.readouterr().err
+
+
+def test_the_first_screen_says_the_recordings_answer_before_anybody_has_looked_at_it(bare: Path) -> None:
+    demo.unpack(bare)
+    said = last_measured(Store(bare / "sessions"))
+    assert "is the fastest" in said

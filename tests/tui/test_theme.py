@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -12,6 +13,9 @@ from rich.style import Style
 from textual.color import Color
 from textual.theme import Theme
 
+from tests.tui.conftest import workbench
+from tests.tui.screen_text import in_mid_run, until
+from tui.widgets.methods_table import MethodsTable
 from tui.widgets.theme import (
     DARK,
     DARK_FEW,
@@ -83,7 +87,22 @@ def test_a_terminal_with_few_colours_is_known_by_its_name(monkeypatch: pytest.Mo
         assert has_few_colours() is few
 
 
-def test_seventy_methods_differ_in_colour_or_sign() -> None:
-    looks = {(drawn_in(method_style(place), Style(), DARK), sign_of(method_style(place))) for place in range(70)}
-    assert len(looks) == 70
+def test_130_methods_differ_in_colour_or_sign() -> None:
+    looks = {(drawn_in(method_style(place), Style(), DARK), sign_of(method_style(place))) for place in range(130)}
+    assert len(looks) == 130
     assert sign_of("accent") == sign_of(method_style(0))
+
+
+def test_without_colours_thirteen_methods_differ_by_their_signs_and_none_is_greyer_than_another() -> None:
+    base = Style.parse("#d5dbe3 on #101418")
+    assert {drawn_in(method_style(place), base, DARK, colourless=True) for place in range(13)} == {base}
+    assert drawn_in(method_style(3, faint=True), base, DARK, colourless=True) == base + Style(dim=True)
+    assert len({sign_of(method_style(place)) for place in range(13)}) == 13
+
+
+async def test_no_color_draws_methods_as_text(running: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with workbench(running).run_test(size=(120, 36), notifications=True) as pilot:
+        await until(pilot, in_mid_run, "the race")
+        table = pilot.app.screen.query_one(MethodsTable)
+        assert {table._style(method_style(place)) for place in range(4)} == {table._style("")}

@@ -40,14 +40,19 @@ def device_words(nvml: Nvml) -> tuple[str, ...]:
 
 def last_measured(store: Store) -> str:
     """The answer of the newest session that has ended, in a sentence; empty where there is none that says anything."""
+    from sessions.close.session_end import recover
+    from sessions.disk.session_folder import SessionError
     from sessions.verdict.comparison import ComparisonError, compare
 
     for row in store.listed()[:3]:
         if row.status != "finished" or row.problem:
             continue
         try:
+            recover(store.folder(row.id))  # the built-in recording has no frames until somebody looks
             said = headline(compare(store, [(row.id, None)]))
-        except ComparisonError:
+        except (SessionError, ComparisonError):
+            continue
+        if not said:
             continue
         when = datetime.fromtimestamp(row.created_ns / 1e9).astimezone()
         return f"{one_line(row.model, 40)}, {when:%d %b %H:%M}: {said}"

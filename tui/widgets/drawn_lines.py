@@ -103,7 +103,7 @@ class DrawnLines(Widget, can_focus=False):
         if style is None:
             style = self.rich_style
             if name:
-                own = drawn_in(name, style, self.app.current_theme)
+                own = drawn_in(name, style, self.app.current_theme, self.app.no_color)
                 style = own or self.get_component_rich_style(f"drawn--{name}")
             self._drawn_styles[name] = style
         return style

@@ -294,7 +294,7 @@ class RowList(ScrollView, Generic[T], can_focus=True):
         if style is None:
             style = self.rich_style
             if name:
-                own = drawn_in(name, style, self.app.current_theme)
+                own = drawn_in(name, style, self.app.current_theme, self.app.no_color)
                 style = own or self.get_component_rich_style(f"row-list--{name}")
             self._drawn_styles[name] = style
         return style

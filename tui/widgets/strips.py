@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sessions.frames.block_spans import BlockSpan
     from sessions.frames.tracks import Track, TrackKind
 
-BARS: Final = "▁▂▃▄▅▆▇█"
+BARS: Final = "▁▂▃▄▅▆▇"  # none to the top of its line: strips below one another would be one block
 STEPS_OF_TOP: Final = 8  # in which an axis grows to the double
 TIMED: Final = "timed"
 CELLS: Final = {"": "·", "import": "·", "load": "┄", "warmup": "─", TIMED: "━"}

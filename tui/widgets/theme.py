@@ -134,7 +134,7 @@ ON_DARK_FEW: Final = (
 ON_LIGHT_FEW: Final = (
     "#0000aa", "#aa5500", "#00aa00", "#aa00aa", "#aa0000", "#00aaaa", "#000000", "#5555ff", "#555555", "#ff55ff",
 )  # fmt: skip
-SIGNS: Final = "●■▲◆▼★✚"  # seven against ten colours: seventy methods before both are the same
+SIGNS: Final = "●■▲◆▼★✚○□△◇▽☆"  # 13 against ten colours: 130 methods before both are the same
 METHOD, FAINT = "method-", "-faint"
 FAINT_SHARE: Final = 0.55  # of the colour, the rest is the background
 
@@ -172,13 +172,18 @@ def sign_of(style: str) -> str:
     return SIGNS[_place(style) % len(SIGNS)] if is_method(style) else SIGNS[0]
 
 
-def drawn_in(name: str, base: Style, theme: Theme) -> Style | None:
-    """What a name of `method_style` looks like over a style in a theme; None for any other name."""
+def drawn_in(name: str, base: Style, theme: Theme, colourless: bool = False) -> Style | None:
+    """What a name of `method_style` looks like over a style in a theme; None for any other name.
+
+    `colourless`: as text, or fainter than that; a colour's grey would say that a method matters less.
+    """
     if not is_method(name):
         return None
     from rich.style import Style
     from textual.color import Color
 
+    if colourless:
+        return base + Style(dim=True) if name.endswith(FAINT) else base
     few = FEW in theme.variables
     colours = (ON_DARK_FEW if few else ON_DARK) if theme.dark else (ON_LIGHT_FEW if few else ON_LIGHT)
     colour = Color.parse(colours[_place(name) % len(colours)])

@@ -20,8 +20,9 @@ Said = tuple[str, str]  # a sentence and the name of its style
 
 
 def headline(comparison: Comparison) -> str:
-    """The first sentence: which method is fastest, and by how much."""
-    return _headline(_judged(comparison))[0].replace(REMEDY, "")  # a key of Compare alone
+    """The first sentence: which method is fastest, and by how much; empty where nothing was measured to its end."""
+    rows = _judged(comparison)
+    return _headline(rows)[0].replace(REMEDY, "") if _best(rows) is not None else ""  # a key of Compare alone
 
 
 def answer(comparison: Comparison) -> list[Said]:
