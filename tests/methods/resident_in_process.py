@@ -88,7 +88,7 @@ def loaded(folder, weights="plain", knobs=None, prompt=PROMPT, new=NEW, dtype="f
     }  # fmt: skip
     engine = take_engine("resident")
     engine.import_packages(job)
-    engine.load(job)
+    engine.resolved = engine.load(job)["resolved"]
     return engine, job
 
 
@@ -144,6 +144,7 @@ def of_one_model():
     penalised, penalty_job = loaded(folder, repetition_penalty=0.2)
     said = {
         "model": name,
+        "config": plain.resolved["config"],
         "divided": float(abs(divided.score_decode(forced, NEW).log_probs - whole).max()),
         "divided_ids": generated(divided, its_job)[0],
         "turning": float(abs(turning.score_decode(forced, NEW).log_probs - whole).max()),
@@ -171,6 +172,7 @@ def of_one_model():
             "bytes": engine.weights.read_each_token(),
             "plain_bytes": plain.weights.read_each_token(),
             "evidence": evidence_of(engine, its_job),
+            "config": engine.resolved["config"],
         }
     said["evidence"] = evidence_of(plain, job)
     bfloat16, _ = loaded(folder, dtype="bfloat16")

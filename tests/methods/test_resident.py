@@ -241,6 +241,12 @@ def test_weights_that_were_left_as_they_are_are_not_in_effect(one: dict[str, Any
     assert "Quantised layers hold their weights as nothing" in without.reason
 
 
+@pytest.mark.parametrize("how", ["int8", "fp8"])
+def test_a_config_is_read_as_it_was_before_weights_were_rounded_apart(one: dict[str, Any], how: str) -> None:
+    assert one["config"]["tie_word_embeddings"] is True
+    assert one["weights"][how]["config"] == one["config"]
+
+
 def test_steps_without_a_graph_are_not_in_effect(one: dict[str, Any], tmp_path: Path) -> None:
     on_a_gpu = {
         **one["evidence"],

@@ -66,6 +66,7 @@ class ResidentEngine(Engine):
         arguments = {"use_safetensors": True, "local_files_only": True, "dtype": dtype, "attn_implementation": "sdpa"}
         model, of_weights = loading.loaded(self.transformers, job["model_folder"], arguments, None)
         self.model = model.eval().requires_grad_(False).to(device)
+        config = resolved_config(self.model.config, self.model)  # before the output layer's weights are rounded apart
         self.weights = packing.Weights(self.model, shape, options["weights"])
         dependent = on_gpu and options["dependent"] and torch.cuda.get_device_capability() >= (9, 0)
         self.step = Step(shape, self.weights, self.length, self.sampling, self._rotary(device), dependent)
@@ -84,7 +85,7 @@ class ResidentEngine(Engine):
                 "attention_implementation": "resident",
                 "cache": "static",
                 "sampling": self.sampling.as_resolved(),
-                "config": resolved_config(self.model.config, self.model),
+                "config": config,
                 "weights": options["weights"],
                 "dependent_launch": dependent,
                 "knobs": knobs,
