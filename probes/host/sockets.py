@@ -19,6 +19,8 @@ TABLES: Final = ("tcp", "tcp6", "udp", "udp6")
 ESTABLISHED, LISTENING = "01", "0A"  # include/net/tcp_states.h
 NOT_ALLOWED: Final = "the sockets of a process that belongs to another user are not visible"
 
+NAMED: Final = 3  # addresses at most, where a sentence names them; an engine over several GPUs opens a dozen
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -34,6 +36,11 @@ class Sockets:
     beyond: tuple[str, ...] = ()
     connected: tuple[str, ...] = ()
     reason: str = ""
+
+    def beyond_in_words(self) -> str:
+        """Those that others can reach: all of them, or the first few and how many more."""
+        named, more = self.beyond[:NAMED], len(self.beyond) - NAMED
+        return f"listens on {', '.join(named)}" + (f" and {more} more" if more > 0 else "")
 
 
 def sockets_of(pids: Iterable[int], published: Iterable[tuple[str, int]] = ()) -> Sockets:

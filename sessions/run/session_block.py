@@ -208,7 +208,7 @@ class SessionBlock:
             )
         )
         if seen.beyond:
-            self._note(OPEN_TO_THE_NETWORK, f"listens on {', '.join(seen.beyond)}")
+            self._note(OPEN_TO_THE_NETWORK, seen.beyond_in_words())
 
     def _every_tick(self) -> str:
         session = self._session

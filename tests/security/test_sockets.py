@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from probes.host.sockets import is_loopback, sockets_of
+from probes.host.sockets import Sockets, is_loopback, sockets_of
 from sessions.disk.records import BlockPhase, Note, SocketsSeen, Tokens
 from sessions.disk.session_folder import SessionFolder
 from tests.sessions.processes import until
@@ -235,6 +235,13 @@ def test_connections_to_other_machines_are_told_and_those_within_this_one_are_no
         assert written in found.listening
         assert written in found.beyond
         assert written in found.connected
+
+
+def test_a_sentence_names_a_few_addresses_and_counts_the_rest() -> None:
+    found = [f"192.0.2.2:{port}" for port in range(40001, 40016)]
+
+    assert Sockets(beyond=tuple(found[:3])).beyond_in_words() == f"listens on {', '.join(found[:3])}"
+    assert Sockets(beyond=tuple(found)).beyond_in_words() == f"listens on {', '.join(found[:3])} and 12 more"
 
 
 @pytest.mark.parametrize(
