@@ -18,7 +18,7 @@ from sessions.export.command import command_of
 from sessions.export.load_plots import load_plots
 from sessions.export.report_plots import curve_plot, loss_plot, order_plot, rates_plot, ratio_plot, time_plot
 from sessions.frames.block_phases import method_segments
-from sessions.frames.counting import block_counts, counted_requests, in_their_order, with_stretch
+from sessions.frames.counting import counted_requests, failed_attempts, in_their_order, with_stretch
 from sessions.frames.timeline import spans
 from sessions.verdict.comparison import Comparison, compare
 from sessions.verdict.load_curves import load_curves
@@ -27,6 +27,7 @@ from sessions.verdict.splits import Split, splits
 
 CURVES = (("GPU power, W", "gpu", "power_w"), ("SM clock, MHz", "gpu", "sm_clock_mhz"),
           ("host CPU, %", "host", "cpu_percent"))  # fmt: skip
+AGAIN = " It was run again since."
 LOSS = "Speed against loss, the fidelity floor as a band.{remark}"
 
 
@@ -138,9 +139,8 @@ def _session(
     try:
         rows = frames["runs"].to_dicts() if frames else []
         failures = tuple(
-            (row["method"], row["block"], row["status"], row["error"] or "")
-            for row in rows
-            if not block_counts(row["status"])
+            (row["method"], row["block"], row["status"], f"{row['error'] or ''}{AGAIN if row['again'] else ''}")
+            for row in (failed_attempts(frames["runs"]).to_dicts() if frames else ())
         )
         versions = {row["method"]: _versions(row["versions"]) for row in rows}
         own_splits, plots = splits(rows, found.model if found else None), _plots(frames)

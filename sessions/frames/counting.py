@@ -45,6 +45,15 @@ def counted_blocks(runs: Frame) -> Frame:
     return last_attempts(runs).filter(block_ended_well())
 
 
+def failed_attempts(runs: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a runs frame whose blocks did not end well, with `again`: whether one was begun again since."""
+    import polars as pl
+
+    attempt = pl.col("attempt")
+    again = (attempt < attempt.max().over("session", "method", "block", "point")).alias("again")
+    return with_point(with_attempt(runs)).with_columns(again).filter(~block_ended_well())
+
+
 def block_ended_well() -> pl.Expr:
     """`block_counts` over the column `status`."""
     import polars as pl

@@ -18,6 +18,7 @@ from sessions.frames.counting import (
     block_counts,
     counted_blocks,
     counted_requests,
+    failed_attempts,
     request_counts,
     timed_and_ended_well,
 )
@@ -45,6 +46,21 @@ def store(folder: SessionFolder) -> Store:
 
 def frame(folder: SessionFolder, name: str) -> pl.DataFrame:
     return pl.read_parquet(folder.frame(name))
+
+
+def test_a_failed_block_that_was_begun_again_says_so() -> None:
+    said = {"session": "s", "method": "slow", "point": ""}
+    rows = [
+        {**said, "block": 0, "attempt": 0, "status": "failed"},
+        {**said, "block": 0, "attempt": 1, "status": "ok"},
+        {**said, "block": 1, "attempt": 0, "status": "ok"},
+        {**said, "block": 2, "attempt": 0, "status": "failed"},
+        {**said, "block": 2, "attempt": 1, "status": "stalled"},
+    ]
+
+    found = failed_attempts(pl.DataFrame(rows)).select("block", "attempt", "again").rows()
+
+    assert found == [(0, 0, True), (2, 0, True), (2, 1, False)]
 
 
 def test_values_and_columns_give_the_same_answer() -> None:

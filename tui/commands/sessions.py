@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from probes.gpu.link import linked_in_words
 from probes.machine import Machine
 from sessions.disk.session_folder import SessionError, SessionFile, SessionFolder
-from sessions.frames.counting import block_counts
 from tui.command_line import EXIT_METHOD_FAILED, EXIT_OK, EXIT_USAGE, UsageError
 from tui.commands.store import all_sessions, find
 from tui.print.plain_table import table_lines
@@ -23,6 +22,8 @@ from tui.words.model_text import model_text
 from tui.words.terminal_text import json_document, one_line, plain
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from sessions.disk.frame_schema import FrameRow
     from sessions.disk.slo import Slo
     from sessions.disk.store import Store
@@ -92,7 +93,9 @@ def show(options: argparse.Namespace) -> int:
     if options.json:
         from sessions.export.csv_export import comparison_rows
 
-        _document({"session": _builtins(session), "runs": _runs(folder), "comparison": comparison_rows(comparison)})
+        runs = _runs(folder)
+        rows = runs.to_dicts() if runs is not None else []
+        _document({"session": _builtins(session), "runs": rows, "comparison": comparison_rows(comparison)})
         return EXIT_OK
     from rich.text import Text
 
@@ -124,13 +127,13 @@ def show(options: argparse.Namespace) -> int:
         print_server(screen, server, plan)
         screen.print()
     print_comparison(screen, comparison)
-    for run in _runs(folder):
-        if not block_counts(run["status"]):
-            failed = f"{run['method']}, block {run['block']}: {run['status']}: {run['error']}"
-            screen.print()
-            screen.print(Text(one_line(failed, 800)))
-            for line in run["log_tail"] or ():
-                screen.print(Text(f"  {one_line(line, 300)}", style="dim"))
+    for run in _failed(folder):
+        again = " It was run again since." if run["again"] else ""
+        failed = f"{run['method']}, block {run['block']}: {run['status']}: {run['error']}{again}"
+        screen.print()
+        screen.print(Text(one_line(failed, 800), style="dim" if again else ""))
+        for line in () if again else run["log_tail"] or ():
+            screen.print(Text(f"  {one_line(line, 300)}", style="dim"))
     screen.print(Text(f"\n{plain(folder.place)}"), soft_wrap=True)
     return EXIT_OK
 
@@ -229,13 +232,20 @@ def _plan_methods(folder: SessionFolder) -> list[Any]:
         raise UsageError(str(error)) from None
 
 
-def _runs(folder: SessionFolder) -> list[FrameRow]:
+def _failed(folder: SessionFolder) -> list[FrameRow]:
+    from sessions.frames.counting import failed_attempts
+
+    runs = _runs(folder)
+    return failed_attempts(runs).to_dicts() if runs is not None else []
+
+
+def _runs(folder: SessionFolder) -> pl.DataFrame | None:
     from sessions.disk.frame_schema import FrameError, read_frame
 
     try:
-        return read_frame(folder.frame("runs"), "runs").to_dicts()
+        return read_frame(folder.frame("runs"), "runs")
     except FrameError:
-        return []
+        return None
 
 
 def _builtins(value: object) -> Any:
