@@ -80,6 +80,7 @@ def test_lanes_fill_their_lines_and_no_more(view: View, width: int, lines: int) 
     text = "\n".join("".join(text for text, _ in line) for line in drawn)
     assert all(re.search(rf"\b{lane + 1} GPU {lane} ", text) for lane in range(LANES - 1))
     assert "waiting" in text
+    assert "timing" in text
 
 
 def test_a_sum_of_gpus_is_said_only_where_all_were_read(view: View) -> None:

@@ -282,3 +282,12 @@ def contains(part: str, text: str) -> bool:
 def names(folder: Path) -> list[str]:
     """The names of a folder's files, in order."""
     return sorted(path.name for path in folder.iterdir())
+
+
+async def test_a_key_pressed_before_the_form_is_there_is_not_lost(bare: Path) -> None:
+    async with workbench(bare).run_test(size=(120, 36), notifications=True) as pilot:
+        screen = pilot.app.screen
+        assert isinstance(screen, RunScreen)
+        assert screen.form.checked is None
+        screen.action_models()
+        await until(pilot, lambda text: "synthetic:tiny-llama" in text, "the models")

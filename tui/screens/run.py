@@ -79,6 +79,7 @@ class RunScreen(WorkbenchScreen):
         self._ended: str | None = None  # what came to its end here and has not been compared since
         self._unscored = False  # its fidelity could be added
         self._offered = 0  # rounds more that would probably settle what is open
+        self._models_wanted = False  # once the form has been checked
         self._switching = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
@@ -264,7 +265,8 @@ class RunScreen(WorkbenchScreen):
 
         app, form = self.workbench, self.form
         if (checked := form.checked) is None:
-            return  # the form's fields are still to come
+            self._models_wanted = True  # the form's fields are still to come
+            return
         plan = checked.plan
         device = plan.device_name or plan.device if plan is not None else "the device"
         chooser = ChooseModel(form.model.value, checked.free_bytes, device)
@@ -274,6 +276,13 @@ class RunScreen(WorkbenchScreen):
         if (spec := await answer) is not None:
             form.model.write(spec)
             form.focus_methods()
+
+    @on(RunForm.Validated)
+    def go_on_with_models(self, event: RunForm.Validated) -> None:
+        event.stop()
+        if self._models_wanted and self.watched is None:
+            self.action_models()
+        self._models_wanted = False
 
     @on(TextField.ListWanted)
     def choose_model(self, event: TextField.ListWanted) -> None:

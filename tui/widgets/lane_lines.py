@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from tui.widgets.drawn_lines import Piece
 from tui.widgets.theme import method_style, sign_of
 from tui.words import figures
-from tui.words.block_steps import SHORT
+from tui.words.block_steps import SHORT, STEPS
 from tui.words.cells import fit
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LEAST: Final = 36  # cells of a lane
 MOST_ACROSS: Final = 4
 IDLE: Final = "waiting for the others"
+STEP: Final = 7  # cells of a step or a rate
 
 
 def lane_line_count(lanes: int, width: int) -> int:
@@ -55,10 +56,11 @@ def _lane(place: int, lane: LaneLive | None, places: dict[str, int], room: int) 
         return [(head, "title"), (fit(IDLE, room - len(head)), "dim")]
     gpus = [source.removeprefix("gpu") for source in lane.gpus]
     where = f"GPU {gpus[0]}{f'–{gpus[-1]}' if len(gpus) > 1 else ''} " if gpus else ""
-    step = SHORT.get(lane.block_phase, lane.block_phase)
+    said = dict(STEPS).get(lane.block_phase, lane.block_phase)
+    step = said if len(said) <= STEP else SHORT.get(lane.block_phase, said)
     rate = figures.rate(lane.tok_s_now) if lane.tok_s_now is not None else ""
     tail = f" block {lane.block + 1} {fit(step, 8)} {rate.rjust(6)} tok/s" if room >= 64 else ""
-    tail = tail or f" b{lane.block + 1} {(rate or step).rjust(7)}"
+    tail = tail or f" b{lane.block + 1} {(rate or step).rjust(STEP)}"
     style = method_style(places[lane.method]) if lane.method in places else ""
     name = fit(f"{sign_of(style)} {lane.method}", max(4, room - len(head) - len(where) - len(tail)))
     return [(head, "title"), (where, "dim"), (name, style), (tail, "")]

@@ -260,7 +260,7 @@ class RunForm(Widget):
 
     @on(Validated)
     def show_checked(self, event: Validated) -> None:
-        event.stop()
+        """The screen hears of it too, which may have waited for it."""
         before, self.checked = self.checked, event.checked
         checked = event.checked
         if before is None:
