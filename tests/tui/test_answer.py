@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+from rich.cells import cell_len
+
 from sessions.verdict.comparison import Comparison
 from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.statistics import LogRatio
 from sessions.verdict.verdicts import judge, says_faster
+from tui.widgets.answer_lines import AnswerLines
 from tui.words.answer import answer, headline
 
 BASE = ComparisonRow(
@@ -95,3 +99,13 @@ def test_a_verdicts_sentence_says_whether_it_is_faster() -> None:
     for mean in (1.0, 0.0, -1.0):
         (verdict,) = judge([LogRatio(mean, 0.01, 4.0, 5)])
         assert says_faster(verdict.sentence) == (verdict.kind == "faster")
+
+
+@pytest.mark.parametrize("width", [78, 116])
+def test_a_wide_interval_is_said_whole(width: int) -> None:
+    wide = replace(FAST, ratio=5.52, ratio_low=0.15, ratio_high=201.13)
+    lines = AnswerLines()
+    lines.show_comparison(Comparison((BASE, wide)))
+    drawn = ["".join(text for text, _ in line) for line in lines.draw(width)]
+    assert any("5.52 (0.15–201.13)" in line for line in drawn)
+    assert all(cell_len(line) <= width for line in drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,3 +145,11 @@ async def test_the_screen_and_the_report_draw_a_scored_session(tmp_path: Path) -
     assert "Speed against loss" in page(make_report(store, [made.id]), "html")
     assert "ΔNLL in decoding, nats a token" in page(make_report(store, [made.id]), "html")
     assert "Speed against loss" not in page(make_report(store, [plain.id]), "html")
+
+
+async def test_an_interval_of_a_noisy_machine_leaves_the_others_their_room() -> None:
+    text = await drawn([BASE, replace(FAST, ratio_low=0.2, ratio_high=201.13)])
+    labels = [float(label) for label in re.findall(r"^ *([−\-0-9.]+)×", text, re.MULTILINE)]
+    assert len(labels) >= 4
+    assert all(0 <= label <= 4 for label in labels)
+    assert place(text, 0)[0] < place(text, 1)[0] - 4

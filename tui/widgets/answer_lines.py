@@ -50,20 +50,21 @@ def _bars(rows: Sequence[ComparisonRow], width: int) -> list[list[Piece]]:
     several = len({row.session for row in rows}) > 1
     names = [one_line(f"{row.method} {row.session[-6:]}" if several else row.method, 60) for row in rows]
     name = min(NAME_MOST, max(map(cell_len, names)), max(8, width // 4))
-    fixed = name + 2 + RATE_WIDTH + 2 + RATIO_WIDTH
+    ratio = max(RATIO_WIDTH, *(cell_len(_ratio(row)) for row in rows))
+    fixed = name + 2 + RATE_WIDTH + 2 + ratio
     bar = max(8, min(BAR_MOST, (width - fixed - VERDICT_LEAST - 4) if width >= 120 else width - fixed - 2))
     left = width - fixed - 2 - bar - 2
     intervals = [_interval(row) for row in rows]
     top = _top(intervals)
     head = f"{fit('', name)}  {race_axis(top, bar)}"
-    lines: list[list[Piece]] = [[(f"{head}  {RATE.rjust(RATE_WIDTH)}  {RATIO.rjust(RATIO_WIDTH)}", "dim")]]
+    lines: list[list[Piece]] = [[(f"{head}  {RATE.rjust(RATE_WIDTH)}  {RATIO.rjust(ratio)}", "dim")]]
     for place, (row, said, interval) in enumerate(zip(rows, names, intervals, strict=True)):
         style = method_style(place)
         whole = interval if interval is not None and row.tok_s_half_width is not None else None
         line: list[Piece] = [(fit(said, name) + "  ", style)]
         line += race_bar(row.tok_s_mean, whole, top, bar, style)
         line.append(("  " + figures.rate_with_interval(row.tok_s_mean, whole).rjust(RATE_WIDTH), "strong"))
-        line.append(("  " + _ratio(row).rjust(RATIO_WIDTH), ""))
+        line.append(("  " + _ratio(row).rjust(ratio), ""))
         if left >= VERDICT_LEAST or row.in_effect is False or row.problem:
             words, tone = _verdict(row)
             line.append(("  " + cut(words, left), tone))

@@ -18,6 +18,7 @@ from tui.widgets.braille_canvas import SHADE, Canvas
 from tui.widgets.drawn_lines import DrawnLines, Piece
 from tui.widgets.legend import legend
 from tui.widgets.live_text import wrap
+from tui.widgets.race_bar import MOST_WHISKER
 from tui.widgets.theme import sign_of
 from tui.words.cells import fit
 
@@ -58,19 +59,19 @@ class SpeedAndLoss(DrawnLines):
         columns = max(10, width - LABEL_WIDTH - 1)
         scale = found.floor or USUAL_FLOOR
         across = _padded([_scaled(value, scale) for value in found.losses])
-        speeds = _padded([value for one in found.drawn for value in (one.speed.low, one.speed.high)])
+        speeds = _speeds(found.drawn)
         canvas = Canvas(columns, HEIGHT, across, speeds)
         if found.floor is not None:
             canvas.shade(_scaled(-found.floor, scale), _scaled(found.floor, scale))
         canvas.draw([0.0, 0.0], speeds, "dim")
         drawn = list(zip(found.drawn, self._styles, strict=True))
         for one, style in drawn:
-            _cross(canvas, one, scale, style)
+            _cross(canvas, one, scale, speeds, style)
         for one, style in drawn:  # last, or an interval of another method takes the place of a mark's colour
             canvas.mark(_scaled(one.loss.estimate, scale), one.speed.estimate, sign_of(style), style)
         for row in range(HEIGHT):
             value = speeds[1] - (speeds[1] - speeds[0]) * (row + 0.5) / HEIGHT
-            label = f"{value:.2f}× " if row % 3 == 0 or row == HEIGHT - 1 else ""
+            label = f"{value:.{2 if value < 100 else 0}f}× " if row % 3 == 0 or row == HEIGHT - 1 else ""
             lines.append([(fit(label, LABEL_WIDTH, right=True), "dim"), ("│", "dim"), *canvas.line(row)])
         lines.append([(" " * (LABEL_WIDTH + 1) + _axis(columns, across, scale), "dim")])
         said = [f"{SHADE} the floor of {nats(found.floor)}: losses within it are not told apart"] if found.floor else []
@@ -88,11 +89,17 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _cross(canvas: Canvas, one: TradeOff, scale: float, style: str) -> None:
+def _speeds(drawn: Sequence[TradeOff]) -> tuple[float, float]:
+    """From 0 at the least; an interval that would leave the others no room is cut off."""
+    low, high = _padded([value for one in drawn for value in (one.speed.low, one.speed.high)])
+    return max(0.0, low), min(high, MOST_WHISKER * max(one.speed.estimate for one in drawn))
+
+
+def _cross(canvas: Canvas, one: TradeOff, scale: float, speeds: tuple[float, float], style: str) -> None:
     """Both intervals as lines."""
     loss, speed = _scaled(one.loss.estimate, scale), one.speed.estimate
     canvas.draw([_scaled(one.loss.low, scale), _scaled(one.loss.high, scale)], [speed, speed], style)
-    canvas.draw([loss, loss], [one.speed.low, one.speed.high], style)
+    canvas.draw([loss, loss], [max(one.speed.low, speeds[0]), min(one.speed.high, speeds[1])], style)
 
 
 def _axis(columns: int, across: tuple[float, float], scale: float) -> str:
