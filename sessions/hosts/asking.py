@@ -38,6 +38,10 @@ AT_ONCE: Final = 32
 SHORT_S: Final = 120.0
 FIND_S: Final = 480.0  # the frames of a long session may have to be built first
 CREATE_S: Final = 3600.0
+OPEN: Final = (
+    "The cluster at {on} asks for no token: whoever reaches one of its ports runs code on all its machines, and here."
+    " Start it with RAY_AUTH_MODE=token (Ray 2.52 or later)."
+)
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 Result = TypeVar("Result")
@@ -60,10 +64,11 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Doctored(msgspec.Struct, frozen=True, kw_only=True):
-    """What each host said, or why it did not."""
+    """What each host said, or why it did not; `remark` is a sentence on the cluster, or ""."""
 
     hosts: dict[str, Examined | None]
     refused: dict[str, str]
+    remark: str = ""
 
 
 class Hosts:
@@ -219,7 +224,10 @@ def main(arguments: list[str]) -> int:
 
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
-        answer: msgspec.Struct = VERBS[arguments[0]](RayCluster(question.on), question)
+        cluster = RayCluster(question.on)
+        answer: msgspec.Struct = VERBS[arguments[0]](cluster, question)
+        if isinstance(answer, Doctored) and cluster.is_open:
+            answer = msgspec.structs.replace(answer, remark=OPEN.format(on=question.on))
     except (HostError, ClusterLostError, HostLostError, HomeError) as error:
         answer = Refused(error=str(error))
     sys.stdout.buffer.write(b"\n" + msgspec.json.encode(answer) + b"\n")

@@ -49,24 +49,25 @@ def check_reachable(address: str) -> None:
         ) from None
 
 
-def check_token(address: str) -> None:
-    """Raise HostError where the cluster wants a token that is not here: to Ray's client such a cluster is one that does
-    not answer, after half a minute."""
+def asks_for_token(address: str) -> bool:
+    """Whether the cluster does, as far as can be seen from here. Raises HostError where it wants one that is not here:
+    to Ray's client such a cluster is one that does not answer, after half a minute."""
     import grpc
     from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
 
     try:
         from ray._private.grpc_utils import init_grpc_channel
     except ImportError:  # Ray before 2.52, which has no tokens
-        return
+        return False
     by_token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
     ping = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)
     try:
         with init_grpc_channel(address.removeprefix("ray://")) as channel:
             ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo(ping, timeout=CONNECT_S)
+        return by_token
     except grpc.RpcError as error:
         if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
-            return  # whatever it is, connecting finds it too
+            return True  # whatever it is, connecting finds it too
         raise HostError(
             f"The cluster at {address} does not take the token that is here: set {IN_ITS_FILE}."
             if by_token
@@ -75,6 +76,7 @@ def check_token(address: str) -> None:
     except Exception as error:  # Ray's own, while it makes the channel
         if by_token and "token" in str(error).lower():
             raise HostError(f"RAY_AUTH_MODE is token, and no token is here: set {IN_ITS_FILE}.") from None
+        return True
 
 
 def refusal(address: str, said: str, ours: str) -> HostError | ClusterLostError:
@@ -95,8 +97,8 @@ def refusal(address: str, said: str, ours: str) -> HostError | ClusterLostError:
 
 
 class RayCluster:
-    """A connection to a cluster. Raises HostError where its Ray cannot be used from here, ClusterLostError where it
-    does not answer."""
+    """A connection to a cluster; `is_open`: it asks for no token. Raises HostError where its Ray cannot be used from
+    here, ClusterLostError where it does not answer."""
 
     def __init__(self, address: str) -> None:
         check_reachable(address)
@@ -109,7 +111,7 @@ class RayCluster:
             raise HostError(f"--on needs Ray, in the version that the cluster has: {PIP}.") from None
         self._ray = ray
         ray.cloudpickle.register_pickle_by_value(at_host)
-        check_token(address)
+        self.is_open = not asks_for_token(address)
         for left in reversed(range(TRIES)):
             if self._connected(address, may_fail=left > 0):
                 return

@@ -72,6 +72,7 @@ def test_doctor_says_what_each_host_can_run(here: Machines) -> None:
     found = json.loads(done.stdout)
     assert sorted(found["hosts"]) == list(NAMES)
     assert found["refused"] == {}
+    assert found["remark"] == "", "the cluster asks for a token"
     for name, work in here.hosts.items():
         assert found["hosts"][name]["methods"]["slow"] == ""
         assert any(str(work.home) in each["text"] for each in found["hosts"][name]["findings"])

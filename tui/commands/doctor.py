@@ -42,6 +42,8 @@ def _of_hosts(options: argparse.Namespace) -> int:
 
         sys.stdout.write(json_document(msgspec.to_builtins(found)))
     else:
+        if found.remark:
+            sys.stdout.write(f"{MARKS['warning']} {one_line(found.remark, 400)}\n")
         for name, seen in found.hosts.items():
             told = found.refused.get(name, "") if seen is None else f"{name}: {seen.device}"
             sys.stdout.write(f"{one_line(told, 400)}\n")
