@@ -142,7 +142,12 @@ class Machines:
         until(lambda: not command("ip", "netns", "pids", f"kasoku-{name}").split(), f"{name} has gone", 60)
 
     def kill_head(self) -> None:
-        """Kill −9 all that makes the head."""
+        """Kill −9 all that makes the head, with the servers of its clients, which do not name Ray's folder."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                line = " ".join(process.cmdline())
+                if "ray.util.client.server" in line and f":{GCS_PORT}" in line:
+                    process.kill()
         for process in self.ray_processes():
             with contextlib.suppress(psutil.Error):
                 line = " ".join(process.cmdline())
