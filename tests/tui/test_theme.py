@@ -15,6 +15,7 @@ from textual.theme import Theme
 
 from tests.tui.conftest import workbench
 from tests.tui.screen_text import in_mid_run, until
+from tui.settings import Settings
 from tui.widgets.methods_table import MethodsTable
 from tui.widgets.theme import (
     DARK,
@@ -106,3 +107,21 @@ async def test_no_color_draws_methods_as_text(running: Path, monkeypatch: pytest
         await until(pilot, in_mid_run, "the race")
         table = pilot.app.screen.query_one(MethodsTable)
         assert {table._style(method_style(place)) for place in range(4)} == {table._style("")}
+
+
+@pytest.mark.parametrize("theme", [DARK_FEW, LIGHT_FEW])
+async def test_sixteen_colours_show_which_command_the_palette_would_take(bare: Path, theme: Theme) -> None:
+    app = workbench(bare, few_colours=True, settings=Settings(theme=theme.name))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda text: "Methods and sessions side by side" in text, "the commands")
+
+        def behind(words: str) -> set[int | None]:
+            strips = [strip for strip in app.screen._compositor.render_strips() if words in strip.text]
+            styles = [segment.style for segment in strips[0] if words in segment.text and segment.style is not None]
+            return {
+                style.bgcolor.downgrade(ColorSystem.STANDARD).number for style in styles if style.bgcolor is not None
+            }
+
+        assert behind("Methods and sessions side by side") == {4}
+        assert behind("Show help for the focused") != {4}
