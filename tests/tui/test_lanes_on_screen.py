@@ -81,6 +81,7 @@ def test_lanes_fill_their_lines_and_no_more(view: View, width: int, lines: int) 
     assert all(re.search(rf"\b{lane + 1} GPU {lane} ", text) for lane in range(LANES - 1))
     assert "waiting" in text
     assert "timing" in text
+    assert "loading the model" not in text  # it takes a name's room
 
 
 def test_a_sum_of_gpus_is_said_only_where_all_were_read(view: View) -> None:

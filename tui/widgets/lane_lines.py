@@ -57,7 +57,7 @@ def _lane(place: int, lane: LaneLive | None, places: dict[str, int], room: int) 
     gpus = [source.removeprefix("gpu") for source in lane.gpus]
     where = f"GPU {gpus[0]}{f'–{gpus[-1]}' if len(gpus) > 1 else ''} " if gpus else ""
     said = dict(STEPS).get(lane.block_phase, lane.block_phase)
-    step = said if len(said) <= STEP else SHORT.get(lane.block_phase, said)
+    step = said if len(said) <= STEP else SHORT.get(lane.block_phase, lane.block_phase)
     rate = figures.rate(lane.tok_s_now) if lane.tok_s_now is not None else ""
     tail = f" block {lane.block + 1} {fit(step, 8)} {rate.rjust(6)} tok/s" if room >= 64 else ""
     tail = tail or f" b{lane.block + 1} {(rate or step).rjust(STEP)}"
