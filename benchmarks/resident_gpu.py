@@ -149,25 +149,31 @@ def timeline(model, step, prompt, tokens, file):
         writer.writerows((name, begin - one[0][0], end - one[0][0]) for begin, end, name in one)
 
 
-def wide(matrix):
-    """More knobs than are timed while loading, those of programs that go through many rows first."""
-    for how in itertools.product((4096, 8192, 16384), (4, 8), (3, 4, 5), (1, 2, 3, 4, 6)):
-        knobs = knobs_of.turning(matrix, *how)
-        if knobs is not None:
-            yield knobs
+def wide(role, matrix):
+    """More knobs than are timed while loading."""
+    if role in knobs_of.TURNED:
+        for how in itertools.product((4096, 8192, 16384), (4, 8), (3, 4, 5), (1, 2, 3, 4, 6)):
+            knobs = knobs_of.turning(matrix, *how)
+            if knobs is not None:
+                yield knobs
     widest = min(knobs_of.power_of_two(matrix.width), 8192)
     tiles = [tile for tile in (512, 1024, 2048, 4096, 8192) if tile <= widest]
-    for rows, tile, stages, prefetch, warps in itertools.product((2, 4, 8, 16), tiles, (1, 2, 3), (0, 1), (2, 4, 8)):
-        looped = tile < matrix.width
-        if 2048 <= rows * tile <= 32768 and (looped or (stages == 1 and prefetch == 0)):
-            yield {"rows": rows, "turns": 1, "tile": tile, "stages": stages, "prefetch": prefetch, "warps": warps}
+    for rows, tile, stages, warps in itertools.product((2, 4, 8, 16), tiles, (1, 2, 3, 4), (2, 4, 8)):
+        if 2048 <= rows * tile <= 32768 and (tile < matrix.width or stages == 1):
+            yield {
+                **knobs_of.default(matrix, interpreted=False),
+                "rows": rows,
+                "tile": tile,
+                "stages": stages,
+                "warps": warps,
+            }
 
 
 def swept(model, step, told, until):
     """Time every role by many knobs, and leave the fastest in the step."""
     for role in knobs_of.ROLES:
         matrix, found = step.matrix(role, 0), []
-        for knobs in wide(matrix):
+        for knobs in wide(role, matrix):
             if time.perf_counter() > until:
                 print(f"out of time within {role}")
                 break

@@ -1,6 +1,7 @@
 """The kernels of a decode step that multiply by a matrix: what comes before the product, and what becomes of it.
 
-Each takes its rows a few at a time: of one tile where `TURNS` is 1, of as many as that where it is more.
+Each takes its rows a few at a time. The MLP's first matrix and the output layer, the largest ones, can also be gone
+through by programs that keep their vector: `TURNS` tiles each, one below another.
 Imported once Triton is there. Vectors are float32 unless said otherwise.
 """
 
@@ -66,10 +67,8 @@ def resident_qkv(
     WIDTH: tl.constexpr,
     EPSILON: tl.constexpr,
     ROWS: tl.constexpr,
-    TURNS: tl.constexpr,
     TILE: tl.constexpr,
     STAGES: tl.constexpr,
-    PREFETCH: tl.constexpr,
     FORMAT: tl.constexpr,
     SCALED: tl.constexpr,
     BIAS: tl.constexpr,
@@ -79,21 +78,12 @@ def resident_qkv(
     PDL: tl.constexpr,
 ):
     """Queries, keys and values of the token, one after another, in `out` (ALL_ROWS)."""
-    begin = tl.program_id(0) * (ROWS * TURNS)
-    rows = begin + tl.arange(0, ROWS)
-    if TURNS == 1:
-        totals = product(
-            x, x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON,
-            TILE, STAGES, FORMAT, SCALED, BIAS, NORM, WHOLE, PADDED, False, PDL,
-        )  # fmt: skip
-        tl.store(out + rows, totals, mask=rows < ALL_ROWS)
-    else:
-        fetch_first(weights, begin, PREFETCH * ROWS, ALL_ROWS, WIDTH)
-        vector = normed(x, gain, shift, WIDTH, EPSILON, TILE, NORM, PDL)
-        for turn in tl.range(0, TURNS, num_stages=STAGES):
-            rows = begin + turn * ROWS + tl.arange(0, ROWS)
-            totals = row_sums(vector, weights, scales, biases, rows, ALL_ROWS, WIDTH, TILE, FORMAT, SCALED, BIAS, WHOLE)
-            tl.store(out + rows, totals, mask=rows < ALL_ROWS)
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    totals = product(
+        x, x, weights, scales, biases, gain, shift, rows, ALL_ROWS, WIDTH, EPSILON, TILE, STAGES, FORMAT, SCALED, BIAS,
+        NORM, WHOLE, PADDED, False, PDL,
+    )  # fmt: skip
+    tl.store(out + rows, totals, mask=rows < ALL_ROWS)
 
 
 @triton.jit
@@ -151,10 +141,8 @@ def resident_add(
     ALL_ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
-    TURNS: tl.constexpr,
     TILE: tl.constexpr,
     STAGES: tl.constexpr,
-    PREFETCH: tl.constexpr,
     FORMAT: tl.constexpr,
     SCALED: tl.constexpr,
     BIAS: tl.constexpr,
@@ -162,22 +150,12 @@ def resident_add(
     PDL: tl.constexpr,
 ):
     """What attention or the MLP gives, projected and added to `out`; `x` (WIDTH) is of the model's type."""
-    begin = tl.program_id(0) * (ROWS * TURNS)
-    rows = begin + tl.arange(0, ROWS)
-    if TURNS == 1:
-        totals = product(
-            out, x, weights, scales, biases, x, x, rows, ALL_ROWS, WIDTH, 0.0, TILE,
-            STAGES, FORMAT, SCALED, BIAS, NO_NORM, WHOLE, TILE, True, PDL,
-        )  # fmt: skip
-        tl.store(out + rows, totals, mask=rows < ALL_ROWS)
-    else:
-        fetch_first(weights, begin, PREFETCH * ROWS, ALL_ROWS, WIDTH)
-        vector = normed(x, x, x, WIDTH, 0.0, TILE, NO_NORM, PDL)
-        for turn in tl.range(0, TURNS, num_stages=STAGES):
-            rows = begin + turn * ROWS + tl.arange(0, ROWS)
-            totals = row_sums(vector, weights, scales, biases, rows, ALL_ROWS, WIDTH, TILE, FORMAT, SCALED, BIAS, WHOLE)
-            before = tl.load(out + rows, mask=rows < ALL_ROWS, other=0.0)
-            tl.store(out + rows, before + totals, mask=rows < ALL_ROWS)
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    totals = product(
+        out, x, weights, scales, biases, x, x, rows, ALL_ROWS, WIDTH, 0.0, TILE, STAGES, FORMAT, SCALED, BIAS, NO_NORM,
+        WHOLE, TILE, True, PDL,
+    )  # fmt: skip
+    tl.store(out + rows, totals, mask=rows < ALL_ROWS)
 
 
 @triton.jit

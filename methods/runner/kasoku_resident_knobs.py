@@ -1,8 +1,9 @@
 """How the work of a step is divided among a GPU's programs: by default, and where it was timed, by the fastest.
 
 Of each role's matrix a program has `rows` rows, in tiles of `tile` columns, with `warps` warps; `stages` tiles are in
-flight while it goes along its rows. Where `turns` is more than 1, a tile is as wide as the matrix, and a program has so
-many tiles, one below another, of which it has `prefetch` fetched into the L2 cache before it waits for its vector.
+flight while it goes along its rows. Where `turns` is more than 1, as it may be for the largest matrices (TURNED), a
+tile is as wide as the matrix, and a program has so many tiles, one below another, of which it has `prefetch` fetched
+into the L2 cache before it waits for its vector.
 In attention a program has `members` heads of queries and a block of positions, or every `splits`th, and the last of
 them puts `together` so many parts at a time.
 """
@@ -16,6 +17,7 @@ import traceback
 from pathlib import Path
 
 ROLES = ("qkv", "out", "mlp", "down", "head")
+TURNED = ("mlp", "head")
 ELEMENTS = 8192  # of bfloat16 in a first tile, by default: 16 KB in flight for each program
 WIDEST = 4096
 LIKELY_PROGRAMS = 132  # an H100's multiprocessors: no fewer programs than this, where there is enough to share
@@ -71,7 +73,7 @@ def of_choice(vocabulary: int, interpreted: bool) -> dict:
     return {"block": min(power_of_two(vocabulary), 65536 if interpreted else 1024), "warps": 8}
 
 
-def candidates(matrix: object) -> list:
+def candidates(role: str, matrix: object) -> list:
     """Knobs worth timing, the default first."""
     found = [default(matrix, interpreted=False)]
     widest, whole = power_of_two(matrix.width), matrix.width & -matrix.width  # a tile that no row ends within
@@ -80,7 +82,8 @@ def candidates(matrix: object) -> list:
             knobs = of_elements(matrix, elements, tile, warps)
             if knobs not in found:
                 found.append(knobs)
-    return found + [each for each in (turning(matrix, *how) for how in TURNING) if each is not None]
+    turns = [turning(matrix, *how) for how in TURNING] if role in TURNED else []
+    return found + [each for each in turns if each is not None]
 
 
 def power_of_two(number: int) -> int:

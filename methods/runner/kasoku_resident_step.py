@@ -244,26 +244,27 @@ class Step:
         knobs, shape = self.knobs[role], self.shape
         scales = matrix.scales if matrix.scales is not None else self.x
         biases = matrix.biases if matrix.biases is not None else self.x
-        tile = knobs["tile"] if knobs["turns"] == 1 else knobs_of.power_of_two(matrix.width)
+        turns = knobs["turns"] if role in knobs_of.TURNED else 1
+        tile = knobs["tile"] if turns == 1 else knobs_of.power_of_two(matrix.width)
         arguments = (*before, matrix.weights, scales, biases)
         how = {
             "ALL_ROWS": matrix.rows,
             "WIDTH": matrix.width,
             "ROWS": knobs["rows"],
-            "TURNS": knobs["turns"],
             "TILE": tile,
             "STAGES": knobs["stages"],
-            "PREFETCH": knobs["prefetch"] if self.on_gpu else 0,
             "FORMAT": matrix.format,
             "SCALED": matrix.scales is not None,
             "BIAS": matrix.biases is not None,
-            "WHOLE": matrix.width % tile == 0 and matrix.rows % (knobs["rows"] * knobs["turns"]) == 0,
+            "WHOLE": matrix.width % tile == 0 and matrix.rows % (knobs["rows"] * turns) == 0,
         }
+        if role in knobs_of.TURNED:
+            how.update(TURNS=turns, PREFETCH=knobs["prefetch"] if self.on_gpu else 0)
         if norm is not None:
             shift = getattr(norm, "bias", None)
             arguments += (norm.weight, norm.weight if shift is None else shift)
             how.update(EPSILON=float(shape.epsilon), NORM=shape.norm, PADDED=knobs_of.power_of_two(matrix.width))
-        grid = (-(-matrix.rows // (knobs["rows"] * knobs["turns"])),)
+        grid = (-(-matrix.rows // (knobs["rows"] * turns)),)
         return self._launch(kernel, grid, (*arguments, *after), knobs["warps"], **how, **more)
 
     def _launch(self, kernel: object, grid: tuple, arguments: tuple, warps: int, **how: object) -> object:

@@ -25,7 +25,7 @@ def tuned(step: object, card: str) -> dict:
         if known is not None:
             step.knobs[role] = said[role] = known
             continue
-        found, candidates = [], knobs_of.candidates(matrix)
+        found, candidates = [], knobs_of.candidates(role, matrix)
         for knobs in candidates:
             if not found or time.perf_counter() < until:
                 step.knobs[role] = knobs

@@ -56,7 +56,7 @@ def step_of(how, pdl, turning=False, **sampling):
     for role in knobs_of.ROLES:
         matrix = step.matrix(role, 0)
         step.knobs[role] = knobs_of.default(matrix, interpreted=False)
-        if turning:
+        if turning and role in knobs_of.TURNED:
             step.knobs[role] = knobs_of.turning(matrix, *knobs_of.TURNING[0])
     step.knobs["attention"] = {**knobs_of.of_attention(shape, LENGTH, interpreted=False), "splits": 4}
     step.knobs["choice"] = knobs_of.of_choice(shape.vocabulary, interpreted=False)

@@ -62,7 +62,7 @@ PROMPT = [5, 7, 11, 13, 17, 19, 23, 29]
 NEW = 4
 TINY_VOCABULARY, DRAWS = 16, 200
 # programs that go through many rows, the last one beyond the matrix
-TURNING = {role: {"rows": 4, "turns": 3} for role in ("qkv", "out", "mlp", "down", "head")}
+TURNING = {role: {"rows": 4, "turns": 3} for role in ("mlp", "head")}
 
 
 def saved(name, kind, settings):
