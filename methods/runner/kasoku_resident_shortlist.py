@@ -3,7 +3,7 @@
 One kernel counts scores in 1,024 steps of 2⁻⁵ nats from the best, and finds the step within which the last of the best
 `k` lies. The other lists all scores up to there, some more than `k`, and its last program does the rest: of each score
 it counts how many are better, and how much of the probability they have, and draws among those that are kept. Scores
-that are equal are kept together, so that the list may be long: then it takes long, and is right all the same.
+that are equal are kept together, so that the list may be long: that takes long, and is no less right.
 
 Imported once Triton is there.
 """
