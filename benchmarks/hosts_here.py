@@ -228,6 +228,7 @@ def machines() -> Iterator[Machines]:
         {name: workplace_in(private_folder(folder / name)) for name in NAMES},
     )
     found.token.write_text(secrets.token_hex(32), encoding="ascii")
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # else nothing below is undone
     try:
         _disconnect()
         _connect()
@@ -240,3 +241,4 @@ def machines() -> Iterator[Machines]:
         end_all(folder)
         _disconnect()
         shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
