@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from kasoku_resident_choice import BIN_AT, DRAWN_AT, FARTHEST, TALLY_AT, behind, mass_of, noisy, units
+from kasoku_resident_choice import BIN_AT, DRAWN_AT, TALLY_AT, behind, mass_of, noisy, units
 from kasoku_resident_kernels import ranked
 from kasoku_resident_products import enter
 from kasoku_resident_state import LISTED
@@ -61,43 +61,32 @@ def distances(nats, places, count):
 
 
 @triton.jit
-def farthest_of_count(listed, count, top_k):
-    """The distance of the farthest score that fewer than `top_k` are better than."""
-    cut = -1
-    for begin in tl.range(0, count, MINE):
-        places = begin + tl.arange(0, MINE)
-        mine = distances(nats_at(listed, places, count), places, count)
-        better = tl.zeros((MINE,), tl.int32)
-        for others in tl.range(0, count, THEIRS):
-            beside = others + tl.arange(0, THEIRS)
-            theirs = distances(nats_at(listed, beside, count), beside, count)
-            better += tl.sum((theirs[None, :] < mine[:, None]).to(tl.int32), 1)
-        cut = tl.maximum(cut, tl.max(tl.where((mine <= FARTHEST) & (better < top_k), mine, -1), 0))
-    return cut
-
-
-@triton.jit
-def farthest_of_mass(listed, count, cut, top_p):
-    """The same of the farthest that those up to `cut` which are better have less than `top_p` of their probability."""
+def mass_within(listed, count, cut):
+    """The probability of all scores up to `cut`, in MASS."""
     whole = tl.cast(0, tl.int64)
     for begin in tl.range(0, count, MINE):
         places = begin + tl.arange(0, MINE)
         nats = nats_at(listed, places, count)
         whole += tl.sum(tl.where(distances(nats, places, count) <= cut, mass_of(nats), 0), 0)
-    target = tl.maximum((whole.to(tl.float64) * top_p).to(tl.int64), 1)
-    nearer = -1
+    return whole
+
+
+@triton.jit
+def farthest(listed, count, cut, target, BY_MASS: tl.constexpr):
+    """The distance of the farthest score up to `cut` with fewer better ones, BY_MASS less of them, than `target`."""
+    found = -1
     for begin in tl.range(0, count, MINE):
         places = begin + tl.arange(0, MINE)
         mine = distances(nats_at(listed, places, count), places, count)
         better = tl.zeros((MINE,), tl.int64)
         for others in tl.range(0, count, THEIRS):
             beside = others + tl.arange(0, THEIRS)
-            its_nats = nats_at(listed, beside, count)
-            theirs = distances(its_nats, beside, count)
-            mass = tl.where(theirs <= cut, mass_of(its_nats), 0)
-            better += tl.sum(tl.where(theirs[None, :] < mine[:, None], mass[None, :], 0), 1)
-        nearer = tl.maximum(nearer, tl.max(tl.where((mine <= cut) & (better < target), mine, -1), 0))
-    return nearer
+            nats = nats_at(listed, beside, count)
+            theirs = distances(nats, beside, count)
+            share = mass_of(nats) if BY_MASS else tl.full((THEIRS,), 1, tl.int64)
+            better += tl.sum(tl.where(theirs[None, :] < mine[:, None], share[None, :], 0), 1)
+        found = tl.maximum(found, tl.max(tl.where((mine <= cut) & (better < target), mine, -1), 0))
+    return found
 
 
 @triton.jit
@@ -136,9 +125,10 @@ def resident_pick(
     if done == tl.num_programs(0) - 1:
         tl.debug_barrier()
         count = tl.atomic_add(state + LISTED_AT, 0, sem="relaxed").to(tl.int32)
-        cut = farthest_of_count(listed, count, top_k)
+        cut = farthest(listed, count, NOWHERE - 1, top_k, False)
         if BY_MASS:
-            cut = farthest_of_mass(listed, count, cut, top_p)
+            target = (mass_within(listed, count, cut).to(tl.float64) * top_p).to(tl.int64)
+            cut = farthest(listed, count, cut, tl.maximum(target, 1), True)
         best = tl.load(state + DRAWN_AT)
         for begin in tl.range(0, count, MINE):
             at = begin + tl.arange(0, MINE)
