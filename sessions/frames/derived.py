@@ -21,6 +21,7 @@ from sessions.disk.plan import PIPELINE, Plan
 from sessions.disk.records import MachineSeen, Prepared
 from sessions.frames import bandwidth_limit, config_differences, energy, flags, greedy
 from sessions.frames.counting import counted_blocks, with_point
+from sessions.frames.judged_block import Block
 from sessions.frames.latencies import latency_percentiles
 from sessions.frames.link_flags import link_flags
 from sessions.frames.metrics import ITL_QUANTILES, POINT_KEY, REQUEST_KEY
@@ -180,14 +181,14 @@ def _describe(rows: list[FrameRow], context: Context) -> None:
 
 def _block(
     row: FrameRow, rows: list[FrameRow], requests: pl.DataFrame, telemetry: pl.LazyFrame, context: Context
-) -> flags.Block:
+) -> Block:
     begin, end, stretch = row["started_ns"], row["ended_ns"], row["stretch"]
     before = [other["ended_ns"] for other in rows if other["ended_ns"] is not None and other["stretch"] == stretch]
     ended = [ended_ns for ended_ns in before if ended_ns <= begin]
     own = requests.filter(*(pl.col(name) == row[name] for name in POINT_KEY))
     until = end if end is not None else 2**63 - 1
     around = telemetry.filter(pl.col("stretch") == stretch, pl.col("t_ns").is_between(begin - 3_000_000_000, until))
-    return flags.Block(
+    return Block(
         run=row,
         requests=own,
         telemetry=around.collect(),
@@ -198,14 +199,14 @@ def _block(
     )
 
 
-def _with_all_heads(block: flags.Block) -> int:
+def _with_all_heads(block: Block) -> int:
     """How many GPUs each layer's heads are on: all of the block's, but in a pipeline or one process with them all."""
     method = next((each for each in block.plan.methods if each.name == block.run.get("method")), None)
     apart = method is not None and (method.split == PIPELINE or method.one_process)
     return 1 if apart else max(1, len(block.sources))
 
 
-def _limit(row: FrameRow, block: flags.Block, context: Context) -> None:
+def _limit(row: FrameRow, block: Block, context: Context) -> None:
     """bytes_per_token, bandwidth_bytes_s and dram_active_percent."""
     missing, timed = row["missing"], block.timed()
     prepared = context.prepared_of(row)
@@ -257,7 +258,7 @@ def _config(model: Model) -> Mapping[str, object] | None:
         return None
 
 
-def _power(row: FrameRow, block: flags.Block) -> None:
+def _power(row: FrameRow, block: Block) -> None:
     if row["ended_ns"] is None or not block.sources:
         row["missing"]["power_integral_j"] = "no GPU was used" if not block.sources else "the block did not end"
         return

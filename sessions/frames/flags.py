@@ -6,11 +6,9 @@ A flag is written `name: cause`. Nothing is excluded because of one; it is shown
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
@@ -19,9 +17,8 @@ from probes.gpu.throttle import slows, throttle_words
 from sessions.disk.frame_schema import FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.sampling import Sampling
-from sessions.disk.seen_container import SeenContainer, seen_container
-from sessions.frames.counting import is_steady, timed_and_ended_well
 from sessions.frames.flag import Flag
+from sessions.frames.judged_block import Block
 from sessions.frames.load_flags import point_flags
 from sessions.frames.weights_flags import weights_flags
 
@@ -40,73 +37,20 @@ OUTLIER_MADS: Final = 5.0
 SLOWER_CLOCK: Final = 0.03
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One attempt at a block: its row of the runs frame, its requests, and its session's telemetry around it.
-
-    `sources` are the GPUs it used; `cores` how many the machine has, None if unknown.
-    """
-
-    run: FrameRow
-    requests: pl.DataFrame
-    telemetry: pl.DataFrame
-    plan: Plan
-    sources: Sequence[str] = ()
-    cores: int | None = None
-    before_ns: int | None = None  # when the block before it ended
-
-    def timed(self) -> pl.DataFrame:
-        """The successful timed requests, in the order in which they ran."""
-        return self.requests.filter(timed_and_ended_well()).sort("start_ns")
-
-    def steady(self) -> pl.DataFrame:
-        """Those of them within the steady part of the point: what ran beside as many others, and so can be compared."""
-        return self.timed().filter(is_steady())
-
-    def window(self) -> pl.DataFrame:
-        """The telemetry of the timed part; empty if nothing was timed."""
-        return _within(self.telemetry, self.timed())
-
-    @property
-    def sampling(self) -> Sampling:
-        """The plan's, with the length of a response at the point."""
-        return replace(self.plan.sampling, max_new_tokens=self.run.get("osl") or self.plan.sampling.max_new_tokens)
-
-    def is_fresh(self) -> bool:
-        """Whether it is a process of its own."""
-        return all(method.fresh or method.name != self.run.get("method") for method in self.plan.methods)
-
-    def is_told_apart(self) -> bool:
-        """Whether its processes are known, and so what they take of CPU and GPU: they descend from its runner, or from
-        the first one of a container that was seen."""
-        if all(method.below_runner or method.name != self.run.get("method") for method in self.plan.methods):
-            return True
-        container = self.container()
-        return container is not None and container.pid is not None
-
-    def container(self) -> SeenContainer | None:
-        """What its server ran in, where that is known."""
-        return seen_container(_object(self.run.get("resolved")))
-
-    def evidence(self) -> Mapping[str, object]:
-        """The engine's evidence; empty if it left none."""
-        return _object(self.run.get("evidence"))
-
-
 def block_flags(block: Block) -> list[Flag]:
     """The flags of one block, judged on its own."""
     timed, load = block.timed(), block.plan.has_load
     rates = block.steady()["e2e_tok_s"].to_list()
-    window = _within(block.telemetry, timed)
+    window = block.window()
     return [
         *not_fresh(block),
         *not_in_effect(block.run),
         *other_dtype(block.run, block.plan),
-        *weights_flags(block.run, _object(block.run.get("resolved"))),
+        *weights_flags(block.run, block.resolved()),
         *other_lengths(timed, block.sampling),
         *(point_flags(block.run, block.requests) if load else prefix_cache(timed, block.evidence())),
         *recompiled(block.evidence()),
-        *other_sampling(block.run, block.evidence(), block.plan.sampling),
+        *other_sampling(block.resolved(), block.evidence(), block.plan.sampling),
         *incomparable(block.evidence()),
         *unsettled(rates),
         *drifted(rates),
@@ -177,10 +121,10 @@ def recompiled(evidence: Mapping[str, object]) -> Iterable[Flag]:
         yield Flag("recompilation in the timed part", f"{count:.0f} frame{'s' if count > 1 else ''} recompiled")
 
 
-def other_sampling(run: FrameRow, evidence: Mapping[str, object], asked: Sampling) -> Iterable[Flag]:
+def other_sampling(resolved: Mapping[str, object], evidence: Mapping[str, object], asked: Sampling) -> Iterable[Flag]:
     """The parameters the engine resolved, and the choice seen in the profiled step, against those requested."""
-    resolved = _object(run.get("resolved")).get("sampling")
-    said = dict(resolved) if isinstance(resolved, Mapping) else {}
+    taken = resolved.get("sampling")
+    said = dict(taken) if isinstance(taken, Mapping) else {}
     greedy = asked.temperature == 0
     wrong = []
     if isinstance(said.get("do_sample"), bool) and said["do_sample"] == greedy:
@@ -343,7 +287,7 @@ def outliers(block: Block) -> dict[int, Flag]:
         return {}
     middle = statistics.median(rates)
     spread = statistics.median(abs(rate - middle) for rate in rates)
-    window = _within(block.telemetry, timed)
+    window = block.window()
     found = {}
     for row in timed.select("request", "start_ns", "end_ns", "e2e_tok_s").iter_rows(named=True):
         away = row["e2e_tok_s"] / middle - 1
@@ -387,22 +331,9 @@ def merged(flags: Iterable[tuple[int, str]]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _within(telemetry: pl.DataFrame, timed: pl.DataFrame) -> pl.DataFrame:
-    begin, end = timed["start_ns"].min(), timed["end_ns"].max()
-    return telemetry.filter(pl.col("t_ns").is_between(begin, end)) if begin is not None else telemetry.clear()
-
-
 def _values(telemetry: pl.DataFrame, source: str, metric: str) -> list[float]:
     rows = telemetry.filter((pl.col("source") == source) & (pl.col("metric") == metric) & pl.col("value").is_finite())
     return rows["value"].to_list()
-
-
-def _object(text: object) -> Mapping[str, object]:
-    try:
-        value = json.loads(text) if isinstance(text, str) else text
-    except ValueError:
-        return {}
-    return value if isinstance(value, Mapping) else {}
 
 
 def _finite(value: object) -> float | None:

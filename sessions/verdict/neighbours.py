@@ -66,7 +66,7 @@ class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.cost is None else self.cost.cost_high
 
     def sentence(self) -> str:
-        """One sentence with the cost and its interval; empty if there is no interval."""
+        """The cost and its interval as a sentence, empty without an interval."""
         cost = self.cost
         if cost is None or cost.cost_low is None or cost.cost_high is None:
             return ""

@@ -22,7 +22,7 @@ from sessions.frames.counting import (
     request_counts,
     timed_and_ended_well,
 )
-from sessions.frames.flags import Block
+from sessions.frames.judged_block import Block
 from sessions.frames.latencies import latency_percentiles
 from sessions.frames.response_tokens import ResponseTokens
 from sessions.verdict.comparison import compare

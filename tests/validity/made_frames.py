@@ -11,7 +11,7 @@ import polars as pl
 from sessions.disk.frame_schema import REQUESTS, RUNS, TELEMETRY, FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.sampling import Sampling
-from sessions.frames.flags import Block
+from sessions.frames.judged_block import Block
 
 SECOND = 1_000_000_000
 TOKENS = 64

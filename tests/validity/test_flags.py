@@ -6,7 +6,8 @@ import pytest
 
 from sessions.disk.plan import Plan
 from sessions.disk.sampling import Sampling
-from sessions.frames.flags import Block, block_flags, lengths_beside, merged, outliers, several
+from sessions.frames.flags import block_flags, lengths_beside, merged, outliers, several
+from sessions.frames.judged_block import Block
 from tests.validity.made_frames import PLAN, TOKENS, block, evidence, requests, run, telemetry, tenths
 
 SAMPLED = Plan(
