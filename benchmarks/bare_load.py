@@ -1,14 +1,15 @@
 """Is the throughput of many requests right? A bare script of an engine, in turns with Kasoku's runner.
 
-    .venv/bin/python benchmarks/bare_load.py [--method vllm] [--concurrency 8] [--rounds 5] [--requests 4]
+    .venv/bin/python benchmarks/bare_load.py [--method vllm] [--concurrency 8[,C…]] [--rounds 5] [--requests 4]
         [--prompt-tokens 32] [--max-new-tokens 64] [--threads 2] [--device cpu] [--json]
 
 Each round is one process of Kasoku's runner and one of the bare script of the method's engine (bare_load_vllm.py,
 bare_load_transformers.py), in alternating order, with the same prompts, each of its own, and as many in flight: in each
-of the slots `--requests` timed ones after a warm-up. From the times that either side took, tokens/s are counted as
-docs/definitions.md says, of the steady part and of the whole. Prints the mean of the rounds' ratios with its 95 %
-interval, and how many rounds would make that as narrow as ±3 %. Both generate greedily. Ends with 1 where the interval
-of the steady part does not contain 1.
+of the slots `--requests` timed ones after a warm-up. Of several concurrencies a process serves one after another, all
+warm-ups first. From the times that either side took, tokens/s are counted as docs/definitions.md says, of the steady
+part and of the whole. Prints for each concurrency the mean of the rounds' ratios with its 95 % interval, and how many
+rounds would make that as narrow as ±3 %. Both generate greedily. Ends with 1 where an interval of the steady part does
+not contain 1.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def prompts_of(count: int, tokens: int) -> list[list[int]]:
     return [[100 + number, *ids[1:]] for number in range(count)]
 
 
-def bare(interpreter: Interpreter, engine: str, settings: Mapping[str, Any], folder: Path) -> Taken:
+def bare(interpreter: Interpreter, engine: str, settings: Mapping[str, Any], folder: Path) -> list[Taken]:
     """A process of the engine's bare script."""
     file = folder / "settings.json"
     file.write_text(json.dumps(settings))
@@ -65,23 +66,40 @@ def bare(interpreter: Interpreter, engine: str, settings: Mapping[str, Any], fol
     )
     if answer.returncode:
         raise SystemExit(f"The bare script failed:\n{answer.stderr.decode(errors='replace')}")
-    taken: Taken = json.loads(next(line for line in answer.stdout.splitlines() if line.startswith(b"[[")))
+    taken: list[Taken] = json.loads(next(line for line in answer.stdout.splitlines() if line.startswith(b"[[")))
     return taken
 
 
-def kasoku(interpreter: Interpreter, method: Method, settings: Mapping[str, Any], folder: Path) -> Taken:
+def kasoku(interpreter: Interpreter, method: Method, settings: Mapping[str, Any], folder: Path) -> list[Taken]:
     """A process of Kasoku's runner."""
-    warmups, prompts = settings["warmups"], settings["prompts"]
+    requests: list[dict[str, Any]] = []
+    prompts: list[list[int]] = []
+    timed: list[range] = []
+    for place, load in enumerate(settings["loads"]):
+        timed.append(range(len(prompts) + load["concurrency"], len(prompts) + len(load["prompts"])))
+        for prompt in load["prompts"]:
+            number = len(prompts)
+            requests.append(
+                {
+                    "request": number,
+                    "warmup": number not in timed[place],
+                    "prompt_index": number,
+                    "seed": 1,
+                    "place": place,
+                }
+            )
+            prompts.append(prompt)
     job = {
         "engine": method.engine,
         "options": dict(method.options),
-        **{name: settings[name] for name in ("model_folder", "dtype", "device", "threads", "prompts")},
+        **{name: settings[name] for name in ("model_folder", "dtype", "device", "threads")},
+        "prompts": prompts,
         "seed": 1,
-        "requests": [
-            {"request": number - warmups, "warmup": number < warmups, "prompt_index": number, "seed": 1, "place": 0}
-            for number in range(len(prompts))
+        "requests": requests,
+        "points": [
+            {"place": place, "name": f"c{load['concurrency']}", "concurrency": load["concurrency"]}
+            for place, load in enumerate(settings["loads"])
         ],
-        "points": [{"place": 0, "name": "load", "concurrency": settings["concurrency"]}],
         "sampling": {"max_new_tokens": settings["max_new_tokens"], "stop_token_ids": [], "temperature": 0},
     }
     begun: dict[int, int] = {}
@@ -96,7 +114,7 @@ def kasoku(interpreter: Interpreter, method: Method, settings: Mapping[str, Any]
             for number, count in zip(message["requests"], message["counts"], strict=True):
                 times[number] += packed[:count]
                 packed = packed[count:]
-    return [(begun[number], times[number]) for number in range(len(prompts) - warmups)]
+    return [[(begun[number], times[number]) for number in numbers] for numbers in timed]
 
 
 def speeds(taken: Taken, in_flight: int) -> tuple[float, float]:
@@ -110,11 +128,28 @@ def speeds(taken: Taken, in_flight: int) -> tuple[float, float]:
     return steady, len(tokens) / (max(ends) - min(starts)) * 1e9
 
 
+def compared(own: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
+    """Both sides' medians, the ratio of the rounds with its interval, and the rounds that a narrow one would take."""
+    interval = ratio_interval(own, other)
+    return {
+        "medians": {"kasoku": statistics.median(own), "bare": statistics.median(other)},
+        "ratio": None if interval is None else [interval.estimate, interval.low, interval.high],
+        "rounds_for_3_percent": rounds_for(
+            [math.log(each / beside) for each, beside in zip(own, other, strict=True)], NARROW, t_quantile
+        ),
+    }
+
+
+def concurrencies(text: str) -> list[int]:
+    """Of an argument such as `16,64`."""
+    return [int(each) for each in text.split(",")]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     methods = load_catalogue(config_folder()).methods
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", choices=METHODS, default="vllm")
-    parser.add_argument("--concurrency", type=int, default=8)
+    parser.add_argument("--concurrency", type=concurrencies, default=[8], metavar="C[,C…]")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=4, help="timed requests of each slot in a process (default 4)")
     parser.add_argument("--prompt-tokens", type=int, default=32)
@@ -125,18 +160,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
 
-    method, in_flight = methods[options.method], options.concurrency
+    method = methods[options.method]
     interpreter = python_of(method.environments[options.device])
     model = models.prepare(options.model, home(), python_of("torch"), told)
     settings = {
         "model_folder": str(model.folder),
         "dtype": "bfloat16",
-        **{name: getattr(options, name) for name in ("threads", "device", "max_new_tokens", "concurrency")},
-        "prompts": prompts_of((options.requests + 1) * in_flight, options.prompt_tokens),
-        "warmups": in_flight,
-        "kv_bytes": KV_BYTES_A_TOKEN * in_flight * (options.prompt_tokens + options.max_new_tokens + 256),
+        **{name: getattr(options, name) for name in ("threads", "device", "max_new_tokens")},
+        "loads": [
+            {
+                "concurrency": in_flight,
+                "prompts": prompts_of((options.requests + 1) * in_flight, options.prompt_tokens),
+            }
+            for in_flight in options.concurrency
+        ],
+        "kv_bytes": KV_BYTES_A_TOKEN
+        * max(options.concurrency)
+        * (options.prompt_tokens + options.max_new_tokens + 256),
     }
-    found: dict[str, list[tuple[float, float]]] = {"kasoku": [], "bare": []}
+    found: dict[str, list[list[tuple[float, float]]]] = {"kasoku": [], "bare": []}
     with tempfile.TemporaryDirectory(prefix="kasoku-benchmark-") as temporary:
         folder = Path(temporary)
         for number in range(options.rounds):
@@ -146,9 +188,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     if side == "kasoku"
                     else bare(interpreter, method.engine, settings, folder)
                 )
-                found[side].append(speeds(taken, in_flight))
-            said = " and ".join(f"{side} {rows[-1][0]:.1f} ({rows[-1][1]:.1f})" for side, rows in found.items())
-            print(f"  {number + 1}/{options.rounds}: {said} tok/s steady (whole)", file=sys.stderr)
+                found[side].append([speeds(each, load) for each, load in zip(taken, options.concurrency, strict=True)])
+            for place, in_flight in enumerate(options.concurrency):
+                said = " and ".join(
+                    f"{side} {rows[-1][place][0]:.1f} ({rows[-1][place][1]:.1f})" for side, rows in found.items()
+                )
+                print(
+                    f"  {number + 1}/{options.rounds}, {in_flight} in flight: {said} tok/s steady (whole)",
+                    file=sys.stderr,
+                )
 
     summary: dict[str, Any] = {
         "method": method.name,
@@ -157,22 +205,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                      if name in interpreter.versions},
         "threads": options.threads,
         "cpus": len(os.sched_getaffinity(0)),
-        "concurrency": in_flight,
         "rounds": options.rounds,
     }  # fmt: skip
     contains_one = True
-    for place, part in enumerate(("steady", "whole")):
+    for place, in_flight in enumerate(options.concurrency):
         own, other = ([row[place] for row in found[side]] for side in ("kasoku", "bare"))
-        interval = ratio_interval(own, other)
-        summary[part] = {
-            "medians": {"kasoku": statistics.median(own), "bare": statistics.median(other)},
-            "ratio": None if interval is None else [interval.estimate, interval.low, interval.high],
-            "rounds_for_3_percent": rounds_for(
-                [math.log(each / beside) for each, beside in zip(own, other, strict=True)], NARROW, t_quantile
-            ),
-        }
-        if part == "steady" and interval is not None:
-            contains_one = interval.low <= 1 <= interval.high
+        judged = {name: compared([row[part] for row in own], [row[part] for row in other])
+                  for part, name in enumerate(("steady", "whole"))}  # fmt: skip
+        summary[f"{in_flight} in flight"] = judged
+        ratio = judged["steady"]["ratio"]
+        contains_one &= ratio is None or ratio[1] <= 1 <= ratio[2]
     print(json.dumps(summary) if options.json else "\n".join(f"{name}: {value}" for name, value in summary.items()))
     return 0 if contains_one else 1
 
