@@ -40,6 +40,7 @@ from sessions.frames.block_phases import compile_columns, phase_columns
 from sessions.frames.column_builders import TelemetryBuilder, TokensBuilder
 from sessions.frames.counting import block_counts
 from sessions.frames.derived import RunKey
+from sessions.frames.energy_edges import EnergyEdges
 from sessions.frames.fidelity import FidelityRows
 from sessions.frames.long_frame import CHUNK_ROWS, LongFrame
 from sessions.frames.metrics import REQUEST_KEY, acceptance, joined_up, per_request, rates
@@ -56,7 +57,6 @@ HELD_BACK = "the server held the IDs of some tokens back"
 NOT_SAID = "the engine does not say"
 NO_MEMORY = "the block did not get as far as reporting it"
 MEMORY = column_names(Memory, "runs")
-NO_ENERGY = "no energy counter was read at the edges of this block"
 TOLD_OF_REQUESTS = (
     *column_names(RequestStarted, "requests"),
     *column_names(RequestEnded, "requests"),
@@ -71,7 +71,7 @@ class _Run:
 
     columns: FrameRow
     phases: dict[str, int] = field(default_factory=dict)
-    energy: dict[str, float | None] = field(default_factory=dict)
+    energy: EnergyEdges = field(default_factory=EnergyEdges)
     cut_ns: int | None = None  # the last that was heard from a conductor that died in it
     missing: dict[str, str] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
@@ -140,9 +140,7 @@ class JournalFrames:
             case Energy():
                 run = self._run(record)
                 edges = run.energy if record.place is None else run.points.energy_at(record.place)
-                edges[record.edge] = record.energy_j
-                if record.reason:
-                    run.missing["energy_j"] = record.reason
+                edges.read(record)
             case BlockEnded():
                 self._end_block(record)
             case Header():
@@ -328,9 +326,7 @@ class JournalFrames:
     def _run_rows(self, run: _Run, telemetry: pl.LazyFrame) -> list[FrameRow]:
         columns, missing = run.columns, run.missing
         planned = {method.name: method for method in self._plan.methods}.get(columns["method"])
-        for name, edges in (("energy_j", ("start", "end")), ("timed_energy_j", ("timed_start", "timed_end"))):
-            if _difference(run.energy, *edges) is None:
-                missing.setdefault(name, missing.get("energy_j", NO_ENERGY))
+        missing |= run.energy.missing()
         gpus = self.machine.gpus[self._plan.gpus_of(columns["method"], columns["block"])] if self.machine else []
         load_ns = run.phases.get("load")
         end_ns = columns.get("ended_ns", run.cut_ns)
@@ -355,8 +351,8 @@ class JournalFrames:
             "device": self._plan.device,
             **phase_columns(run.phases, columns["started_ns"], columns.get("ended_ns")),
             **compile_columns(columns.get("evidence")),
-            "energy_j": _difference(run.energy, "start", "end"),
-            "timed_energy_j": _difference(run.energy, "timed_start", "timed_end"),
+            "energy_j": run.energy.block_j,
+            "timed_energy_j": run.energy.timed_j,
             "idle_w": _idle_w(self.machine, gpus) if self.machine else None,
             "peak_vram_bytes": vram,
             "vram_source": source if vram is not None else None,
@@ -373,8 +369,3 @@ def _idle_w(machine: MachineSeen, gpus: Sequence[str]) -> float | None:
         return machine.idle_w
     each = dict(zip(machine.gpus, machine.idle_each, strict=False))
     return sum(each[gpu] for gpu in gpus) if each.keys() >= set(gpus) else None
-
-
-def _difference(readings: dict[str, float | None], first: str, then: str) -> float | None:
-    before, after = readings.get(first), readings.get(then)
-    return after - before if before is not None and after is not None else None

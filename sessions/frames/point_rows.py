@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
@@ -10,6 +11,7 @@ from sessions.disk.frame_schema import POINT_COLUMNS, FrameRow
 from sessions.disk.plan import Plan
 from sessions.disk.point import PLAIN
 from sessions.disk.records import BlockEnded, BlockStarted, PointEnded, Prepared
+from sessions.frames.energy_edges import EnergyEdges
 
 OF_POINTS: Final = tuple(name for name in POINT_COLUMNS if name != "point")
 UNENDED: Final = ("stopped", "Interrupted before the point ended; `kasoku resume` runs it again.")
@@ -21,7 +23,7 @@ class PointRows:
     def __init__(self) -> None:
         self._places: list[int] = []
         self._ends: dict[int, PointEnded] = {}
-        self._energy: dict[int, dict[str, float | None]] = {}
+        self._energy: dict[int, EnergyEdges] = {}
         self._void = False
 
     def plan(self, record: BlockStarted | BlockEnded) -> None:
@@ -32,9 +34,9 @@ class PointRows:
     def end(self, record: PointEnded) -> None:
         self._ends[record.place] = record
 
-    def energy_at(self, place: int) -> dict[str, float | None]:
-        """The readings of the counters at the edges of a point's timed part, by edge, for another to be added."""
-        return self._energy.setdefault(place, {})
+    def energy_at(self, place: int) -> EnergyEdges:
+        """The readings of the counters at the edges of a point's timed part, for another to be added."""
+        return self._energy.setdefault(place, EnergyEdges())
 
     def rows(self, row: FrameRow, plan: Plan, prepared: Prepared | None) -> list[FrameRow]:
         """One row per point, copied from the block's; without a load, just the block's row."""
@@ -46,9 +48,11 @@ class PointRows:
         ]
 
     def _own(self, row: FrameRow, place: int) -> FrameRow:
-        energy = self._energy.get(place, {})
-        begin, end = energy.get("timed_start"), energy.get("timed_end")
-        own: FrameRow = {"timed_energy_j": end - begin if begin is not None and end is not None else None}
+        energy = self._energy.get(place, EnergyEdges())
+        missing = {name: reason for name, reason in json.loads(row["missing"]).items() if name != "timed_energy_j"}
+        if energy.timed_j is None:
+            missing["timed_energy_j"] = energy.missing()["timed_energy_j"]
+        own: FrameRow = {"timed_energy_j": energy.timed_j, "missing": json.dumps(missing, ensure_ascii=False)}
         ended = self._ends.get(place)
         if ended is not None and not self._void:
             return own | {"status": ended.status, "error": ended.error}

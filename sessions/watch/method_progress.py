@@ -8,6 +8,7 @@ from typing import Final
 
 from sessions.disk.plan import PlannedMethod
 from sessions.disk.records import BlockEnded, Energy
+from sessions.frames.energy_edges import EnergyEdges
 from sessions.verdict.block_sums import BlockSums, MethodFigures, method_figures
 from sessions.verdict.statistics import LogRatio
 from sessions.verdict.verdicts import Kind
@@ -26,7 +27,7 @@ class MethodProgress:
         self.state = "waiting"
         self._blocks: dict[int, BlockSums] = {}
         self._ended: set[int] = set()  # those that said so themselves
-        self._energy: dict[int, dict[str, float | None]] = {}
+        self._energy: dict[int, EnergyEdges] = {}
         self._history: deque[float] = deque(maxlen=HISTORY_POINTS)
         self._figures: MethodFigures | None = None
         self.laps = Laps()  # of requests one after another
@@ -57,10 +58,9 @@ class MethodProgress:
         if record.place is not None:
             return
         sums = self.change(record.block)
-        edges = self._energy.setdefault(record.block, {})
-        edges[record.edge] = record.energy_j
-        start, end = edges.get("timed_start"), edges.get("timed_end")
-        sums.timed_energy_j = end - start if start is not None and end is not None else None
+        edges = self._energy.setdefault(record.block, EnergyEdges())
+        edges.read(record)
+        sums.timed_energy_j = edges.timed_j
 
     def saw_vram(self, block: int, peak_bytes: int | None) -> None:
         """The peak of a block until now."""

@@ -131,7 +131,9 @@ class Script:
         yield BlockEnded(t=self.now, method=method, block=block, status=status, error=error)
 
     def energy(self, method: str, block: int, edge: str, told: bool) -> Iterator[AnyRecord]:
-        yield Energy(t=self.now, method=method, block=block, edge=edge, energy_j=self.joules if told else None)
+        # the timed part's first is stamped so that parts shorter than a second have an energy here, too
+        t = self.now - (1000 * MS if edge == "timed_start" else 0)
+        yield Energy(t=t, method=method, block=block, edge=edge, energy_j=self.joules if told else None)
 
     def request(self, method: str, block: int, number: int, rate: float, finish: str) -> Iterator[AnyRecord]:
         gap = round(1e9 / rate)

@@ -214,7 +214,8 @@ class Script:
             if number in (numbers[0], requests[0]):
                 yield BlockPhase(t=self.now, phase="warmup" if number < 0 else "timed", **at)
             if number == requests[0]:
-                yield Energy(t=self.now, edge="timed_start", energy_j=self._energy, **at)
+                # stamped so that parts shorter than a second have an energy here, too
+                yield Energy(t=self.now - 1000 * MS, edge="timed_start", energy_j=self._energy, **at)
             stop_early = not whole and number == numbers[-1]
             yield from self._request(method, block, number, stop_early)
             if stop_early:

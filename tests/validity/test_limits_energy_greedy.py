@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from methods.models.model import Model
+from sessions.disk.records import Energy
 from sessions.frames.bandwidth_limit import bytes_per_token, mbu
 from sessions.frames.energy import counter_difference, power_integral
+from sessions.frames.energy_edges import NO_ENERGY, EnergyEdges
 from sessions.frames.greedy import GreedyPass, difference, greedy_pass
 from tests.made_model import made_model
 from tests.validity.made_frames import SECOND, evidence, telemetry, tenths
@@ -172,3 +174,35 @@ def test_a_pass_is_read_from_evidence_and_nonsense_is_none() -> None:
     told = greedy_pass(evidence(missing={"greedy": "this engine has none"}))
     assert told is not None
     assert (told.ids, told.reason) == ((), "this engine has none")
+
+
+def edge(name: str, seconds: float, joules: float | None, reason: str = "") -> Energy:
+    return Energy(t=round(seconds * 1e9), method="m", block=0, edge=name, energy_j=joules, reason=reason)
+
+
+@pytest.mark.parametrize(("seconds", "joules"), [(0.05, None), (0.9, None), (1.0, 300.0), (30.0, 300.0)])
+def test_a_timed_part_shorter_than_the_counter_can_show_has_no_energy(seconds: float, joules: float | None) -> None:
+    """Within 0.05 s the counter of an H200 did not move: 0 J a token was said."""
+    edges = EnergyEdges()
+    for each in (
+        edge("start", 0, 1000),
+        edge("timed_start", 20, 3000),
+        edge("timed_end", 20 + seconds, 3300),
+        edge("end", 60, 9000),
+    ):
+        edges.read(each)
+    assert (edges.block_j, edges.timed_j) == (8000, joules)
+    said = f"the timed part took {seconds:.2g} s; the energy counter, which moves every 0.1 s, needs 1 s or more"
+    assert edges.missing() == ({"timed_energy_j": said} if joules is None else {})
+
+
+def test_energy_that_was_not_read_at_an_edge_is_missing_for_what_was_said_there() -> None:
+    edges = EnergyEdges()
+    for each in (
+        edge("start", 0, None, "asleep"),
+        edge("timed_start", 1, 5),
+        edge("timed_end", 9, None, "fell off the bus"),
+    ):
+        edges.read(each)
+    assert edges.missing() == {"energy_j": "asleep", "timed_energy_j": "fell off the bus"}
+    assert EnergyEdges().missing() == dict.fromkeys(("energy_j", "timed_energy_j"), NO_ENERGY)
