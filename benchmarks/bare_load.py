@@ -58,7 +58,7 @@ def bare(interpreter: Interpreter, engine: str, settings: Mapping[str, Any], fol
     file = folder / "settings.json"
     file.write_text(json.dumps(settings))
     answer = subprocess.run(
-        [str(interpreter.python), "-I", str(BARE[engine]), str(file)],
+        [str(interpreter.python), "-P", "-s", str(BARE[engine]), str(file)],
         capture_output=True,
         env=environ_of(interpreter, folder),
         check=False,

@@ -1,6 +1,6 @@
 """transformers' continuous batching alone with so many requests in flight: nothing of Kasoku is imported here.
 
-    PYTHON -I bare_load_transformers.py SETTINGS.json
+    PYTHON -P bare_load_transformers.py SETTINGS.json
 
 SETTINGS and what is printed are those of bare_load_vllm.py; SETTINGS has `device` as well.
 """

@@ -1,6 +1,6 @@
 """vLLM's `AsyncLLM` alone with so many requests in flight: nothing of Kasoku is imported here.
 
-    PYTHON -I bare_load_vllm.py SETTINGS.json
+    PYTHON -P bare_load_vllm.py SETTINGS.json
 
 SETTINGS holds model_folder, dtype, threads, max_new_tokens and loads, each of a concurrency and prompts: the first so
 many of the prompts are not timed, and before any that is. Every delta is taken as it comes. Prints of each load
@@ -20,6 +20,7 @@ from pathlib import Path
 SETTINGS = json.loads(Path(sys.argv[1]).read_text())
 # read when vLLM is imported, also by its workers: by itself it leaves a core alone
 os.environ.update(VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS=str(SETTINGS["threads"]))
+os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # as Kasoku has it
 LENGTH_STEP = 128
 
 

@@ -137,9 +137,13 @@ def of_runner(interpreter: Interpreter, job: Mapping[str, object], folder: Path)
 
 
 def environ_of(interpreter: Interpreter, folder: Path) -> dict[str, str]:
-    """The same variables for both sides, compile caches included."""
+    """The same variables for both sides, compile caches included, and where the environment's packages are.
+
+    Kasoku's runner is told that in its job, as it ignores PYTHONPATH.
+    """
     return {
         **os.environ,
+        "PYTHONPATH": os.pathsep.join(interpreter.paths),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
