@@ -156,7 +156,8 @@ def _check_conditions(table: Mapping[str, object], within: str, devices: tuple[s
 class Method:
     """One way to generate. `engine` is the name of a built-in engine or the absolute path of a user's file.
 
-    `fidelity_floor` marks those with the reference's weights and precision, whose loss is none but that of rounding.
+    `fidelity_floor` marks those with the reference's weights and precision and well-known arithmetic, whose loss is
+    that of rounding alone.
     """
 
     name: str

@@ -74,14 +74,15 @@ def floors_of(session: str, file: SessionFile, frames: ComparisonFrames, kept: M
     floors: Floors = {}
     for path in PATHS:
         halves: dict[str, Figures] = {}
+        whole: dict[str, Figures] = {}
         judged = 0
         for name in names:
             figures = frames.fidelity.get((session, name), {}).get(path, Scored()).figures
             half, other = (figures.half("even"), figures.half("odd")) if figures else (None, None)
-            if half is not None and other is not None:
-                halves[name] = half
+            if figures is not None and half is not None and other is not None:
+                halves[name], whole[name] = half, figures
                 judged = min(judged or len(other.windows), len(other.windows))
-        if (floor := fidelity_floor.floor_of(halves, session, judged)) is not None:
+        if (floor := fidelity_floor.floor_of(halves, session, judged, whole)) is not None:
             floors[path] = floor
     return SessionFloors(floors, own=True)
 

@@ -48,7 +48,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean per token over windows, with its standard error, which is None under three windows."""
+    """A mean per token over windows, or a ratio of sums, with its standard error, which is None under three windows."""
 
     estimate: float
     error: float | None
@@ -159,17 +159,23 @@ class Figures:
 def per_token(windows: Sequence[Window], total: Callable[[Window], float]) -> Mean:
     """Σ of the windows' totals ÷ Σ of their tokens, with a standard error from the windows.
 
-    With windows of one length this is the mean of the window means d_w, and the error s(d)/√W. Where lengths differ, a
-    window weighs by its tokens, and the error is that of a ratio of sums, √(W/(W−1) Σ(D_w − R n_w)²) ÷ Σ n_w (W. G.
-    Cochran, Sampling Techniques, 3rd edition, 1977, section 6.3), which is the same where they are equal.
+    With windows of one length this is the mean of the window means d_w, and the error s(d)/√W.
     """
-    totals, tokens = [total(window) for window in windows], [window.tokens for window in windows]
-    count, all_tokens = len(windows), sum(tokens)
-    mean = math.fsum(totals) / all_tokens
+    return ratio_of_sums([total(window) for window in windows], [window.tokens for window in windows])
+
+
+def ratio_of_sums(totals: Sequence[float], sizes: Sequence[float]) -> Mean:
+    """Σ totals ÷ Σ sizes of as many windows; the sizes are not negative, and their sum is over 0.
+
+    Its error is √(W/(W−1) Σ(D_w − R n_w)²) ÷ Σ n_w with totals D and sizes n (W. G. Cochran, Sampling Techniques, 3rd
+    edition, 1977, section 6.3).
+    """
+    count, whole = len(totals), math.fsum(sizes)
+    ratio = math.fsum(totals) / whole
     if count < LEAST_BLOCKS:
-        return Mean(mean, None, count)
-    squares = math.fsum((each - mean * own) ** 2 for each, own in zip(totals, tokens, strict=True))
-    return Mean(mean, math.sqrt(count / (count - 1) * squares) / all_tokens, count)
+        return Mean(ratio, None, count)
+    squares = math.fsum((each - ratio * own) ** 2 for each, own in zip(totals, sizes, strict=True))
+    return Mean(ratio, math.sqrt(count / (count - 1) * squares) / whole, count)
 
 
 def share(counts: Sequence[tuple[int, int]]) -> Interval | None:

@@ -9,27 +9,40 @@ environment and device in the home's cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from sessions.verdict.fidelity_figures import Figures, Path, wilson
+from sessions.verdict.fidelity_figures import Figures, Mean, Path, ratio_of_sums, wilson
 from sessions.verdict.kept_results import KeptResults
 from sessions.verdict.statistics import CONFIDENCE, t_quantile
 
 BETWEEN: Final = " · "
-FURTHER: Final = 2.0  # times the floor's: of eight engines no unquantised method diverged over 1.2 times as far as SDPA
+# How many times the floor's a divergence may be where nothing is lost: window by window no unquantised method of nine
+# engines diverged over 1.15 times as far, and from other windows' floor over 1.2 times.
+FURTHER: Final = 1.25
+FURTHER_ELSEWHERE: Final = 2.0
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """How far a method of the floor diverges in a window, and what tells the window: sums over its tokens, in nats."""
+
+    number: int
+    nll_reference: float
+    kl: float
 
 
 class Floor(msgspec.Struct, frozen=True, kw_only=True):
     """`nats` a token, which the upper end of an interval stays below where nothing is lost; `flips` likewise, the share
     of tokens outside near ties at which the likeliest token is not the reference's. `divergence` is the KL, in nats a
-    token, of methods that compute the same; None where it is not known."""
+    token, of methods that compute the same; None where it is not known. `shown` has that of the one that diverges
+    furthest, by window."""
 
     nats: float
     flips: float
     divergence: float | None = None
+    shown: list[Shown] = []
     methods: list[str]
     session: str
     windows: int
@@ -38,8 +51,11 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
 Floors = dict[Path, Floor]  # by path
 
 
-def floor_of(figures: Mapping[str, Figures], session: str, judged: int) -> Floor | None:
-    """The floor that these methods show, for intervals from `judged` windows; None where it cannot be known.
+def floor_of(
+    figures: Mapping[str, Figures], session: str, judged: int, whole: Mapping[str, Figures] | None = None
+) -> Floor | None:
+    """The floor that these methods show, for intervals from `judged` windows; None where it cannot be known. `whole`
+    has the methods' figures over all windows, where `figures` are of some.
 
     It is the largest of the methods'. A method's mean m and error s/√W over W windows say where the mean of V windows
     of another such measurement lies, and how far above it the upper end of its interval: below
@@ -57,24 +73,56 @@ def floor_of(figures: Mapping[str, Figures], session: str, judged: int) -> Floor
         nats=nats,
         flips=max(flips),
         divergence=max(divergences, default=None),
+        shown=_shown([(whole or figures)[name] for name in reaches]),
         methods=list(reaches),
         session=session,
         windows=windows,
     )
 
 
-def further(figures: Figures, floor: Floor) -> float | None:
-    """How many times as far as the floor these diverge from the reference, where their whole interval lies beyond
-    FURTHER times its own; else None.
+def further(whole: Figures, judged: Figures, floor: Floor) -> float | None:
+    """How many times as far as the floor a method diverges from the reference, where its whole interval lies beyond
+    what computing the same gives; else None.
 
-    A divergence cannot cancel out as losses do, and hardly varies between windows, so that it shows other arithmetic
-    long before a loss does.
+    A divergence cannot cancel out as losses do. It differs between windows as their texts do, for the floor's methods
+    alike, so that of the same windows the ratio of both is known far better than either. Where the floor is of other
+    windows, only the mean over those that are `judged` can be compared.
     """
-    mean = figures.divergence
+    ratio = _paired(whole, floor)
+    if ratio is not None:
+        interval = ratio.interval()
+        return ratio.estimate if interval is not None and interval.low > FURTHER else None
+    mean = judged.divergence
     interval = mean.interval() if mean is not None else None
-    if mean is None or interval is None or not floor.divergence or interval.low <= FURTHER * floor.divergence:
+    if mean is None or interval is None or not floor.divergence:
         return None
-    return mean.estimate / floor.divergence
+    return mean.estimate / floor.divergence if interval.low > FURTHER_ELSEWHERE * floor.divergence else None
+
+
+def _paired(figures: Figures, floor: Floor) -> Mean | None:
+    """The divergence in the floor's windows ÷ the floor's; None where they have none in common, or it is not known."""
+    known = {(each.number, each.nll_reference): each.kl for each in floor.shown}
+    pairs = [
+        (window.kl, known[key])
+        for window in figures.windows
+        if window.kl is not None and (key := (window.number, window.nll_reference)) in known
+    ]
+    if not pairs or not all(math.isfinite(kl) for kl, _ in pairs) or sum(own for _, own in pairs) <= 0:
+        return None
+    return ratio_of_sums(*zip(*pairs, strict=True))
+
+
+def _shown(figures: Sequence[Figures]) -> list[Shown]:
+    """Of the one of these that diverges furthest; none where that is not known of any."""
+    told = [(mean.estimate, place) for place, own in enumerate(figures) if (mean := own.divergence) is not None]
+    if not told:
+        return []
+    windows = figures[max(told)[1]].windows
+    return [
+        Shown(number=window.number, nll_reference=window.nll_reference, kl=window.kl)
+        for window in windows
+        if window.kl is not None
+    ]
 
 
 def _reach(figures: Figures, judged: int) -> float | None:

@@ -57,7 +57,7 @@ def judge(whole: Figures, judged: Figures, floor: Floor | None) -> FidelityVerdi
     if agreed is not None and 1 - agreed.high > floor.flips:
         said = f"differs: {flips}, though the loss of {_with_range(shown)} is not above {limit}"
         return FidelityVerdict("differs", said)
-    if (times := further(judged, floor)) is not None:
+    if (times := further(whole, judged, floor)) is not None:
         said = f"differs: it diverges {times:.1f} times as far as the floor, though the loss of {_with_range(shown)}"
         return FidelityVerdict("differs", f"{said} is not above {limit}")
     if -floor.nats <= interval.low and interval.high <= floor.nats:

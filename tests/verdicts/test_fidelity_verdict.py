@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -55,18 +57,44 @@ def test_flips_outside_near_ties_are_evidence_where_the_loss_is_not() -> None:
 
 
 ROUNDING = (0.0017, 0.0019) * 8  # what a kernel that rounds otherwise diverges by, window by window
+TEXTS = [0.0002 * 1.4**place for place in range(16)]  # the same of texts that differ, the last of them 150 times as far
 
 
-@pytest.mark.parametrize(("times", "kind"), [(1.2, "no loss found"), (2.0, "no loss found"), (3.0, "differs")])
-def test_a_divergence_far_beyond_the_floors_is_evidence_where_the_loss_is_not(times: float, kind: str) -> None:
-    floor = floor_of({"library-default": figures(AROUND, kl=ROUNDING)}, "s", 16)
+@pytest.mark.parametrize(("times", "kind"), [(1.1, "no loss found"), (1.2, "no loss found"), (1.3, "differs")])
+@pytest.mark.parametrize("rounding", [ROUNDING, TEXTS])
+def test_a_divergence_beyond_the_floors_in_the_same_windows_is_evidence_where_the_loss_is_not(
+    times: float, kind: str, rounding: Sequence[float]
+) -> None:
+    floor = floor_of({"library-default": figures(AROUND, kl=rounding)}, "s", 16)
+    assert floor is not None
+    found, sentence = said(figures(AROUND, kl=[times * each for each in rounding]), floor)
+    assert found == kind
+    if kind == "differs":
+        assert sentence.startswith("differs: it diverges 1.3 times as far as the floor, though the loss of 0.0000 nats")
+
+
+@pytest.mark.parametrize(("times", "kind"), [(1.3, "no loss found"), (2.0, "no loss found"), (3.0, "differs")])
+def test_of_other_windows_the_mean_divergence_has_to_be_further_off(times: float, kind: str) -> None:
+    elsewhere = Figures(
+        tuple(dataclasses.replace(each, nll_reference=7.0) for each in figures(AROUND, kl=ROUNDING).windows)
+    )
+    floor = floor_of({"library-default": elsewhere}, "s", 16)
     assert floor is not None
     assert floor.divergence == pytest.approx(0.0018 + t_quantile(0.95, 15) * 0.0001 / math.sqrt(15))
-    own = figures(AROUND, kl=[times * each for each in ROUNDING])
-    found, sentence = said(own, floor)
+    found, sentence = said(figures(AROUND, kl=[times * each for each in ROUNDING]), floor)
     assert found == kind
     if kind == "differs":
         assert sentence.startswith("differs: it diverges 2.9 times as far as the floor, though the loss of 0.0000 nats")
+
+
+def test_a_sessions_own_floor_is_paired_over_all_windows_though_half_of_them_make_it() -> None:
+    whole = figures(AROUND, kl=TEXTS)
+    half = whole.half("even")
+    assert half is not None
+    floor = floor_of({"library-default": half}, "s", 8, {"library-default": whole})
+    assert floor is not None
+    assert [each.number for each in floor.shown] == list(range(16))
+    assert floor.nats == floor_of({"library-default": half}, "s", 8).nats  # type: ignore[union-attr]
 
 
 def test_a_floor_that_was_kept_without_a_divergence_judges_by_the_loss_alone(tmp_path: Path) -> None:
