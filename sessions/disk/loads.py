@@ -150,7 +150,7 @@ class Loads:
                 label="saturation",
                 words=("measure every point", "stop beyond it"),
                 heading="load",
-                say=lambda *_: "until it is saturated",
+                say=lambda shown, _: "until it is saturated" if shown == "stop beyond it" else "",
             )
         ),
     )

@@ -311,7 +311,7 @@ class RunOptions:
                 negative_help="leave that out",
                 label="fidelity",
                 words=("not measured", "measured"),
-                say=lambda *_: "measured, in prefill and in decoding",
+                say=lambda shown, _: f"{shown}, in prefill and in decoding" if shown == "measured" else shown,
             )
         ),
     )

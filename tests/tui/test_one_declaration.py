@@ -15,6 +15,7 @@ from textual.app import App, ComposeResult
 from textual.widgets import Input
 
 from sessions.disk.option_table import Option, OptionError, changed, option, table
+from sessions.disk.options import RunOptions
 from sessions.disk.plan import Plan, PlannedMethod
 from sessions.disk.sampling import Sampling
 from sessions.export.command import command_of
@@ -161,3 +162,17 @@ def _python(folder: Path, program: str, *arguments: str) -> Any:
     return subprocess.run(
         [sys.executable, "-c", start + program, *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
+
+
+@pytest.mark.parametrize("each", [option for option in table(RunOptions) if option.negative], ids=lambda each: each.name)
+def test_what_can_be_said_no_to_is_told_apart_in_a_plans_facts(each: Option) -> None:
+    """A session without fidelity was said to measure it, and one without a load to end when saturated."""
+    no, yes = (each.say(word, {}) for word in each.words)
+    assert yes
+    assert no != yes
+
+
+def test_a_plain_sessions_plan_says_that_fidelity_is_not_measured_and_nothing_of_a_load() -> None:
+    facts = {fact.label: fact.text for fact in plan_facts(msgspec.to_builtins(ASKED))}
+    assert facts["fidelity"] == "not measured"
+    assert "load" not in facts
