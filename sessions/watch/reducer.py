@@ -30,6 +30,7 @@ from sessions.disk.records import (
     PointEnded,
     PointStarted,
     Prepared,
+    ReferenceScored,
     RequestEnded,
     RequestStarted,
     SessionEnded,
@@ -146,6 +147,9 @@ class LiveReducer:
             case Telemetry():
                 self._readings.take(record)
                 self._draw_readings(record)
+            case ReferenceScored():
+                if record.windows:
+                    self._left.expect_scores()
             case Note():
                 self._notes.append(record.text)
             case SessionEnded():

@@ -20,6 +20,8 @@ class _Present:
     block: int
     started_ns: int
     timed_ns: int | None = None
+    scoring_ns: int | None = None
+    scored_s: float = 0.0
 
 
 class TimeLeft:
@@ -29,13 +31,19 @@ class TimeLeft:
         self._plan = plan
         self._present: dict[tuple[str, int], _Present] = {}  # one in each lane
         self._over: dict[tuple[str, int], bool] = {}  # whether it counts
-        self._durations: dict[str, list[float]] = {}
+        self._durations: dict[str, list[float]] = {}  # of whole blocks, but for the scoring in them
+        self._scored: dict[str, float] = {}  # what scoring a method took, which is done once
+        self._is_scored = False
         self._goals: Sequence[Goal] = (plan.goal,)
         self._began_ns: int | None = None  # the first block of this stretch
 
     def set_goals(self, goals: Sequence[Goal]) -> None:
         """How much is measured from here on: by the last of these, which extends those before it."""
         self._goals, self._began_ns = tuple(goals), None
+
+    def expect_scores(self) -> None:
+        """Methods are scored from here on, each in the first of its blocks that counts."""
+        self._is_scored = True
 
     def resume(self) -> None:
         """Another conductor begins: it runs again what does not count."""
@@ -49,37 +57,61 @@ class TimeLeft:
 
     def enter(self, record: BlockPhase) -> None:
         present = self._present.get((record.method, record.block))
-        if record.phase == "timed" and present is not None:
+        if present is None:
+            return
+        if record.phase == "timed":
             present.timed_ns = record.t
+        elif record.phase == "fidelity":
+            present.scoring_ns = record.t
+        elif present.scoring_ns is not None:
+            present.scored_s = (record.t - present.scoring_ns) / 1e9
 
     def end_block(self, record: BlockEnded) -> None:
         place = (record.method, record.block)
         self._over[place] = block_counts(record.status)
         present = self._present.pop(place, None)
         if present is not None and self._over[place]:  # one that failed says nothing about the others
-            self._durations.setdefault(record.method, []).append((record.t - present.started_ns) / 1e9)
+            whole_s = (record.t - present.started_ns) / 1e9
+            self._durations.setdefault(record.method, []).append(whole_s - present.scored_s)
+            if present.scoring_ns is not None:
+                self._scored[record.method] = present.scored_s
 
     def seconds(self, now_ns: int, requests_done: Callable[[str, int], int]) -> float | None:
         """Estimated time for the missing blocks, each as long as those of its method (or the mean of all), of the lane
         that takes the longest.
 
-        `requests_done` are the timed requests of a present block. None while nothing is known: no block is over, or
-        a present one takes longer than it should and is not timed.
+        `requests_done` are the timed requests of a present block. None while nothing is known: no block is over, a
+        present one takes longer than it should and is not timed, or methods are to be scored and none was so far.
         """
         known = [value for values in self._durations.values() for value in values]
         left = [0.0] * self._plan.lanes
+        unscored = {method.name for method in self._plan.methods if self._is_scored} - self._scored.keys()
         for block in self._plan.order(self._goals):
             if (block.method, block.block) in self._over:
                 continue
             durations = self._durations.get(block.method) or known
             expected = statistics.fmean(durations) if durations else None
-            if (present := self._present.get((block.method, block.block))) is not None:
+            present = self._present.get((block.method, block.block))
+            if present is not None:
                 done = requests_done(block.method, block.block)
                 expected = _present_s(present, now_ns, done, len(block.requests), expected)
+            if block.method in unscored:
+                unscored.remove(block.method)
+                scoring = self._scoring_s(present, now_ns)
+                # what else there is of a block that is being scored is over but for a moment
+                expected = scoring if present and present.scoring_ns else _sum(expected, scoring)
             if expected is None:
                 return None
             left[self._plan.lane_of(block.block)] += expected
         return max(left) or None
+
+    def _scoring_s(self, present: _Present | None, now_ns: int) -> float | None:
+        """What is left of scoring a method that was not scored yet, by what it took with others."""
+        if not self._scored:
+            return None
+        over = (now_ns - present.scoring_ns) / 1e9 if present is not None and present.scoring_ns is not None else 0.0
+        left = statistics.fmean(self._scored.values()) - over
+        return left if left > 0 else None
 
     def range_s(self, now_ns: int, rounds: Mapping[str, tuple[int, int]]) -> tuple[float | None, float | None]:
         """The least and the most estimated time, where each method takes (least, most) further rounds, the present
@@ -103,6 +135,10 @@ class TimeLeft:
         if allowed is not None:
             least, most = min(least, allowed), min(most, allowed)
         return least, most
+
+
+def _sum(first: float | None, then: float | None) -> float | None:
+    return None if first is None or then is None else first + then
 
 
 def _present_s(present: _Present, now_ns: int, done: int, requests: int, expected: float | None) -> float | None:

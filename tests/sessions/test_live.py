@@ -12,9 +12,12 @@ from sessions.disk.records import (
     BlockEnded,
     BlockPhase,
     BlockStarted,
+    ReferencePath,
+    ReferenceScored,
     RequestEnded,
     RequestStarted,
     Tokens,
+    Window,
 )
 from sessions.watch.reducer import LiveReducer
 
@@ -83,3 +86,28 @@ def test_a_block_that_failed_does_not_shorten_the_others() -> None:
     live = reducer(blocks=2)
     assert left(live, begun("one", 0), ended("one", SECOND, "failed")) is None
     assert left(live, begun("two", SECOND), ended("two", 21 * SECOND)) == pytest.approx(40)
+
+
+def reference() -> Iterable[AnyRecord]:
+    path = ReferencePath(nll=[[1.0]], top1=[[1]], margin=[[1.0]])
+    window = Window(ids=[1, 2], scored=1, stratum="text")
+    yield ReferenceScored(t=0, windows=[window], prefill=path, decode=path)
+
+
+def test_scoring_is_added_for_methods_that_were_not_scored_and_not_for_others() -> None:
+    """A round that added the fidelity was said to be over in 7 s when 50 s of scoring had just begun."""
+    live = reducer(blocks=2)
+    assert left(live, reference(), begun("one", 0), phase("one", "load", SECOND)) is None
+    left(live, phase("one", "fidelity", 10 * SECOND), phase("one", "close", 40 * SECOND), ended("one", 41 * SECOND))
+    # 11 s for each of three blocks, and 30 s for scoring the other method
+    assert left(live) == pytest.approx(3 * 11 + 30)
+    assert left(live, begun("two", 41 * SECOND), phase("two", "fidelity", 50 * SECOND)) == pytest.approx(30 + 2 * 11)
+    assert left(live, phase("two", "close", 70 * SECOND), ended("two", 71 * SECOND)) == pytest.approx(11 + 10)
+
+
+def test_nothing_is_said_while_scoring_takes_longer_than_with_others_or_nobody_knows_how_long_it_takes() -> None:
+    live = reducer()
+    first = begun("one", 0), phase("one", "fidelity", 10 * SECOND)
+    assert left(live, reference(), *first) is None
+    left(live, phase("one", "close", 20 * SECOND), ended("one", 21 * SECOND), begun("two", 21 * SECOND))
+    assert left(live, phase("two", "fidelity", 32 * SECOND), phase("two", "close", 50 * SECOND)) is None

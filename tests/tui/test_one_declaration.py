@@ -164,7 +164,9 @@ def _python(folder: Path, program: str, *arguments: str) -> Any:
     )
 
 
-@pytest.mark.parametrize("each", [option for option in table(RunOptions) if option.negative], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "each", [option for option in table(RunOptions) if option.negative], ids=lambda each: each.name
+)
 def test_what_can_be_said_no_to_is_told_apart_in_a_plans_facts(each: Option) -> None:
     """A session without fidelity was said to measure it, and one without a load to end when saturated."""
     no, yes = (each.say(word, {}) for word in each.words)

@@ -7,6 +7,7 @@ from rich.cells import cell_len
 from sessions.disk.plan import Plan
 from sessions.watch.live import Live
 from tui.widgets.drawn_lines import DrawnLines, Piece
+from tui.words.block_steps import STEPS
 from tui.words.figures import time_left
 from tui.words.terminal_text import plain
 
@@ -56,19 +57,19 @@ class SessionLine(DrawnLines):
         names = [method.name for method in plan.methods]
         place = names.index(live.method) + 1 if live.method in names else 0
         row = next((row for row in live.methods if row.name == live.method), None)
-        fixed = row is not None and row.blocks is not None
+        blocks = row.blocks if row is not None else None
         parts = [f"method {place}/{len(names)}", f"block {live.block + 1}"]
         points = [point.name for point in plan.points]
-        if row is not None and fixed:
-            parts[1] += f"/{row.blocks}"
-        if live.request is None:
-            parts.append(live.block_phase)
+        if blocks is not None:
+            parts[1] += f"/{blocks}"
+        if live.request is None or live.block_phase not in ("warmup", "timed"):
+            parts.append(dict(STEPS).get(live.block_phase, live.block_phase))
         elif live.warmup:
             parts.append("warm-up")
         elif live.point in points:
             parts.append(f"point {points.index(live.point) + 1}/{len(points)}")
         else:
-            parts.append(f"request {live.request + 1}" + (f"/{plan.requests}" if fixed else ""))
+            parts.append(f"request {live.request + 1}" + (f"/{plan.requests_in(blocks)}" if blocks is not None else ""))
         return parts
 
     def _end(self, live: Live) -> tuple[str, str]:
