@@ -19,13 +19,13 @@ from sessions.verdict.kept_results import KeptResults
 from sessions.verdict.statistics import CONFIDENCE, t_quantile
 
 BETWEEN: Final = " · "
-# How many times the floor's a divergence may be where nothing is lost: window by window no unquantised method of nine
-# engines diverged over 1.15 times as far, and from other windows' floor over 1.2 times.
+# How many times the floor's a divergence may be where nothing is lost: of seven unquantised engines none diverged over
+# 1.1 times as far in the same windows (its interval ends at 1.2), and none over 1.2 times by the means of all.
 FURTHER: Final = 1.25
 FURTHER_ELSEWHERE: Final = 2.0
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class FloorWindow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """How far a method of the floor diverges in a window, and what tells the window: sums over its tokens, in nats."""
 
     number: int
@@ -36,13 +36,13 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 class Floor(msgspec.Struct, frozen=True, kw_only=True):
     """`nats` a token, which the upper end of an interval stays below where nothing is lost; `flips` likewise, the share
     of tokens outside near ties at which the likeliest token is not the reference's. `divergence` is the KL, in nats a
-    token, of methods that compute the same; None where it is not known. `shown` has that of the one that diverges
-    furthest, by window."""
+    token, of methods that compute the same; None where it is not known. `by_window` has that of the one that
+    diverges furthest."""
 
     nats: float
     flips: float
     divergence: float | None = None
-    shown: list[Shown] = []
+    by_window: list[FloorWindow] = []
     methods: list[str]
     session: str
     windows: int
@@ -73,7 +73,7 @@ def floor_of(
         nats=nats,
         flips=max(flips),
         divergence=max(divergences, default=None),
-        shown=_shown([(whole or figures)[name] for name in reaches]),
+        by_window=_by_window([(whole or figures)[name] for name in reaches]),
         methods=list(reaches),
         session=session,
         windows=windows,
@@ -100,26 +100,23 @@ def further(whole: Figures, judged: Figures, floor: Floor) -> float | None:
 
 
 def _paired(figures: Figures, floor: Floor) -> Mean | None:
-    """The divergence in the floor's windows ÷ the floor's; None where they have none in common, or it is not known."""
-    known = {(each.number, each.nll_reference): each.kl for each in floor.shown}
-    pairs = [
-        (window.kl, known[key])
-        for window in figures.windows
-        if window.kl is not None and (key := (window.number, window.nll_reference)) in known
-    ]
-    if not pairs or not all(math.isfinite(kl) for kl, _ in pairs) or sum(own for _, own in pairs) <= 0:
+    """The divergence ÷ the floor's in the same windows; None where the floor lacks one, or a value is not known."""
+    known = {(each.number, each.nll_reference): each.kl for each in floor.by_window}
+    pairs = [(window.kl, known.get((window.number, window.nll_reference))) for window in figures.windows]
+    both = [(kl, own) for kl, own in pairs if kl is not None and own is not None and math.isfinite(kl)]
+    if len(both) < len(pairs) or sum(own for _, own in both) <= 0:
         return None
-    return ratio_of_sums(*zip(*pairs, strict=True))
+    return ratio_of_sums(*zip(*both, strict=True))
 
 
-def _shown(figures: Sequence[Figures]) -> list[Shown]:
+def _by_window(figures: Sequence[Figures]) -> list[FloorWindow]:
     """Of the one of these that diverges furthest; none where that is not known of any."""
     told = [(mean.estimate, place) for place, own in enumerate(figures) if (mean := own.divergence) is not None]
     if not told:
         return []
     windows = figures[max(told)[1]].windows
     return [
-        Shown(number=window.number, nll_reference=window.nll_reference, kl=window.kl)
+        FloorWindow(number=window.number, nll_reference=window.nll_reference, kl=window.kl)
         for window in windows
         if window.kl is not None
     ]

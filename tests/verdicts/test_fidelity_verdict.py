@@ -87,13 +87,20 @@ def test_of_other_windows_the_mean_divergence_has_to_be_further_off(times: float
         assert sentence.startswith("differs: it diverges 2.9 times as far as the floor, though the loss of 0.0000 nats")
 
 
+def test_a_floor_that_has_not_all_of_a_methods_windows_is_not_paired_with_it() -> None:
+    """The fault may be in the others: a method of the floor was stopped while it was scored."""
+    some = Figures(figures(AROUND, kl=ROUNDING).windows[:8])
+    floor = floor_of({"library-default": some}, "s", 8)
+    assert said(figures(AROUND, kl=[*ROUNDING[:8], *(9 * each for each in ROUNDING[8:])]), floor)[0] == "differs"
+
+
 def test_a_sessions_own_floor_is_paired_over_all_windows_though_half_of_them_make_it() -> None:
     whole = figures(AROUND, kl=TEXTS)
     half = whole.half("even")
     assert half is not None
     floor = floor_of({"library-default": half}, "s", 8, {"library-default": whole})
     assert floor is not None
-    assert [each.number for each in floor.shown] == list(range(16))
+    assert [each.number for each in floor.by_window] == list(range(16))
     assert floor.nats == floor_of({"library-default": half}, "s", 8).nats  # type: ignore[union-attr]
 
 
