@@ -85,7 +85,7 @@ class TimeLeft:
         """
         known = [value for values in self._durations.values() for value in values]
         left = [0.0] * self._plan.lanes
-        unscored = {method.name for method in self._plan.methods if self._is_scored} - self._scored.keys()
+        unscored = self._unscored()
         for block in self._plan.order(self._goals):
             if (block.method, block.block) in self._over:
                 continue
@@ -105,6 +105,9 @@ class TimeLeft:
             left[self._plan.lane_of(block.block)] += expected
         return max(left) or None
 
+    def _unscored(self) -> set[str]:
+        return {method.name for method in self._plan.methods if self._is_scored} - self._scored.keys()
+
     def _scoring_s(self, present: _Present | None, now_ns: int) -> float | None:
         """What is left of scoring a method that was not scored yet, by what it took with others."""
         if not self._scored:
@@ -116,10 +119,11 @@ class TimeLeft:
     def range_s(self, now_ns: int, rounds: Mapping[str, tuple[int, int]]) -> tuple[float | None, float | None]:
         """The least and the most estimated time, where each method takes (least, most) further rounds, the present
         block's included. Once the first rounds are over, which only have to begin in time, the time that the goal
-        allows is the most. None where nothing is known.
+        allows is the most. None where nothing is known, or methods are to be scored and none was so far.
         """
         known = [value for values in self._durations.values() for value in values]
-        if not known:
+        unscored = {name for name in self._unscored() if rounds.get(name, (0, 0))[1]}
+        if not known or (unscored and not self._scored):
             return None, None
         allowed = None
         rounds_over = max(map(len, self._durations.values()))
@@ -127,10 +131,13 @@ class TimeLeft:
             allowed = max(0.0, at_most - (now_ns - self._began_ns) / 1e9)
         mean = statistics.fmean(known)
         each = {name: statistics.fmean(self._durations.get(name) or [mean]) for name in rounds}
+        scoring = dict.fromkeys(unscored, statistics.fmean(self._scored.values()) if self._scored else 0.0)
         least, most = (sum(each[name] * rounds[name][end] for name in rounds) for end in (0, 1))
+        least, most = (bound + sum(scoring.values()) for bound in (least, most))
         for present in self._present.values():
             over = (now_ns - present.started_ns) / 1e9
-            least, most = (max(0.0, bound - min(over, each.get(present.method, mean))) for bound in (least, most))
+            whole = each.get(present.method, mean) + scoring.get(present.method, 0.0)
+            least, most = (max(0.0, bound - min(over, whole)) for bound in (least, most))
         least, most = least / self._plan.lanes, most / self._plan.lanes
         if allowed is not None:
             least, most = min(least, allowed), min(most, allowed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -25,9 +26,10 @@ SECOND = 10**9
 METHODS = [PlannedMethod(name=name, engine="e", environment="plain", reference=None) for name in ("one", "two")]
 
 
-def reducer(blocks: int = 1) -> LiveReducer:
+def reducer(blocks: int = 1, until: float | None = None) -> LiveReducer:
     """A session of two methods, four timed requests a block."""
-    return LiveReducer(Plan(methods=METHODS, blocks=blocks, requests=4 * blocks), "session")
+    methods = METHODS if until is None else [METHODS[0], replace(METHODS[1], reference="one")]
+    return LiveReducer(Plan(methods=methods, blocks=blocks, requests=4 * blocks, until=until), "session")
 
 
 def begun(method: str, at: int, block: int = 0) -> Iterable[AnyRecord]:
@@ -111,3 +113,13 @@ def test_nothing_is_said_while_scoring_takes_longer_than_with_others_or_nobody_k
     assert left(live, reference(), *first) is None
     left(live, phase("one", "close", 20 * SECOND), ended("one", 21 * SECOND), begun("two", 21 * SECOND))
     assert left(live, phase("two", "fidelity", 32 * SECOND), phase("two", "close", 50 * SECOND)) is None
+
+
+def test_scoring_is_added_where_nobody_knows_how_many_rounds_there_will_be() -> None:
+    live = reducer(blocks=3, until=0.05)
+    left(live, reference(), begun("one", 0), phase("one", "fidelity", 10 * SECOND), phase("one", "close", 40 * SECOND))
+    least, without = left(live, ended("one", 41 * SECOND)), reducer(blocks=3, until=0.05)
+    plain = left(without, begun("one", 30 * SECOND), ended("one", 41 * SECOND))
+    assert least is not None
+    assert plain is not None
+    assert least - plain == pytest.approx(30)  # of the other method
