@@ -9,14 +9,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sessions.disk.plan import Plan
+from sessions.disk.plan import Goal, Plan
 from sessions.disk.records import Prepared
 from sessions.disk.sampling import Sampling
+from sessions.disk.store import Store
 from tests.made_model import made_model
 from tests.tui.conftest import DEAD, FIRST, workbench
 from tests.tui.journals import make_plan, write_session
 from tests.tui.screen_text import as_kept, until
 from tui.read.plan_facts import plan_facts
+from tui.read.session_facts import read_session
 from tui.widgets.session_time_line import SessionTimeLine
 from tui.words import figures
 
@@ -143,3 +145,14 @@ def test_the_prompt_is_told_as_it_was_made(
 ) -> None:
     made = None if prepared is None else msgspec.structs.replace(PREPARED, **prepared)
     assert [fact.text for fact in plan_facts(plan, made) if fact.label == "prompt"] == [said]
+
+
+def test_the_overview_says_what_was_measured_beyond_the_plan(home: Path) -> None:
+    """The plan went on to say two blocks, and no fidelity, of a session that a round with it was added to."""
+    folder = write_session(home)
+    session = folder.read()
+    further = Goal(blocks=session.plan.blocks + 1, since=session.plan.blocks, fidelity=True)
+    folder.write(msgspec.structs.replace(session, extensions=[further]))
+    facts = {fact.label: fact.text for fact in read_session(Store(home / "sessions"), folder.id).overview}
+    assert facts["fidelity"] == "not measured"
+    assert facts["since then"].endswith(f"extended to {further.blocks}, fidelity measured")

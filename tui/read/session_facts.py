@@ -29,6 +29,7 @@ from sessions.watch.laps import Lap
 from tui.read.comparison_series import Curve, metric_curve
 from tui.read.plan_facts import plan_facts
 from tui.words import figures
+from tui.words.amount import amount
 from tui.words.fact import Fact
 from tui.words.field_words import figure, label
 
@@ -169,6 +170,9 @@ def _overview(folder: SessionFolder, session: SessionFile, live: bool) -> Iterat
     yield Fact("", "")
     yield Fact("", "Plan")
     yield from plan_facts(msgspec.to_builtins(plan), prepared(folder.journal))
+    if session.extensions:
+        scored = ", fidelity measured" if any(goal.fidelity for goal in session.extensions) else ""
+        yield Fact("since then", amount(plan, session.goal) + scored)
     yield Fact("", "")
     yield Fact("", "Machine")
     for name, value in msgspec.to_builtins(session.machine).items():
