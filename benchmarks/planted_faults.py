@@ -8,8 +8,8 @@ home's cache): the reference in another process, with scaled dot-product attenti
 fault. A seed draws the half of the windows that the floor is taken from, the other half being judged, and for `head`
 which head it is. A fault is found on a path where sessions/verdict says that it differs. SDPA itself, judged likewise,
 should not be found. Weights of 4 bits that are claimed to be of 8 are judged by the floor that 8 bits give.
-Prints a table in markdown. `--frame` keeps what was scored, as a session's fidelity frame, and what it has is not
-scored again.
+Prints a table in markdown. `--frame` keeps what was scored, as a session's fidelity frame; what it has of the same
+reference, and so of the same model, windows and threads, is not scored again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from sessions.verdict.fidelity_verdict import judge
 from sessions.verdict.fidelity_windows import by_path
 
 BASELINE: Final = {"attn_implementation": "eager", "cache": "dynamic"}
-ITSELF, SDPA, EIGHT, FOUR = "itself, another process", "SDPA", "8 bits", "4 bits claimed to be 8"
+SDPA, EIGHT = "SDPA", "8 bits"
 FAULTY: Final = str(Path(__file__).parents[1] / "tests" / "methods" / "faulty_engine.py")
 PROMPT_TOKENS: Final = 80  # so that a decode step gets beyond position 64
 NAMES: Final = ("scaled", "rounded", "head", "rope", "dropped", "late")
@@ -72,10 +72,10 @@ def planted(seeds: int) -> list[Planted]:
     """Everything that the campaign scores, what gives a floor first."""
     rounded = [
         Planted(name, "rounded", options={"fault": "rounded", "bits": bits}, floor=EIGHT)
-        for name, bits in ((EIGHT, 8), (FOUR, 4))
+        for name, bits in ((EIGHT, 8), ("4 bits claimed to be 8", 4))
     ]
     return [
-        Planted(ITSELF, engine="transformers"),
+        Planted("itself, another process", engine="transformers"),
         Planted(SDPA, engine="transformers", options={"attn_implementation": "sdpa"}),
         *(
             Planted(f"layer 3 × {factor:g}", "scaled", options={"fault": "scaled", "layer": 3, "factor": factor})
@@ -109,6 +109,7 @@ class Campaign:
         self._scored, self._reference = scored, job.scored(model, model, PROMPT_TOKENS)
         if self._reference.reason:
             raise SystemExit(self._reference.reason)
+        self.key = self._reference.key
 
     def frame(self, each: Planted) -> pl.DataFrame:
         """The rows of the fidelity frame that one process gives."""
@@ -135,7 +136,7 @@ class Campaign:
                 raise SystemExit(f"A run failed: {line}")
             if line["k"] == "scores":
                 rows.add(msgspec.convert({**line, "method": each.name, "block": 0}, Scores), (each.name, 0, 0))
-        return rows.frame("", ())
+        return rows.frame(self.key, ())
 
     def _said(self, job: Mapping[str, object]) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
@@ -203,15 +204,16 @@ def main() -> None:
     model = models.prepare(asked.model, home(), interpreter, silent)
     everything = [each for each in planted(asked.seeds) if not each.fault or each.fault in (asked.fault or NAMES)]
     kept = pl.read_parquet(asked.frame) if asked.frame and asked.frame.exists() else pl.DataFrame(schema=FIDELITY)
-    left = [each for each in everything if each.name not in kept["method"]]
-    if left:
-        campaign = Campaign(model, interpreter, asked.scored, asked.threads)
-        with ThreadPoolExecutor(asked.at_once) as pool:
-            for rows in pool.map(campaign.frame, left):
-                kept = pl.concat([kept, rows])
-                if asked.frame:
-                    kept.write_parquet(asked.frame)
-    scored = {each.name: figures_of(kept.filter(pl.col("method") == each.name)) for each in everything}
+    campaign = Campaign(model, interpreter, asked.scored, asked.threads)
+    known = kept.filter(pl.col("session") == campaign.key)["method"]
+    left = [each for each in everything if each.name not in known]
+    with ThreadPoolExecutor(asked.at_once) as pool:
+        for rows in pool.map(campaign.frame, left):
+            kept = pl.concat([kept, rows])
+            if asked.frame:
+                kept.write_parquet(asked.frame)
+    own = kept.filter(pl.col("session") == campaign.key)
+    scored = {each.name: figures_of(own.filter(pl.col("method") == each.name)) for each in everything}
     print("| | ΔNLL prefill | KL | flips | ΔNLL decode | KL | flips | found by (prefill, decode) |")
     print("|---|---|---|---|---|---|---|---|")
     heads = []
