@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from itertools import pairwise
@@ -97,6 +98,19 @@ def test_a_bare_loop_says_the_same_and_only_at_the_end() -> None:
     bare.load.emit(first, [1])
     bare.load.break_off()
     assert [line["finish"] for line in bare.said() if line["k"] == "request_end"] == ["error", "error"]
+
+
+def test_a_bare_loop_leaves_no_garbage_to_look_for() -> None:
+    """Objects kept for each delta would have Python go through all of an engine's in the middle of the loop."""
+    driven = Driven(2, kasoku_bare_load.BareLoad, concurrency=2)
+    going = driven.load.take()
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(2_000):
+        for request in going:
+            driven.load.emit(request, [7])
+            driven.load.emit(request, [7, 8])
+    assert len(gc.get_objects()) < before + 100
 
 
 def test_a_batch_begins_together_once_the_last_has_ended() -> None:
