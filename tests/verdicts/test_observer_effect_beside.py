@@ -52,6 +52,17 @@ def test_a_calibrated_method_is_quoted_and_another_devices_is_not(tmp_path: Path
     assert compare(store, [(there.id, None)]).observer_effects == ()
 
 
+def test_a_bare_loop_that_was_slower_is_no_cost(tmp_path: Path) -> None:
+    """It was once quoted as "measuring costs -23.1 %"."""
+    here = make_session(tmp_path / "sessions", RATES, machine=Machine(cpu_model="a CPU"))
+    keep(tmp_path, device_key(here.read().plan, Machine(cpu_model="a CPU")), calibration("fast", -0.231))
+    (said,) = compare(Store(tmp_path / "sessions"), [(here.id, None)]).observer_effects
+    assert said == (
+        "what measuring costs is not known: fast was 23.1 % faster with it than a bare loop (23.0 to 23.2 %) on this"
+        " device"
+    )
+
+
 def test_a_session_under_load_is_told_what_its_load_costs(tmp_path: Path) -> None:
     loaded = make_load_session(tmp_path / "sessions", {"fast": {"c1": [100.0], "c2": [180.0], "c4": [300.0]}})
     key = device_key(loaded.read().plan, loaded.read().machine)
