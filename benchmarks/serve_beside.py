@@ -76,6 +76,16 @@ serve.add_cli_args(parser)
 serve.main(parser.parse_args())
 print("\\n" + json.dumps([marks, responses]))
 """
+# Both commands of vLLM's want a tokenizer, which a model of random weights has not: one with a word for each id.
+WORDS: Final = """
+import json, sys
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+ids = range(json.load(open(sys.argv[1] + "/config.json"))["vocab_size"])
+words = Tokenizer(models.WordLevel({"w%d" % each: each for each in ids}, unk_token="w0"))
+words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0").save_pretrained(sys.argv[1])
+"""
 # As `show --as vllm` calls a figure, and as the file of `vllm bench serve` does.
 FIGURES: Final = {
     "output token throughput": "output_throughput",
@@ -105,9 +115,26 @@ DIFFERENCES: Final = (
 )
 
 
+def with_tokenizer(interpreter: Interpreter, model: Model, folder: Path) -> Path:
+    """The model's folder, or where it has no tokenizer, one in `folder` with its files and a tokenizer."""
+    if any(model.folder.glob("tokenizer*")):
+        return model.folder
+    made = folder / "model"
+    made.mkdir()
+    for file in model.folder.iterdir():
+        (made / file.name).symlink_to(file)
+    command = [str(interpreter.python), "-c", WORDS, str(made)]
+    done = subprocess.run(command, capture_output=True, env=environ_of(interpreter, folder), check=False)
+    if done.returncode:
+        raise SystemExit(
+            f"No tokenizer could be made for {model.name}:\n{done.stderr.decode(errors='replace')[-2000:]}"
+        )
+    return made
+
+
 @contextmanager
 def serving(
-    interpreter: Interpreter, model: Model, options: argparse.Namespace, folder: Path
+    interpreter: Interpreter, model: Path, options: argparse.Namespace, folder: Path
 ) -> Iterator[tuple[str, CpuLog]]:
     """The address of vLLM's server, with the settings of the method `vllm-server`, and its CPU time, until the body is
     over."""
@@ -115,7 +142,7 @@ def serving(
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     longest = options.prompt_tokens + options.max_new_tokens + 64
-    command = [str(interpreter.python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model.folder)]
+    command = [str(interpreter.python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--host", "127.0.0.1", "--port", port, "--served-model-name", NAME, "--dtype", "bfloat16"]
     command += ["--load-format", "safetensors", "--generation-config", "vllm", "--max-model-len", str(longest)]
     command += ["--max-num-seqs", str(options.concurrency), "--max-num-batched-tokens", str(max(longest, 2048))]
@@ -175,7 +202,7 @@ def of_bench(
     address: str,
     cpu: CpuLog,
     interpreter: Interpreter,
-    model: Model,
+    model: Path,
     options: argparse.Namespace,
     folder: Path,
     number: int,
@@ -183,7 +210,7 @@ def of_bench(
     """The figures of one `vllm bench serve`."""
     slots = options.concurrency
     command = [str(interpreter.python), "-c", BENCH, "--backend", "vllm", "--base-url", address]
-    command += ["--model", str(model.folder), "--served-model-name", NAME, "--tokenizer", str(model.folder)]
+    command += ["--model", str(model), "--served-model-name", NAME, "--tokenizer", str(model)]
     command += ["--dataset-name", "random", "--random-input-len", str(options.prompt_tokens)]
     command += ["--random-output-len", str(options.max_new_tokens), "--num-prompts", str(options.requests * slots)]
     command += ["--max-concurrency", str(slots), "--num-warmups", str(slots), "--ignore-eos", "--temperature", "0"]
@@ -270,16 +297,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="kasoku-benchmark-") as temporary:
         folder = Path(temporary)
-        with serving(interpreter, model, options, folder) as (address, cpu):
+        served = with_tokenizer(interpreter, model, folder)
+        with serving(interpreter, served, options, folder) as (address, cpu):
             # what a server does at its first requests counts for neither
             of_kasoku(address, cpu, options, options.rounds)
-            of_bench(address, cpu, interpreter, model, options, folder, options.rounds)
+            of_bench(address, cpu, interpreter, served, options, folder, options.rounds)
             for number in range(options.rounds):
                 for side in ("kasoku", "bench") if number % 2 == 0 else ("bench", "kasoku"):
                     if side == "kasoku":
                         kasoku.append(of_kasoku(address, cpu, options, number))
                     else:
-                        bench.append(of_bench(address, cpu, interpreter, model, options, folder, number))
+                        bench.append(of_bench(address, cpu, interpreter, served, options, folder, number))
                 done = f"{kasoku[-1][JUDGED]:.1f} and vllm bench {bench[-1][JUDGED]:.1f} tok/s"
                 print(f"  {number + 1}/{options.rounds}: {done}", file=sys.stderr)
 
