@@ -1,7 +1,7 @@
 """A load as a bare loop takes it: every delta is kept with its time, and told once all requests are over.
 
-`kasoku calibrate` compares the wire with it. What is kept are numbers in arrays: objects of Python's, as many as there are
-deltas, would have it look for garbage among all of an engine's in the middle of a loop.
+`kasoku calibrate` compares the wire with it. What is kept are numbers in arrays: with an object for each delta, Python
+would look for garbage among all of an engine's objects in the middle of a loop.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
             return ""
         if effect.cost_high < 0:  # nothing costs less than nothing: the two differ in something else
             return (
-                f"what measuring costs is not known: {self.method}{self.load} was {-100 * effect.cost:.1f} % faster with"
-                f" it than a bare loop ({-100 * effect.cost_high:.1f} to {-100 * effect.cost_low:.1f} %) on this device"
+                f"what measuring costs is not known: {self.method}{self.load} was {-100 * effect.cost:.1f} % faster"
+                f" with it than a bare loop ({-100 * effect.cost_high:.1f} to {-100 * effect.cost_low:.1f} %) on this device"
             )
         return (
             f"measuring costs {100 * effect.cost:.1f} % of tokens/s"
