@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "methods" / "runner
 import kasoku_bandwidth
 import kasoku_resident_knobs as knobs_of
 import kasoku_resident_tuning as tuning
+import kasoku_resident_whole as whole_of
 import torch
 import transformers
 from kasoku_asked_sampling import AskedSampling
@@ -149,6 +150,31 @@ def timeline(model, step, prompt, tokens, file):
         writer.writerows((name, begin - one[0][0], end - one[0][0]) for begin, end, name in one)
 
 
+def phases(model, step, prompt, tokens, file):
+    """Into `file`, of each phase of one step in the one kernel, when it began, when its vector was there, when its rows
+    were told, and when attention was: cycles since its program began, medians of all programs.
+    """
+    traced = whole_of.Whole(step, step.whole.division, trace=True)
+    plain, step.whole = step.whole, traced
+    replays = Generating(model.model, step, True)
+    step.begin(replays.read(prompt), prompt, tokens, 1)
+    for _ in range(tokens // 2):
+        replays.asked.next()
+    torch.cuda.synchronize()
+    step.whole = plain
+    stamps = traced.stamps.double()
+    since = stamps - stamps[:, :1, :1]
+    middle = since.median(0).values.cpu()
+    kinds = ("qkv", "out", "mlp", "down")
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(("phase", "layer", "begin", "vector", "told", "attended"))
+        for place, (begin, vector, said, attended) in enumerate(middle.tolist()):
+            last = place == len(middle) - 1
+            kind = "head" if last else kinds[place % 4]
+            writer.writerow((kind, "" if last else place // 4, begin, vector, said, attended if kind == "out" else ""))
+
+
 def wide(role, matrix):
     """More knobs than are timed while loading."""
     if role in knobs_of.TURNED:
@@ -249,14 +275,18 @@ def measured(name, config_or_folder, how, arguments, told, until):
     if arguments.sweep:
         swept(model, step, told, until)
     else:
-        tuning.tuned(step, "benchmark")
+        print(json.dumps(tuning.tuned(step, "benchmark", arguments.whole)))
     print(f"knobs found in {time.perf_counter() - began:.1f} s")
     ids = tell("best knobs", step)
     print(f"the same ids as by default: {ids == first}")
     sampled = model.step(ARTICLE, dependent)
     sampled.knobs = step.knobs
+    if step.whole is not None:
+        sampled.whole = whole_of.Whole(sampled, step.whole.division)
     tell("the article's sampling", sampled)
-    if arguments.timeline:
+    if arguments.timeline and step.whole is not None:
+        phases(model, step, prompt, arguments.tokens, arguments.timeline)
+    elif arguments.timeline:
         timeline(model, step, prompt, arguments.tokens, arguments.timeline)
     kernels(model, sampled, told)
 
@@ -270,6 +300,7 @@ def main():
     parser.add_argument("--prompt", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--plain-launch", action="store_true", help="as on a card before Hopper")
+    parser.add_argument("--whole", action="store_true", help="one kernel for all layers, where that is faster")
     parser.add_argument("--sweep", action="store_true", help="many knobs instead of those timed while loading")
     parser.add_argument("--timeline", type=Path, help="a CSV of when each kernel of a step begins and ends")
     parser.add_argument("--logits", action="store_true", help="only compare the folders' logits")

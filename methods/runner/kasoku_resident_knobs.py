@@ -107,12 +107,16 @@ class Table:
 
     def of(self, role: str, matrix: object) -> dict | None:
         """The knobs of a matrix in a role, None where it was not timed."""
-        found = self._known.get(key_of(role, matrix))
-        wanted = set(default(matrix, interpreted=False))
-        return found if isinstance(found, dict) and set(found) == wanted else None
+        found = self.kept(key_of(role, matrix))
+        return found if found is not None and set(found) == set(default(matrix, interpreted=False)) else None
 
-    def keep(self, role: str, matrix: object, knobs: dict) -> None:
-        self._known[key_of(role, matrix)] = knobs
+    def kept(self, key: str) -> dict | None:
+        """What is known under a name."""
+        found = self._known.get(key)
+        return found if isinstance(found, dict) else None
+
+    def keep(self, key: str, knobs: dict) -> None:
+        self._known[key] = knobs
         if self._file is None:
             return
         try:

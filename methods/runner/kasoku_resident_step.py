@@ -3,6 +3,8 @@
     for each layer: queries, keys and values · attention · projection · MLP, in · MLP, out
     the output layer · what narrows the choice down and draws, where tokens are sampled · the token, and its embedding
 
+Where a card and a model allow it, one kernel does all that is before the choice (kasoku_resident_whole).
+
 Nothing in it depends on the host: the position, the tokens so far and the end of the response are on the device.
 """
 
@@ -47,6 +49,7 @@ class Step:
         self.knobs = {role: knobs_of.default(self.matrix(role, 0), not self.on_gpu) for role in knobs_of.ROLES}
         self.knobs["attention"] = knobs_of.of_attention(shape, length, not self.on_gpu)
         self.knobs["choice"] = knobs_of.of_choice(shape.vocabulary, not self.on_gpu)
+        self.whole: object = None  # the one kernel of all layers, where there is one
         self._dims = knobs_of.power_of_two(head)
         self._parts: tuple = ()
         self._made = made
@@ -102,10 +105,11 @@ class Step:
     def launches(self, kind: str) -> list:
         """[(name of the kernel, what launches it)] of one step that chooses as `kind` says, in their order."""
         asked = kind == ASKED
-        found = []
-        for number in range(self.shape.layers):
-            found += self.of_layer(number)
-        found.append(("resident_head", self.head_of(asked)))
+        if self.whole is not None:
+            found = [("resident_layers", self.whole.launch_of(asked))]
+        else:
+            found = [each for number in range(self.shape.layers) for each in self.of_layer(number)]
+            found.append(("resident_head", self.head_of(asked)))
         sampled = asked and self.sampling.temperature > 0
         if sampled:
             found += self._choice()

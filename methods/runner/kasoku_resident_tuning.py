@@ -1,5 +1,6 @@
-"""Which knobs are fastest for a model's matrices on this card, by timing them: of each matrix alone over all layers,
-and the best few of each again within a whole step, where kernels begin before the one before them has ended.
+"""Which division of a step's work is fastest on this card, by timing it: all layers in one kernel, where asked for, or
+a kernel for each product. Their knobs are timed for each matrix alone over all layers, and the best few of each again
+within a whole step, where kernels begin before the one before them has ended.
 """
 
 from __future__ import annotations
@@ -7,17 +8,71 @@ from __future__ import annotations
 import time
 
 import kasoku_resident_knobs as knobs_of
+import kasoku_resident_whole as whole_of
+from kasoku_cuda_driver import DriverError
+from kasoku_nvrtc import CannotCompileError
 
 WHOLE_S = 20.0  # at most: what is left then is timed when the model is loaded next
 PASSES = 3
 FINAL = 3  # of a role's candidates, timed within a step
+MUCH_FASTER = 0.9  # of the time by default knobs: finding better ones has never made up for it
 
 
-def tuned(step: object, card: str) -> dict:
-    """Set the knobs of every role to the fastest; returns {role: knobs and, where it was timed now, its seconds}."""
+def tuned(step: object, card: str, with_whole: bool) -> dict:
+    """Have a step work in the fastest way. Returns {role: knobs and, where it was timed now, its seconds}; under
+    "whole", where `with_whole`, how the one kernel divides its work, or why it is unused.
+    """
     table = knobs_of.Table(card)
-    until = time.perf_counter() + WHOLE_S
     step.halfway()
+    if not with_whole:
+        return kernels_tuned(step, table)
+    by_kernels = seconds_of_step(step)
+    said = whole_tried(step, table)
+    if step.whole is not None and said["seconds"] < MUCH_FASTER * by_kernels:
+        return {"whole": said}
+    whole, step.whole = step.whole, None
+    knobs = kernels_tuned(step, table)
+    by_kernels = seconds_of_step(step)
+    if whole is not None and said["seconds"] < by_kernels:
+        step.whole = whole
+    elif whole is not None:
+        said["unused"] = "slower than a kernel for each product, %.0f µs" % (1e6 * by_kernels)
+    return {**knobs, "whole": said}
+
+
+def whole_tried(step: object, table: object) -> dict:
+    """Give a step the one kernel with the fastest division of its work, if there is one; returns what to say of it."""
+    reason = whole_of.reason_against(step)
+    if reason is not None:
+        return {"unused": reason}
+    key = whole_of.key_of(step)
+    known, best = table.kept(key), None
+    divisions = whole_of.divisions(step)
+    known = known if known is not None and set(known) == set(divisions[0]) else None
+    try:
+        for division in divisions if known is None else [known]:
+            best = faster(step, best, division)
+        for ahead in whole_of.AHEAD[1:] if known is None else ():
+            best = faster(step, best, {**best[1], "ahead": ahead})
+    except (CannotCompileError, DriverError) as error:
+        step.whole = None
+        if best is None:
+            return {"unused": str(error)}
+    seconds, division, step.whole = best
+    table.keep(key, division)
+    return {**division, "seconds": seconds}
+
+
+def faster(step: object, best: tuple | None, division: dict) -> tuple:
+    """`best` or what comes of another division: (seconds, division, kernel)."""
+    step.whole = whole_of.Whole(step, division)
+    found = seconds_of_step(step), division, step.whole
+    return found if best is None or found[0] < best[0] else best
+
+
+def kernels_tuned(step: object, table: object) -> dict:
+    """Set the knobs of every role to the fastest, as `tuned`."""
+    until = time.perf_counter() + WHOLE_S
     said, best = {}, {}
     for role in knobs_of.ROLES:
         matrix = step.matrix(role, 0)
@@ -40,14 +95,15 @@ def tuned(step: object, card: str) -> dict:
             in_step.append((seconds_of_step(step), seconds, knobs))
         _, seconds, step.knobs[role] = min(in_step, key=lambda each: each[0])
         if all_were_timed:
-            table.keep(role, step.matrix(role, 0), step.knobs[role])
+            table.keep(knobs_of.key_of(role, step.matrix(role, 0)), step.knobs[role])
         said[role] = {**step.knobs[role], "seconds": seconds, "timed": len(found)}
     return said
 
 
 def seconds_of_step(step: object) -> float:
-    """What a step takes that chooses greedily, by kernel of it."""
-    return seconds_of_launches([launch for _, launch in step.launches(step.kinds()[0])])
+    """What a step takes that chooses greedily."""
+    launches = [launch for _, launch in step.launches(step.kinds()[0])]
+    return seconds_of_launches(launches) * len(launches)
 
 
 def launches_of(step: object, role: str) -> list:

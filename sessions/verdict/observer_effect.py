@@ -94,9 +94,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         if effect is None or effect.cost_low is None or effect.cost_high is None:
             return ""
         if effect.cost_high < 0:  # nothing costs less than nothing: the two differ in something else
+            faster, low, high = (-100 * each for each in (effect.cost, effect.cost_high, effect.cost_low))
             return (
-                f"what measuring costs is not known: {self.method}{self.load} was {-100 * effect.cost:.1f} % faster"
-                f" with it than a bare loop ({-100 * effect.cost_high:.1f} to {-100 * effect.cost_low:.1f} %) on this device"
+                f"what measuring costs is not known: {self.method}{self.load} was {faster:.1f} % faster with it than a"
+                f" bare loop ({low:.1f} to {high:.1f} %) on this device"
             )
         return (
             f"measuring costs {100 * effect.cost:.1f} % of tokens/s"

@@ -29,16 +29,21 @@ from tests.methods.runner_process import RUNNER
 pytestmark = pytest.mark.engines
 IN_PROCESS = Path(__file__).with_name("resident_in_process.py")
 COMPILED = Path(__file__).with_name("resident_compiled.py")
+WHOLE = Path(__file__).with_name("resident_whole_in_process.py")
 # Triton comes with torch's builds for CUDA alone; its interpreter needs no GPU.
 ITS_ENVIRONMENT = """
 [triton-interpreter]
 purpose = "torch for the CPU, with Triton's interpreter."
 python = ">=3.10,<3.15"
-requirements = ["torch==2.13.0", "transformers>=5.17,<6", "safetensors>=0.6,<1", "triton>=3.6,<3.8"]
+requirements = ["torch==2.13.0", "transformers>=5.17,<6", "safetensors>=0.6,<1", "triton>=3.6,<3.8",
+    "nvidia-cuda-nvrtc==13.0.88"]
 backend = "cpu"
 imports = ["torch", "transformers", "triton"]
 variables = { TRITON_INTERPRET = "1" }
 """
+IN_ONE_KERNEL = [
+    "one KV head for two, a row of two pieces", "tied, four programs for its head", "Qwen2's biases", "GPT-2",
+]  # fmt: skip
 MODELS = ["one KV head, tied, 72 wide", "untied, scaled rope", "Qwen2's biases", "Qwen3's norms", "GPT-2"]
 ROUNDING = 2e-4  # of a log probability, between two orders of float32 sums
 CHI_SQUARE = 3.1  # standard deviations of the statistic: one of a thousand is farther off, and the seeds are fixed
@@ -78,6 +83,11 @@ def found(interpreter: Interpreter, tmp_path_factory: pytest.TempPathFactory) ->
 def compiled(interpreter: Interpreter, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     cache = str(tmp_path_factory.mktemp("triton"))
     return said_by(interpreter, COMPILED, TRITON_INTERPRET="0", TRITON_CACHE_DIR=cache)
+
+
+@pytest.fixture(scope="module")
+def whole(interpreter: Interpreter, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return said_by(interpreter, WHOLE, str(tmp_path_factory.mktemp("whole")))
 
 
 @pytest.fixture(scope="module")
@@ -314,3 +324,28 @@ def test_weights_are_loaded_in_words_of_16_bytes_before_a_kernel_waits(
 
     assert len(before) == loads  # 16 KB by 128 threads
     assert {each.rpartition("cache_hint")[2] for each in before} == {".v4.b32"}
+
+
+@pytest.mark.parametrize("model", IN_ONE_KERNEL)
+def test_one_kernel_of_all_layers_is_as_near_to_float32_as_a_kernel_for_each_product(
+    whole: dict[str, Any], model: str
+) -> None:
+    said = whole["models"][model]
+
+    assert max(said["off"]) <= 1.5 * said["kernels_off"]
+    assert said["off"][0] == pytest.approx(said["off"][1], abs=0.01)  # the order of float16 sums of parts may change
+    assert said["in_one"] == said["ids"]
+    assert len(set(said["ids"])) == 3
+
+
+def test_one_kernel_is_for_cards_from_hopper_on(whole: dict[str, Any]) -> None:
+    assert {said["reason"] for said in whole["models"].values()} == {"a card before Hopper"}
+
+
+def test_the_one_kernel_compiles_once_for_a_card_that_is_not_there(whole: dict[str, Any]) -> None:
+    said = whole["compiling"]
+
+    assert said["has"] == {"Llama": True, "GPT-2": True}
+    assert said["again"]
+    assert said["wrong"].startswith("NVRTC 13.0 could not compile a kernel: kasoku.cu(1): error")
+    assert said["no_driver"] == "The library of the CUDA driver was not found (libcuda.so.1)."

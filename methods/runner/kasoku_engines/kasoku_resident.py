@@ -8,6 +8,7 @@ Options:
   graph     false: launch kernel by kernel instead of replaying a CUDA graph
   dependent false: no programmatic dependent launch, as on cards before Hopper
   tune      false: leave the division of work among programs as it is by default
+  whole     true: one kernel for all layers, where it can be had and is faster (kasoku_resident_whole)
   knobs     {role: {knob: value}}, over those that were found (kasoku_resident_knobs)
 """
 
@@ -30,7 +31,7 @@ from kasoku_resident_tuning import tuned
 from kasoku_scores import scores_of_logits
 from kasoku_transformers_hooks import logits_before
 
-OPTIONS = ("weights", "graph", "dependent", "tune", "knobs")
+OPTIONS = ("weights", "graph", "dependent", "tune", "whole", "knobs")
 LEAST_TRITON = (3, 5)
 A_FEW = 3
 SPARE_BYTES = 1 << 30  # for the prompt's activations, the kernels and CUDA itself
@@ -179,7 +180,15 @@ class ResidentEngine(Engine):
                 raise UnsupportedError("The resident engine has no option %r; it has %s." % (name, ", ".join(OPTIONS)))
         if job.get("quantisation"):
             raise UnsupportedError("The model is quantised (%s), which resident does not read." % job["quantisation"])
-        return {"weights": "plain", "graph": True, "dependent": True, "tune": True, "knobs": {}, **asked}
+        return {
+            "weights": "plain",
+            "graph": True,
+            "dependent": True,
+            "tune": True,
+            "whole": False,
+            "knobs": {},
+            **asked,
+        }
 
     def _check_place(self, on_gpu: bool) -> None:
         version = self.triton.__version__
@@ -228,7 +237,7 @@ class ResidentEngine(Engine):
             card = json.dumps(
                 [properties.name, properties.multi_processor_count, self.triton.__version__, self.step.pdl]
             )
-            said = tuned(self.step, card)
+            said = tuned(self.step, card, self.options["whole"])
         for role, knobs in self.options["knobs"].items():
             if role not in self.step.knobs:
                 raise UnsupportedError("resident has no role %r; it has %s." % (role, ", ".join(self.step.knobs)))

@@ -1,0 +1,229 @@
+// What a step is given, and how vectors go from program to program: as words in the card's memory, which each program
+// waits for and makes a vector of in its shared memory.
+
+#define THREADS (WARPS * 32)
+#define RING (WARPS * SLOTS)
+#define SLOT (PIECE * 2)  // bytes of a piece of a row
+#define CHUNKS (PIECE / 256)
+#define CEIL(a, b) (((a) + (b) - 1) / (b))
+#define ATTENDED (HEADS * HEAD)
+#define QKV ((HEADS + 2 * KV_HEADS) * HEAD)
+#define GROUP (HEAD / 8)      // lanes that hold a position's numbers of a head
+#define AT_ONCE (32 / GROUP)  // positions that a warp has
+#define TURNS 4               // of positions that are loaded together
+#define NOTHING -1e30f
+
+enum { OF_QKV, OF_OUT, OF_MLP, OF_DOWN, OF_HEAD, PHASES };
+enum { SILU = 1, GELU, GELU_TANH, RELU };
+
+struct Given {
+  const u64 *matrices;     // the address of each phase's matrix
+  const float *biases[5];  // (LAYERS, rows) of a kind of phase, or null
+  const float *gains;      // (LAYERS, 2, WIDTH), and of the last norm (WIDTH)
+  const float *shifts;
+  const float *x;                                 // (WIDTH) with which a step begins
+  u32 *qkv, *attended, *between, *inner, *after;  // words: (QKV), (HEADS, SPLITS, HEAD + 1), (WIDTH), (INNER), (WIDTH)
+  unsigned short *keys, *values;                  // (LAYERS, KV_HEADS, LENGTH, HEAD)
+  const float *turn;                              // (2, HEAD): cosines and sines of the position
+  float *scores;                                  // (VOCABULARY)
+  const signed char *seen;                        // (VOCABULARY), or null where nothing is penalised
+  const long long *position;
+  long long *best;                  // the highest rank of a score with its id
+  u32 *counts;                      // steps so far, and programs that have ended
+  long long *stamps;                // (PROGRAMS, 4 LAYERS + 1, 4), where TRACE
+  float scaling, epsilon, penalty;  // of attention, of norms, of tokens seen
+};
+
+// Of a program in a kind of phase: its first row, its pieces of rows, those of each row, and by what to divide by them.
+struct Role {
+  int begin, tiles, pieces, magic, width;
+};
+
+#if TRACE
+#define STAMP(k) \
+  if (threadIdx.x == 0) given.stamps[((long long)blockIdx.x * (4 * LAYERS + 1) + phase) * 4 + k] = now();
+#else
+#define STAMP(k)
+#endif
+
+DEVICE u32 marked(float value, u32 mark) { return (__float_as_uint(value) & ~1u) | mark; }
+DEVICE float as_stored(float value) { return low(packed(value, 0.f)); }
+
+// N times four words from `at` on, `stride` words apart, those before `end`, once all of them are new.
+template <int N>
+DEVICE void receive(const u32 *words, int at, int stride, int end, u32 mark, uint4 *got) {
+  u32 wrong;
+  do {
+    wrong = 0;
+#pragma unroll
+    for (int n = 0; n < N; ++n)
+      if (at + n * stride < end) got[n] = look4(words + at + n * stride);
+#pragma unroll
+    for (int n = 0; n < N; ++n)
+      if (at + n * stride < end) wrong |= (got[n].x ^ mark) | (got[n].y ^ mark) | (got[n].z ^ mark) | (got[n].w ^ mark);
+  } while (wrong & 1);
+}
+
+// One warp looks at a few words until they are new, so that not all threads of the card keep looking at the same lines.
+DEVICE void await_words(const u32 *words, int count, u32 mark) {
+  if (threadIdx.x < 32)
+    while (any_of_warp((look(words + (long long)threadIdx.x * count / 32) ^ mark) & 1)) {}
+  meet();
+}
+
+// The numbers of eight places of a vector lie so that the pairs of either product are neighbours: words 0, 2, 1, 3.
+DEVICE void put4(u32 *vector, int e, float a, float b, float c, float d) {
+  u32 *to = vector + (e >> 3) * 4 + ((e >> 2) & 1);
+  to[0] = packed(a, b);
+  to[2] = packed(c, d);
+}
+
+// What lies beyond a vector's end is multiplied too, by whatever the ring holds there.
+template <int N>
+DEVICE void clear_beyond(u32 *vector) {
+  for (int word = N / 2 + threadIdx.x; word < CEIL(N, PIECE) * PIECE / 2; word += THREADS) vector[word] = 0;
+}
+
+// What was attended to, of all heads, each put together from its parts.
+DEVICE void receive_attended(const Given &given, u32 mark, u32 *vector) {
+  await_words(given.attended, HEADS * SPLITS * HEAD, mark);
+  for (int e = threadIdx.x * 8; e < ATTENDED; e += THREADS * 8) {
+    const int head = e / HEAD, d = e % HEAD;
+    uint4 parts[SPLITS][2];
+    u32 weights[SPLITS], wrong;
+    do {
+      wrong = 0;
+#pragma unroll
+      for (int s = 0; s < SPLITS; ++s) {
+        const u32 *words = given.attended + (head * SPLITS + s) * HEAD + d;
+        parts[s][0] = look4(words);
+        parts[s][1] = look4(words + 4);
+        weights[s] = SPLITS > 1 ? look(given.attended + HEADS * SPLITS * HEAD + head * SPLITS + s) : mark;
+      }
+#pragma unroll
+      for (int s = 0; s < SPLITS; ++s) {
+        wrong |= weights[s] ^ mark;
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          wrong |= (parts[s][i].x ^ mark) | (parts[s][i].y ^ mark) | (parts[s][i].z ^ mark) | (parts[s][i].w ^ mark);
+      }
+    } while (wrong & 1);
+    float highest = NOTHING, all = 0, v[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    if (SPLITS > 1) {
+#pragma unroll
+      for (int s = 0; s < SPLITS; ++s) highest = fmaxf(highest, __uint_as_float(weights[s]));
+    }
+#pragma unroll
+    for (int s = 0; s < SPLITS; ++s) {
+      const float f = SPLITS > 1 ? __expf(__uint_as_float(weights[s]) - highest) : 1.f;
+      all += f;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        v[i * 4] += f * __uint_as_float(parts[s][i].x & ~1u);
+        v[i * 4 + 1] += f * __uint_as_float(parts[s][i].y & ~1u);
+        v[i * 4 + 2] += f * __uint_as_float(parts[s][i].z & ~1u);
+        v[i * 4 + 3] += f * __uint_as_float(parts[s][i].w & ~1u);
+      }
+    }
+    const float over = 1.f / all;
+    put4(vector, e, v[0] * over, v[1] * over, v[2] * over, v[3] * over);
+    put4(vector, e + 4, v[4] * over, v[5] * over, v[6] * over, v[7] * over);
+  }
+  clear_beyond<ATTENDED>(vector);
+  meet();
+}
+
+// The MLP's inner values.
+DEVICE void receive_inner(const u32 *words, u32 mark, u32 *vector) {
+  constexpr int N = CEIL(INNER, THREADS * 4);
+  uint4 got[N];
+  await_words(words, INNER, mark);
+  receive<N>(words, threadIdx.x * 4, THREADS * 4, INNER, mark, got);
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    const int e = (n * THREADS + threadIdx.x) * 4;
+    if (e < INNER)
+      put4(vector, e, __uint_as_float(got[n].x & ~1u), __uint_as_float(got[n].y & ~1u), __uint_as_float(got[n].z & ~1u),
+           __uint_as_float(got[n].w & ~1u));
+  }
+  clear_beyond<INNER>(vector);
+  meet();
+}
+
+// x after a norm, but for the rate by which its products are multiplied, which it gives.
+DEVICE float receive_normed(const Given &given, const u32 *words, u32 mark, const float *gain, const float *shift,
+                            u32 *vector, float *sums) {
+  constexpr int N = CEIL(WIDTH, THREADS * 4);
+  const int tid = threadIdx.x;
+  float g[N * 4], s[N * 4], v[N * 4], sum = 0, squares = 0;
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    const int e = (n * THREADS + tid) * 4;
+    if (e < WIDTH) {
+      *(float4 *)(g + n * 4) = *(const float4 *)(gain + e);
+      if (LAYER_NORM) *(float4 *)(s + n * 4) = *(const float4 *)(shift + e);
+    }
+  }
+  if (words) {
+    await_words(words, WIDTH, mark);
+    receive<N>(words, tid * 4, THREADS * 4, WIDTH, mark, (uint4 *)v);
+  } else {
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const int e = (n * THREADS + tid) * 4;
+      if (e < WIDTH) *(uint4 *)(v + n * 4) = read16(given.x + e);
+    }
+  }
+  auto put = [&](float mean, float rate) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const int e = (n * THREADS + tid) * 4;
+      float y[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        y[i] = LAYER_NORM ? (v[n * 4 + i] - mean) * rate * g[n * 4 + i] + s[n * 4 + i] : v[n * 4 + i] * g[n * 4 + i];
+      if (e < WIDTH) put4(vector, e, y[0], y[1], y[2], y[3]);
+    }
+  };
+  clear_beyond<WIDTH>(vector);
+  if (!LAYER_NORM) put(0, 1);
+#pragma unroll
+  for (int n = 0; n < N; ++n)
+    if ((n * THREADS + tid) * 4 < WIDTH) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sum += v[n * 4 + i];
+        squares += v[n * 4 + i] * v[n * 4 + i];
+      }
+    }
+  auto of_all = [&](float own, float *place) {
+#pragma unroll
+    for (int o = 16; o; o >>= 1) own += of_lane_across(own, o);
+    if ((tid & 31) == 0) place[tid >> 5] = own;
+  };
+  auto total = [&](const float *place) {
+    float all = 0;
+    for (int i = 0; i < WARPS; ++i) all += place[i];
+    return all;
+  };
+  if (!LAYER_NORM) {
+    of_all(squares, sums);
+    meet();
+    return rsqrtf(total(sums) / WIDTH + given.epsilon);
+  }
+  of_all(sum, sums);
+  meet();
+  const float mean = total(sums) / WIDTH;
+  float apart = 0;
+#pragma unroll
+  for (int n = 0; n < N; ++n)
+    if ((n * THREADS + tid) * 4 < WIDTH) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) apart += (v[n * 4 + i] - mean) * (v[n * 4 + i] - mean);
+    }
+  of_all(apart, sums + 32);
+  meet();
+  put(mean, rsqrtf(total(sums + 32) / WIDTH + given.epsilon));
+  meet();
+  return 1.f;
+}

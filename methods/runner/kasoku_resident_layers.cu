@@ -1,0 +1,221 @@
+// All layers of a decode step and the output layer in one kernel, with one program on each multiprocessor.
+//
+// A step is a row of phases: for each layer queries, keys and values; attention and its projection; the MLP in; the MLP
+// out; at last the output layer. Each has a matrix, of which a program has some rows, and a vector. In a program,
+// FETCHERS warps copy its weights into a ring in shared memory, phase after phase, whatever is computed meanwhile: so
+// the memory is busy while the others wait. WARPS warps multiply them.
+//
+// What a phase makes goes to all programs as words in the card's memory, whose last bit is the parity of its layer: it
+// tells that a word is new, and no program waits for anything else. A word is written again four phases later, by which
+// time everybody has read it, since nobody gets there without words of the phases between.
+//
+// Weights are read in pieces of rows. A piece's numbers become the first factor of tensor-core products as they lie in
+// memory, the vector's the second, in the same order: then the diagonals add up to the product of both.
+//
+// Compiled with what a model is like, and how the work is divided, as macros (kasoku_resident_whole.py).
+
+DEVICE float activated(float v) {
+  switch (ACTIVATION) {
+    case SILU:
+      return v / (1.f + __expf(-v));
+    case GELU:
+      return 0.5f * v * (1.f + erff(v * 0.70710678f));
+    case GELU_TANH:
+      return v / (1.f + __expf(-1.5957691216f * (v + 0.044715f * v * v * v)));
+    default:
+      return fmaxf(v, 0.f);
+  }
+}
+
+// Copies this program's weights into the ring, of every FETCHERS-th piece, at most AHEAD pieces before the last that
+// has come. A slot's pieces are all of the same warp: another one's barriers might be two turns on.
+static_assert(RING % FETCHERS == 0 && AHEAD % FETCHERS == 0, "a slot is of one warp");
+
+DEVICE void fetch_all(const Role *roles, const u64 *matrices, char *ring, u64 *full, u64 *empty, u32 me) {
+  int slot = 0, behind = 0;
+  u32 parity = 1, behind_parity = 0, count = 0;
+  for (int phase = 0; phase <= 4 * LAYERS; ++phase) {
+    const Role role = roles[phase == 4 * LAYERS ? OF_HEAD : phase & 3];
+    const char *from = (const char *)matrices[phase] + (u64)role.begin * role.width * 2;
+    int left = role.width * 2;
+    for (int tile = 0; tile < role.tiles; ++tile) {
+      const int bytes = left > SLOT ? SLOT : left;
+      left -= bytes;
+      if (left == 0) left = role.width * 2;
+      if (count % FETCHERS == me) {
+        if (count >= RING) await(&empty[slot], parity);
+        if (AHEAD < RING && count >= AHEAD) await(&full[behind], behind_parity);
+        fetch(ring + slot * SLOT, from, bytes, &full[slot]);
+      }
+      if (count >= AHEAD && ++behind == RING) {
+        behind = 0;
+        behind_parity ^= 1;
+      }
+      ++count;
+      from += bytes;
+      if (++slot == RING) {
+        slot = 0;
+        parity ^= 1;
+      }
+    }
+  }
+}
+
+KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
+  SHARED(memory);
+  char *ring = memory;
+  u32 *vector = (u32 *)(ring + RING * SLOT);
+  float *part = (float *)(vector + VECTOR_WORDS), *own = part + PART_FLOATS, *biased = own + OWN_FLOATS,
+        *sums = biased + BIAS_FLOATS;
+  float *query = sums + 64, *key = query + HEAD, *value = key + HEAD;
+  u64 *full = (u64 *)(value + HEAD), *empty = full + RING, *matrices = empty + RING;
+  Role *roles = (Role *)(matrices + 4 * LAYERS + 1);
+  const int tid = threadIdx.x, warp = tid >> 5, lane = tid & 31, program = blockIdx.x;
+
+  if (tid < PHASES) {
+    const int rows = tid == OF_QKV    ? QKV
+                     : tid == OF_MLP  ? INNER * (GATED ? 2 : 1)
+                     : tid == OF_HEAD ? VOCABULARY
+                                      : WIDTH;
+    const int width = tid == OF_OUT    ? ATTENDED
+                      : tid == OF_DOWN ? INNER
+                                       : WIDTH,
+              together = tid == OF_MLP ? (GATED ? 4 : 2) : 1;
+    const int begin = (int)((long long)(rows / together) * program / PROGRAMS) * together,
+              end = (int)((long long)(rows / together) * (program + 1) / PROGRAMS) * together;
+    const int pieces = CEIL(width, PIECE);
+    roles[tid] = Role{begin, (end - begin) * pieces, pieces, CEIL(1 << 16, pieces), width};
+  }
+  for (int i = tid; i <= 4 * LAYERS; i += blockDim.x) matrices[i] = given.matrices[i];
+  for (int i = tid; i < RING; i += blockDim.x) {
+    make(&full[i]);
+    make(&empty[i]);
+  }
+  for (int i = tid; i < RING * SLOT / 16; i += blockDim.x)
+    ((uint4 *)memory)[i] = make_uint4(0, 0, 0, 0);  // no NaNs beyond a row's end
+  made();
+  meet_all();
+  if (warp >= WARPS) {
+    if (lane == 0) fetch_all(roles, matrices, ring, full, empty, warp - WARPS);
+    return;
+  }
+
+  await_those_before();
+  const int position = (int)*given.position;
+  const u32 first = given.counts[0] * LAYERS + 1;
+  const int own_begin = roles[OF_OUT].begin, own_rows = roles[OF_OUT].tiles / roles[OF_OUT].pieces;
+  for (int r = tid; r < own_rows; r += THREADS) own[r] = given.x[own_begin + r];
+  int off = warp, slot = 0;  // this warp's next piece: after so many of the phase's, and in which of its slots
+  u32 parity = 0;
+
+#pragma unroll 1
+  for (int phase = 0; phase <= 4 * LAYERS; ++phase) {
+    const int layer = phase >> 2, kind = phase == 4 * LAYERS ? OF_HEAD : phase & 3;
+    const u32 mark = (first + layer) & 1;
+    const Role role = roles[kind];
+    const int rows = role.tiles / role.pieces;
+    float rate = 1;
+    STAMP(0)
+    if (given.biases[kind]) {
+      const int all = kind == OF_QKV    ? QKV
+                      : kind == OF_MLP  ? INNER * (GATED ? 2 : 1)
+                      : kind == OF_HEAD ? VOCABULARY
+                                        : WIDTH;
+      for (int r = tid; r < rows; r += THREADS)
+        biased[r] = given.biases[kind][(kind == OF_HEAD ? 0 : (long long)layer * all) + role.begin + r];
+    }
+    if (kind == OF_OUT) {
+      if (program < HEADS * SPLITS) attend(given, layer, position, mark, query, key, value, (float *)vector, sums);
+      STAMP(3)
+      receive_attended(given, mark, vector);
+    } else if (kind == OF_DOWN) {
+      receive_inner(given.inner, mark, vector);
+    } else {
+      const long long norm = kind == OF_HEAD ? 2 * LAYERS : 2 * layer + (kind == OF_MLP);
+      const u32 *words = phase == 0 ? nullptr : kind == OF_MLP ? given.between : given.after;
+      if (kind == OF_HEAD) let_next_begin();
+      rate = receive_normed(given, words, kind == OF_MLP ? mark : mark ^ 1, given.gains + norm * WIDTH,
+                            given.shifts + norm * WIDTH, vector, sums);
+    }
+    STAMP(1)
+
+    uint4 x[CHUNKS];
+    int kept = -1;
+    for (; off < role.tiles; off += WARPS) {
+      const int piece = off - (int)(((u32)off * (u32)role.magic) >> 16) * role.pieces;
+      if (piece != kept) {
+#pragma unroll
+        for (int i = 0; i < CHUNKS; ++i) x[i] = ((const uint4 *)vector)[piece * (CHUNKS * 32) + i * 32 + lane];
+        kept = piece;
+      }
+      await(&full[slot * WARPS + warp], parity);
+      const uint4 *tile = (const uint4 *)(ring + (slot * WARPS + warp) * SLOT) + lane;
+      float d[4][4] = {};
+#pragma unroll
+      for (int i = 0; i < CHUNKS; ++i) {
+        const uint4 w = tile[i * 32];
+        multiply(d[i % 2 * 2], w, x[i].x, x[i].y);
+        multiply(d[i % 2 * 2 + 1], w, x[i].z, x[i].w);
+      }
+      converge();
+      if (lane == 0) arrive(&empty[slot * WARPS + warp]);
+      // On the diagonal, row n and n + 8 of the first factor by column n of the second: lane 4 n + n / 2 has them.
+      const int n = lane >> 2, odd = n & 1;
+      const bool has = (lane & 3) == n >> 1;
+      float sum = d[0][odd] + d[2][odd] + d[1][2 + odd] + d[3][2 + odd];
+      if (kind != OF_HEAD) {
+        if (has) part[off * 8 + n] = sum;
+      } else {
+        if (!has) sum = 0;
+#pragma unroll
+        for (int o = 16; o; o >>= 1) sum += of_lane_across(sum, o);
+        if (lane == 0) part[off] = sum;
+      }
+      if (++slot == SLOTS) {
+        slot = 0;
+        parity ^= 1;
+      }
+    }
+    off -= role.tiles;
+    meet();
+
+    const bool with_bias = given.biases[kind] != nullptr;
+    auto total = [&](int r) {
+      float all = 0;
+      const int parts = role.pieces * (kind == OF_HEAD ? 1 : 8);
+      for (int i = 0; i < parts; ++i) all += part[r * parts + i];
+      return all * rate + (with_bias ? biased[r] : 0.f);
+    };
+    if (kind == OF_QKV) {
+      for (int r = tid; r < rows; r += THREADS) tell(given.qkv + role.begin + r, marked(total(r), mark));
+    } else if (kind == OF_MLP) {
+      for (int i = tid; i < rows / (GATED ? 2 : 1); i += THREADS) {
+        const float v = GATED ? activated(total(2 * i)) * total(2 * i + 1) : activated(total(i));
+        tell(given.inner + role.begin / (GATED ? 2 : 1) + i, marked(as_stored(v), mark));
+      }
+    } else if (kind != OF_HEAD) {
+      for (int r = tid; r < rows; r += THREADS) {
+        own[r] += total(r);
+        tell((kind == OF_OUT ? given.between : given.after) + own_begin + r, marked(own[r], mark));
+      }
+    } else {
+      long long best = -1ll << 63;
+      for (int r = tid; r < rows; r += THREADS) {
+        const int id = role.begin + r;
+        float score = total(r);
+        if (given.seen && given.seen[id]) score = score < 0 ? score * given.penalty : score / given.penalty;
+        given.scores[id] = score;
+        const int bits = __float_as_int(score), key = bits ^ ((bits >> 31) & 0x7fffffff);
+        const long long rank = (long long)key << 32 | (u32)(0x7fffffff - id);
+        best = rank > best ? rank : best;
+      }
+      highest_of_all(given.best, best);
+    }
+    STAMP(2)
+  }
+  meet();
+  if (tid == 0 && one_more(given.counts + 1) == PROGRAMS - 1) {
+    given.counts[1] = 0;
+    given.counts[0] += 1;
+  }
+}

@@ -1,0 +1,216 @@
+"""All layers of a decode step in one kernel (kasoku_resident_layers.cu): for which models and cards there is one, how
+its work is divided, and what launches it.
+
+CUDA C++ rather than Triton, as its programs wait for one another and have their warps do different things.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import kasoku_resident_state as places
+from kasoku_cuda_driver import Kernel
+from kasoku_nvrtc import compiled
+from kasoku_resident_shape import LAYER_NORM, NO_NORM
+from kasoku_resident_weights import PLAIN
+
+SOURCES = tuple("kasoku_resident_" + name for name in ("card.cuh", "exchange.cuh", "attend.cuh", "layers.cu"))
+LEAST_CAPABILITY = (9, 0)  # bulk copies into shared memory
+PIECE = 2048  # weights of a row that are copied at once
+WARPS, FETCHERS = 10, 2  # twelve at most: so each thread may have 168 registers
+MOST_SLOTS, LEAST_SLOTS = 5, 2
+SPLITS = (1, 2, 4, 8)
+AHEAD = (10, 24, 64)  # pieces under way: few let words pass, many keep the memory busier
+HEADS = (32, 64, 128, 256)  # numbers of a head, of which a lane has eight
+ROLE_BYTES = 5 * 4
+MATRICES = ("qkv", "out", "mlp", "down")
+
+
+class Given(ctypes.Structure):
+    """What the kernel is given, as its source declares it."""
+
+    _fields_ = (
+        ("matrices", ctypes.c_void_p),
+        ("biases", ctypes.c_void_p * 5),
+        *((name, ctypes.c_void_p) for name in ("gains", "shifts", "x", "qkv", "attended", "between", "inner", "after")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("keys", "values", "turn", "scores", "seen", "position", "best", "counts")
+        ),
+        ("stamps", ctypes.c_void_p),
+        *((name, ctypes.c_float) for name in ("scaling", "epsilon", "penalty")),
+    )
+
+
+def reason_against(step: object) -> str | None:
+    """Why a step has no such kernel, or None."""
+    import torch
+
+    shape, weights = step.shape, step.weights
+    if not step.on_gpu or torch.cuda.get_device_capability() < LEAST_CAPABILITY:
+        return "a card before Hopper"
+    if any(matrix.format != PLAIN or matrix.scales is not None for matrix in weights.matrices()):
+        return "quantised weights"
+    if shape.head_norm:
+        return "norms of heads"
+    if shape.norm == NO_NORM or shape.head not in HEADS:
+        return "heads of %d numbers" % shape.head
+    widths = (shape.width, shape.inner, shape.heads * shape.head)
+    if any(width % 8 for width in widths):
+        return "a width that is no multiple of eight"
+    if shape.heads > programs_of_card():
+        return "more heads than multiprocessors"
+    if len({layer.scaling for layer in weights.layers}) > 1:
+        return "layers that scale attention differently"
+    return None if slots_of(step) >= LEAST_SLOTS else "vectors too long for shared memory"
+
+
+def programs_of_card() -> int:
+    import torch
+
+    return torch.cuda.get_device_properties(0).multi_processor_count
+
+
+def architecture() -> str:
+    import torch
+
+    return "sm_%d%d" % torch.cuda.get_device_capability()
+
+
+def divisions(step: object) -> list:
+    """Ways of dividing the work to begin with: how many programs share a head, and how many pieces are under way."""
+    splits = [each for each in SPLITS if step.shape.heads * each <= programs_of_card()]
+    return [{"splits": each, "ahead": AHEAD[0]} for each in splits]
+
+
+def key_of(step: object) -> str:
+    """What a division of the work was found for."""
+    shape = step.shape
+    sizes = (
+        shape.layers,
+        shape.width,
+        shape.inner,
+        shape.heads,
+        shape.kv_heads,
+        shape.head,
+        shape.vocabulary,
+        step.length,
+    )
+    return "whole %s %s" % ("x".join(map(str, sizes)), step.keys.dtype)
+
+
+def layout(step: object, slots: int) -> dict:
+    """The sizes of what a program has in shared memory, as macros of the kernel, in numbers of four bytes."""
+    shape, programs = step.shape, programs_of_card()
+    rows = {role: step.matrix(role, 0).rows for role in (*MATRICES, "head")}
+    widths = {role: step.matrix(role, 0).width for role in rows}
+    together = {"mlp": 4 if shape.gated else 2}
+    most = {role: -(-(rows[role] // together.get(role, 1)) // programs) * together.get(role, 1) for role in rows}
+    tiles = {role: most[role] * -(-widths[role] // PIECE) for role in rows}
+    biased = [most[role] for role in rows if step.matrix(role, 0).biases is not None]
+    return {
+        "VECTOR_WORDS": max(-(-max(widths.values()) // PIECE) * PIECE // 2, WARPS * shape.head),
+        "PART_FLOATS": rounded_up(max(8 * max(tiles[role] for role in MATRICES), tiles["head"]), 4),
+        "OWN_FLOATS": rounded_up(most["out"], 2),
+        "BIAS_FLOATS": rounded_up(max(biased, default=0), 2),
+        "SLOTS": slots,
+    }
+
+
+def shared_bytes(step: object, slots: int) -> int:
+    sizes = layout(step, slots)
+    ring = WARPS * sizes.pop("SLOTS")
+    numbers = sum(sizes.values()) + 64 + 3 * step.shape.head
+    return ring * PIECE * 2 + numbers * 4 + (2 * ring + 4 * step.shape.layers + 1) * 8 + 5 * ROLE_BYTES
+
+
+def slots_of(step: object) -> int:
+    """Pieces of each warp in shared memory: as many as there is room for; 0 where not even one."""
+    import torch
+
+    room = torch.cuda.get_device_properties(0).shared_memory_per_block_optin
+    return max((slots for slots in range(1, MOST_SLOTS + 1) if shared_bytes(step, slots) <= room), default=0)
+
+
+def rounded_up(number: int, to: int) -> int:
+    return -(-number // to) * to
+
+
+class Whole:
+    """The kernel for one step, with its work divided as `division` says, and the words between its programs."""
+
+    def __init__(self, step: object, division: dict, trace: bool = False) -> None:
+        import torch
+
+        self.step, self.division, self._kept = step, dict(division), []
+        shape, self._programs = step.shape, programs_of_card()
+        slots, layers = slots_of(step), step.shape.layers
+        device = step.device
+        stamps = self._made(self._programs, 4 * layers + 1, 4, kind=torch.int64) if trace else None
+        self.stamps = stamps
+        splits = division["splits"]
+        if shape.heads * splits > self._programs:
+            raise ValueError("Each head's part of the positions takes a program, and they must be there at once.")
+        words = {
+            "qkv": (shape.heads + 2 * shape.kv_heads) * shape.head,
+            "attended": shape.heads * splits * (shape.head + 1),
+            "between": shape.width,
+            "inner": shape.inner,
+            "after": shape.width,
+        }
+        matrices = [step.matrix(role, layer) for layer in range(layers) for role in MATRICES] + [step.matrix("head", 0)]
+        addresses = torch.tensor([each.weights.data_ptr() for each in matrices], dtype=torch.int64, device=device)
+        norms = [norm for layer in step.weights.layers for norm in (layer.before_attention, layer.before_mlp)]
+        norms.append(step.weights.last_norm)
+        counts = self._made(2, kind=torch.int32)
+        state = step.state.data_ptr()
+        self._given = Given(
+            matrices=self._keep(addresses),
+            biases=(ctypes.c_void_p * 5)(*(self._biases(role) for role in (*MATRICES, "head"))),
+            gains=self._keep(torch.stack([norm.weight.float() for norm in norms])),
+            shifts=self._keep(torch.stack([norm.bias.float() for norm in norms])) if shape.norm == LAYER_NORM else None,
+            **{name: self._keep(self._made(size, kind=torch.int32)) for name, size in words.items()},
+            x=step.x.data_ptr(), keys=step.keys.data_ptr(), values=step.values.data_ptr(), turn=step.turn.data_ptr(),
+            scores=step.scores.data_ptr(), position=state + 8 * places.POSITION, best=state + 8 * places.BEST,
+            counts=self._keep(counts), stamps=None if stamps is None else stamps.data_ptr(),
+            scaling=float(step.weights.layers[0].scaling), epsilon=float(shape.epsilon),
+        )  # fmt: skip
+        macros = {
+            "WIDTH": shape.width, "HEADS": shape.heads, "KV_HEADS": shape.kv_heads, "HEAD": shape.head,
+            "INNER": shape.inner, "VOCABULARY": shape.vocabulary, "LAYERS": layers, "GATED": int(shape.gated),
+            "ACTIVATION": shape.activation, "LAYER_NORM": int(shape.norm == LAYER_NORM), "ROPE": int(shape.rope),
+            "HALF": int(step.keys.dtype == torch.float16), "LENGTH": step.length, "PROGRAMS": self._programs,
+            "PIECE": PIECE, "WARPS": WARPS, "FETCHERS": FETCHERS, "AHEAD": division["ahead"], "SPLITS": splits,
+            "TRACE": int(trace), **layout(step, slots),
+        }  # fmt: skip
+        source = "\n".join(Path(__file__).with_name(name).read_text(encoding="ascii") for name in SOURCES)
+        code = compiled(source, architecture(), macros)
+        threads = (WARPS + FETCHERS) * 32
+        self._kernel = Kernel(code, "resident_layers", threads, shared_bytes(step, slots), step.pdl)
+
+    def launch_of(self, asked: bool) -> object:
+        """What launches it; penalised, where `asked` for and anything is."""
+        penalty = self.step.sampling.penalty if asked else 1.0
+        given = Given.from_buffer_copy(self._given)
+        given.penalty = penalty
+        given.seen = self.step.seen.data_ptr() if penalty != 1 else None
+        return lambda: self._kernel.launch(self._programs, given)
+
+    def _biases(self, role: str) -> int | None:
+        """The address of a role's biases in all layers, float32, or None where it has none."""
+        import torch
+
+        layers = range(1 if role == "head" else self.step.shape.layers)
+        found = [self.step.matrix(role, layer).biases for layer in layers]
+        return None if found[0] is None else self._keep(torch.stack([each.float() for each in found]))
+
+    def _made(self, *size: int, kind: object) -> object:
+        import torch
+
+        return torch.zeros(size, dtype=kind, device=self.step.device)
+
+    def _keep(self, tensor: object) -> int:
+        """The address of a tensor, which lives as long as the kernel."""
+        self._kept.append(tensor)
+        return tensor.data_ptr()

@@ -1,0 +1,174 @@
+# mypy: ignore-errors
+"""What test_resident.py runs once in an environment with torch and Triton: the kernel of all layers, on the CPU.
+
+    PYTHON -I resident_whole_in_process.py RUNNER FOLDER > RESULT.json
+
+One thread goes from one of the card's to the next (resident_card_on_cpu.cpp), so models and programs are tiny.
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+
+sys.path.insert(0, sys.argv[1])
+
+import kasoku_nvrtc
+import kasoku_resident_whole as whole_of
+from kasoku_cuda_driver import DriverError, Kernel
+from kasoku_engine import Request, take_engine
+
+FOLDER, HERE = Path(sys.argv[2]), Path(__file__).parent
+PROMPTS = {length: [(5 + 31 * place) % 203 for place in range(length)] for length in (8, 90)}
+NEW = 3
+SMALL = {"vocab_size": 203, "hidden_size": 72, "num_attention_heads": 2, "head_dim": 32, "max_position_embeddings": 128}
+# kind, config, dtype, programs for each head, and tokens of the prompt: 90 are more than warps load together
+MODELS = {
+    "one KV head for two, a row of two pieces": (
+        "Llama", {**SMALL, "num_key_value_heads": 1, "intermediate_size": 264, "num_hidden_layers": 2},
+        "bfloat16", 2, 8,
+    ),
+    "tied, four programs for its head": (
+        "Llama",
+        {**SMALL, "num_attention_heads": 1, "num_key_value_heads": 1, "intermediate_size": 40, "num_hidden_layers": 3,
+         "tie_word_embeddings": True},
+        "float16", 4, 8,
+    ),
+    "Qwen2's biases": (
+        "Qwen2",
+        {**SMALL, "hidden_size": 64, "num_key_value_heads": 2, "intermediate_size": 40, "num_hidden_layers": 1},
+        "bfloat16", 1, 90,
+    ),
+    "GPT-2": (
+        "GPT2", {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 128, "vocab_size": 203}, "bfloat16", 2, 8,
+    ),
+}  # fmt: skip
+COMMON = {
+    "PROGRAMS": 132, "PIECE": 2048, "WARPS": 10, "FETCHERS": 2, "SLOTS": 5, "AHEAD": 10, "LENGTH": 320,
+    "VECTOR_WORDS": 4096, "PART_FLOATS": 1024, "OWN_FLOATS": 16, "BIAS_FLOATS": 64, "WIDTH": 2048, "VOCABULARY": 50688,
+}  # fmt: skip
+COMPILED = {
+    "Llama": {"HEADS": 32, "KV_HEADS": 4, "HEAD": 64, "INNER": 5632, "LAYERS": 22, "GATED": 1, "ROPE": 1,
+              "LAYER_NORM": 0, "ACTIVATION": 1, "HALF": 0, "SPLITS": 2, "TRACE": 0},
+    "GPT-2": {"HEADS": 16, "KV_HEADS": 16, "HEAD": 128, "INNER": 8192, "LAYERS": 24, "GATED": 0, "ROPE": 0,
+              "LAYER_NORM": 1, "ACTIVATION": 3, "HALF": 1, "SPLITS": 1, "TRACE": 1},
+}  # fmt: skip
+PROGRAMS, WARPS, FETCHERS, PIECE, SLOTS = 5, 2, 1, 256, 2
+
+
+def on_cpu(source, architecture, macros):
+    """In place of machine code: the name of a library."""
+    sizes = {name: int(value) for name, value in macros.items()}
+    library = FOLDER / f"layers-{len(list(FOLDER.glob('layers-*.so')))}.so"
+    flags = [f"-D{name}={value}" for name, value in {**sizes, "SHARED_BYTES": 1 << 17}.items()]
+    command = ["g++", "-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-pthread", *flags, f"-I{sys.argv[1]}"]
+    subprocess.run([*command, "-o", str(library), str(HERE / "resident_card_on_cpu.cpp")], check=True)
+    return str(library)
+
+
+class OnCpu:
+    """In place of a kernel on a card."""
+
+    def __init__(self, code, name, threads, shared_bytes, dependent):
+        self.library = ctypes.CDLL(code)
+        assert shared_bytes <= 1 << 17
+
+    def launch(self, programs, argument):
+        assert programs == PROGRAMS
+        self.library.run(ctypes.byref(argument))
+
+
+def set_up():
+    whole_of.programs_of_card = lambda: PROGRAMS
+    whole_of.slots_of = lambda step: SLOTS
+    whole_of.architecture = lambda: "none"
+    whole_of.compiled, whole_of.Kernel = on_cpu, OnCpu
+    whole_of.WARPS, whole_of.FETCHERS, whole_of.PIECE = WARPS, FETCHERS, PIECE
+
+
+def saved(name, kind, settings):
+    torch.manual_seed(7)
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, kind + "Config")(**settings))
+    with torch.no_grad():
+        for own in model.parameters():
+            spread = torch.randn_like(own)
+            own.copy_(spread * 0.15 if own.dim() > 1 else 0.2 * spread + own)
+    folder = FOLDER / "".join(each for each in name if each.isalnum())
+    model.eval().save_pretrained(folder)
+    return str(folder), model
+
+
+def loaded(folder, dtype, prompt, **sampling):
+    job = {
+        "model_folder": folder, "dtype": dtype, "device": "cpu", "threads": 2, "seed": 0, "prompts": [prompt],
+        "options": {}, "requests": [{"request": 0}],
+        "sampling": {"max_new_tokens": NEW, "temperature": 0.0, **sampling},
+    }  # fmt: skip
+    engine = take_engine("resident")
+    engine.import_packages(job)
+    engine.load(job)
+    return engine, job
+
+
+def of_models():
+    """Each model's step by a kernel for each product, and by the one kernel, beside transformers in float32."""
+    said = {}
+    for name, (kind, settings, dtype, splits, length) in MODELS.items():
+        folder, model = saved(name, kind, settings)
+        prompt = PROMPTS[length]
+        engine, job = loaded(folder, dtype, prompt, repetition_penalty=1.3)
+        by_kernels, in_one = [], []
+        engine.generate(Request(job, {"request": 0}), by_kernels.extend)
+        forced = [*prompt, *by_kernels]
+        with torch.no_grad():
+            exact = torch.log_softmax(model(torch.tensor([forced])).logits[0, -NEW - 1 : -1].double(), -1).numpy()
+
+        def off(engine=engine, forced=forced, exact=exact):
+            return float(abs(engine.score_decode(forced, NEW).log_probs - exact).max())
+
+        kernels_off, reason = off(), whole_of.reason_against(engine.step)
+        engine.step.whole = whole_of.Whole(engine.step, {"splits": splits, "ahead": 3})
+        engine.generating = type(engine.generating)(engine.model, engine.step, with_graph=False)
+        engine.generate(Request(job, {"request": 0}), in_one.extend)
+        said[name] = {
+            "ids": by_kernels, "in_one": in_one, "kernels_off": kernels_off, "off": [off(), off()], "reason": reason,
+        }  # fmt: skip
+    return said
+
+
+def of_compiling(folder):
+    """Machine code by NVRTC for a card that is not there, and what it says of a source that is wrong."""
+    torch.version.cuda = "13.0"
+    os.environ["TRITON_CACHE_DIR"] = str(folder)
+    folder.mkdir()
+    text = "\n".join(Path(sys.argv[1], name).read_text() for name in whole_of.SOURCES)
+    said = {"has": {}}
+    for name, macros in COMPILED.items():
+        code = kasoku_nvrtc.compiled(text, "sm_90", {**COMMON, **macros})
+        said["has"][name] = b"resident_layers" in code
+    kept, kasoku_nvrtc.compile_now = kasoku_nvrtc.compile_now, None
+    said["again"] = kasoku_nvrtc.compiled(text, "sm_90", {**COMMON, **macros}) == code
+    kasoku_nvrtc.compile_now = kept
+    try:
+        kasoku_nvrtc.compiled("no source", "sm_90", {})
+    except kasoku_nvrtc.CannotCompileError as error:
+        said["wrong"] = str(error)
+    try:
+        Kernel(code, "resident_layers", 32, 1, dependent=False)
+    except DriverError as error:
+        said["no_driver"] = str(error)
+    return said
+
+
+def main():
+    compiling = of_compiling(FOLDER / "cache")
+    set_up()
+    print(json.dumps({"models": of_models(), "compiling": compiling}))
+
+
+main()
