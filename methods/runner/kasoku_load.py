@@ -175,6 +175,7 @@ class Load:
     def end_all(self, requests: list) -> None:
         """All of these are over, at one moment."""
         now = self._clock()
+        self.flush()
         for request in requests:
             self._end(request, None, now)
 
@@ -194,18 +195,34 @@ class Load:
 
     def flush(self) -> None:
         """Send what has not been sent. Exceptions of a `fetch` pass through, and its tokens are not sent."""
-        for (number, beside), pieces in self._pieces.items():
-            times, texts = zip(*pieces)
-            self._wire.send("text", request=number, times=times, texts=texts, beside=beside)
-        self._pieces.clear()
+        pieces, self._pieces = self._pieces, {}
+        self._send_texts(pieces)
         if self._marks:
             self._settle()
+        self._send_tokens(self._open.items())
+        self._next_flush = self._clock() + FLUSH_INTERVAL_NS
+
+    def _flush_of(self, number: int) -> None:
+        """The same of one request, which ends: to look at all of them then would cost a load more than its wire."""
+        if self._marks:
+            self.flush()
+            return
+        keys = [(number, beside) for beside in (False, True) if (number, beside) in self._pieces]
+        self._send_texts({key: self._pieces.pop(key) for key in keys})
+        self._send_tokens([(number, self._open[number])])
+
+    def _send_texts(self, pieces: dict) -> None:
+        for (number, beside), each in pieces.items():
+            times, texts = zip(*each)
+            self._wire.send("text", request=number, times=times, texts=texts, beside=beside)
+
+    def _send_tokens(self, flights: object) -> None:
         numbers: list = []
         firsts: list = []
         counts: list = []
         times: list = []
         ids: list = []
-        for number, flight in self._open.items():
+        for number, flight in flights:
             count = len(flight.ids)
             if count:
                 numbers.append(number)
@@ -220,7 +237,6 @@ class Load:
                 '{"k":"many","requests":%s,"indexes":%s,"counts":%s,"times":"%s","ids":"%s"}'
                 % (numbers, firsts, counts, packed(times), packed(ids))
             )
-        self._next_flush = self._clock() + FLUSH_INTERVAL_NS
 
     def _settle(self) -> None:
         """Fetch the ids of the marks: of a request they are all before ids that are handed over."""
@@ -255,8 +271,7 @@ class Load:
         )
 
     def _end(self, request: object, finish: str | None, now: int) -> None:
-        if self._marks or self._pieces or self._open[request.number].ids:
-            self.flush()
+        self._flush_of(request.number)
         tokens = self._tokens_of(request)
         if tokens == 0:
             raise RuntimeError("The engine generated nothing for request %d." % request.number)

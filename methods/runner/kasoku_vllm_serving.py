@@ -7,6 +7,7 @@ by vLLM's prefix caching, which is on for that alone: no other request looks the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 MOST_BATCHED_TOKENS = 8192  # in one step, where several prompts are read
 
@@ -60,18 +61,31 @@ class VllmServing:
 
     async def _serve(self, load: object) -> None:
         running: set = set()
+        ended: list = []
+        one_ended = asyncio.Event()  # waiting for the tasks would cost each of them something whenever one ends
+
+        def end(task: object) -> None:
+            ended.append(task)
+            one_ended.set()
+
         try:
             while not load.over:
                 if load.point.depth and not running:
                     await self._fill(load.coming())
                 for request in load.take():
-                    running.add(asyncio.ensure_future(self._serve_one(request, load)))
+                    task = asyncio.ensure_future(self._serve_one(request, load))
+                    task.add_done_callback(end)
+                    running.add(task)
                 wait_s = load.wait_s()
                 if not running:
                     await asyncio.sleep(wait_s or 0.0)
                     continue
-                ended, running = await asyncio.wait(running, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-                for task in ended:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(one_ended.wait(), wait_s)
+                one_ended.clear()
+                while ended:
+                    task = ended.pop()
+                    running.remove(task)
                     task.result()
         finally:
             for task in running:
@@ -82,15 +96,16 @@ class VllmServing:
         self.requests_made += 1
         reading = self.reading(request.depth)
         parameters = self.sampling.parameters(request.max_new_tokens, request.stop_token_ids, **reading)
-        reason = None
+        reason = cached = None
         async for output in self.engine.generate(
             {"prompt_token_ids": request.prompt_ids}, parameters, request_id="kasoku-%d" % self.requests_made
         ):
             completion = output.outputs[0]
             if completion.token_ids:
                 load.emit(request, completion.token_ids)
-            if output.num_cached_tokens is not None:
-                request.cached_prompt_tokens = max(request.cached_prompt_tokens or 0, output.num_cached_tokens)
+            if output.num_cached_tokens != cached:
+                cached = output.num_cached_tokens
+                request.cached_prompt_tokens = max(request.cached_prompt_tokens or 0, cached or 0)
             reason = completion.finish_reason or reason
         load.end(request, {"length": "length", "stop": "eos"}.get(reason))
         if not request.warmup:

@@ -100,6 +100,23 @@ def test_a_bare_loop_says_the_same_and_only_at_the_end() -> None:
     assert [line["finish"] for line in bare.said() if line["k"] == "request_end"] == ["error", "error"]
 
 
+def test_a_request_that_ends_sends_its_own_tokens_and_leaves_the_others_to_the_next_flush() -> None:
+    """To go through all requests whenever one ended cost 1 µs a token at 256 in flight."""
+    driven = Driven(2, concurrency=2)
+    first, second = driven.load.take()
+    for request in (first, second):
+        driven.load.emit(request, [7, 8])
+        driven.load.text(request, "words")
+    driven.load.end(first)
+    said = driven.said()
+    assert [line["requests"] for line in said if line["k"] == "many"] == [[first.number]]
+    assert [line["request"] for line in said if line["k"] == "text"] == [first.number]
+    driven.load.end(second)
+    said = driven.said()
+    assert [line["requests"] for line in said if line["k"] == "many"] == [[second.number]]
+    assert [line["k"] for line in said][-1] == "request_end"
+
+
 def test_a_bare_loop_leaves_no_garbage_to_look_for() -> None:
     """Objects kept for each delta would have Python go through all of an engine's in the middle of the loop."""
     driven = Driven(2, kasoku_bare_load.BareLoad, concurrency=2)
