@@ -68,6 +68,7 @@ def test_html_is_one_page_that_loads_and_runs_nothing(hostile: tuple[Store, Sess
     assert len([tag for tag, _ in seen.tags if tag == "svg"]) >= 3
     assert "2.30× faster" in seen.text
     assert "NO" in seen.text
+    assert text.index("<svg") < text.index("Verdicts")  # one looks before one reads
 
 
 def test_markdown_shows_markup_as_text(hostile: tuple[Store, SessionFolder]) -> None:

@@ -121,7 +121,6 @@ def _verdict(row: ComparisonRow, label: str) -> dict[str, object]:
     bad += [row.problem] if row.problem else []
     notes = [row.in_effect_reason] if row.in_effect and row.in_effect_reason else []
     notes += [row.difference] if row.difference else []
-    notes.append(f"{row.requests} requests in {row.blocks} blocks{f', {row.status}' if row.status != 'ok' else ''}")
     notes += [f"{name}: {reason}" for name, reason in row.missing.items() if name in ("mbu", "timed_energy_j")]
     notes += labelled(row, "report")
     flags = [flag for flag in row.flags if not flag.startswith("method not in effect")]
@@ -130,6 +129,7 @@ def _verdict(row: ComparisonRow, label: str) -> dict[str, object]:
         "verdict": row.verdict,
         "bad": [one_line(line, 600) for line in bad],
         "flags": [one_line(flag, 400) for flag in flags],
+        "counted": f"{row.requests} requests in {row.blocks} blocks{f', {row.status}' if row.status != 'ok' else ''}",
         "notes": [one_line(note, 600) for note in notes],
     }
 
