@@ -109,6 +109,7 @@ class Begun:
             place = (record.method, record.block)
             self.points.setdefault(place, set()).add(record.place)
             self._ended.add(record.place)
+            self._judge(place)  # what comes after the last point is no reason to measure any again
 
     def _end_block(self, record: BlockEnded) -> None:
         self._over.update(record.points)  # of a block that was not run
@@ -116,12 +117,19 @@ class Begun:
         counted = self.points.setdefault(place, set())
         if record.void:
             counted -= self._ended
+            self.done.discard(place)
             self._under_way = None
-        asked = self._asked.get(place, set())
-        if asked <= counted if asked else block_counts(record.status):
+        if self._asked.get(place):
+            self._judge(place)
+        elif block_counts(record.status):
             self.done.add(place)
         if block_counts(record.status) or (self._ended and not record.void):
             self._hold(record)
+
+    def _judge(self, place: tuple[str, int]) -> None:
+        """A load's block is done once all points that it was ever to measure count."""
+        if self._asked.get(place, set()) <= self.points.get(place, set()):
+            self.done.add(place)
 
     def _hold(self, record: BlockEnded) -> None:
         interpreter = self._latest.interpreters.get(record.method) if self._latest else None

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from methods.base.interpreter import Interpreter
 from methods.models.model import Model
-from sessions.disk.records import AnyRecord, BlockEnded, Loaded, Note, Prepared
+from sessions.disk.records import AnyRecord, BlockEnded, BlockStarted, Loaded, Note, PointEnded, Prepared
 from sessions.disk.session_folder import SessionFolder
 from sessions.run.begun import Begun
 from tests.made_model import made_interpreter, made_model
@@ -45,6 +45,17 @@ def block(status: str = "ok", versions: dict[str, object] | None = None, number:
         Loaded(t=0, method="one", block=number, versions=versions or {}),
         BlockEnded(t=0, method="one", block=number, status=status),
     )
+
+
+def test_a_loads_block_that_broke_off_after_its_last_point_is_done_unless_it_is_void() -> None:
+    """Resumed, it was begun again with no point to measure, and its row stayed "stopped"."""
+    started = BlockStarted(t=0, method="one", block=0, position=1, of=1, points=[1, 0])
+    points = [PointEnded(t=0, method="one", block=0, place=place, status="ok") for place in (1, 0)]
+    assert Begun.of((started, points[0])).done == set()
+    assert Begun.of((started, *points)).done == {("one", 0)}
+    assert Begun.of((started, *points, BlockEnded(t=0, method="one", block=0, status="stopped"))).done == {("one", 0)}
+    void = BlockEnded(t=0, method="one", block=0, status="failed", void=True)
+    assert Begun.of((started, *points, void)).done == set()
 
 
 def test_a_session_that_is_not_begun_takes_any_model_and_environment() -> None:
