@@ -24,7 +24,8 @@ def compiled(source: str, architecture: str, macros: dict) -> bytes:
     kept = place_of("\0".join([source, version(library), *options]))
     try:
         if kept is not None:
-            return kept.read_bytes()
+            with kept.open("rb") as file:
+                return file.read()
     except OSError:
         pass  # compiled for the first time
     code = compile_now(library, source, options)
@@ -38,7 +39,7 @@ def found() -> object:
 
     name = "libnvrtc.so.%s" % (torch.version.cuda or "").split(".")[0]
     folders = [Path(torch.__file__).parent.parent / "nvidia" / part for part in ("cu13/lib", "cuda_nvrtc/lib")]
-    folder = next((each for each in folders if (each / name).exists()), None)
+    folder = next((each for each in folders if os.path.exists(each / name)), None)
     try:
         for builtins in [] if folder is None else folder.glob("libnvrtc-builtins.so*"):
             ctypes.CDLL(str(builtins))  # NVRTC looks for it by its name alone
@@ -87,7 +88,8 @@ def keep(place: Path | None, code: bytes) -> None:
         return
     try:
         making = place.with_suffix(".%d" % os.getpid())
-        making.write_bytes(code)
+        with making.open("wb") as file:
+            file.write(code)
         making.replace(place)
     except OSError:
         traceback.print_exc()  # it is compiled again next time

@@ -58,7 +58,7 @@ def reason_against(step: object) -> str | None:
         return "heads of %d numbers" % shape.head
     widths = (shape.width, shape.inner, shape.heads * shape.head)
     if any(width % 8 for width in widths):
-        return "a width that is no multiple of eight"
+        return "a width that eight does not divide"
     if shape.heads > programs_of_card():
         return "more heads than multiprocessors"
     if len({layer.scaling for layer in weights.layers}) > 1:
