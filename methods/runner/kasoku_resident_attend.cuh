@@ -1,8 +1,8 @@
 // Attention: of each head, a part of its positions by one program.
 
 // A part of the positions of one head: the words of what it attends to, and of how much that weighs.
-DEVICE void attend(const Given &given, int layer, int position, u32 mark, float *query, float *key, float *value,
-                   float *sums, float *peaks) {
+APART void attend(const Given &given, int layer, int position, u32 mark, float *query, float *key, float *value,
+                  float *sums, float *peaks) {
   const int program = blockIdx.x, tid = threadIdx.x, warp = tid >> 5, lane = tid & 31, group = lane / GROUP,
             dim = lane % GROUP * 8;
   const int head = program / SPLITS, shared = HEADS / KV_HEADS, of = head / shared;

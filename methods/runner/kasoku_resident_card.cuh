@@ -6,6 +6,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 #define DEVICE __device__ __forceinline__
+#define APART __device__ __noinline__  // a function with registers of its own
 #define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads, 1)
 #define SHARED(memory) extern __shared__ __align__(128) char memory[]
 
@@ -39,6 +40,26 @@ DEVICE u32 packed(float a, float b) {
 }
 #define NUMBERS "bf16"
 #endif
+
+// int8 plus 128 as numbers of the model's type: two of four bytes, and all of eight.
+DEVICE u32 numbers_at(u32 bytes, u32 which) {
+  u32 w;
+#if HALF  // behind the exponent of 1024, from which 1152 is taken
+  asm("{ .reg .b32 t; prmt.b32 t, %1, 0x64646464, %2; sub.rn.f16x2 %0, t, %3; }"
+      : "=r"(w)
+      : "r"(bytes), "r"(which), "r"(0x64806480u));
+#else  // seven bits behind the exponent of 128; 128 is too much where the eighth is set, 256 where not
+  asm("{ .reg .b32 t, m, c; prmt.b32 t, %1, 0, %2; lop3.b32 m, t, 0x007f007f, 0x43004300, 0xea;"
+      " lop3.b32 c, t, 0x00800080, 0x43004300, 0xae; sub.rn.bf16x2 %0, m, c; }"
+      : "=r"(w)
+      : "r"(bytes), "r"(which));
+#endif
+  return w;
+}
+DEVICE uint4 numbers_of(u32 first, u32 second) {
+  return make_uint4(numbers_at(first, 0x4140), numbers_at(first, 0x4342), numbers_at(second, 0x4140),
+                    numbers_at(second, 0x4342));
+}
 
 // d += a b, of a (16, 16) and b (16, 8) as PTX lays them out over a warp's registers (mma.m16n8k16).
 DEVICE void multiply(float *d, uint4 a, u32 b0, u32 b1) {

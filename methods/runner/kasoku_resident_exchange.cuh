@@ -3,7 +3,7 @@
 
 #define THREADS (WARPS * 32)
 #define RING (WARPS * SLOTS)
-#define SLOT (PIECE * 2)  // bytes of a piece of a row
+#define SLOT (PIECE * WEIGHT_BYTES)  // bytes of a piece of a row
 #define CHUNKS (PIECE / 256)
 #define CEIL(a, b) (((a) + (b) - 1) / (b))
 #define ATTENDED (HEADS * HEAD)
@@ -19,6 +19,7 @@ enum { SILU = 1, GELU, GELU_TANH, RELU };
 struct Given {
   const u64 *matrices;     // the address of each phase's matrix
   const float *biases[5];  // (LAYERS, rows) of a kind of phase, or null
+  const float *scales[5];  // the same, by which products are multiplied
   const float *gains;      // (LAYERS, 2, WIDTH), and of the last norm (WIDTH)
   const float *shifts;
   const float *x;                                 // (WIDTH) with which a step begins
@@ -71,9 +72,15 @@ DEVICE void await_words(const u32 *words, int count, u32 mark) {
   meet();
 }
 
-// The numbers of eight places of a vector lie so that the pairs of either product are neighbours: words 0, 2, 1, 3.
+// Where a vector's eight numbers are that go with a lane's i-th eight weights: i * 32 + lane, in eights. A lane loads
+// sixteen bytes of weights at once, so that of int8 two eights beside each other are its own.
+DEVICE int place_of(int eight) {
+  return WEIGHT_BYTES == 1 ? (eight / 64 * 2 + eight % 2) * 32 + eight % 64 / 2 : eight;
+}
+
+// Within eight, the pairs of either product are neighbours: words 0, 2, 1, 3.
 DEVICE void put4(u32 *vector, int e, float a, float b, float c, float d) {
-  u32 *to = vector + (e >> 3) * 4 + ((e >> 2) & 1);
+  u32 *to = vector + place_of(e / 8) * 4 + e / 4 % 2;
   to[0] = packed(a, b);
   to[2] = packed(c, d);
 }
@@ -81,11 +88,12 @@ DEVICE void put4(u32 *vector, int e, float a, float b, float c, float d) {
 // What lies beyond a vector's end is multiplied too, by whatever the ring holds there.
 template <int N>
 DEVICE void clear_beyond(u32 *vector) {
-  for (int word = N / 2 + threadIdx.x; word < CEIL(N, PIECE) * PIECE / 2; word += THREADS) vector[word] = 0;
+  for (int eight = N / 8 + threadIdx.x; eight < CEIL(N, PIECE) * PIECE / 8; eight += THREADS)
+    ((uint4 *)vector)[place_of(eight)] = make_uint4(0, 0, 0, 0);
 }
 
 // What was attended to, of all heads, each put together from its parts.
-DEVICE void receive_attended(const Given &given, u32 mark, u32 *vector) {
+APART void receive_attended(const Given &given, u32 mark, u32 *vector) {
   await_words(given.attended, HEADS * SPLITS * HEAD, mark);
   for (int e = threadIdx.x * 8; e < ATTENDED; e += THREADS * 8) {
     const int head = e / HEAD, d = e % HEAD;
@@ -134,7 +142,7 @@ DEVICE void receive_attended(const Given &given, u32 mark, u32 *vector) {
 }
 
 // The MLP's inner values.
-DEVICE void receive_inner(const u32 *words, u32 mark, u32 *vector) {
+APART void receive_inner(const u32 *words, u32 mark, u32 *vector) {
   constexpr int N = CEIL(INNER, THREADS * 4);
   uint4 got[N];
   await_words(words, INNER, mark);
@@ -151,8 +159,8 @@ DEVICE void receive_inner(const u32 *words, u32 mark, u32 *vector) {
 }
 
 // x after a norm, but for the rate by which its products are multiplied, which it gives.
-DEVICE float receive_normed(const Given &given, const u32 *words, u32 mark, const float *gain, const float *shift,
-                            u32 *vector, float *sums) {
+APART float receive_normed(const Given &given, const u32 *words, u32 mark, const float *gain, const float *shift,
+                           u32 *vector, float *sums) {
   constexpr int N = CEIL(WIDTH, THREADS * 4);
   const int tid = threadIdx.x;
   float g[N * 4], s[N * 4], v[N * 4], sum = 0, squares = 0;

@@ -10,7 +10,8 @@
 // time everybody has read it, since nobody gets there without words of the phases between.
 //
 // Weights are read in pieces of rows. A piece's numbers become the first factor of tensor-core products as they lie in
-// memory, the vector's the second, in the same order: then the diagonals add up to the product of both.
+// memory, the vector's the second, in the same order: then the diagonals add up to the product of both. Where weights
+// are int8, plus 128, with a scale for each row, they are made numbers of the model's type just before.
 //
 // Compiled with what a model is like, and how the work is divided, as macros (kasoku_resident_whole.py).
 
@@ -36,12 +37,12 @@ DEVICE void fetch_all(const Role *roles, const u64 *matrices, char *ring, u64 *f
   u32 parity = 1, behind_parity = 0, count = 0;
   for (int phase = 0; phase <= 4 * LAYERS; ++phase) {
     const Role role = roles[phase == 4 * LAYERS ? OF_HEAD : phase & 3];
-    const char *from = (const char *)matrices[phase] + (u64)role.begin * role.width * 2;
-    int left = role.width * 2;
+    const char *from = (const char *)matrices[phase] + (u64)role.begin * role.width * WEIGHT_BYTES;
+    int left = role.width * WEIGHT_BYTES;
     for (int tile = 0; tile < role.tiles; ++tile) {
       const int bytes = left > SLOT ? SLOT : left;
       left -= bytes;
-      if (left == 0) left = role.width * 2;
+      if (left == 0) left = role.width * WEIGHT_BYTES;
       if (count % FETCHERS == me) {
         if (count >= RING) await(&empty[slot], parity);
         if (AHEAD < RING && count >= AHEAD) await(&full[behind], behind_parity);
@@ -61,22 +62,95 @@ DEVICE void fetch_all(const Role *roles, const u64 *matrices, char *ring, u64 *f
   }
 }
 
+// Of a kind of phase, the rows of its matrix.
+DEVICE int rows_of(int kind) {
+  switch (kind) {
+    case OF_QKV:
+      return QKV;
+    case OF_MLP:
+      return INNER * (GATED ? 2 : 1);
+    case OF_HEAD:
+      return VOCABULARY;
+    default:
+      return WIDTH;
+  }
+}
+
+// A warp's next piece: after so many of the phase's, and in which of its slots.
+struct Turn {
+  int off, slot;
+  u32 parity;
+};
+
+// part[n] = the n-th piece of this program's rows times the vector, of this warp's pieces: in eight parts, or for the
+// output layer, which has many rows, as a whole.
+APART Turn multiply_all(const Role role, bool is_head, const char *ring, const u32 *vector, float *part, u64 *full,
+                        u64 *empty, const Turn turn) {
+  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  int off = turn.off, slot = turn.slot;
+  u32 parity = turn.parity;
+  uint4 kept[WEIGHT_BYTES == 1 ? 1 : CHUNKS];  // of int8 a piece has too many numbers for registers
+  int piece_kept = -1;
+  for (; off < role.tiles; off += WARPS) {
+    const int piece = off - (int)(((u32)off * (u32)role.magic) >> 16) * role.pieces;
+    const uint4 *x = (const uint4 *)vector + piece * (CHUNKS * 32) + lane;
+    if (WEIGHT_BYTES > 1 && piece != piece_kept) {
+#pragma unroll
+      for (int i = 0; i < CHUNKS; ++i) kept[i] = x[i * 32];
+      piece_kept = piece;
+    }
+    await(&full[slot * WARPS + warp], parity);
+    const uint4 *tile = (const uint4 *)(ring + (slot * WARPS + warp) * SLOT) + lane;
+    float d[4][4] = {};
+    auto add = [&](int i, uint4 w, uint4 v) {
+      multiply(d[i % 2 * 2], w, v.x, v.y);
+      multiply(d[i % 2 * 2 + 1], w, v.z, v.w);
+    };
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i) {
+      if (WEIGHT_BYTES > 1) {
+        add(i, tile[i * 32], kept[i % (WEIGHT_BYTES == 1 ? 1 : CHUNKS)]);
+      } else if (i % 2 == 0) {
+        const uint4 w = tile[i * 16];
+        add(i, numbers_of(w.x, w.y), x[i * 32]);
+        add(i + 1, numbers_of(w.z, w.w), x[i * 32 + 32]);
+      }
+    }
+    converge();
+    if (lane == 0) arrive(&empty[slot * WARPS + warp]);
+    // On the diagonal, row n and n + 8 of the first factor by column n of the second: lane 4 n + n / 2 has them.
+    const int n = lane >> 2;
+    const bool has = (lane & 3) == n >> 1;
+    float sum = n & 1 ? d[0][1] + d[2][1] + d[1][3] + d[3][3] : d[0][0] + d[2][0] + d[1][2] + d[3][2];
+    if (!is_head) {
+      if (has) part[off * 8 + n] = sum;
+    } else {
+      if (!has) sum = 0;
+#pragma unroll
+      for (int o = 16; o; o >>= 1) sum += of_lane_across(sum, o);
+      if (lane == 0) part[off] = sum;
+    }
+    if (++slot == SLOTS) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+  return Turn{off - role.tiles, slot, parity};
+}
+
 KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
   SHARED(memory);
   char *ring = memory;
   u32 *vector = (u32 *)(ring + RING * SLOT);
   float *part = (float *)(vector + VECTOR_WORDS), *own = part + PART_FLOATS, *biased = own + OWN_FLOATS,
-        *sums = biased + BIAS_FLOATS;
+        *scaled = biased + BIAS_FLOATS, *sums = scaled + SCALE_FLOATS;
   float *query = sums + 64, *key = query + HEAD, *value = key + HEAD;
   u64 *full = (u64 *)(value + HEAD), *empty = full + RING, *matrices = empty + RING;
   Role *roles = (Role *)(matrices + 4 * LAYERS + 1);
   const int tid = threadIdx.x, warp = tid >> 5, lane = tid & 31, program = blockIdx.x;
 
   if (tid < PHASES) {
-    const int rows = tid == OF_QKV    ? QKV
-                     : tid == OF_MLP  ? INNER * (GATED ? 2 : 1)
-                     : tid == OF_HEAD ? VOCABULARY
-                                      : WIDTH;
+    const int rows = rows_of(tid);
     const int width = tid == OF_OUT    ? ATTENDED
                       : tid == OF_DOWN ? INNER
                                        : WIDTH,
@@ -105,8 +179,7 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
   const u32 first = given.counts[0] * LAYERS + 1;
   const int own_begin = roles[OF_OUT].begin, own_rows = roles[OF_OUT].tiles / roles[OF_OUT].pieces;
   for (int r = tid; r < own_rows; r += THREADS) own[r] = given.x[own_begin + r];
-  int off = warp, slot = 0;  // this warp's next piece: after so many of the phase's, and in which of its slots
-  u32 parity = 0;
+  Turn turn{warp, 0, 0};
 
 #pragma unroll 1
   for (int phase = 0; phase <= 4 * LAYERS; ++phase) {
@@ -116,14 +189,11 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
     const int rows = role.tiles / role.pieces;
     float rate = 1;
     STAMP(0)
-    if (given.biases[kind]) {
-      const int all = kind == OF_QKV    ? QKV
-                      : kind == OF_MLP  ? INNER * (GATED ? 2 : 1)
-                      : kind == OF_HEAD ? VOCABULARY
-                                        : WIDTH;
-      for (int r = tid; r < rows; r += THREADS)
-        biased[r] = given.biases[kind][(kind == OF_HEAD ? 0 : (long long)layer * all) + role.begin + r];
-    }
+    const long long row = (kind == OF_HEAD ? 0 : (long long)layer * rows_of(kind)) + role.begin;
+    if (given.biases[kind])
+      for (int r = tid; r < rows; r += THREADS) biased[r] = given.biases[kind][row + r];
+    if (given.scales[kind])
+      for (int r = tid; r < rows; r += THREADS) scaled[r] = given.scales[kind][row + r];
     if (kind == OF_OUT) {
       if (program < HEADS * SPLITS) attend(given, layer, position, mark, query, key, value, (float *)vector, sums);
       STAMP(3)
@@ -139,52 +209,21 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
     }
     STAMP(1)
 
-    uint4 x[CHUNKS];
-    int kept = -1;
-    for (; off < role.tiles; off += WARPS) {
-      const int piece = off - (int)(((u32)off * (u32)role.magic) >> 16) * role.pieces;
-      if (piece != kept) {
-#pragma unroll
-        for (int i = 0; i < CHUNKS; ++i) x[i] = ((const uint4 *)vector)[piece * (CHUNKS * 32) + i * 32 + lane];
-        kept = piece;
-      }
-      await(&full[slot * WARPS + warp], parity);
-      const uint4 *tile = (const uint4 *)(ring + (slot * WARPS + warp) * SLOT) + lane;
-      float d[4][4] = {};
-#pragma unroll
-      for (int i = 0; i < CHUNKS; ++i) {
-        const uint4 w = tile[i * 32];
-        multiply(d[i % 2 * 2], w, x[i].x, x[i].y);
-        multiply(d[i % 2 * 2 + 1], w, x[i].z, x[i].w);
-      }
-      converge();
-      if (lane == 0) arrive(&empty[slot * WARPS + warp]);
-      // On the diagonal, row n and n + 8 of the first factor by column n of the second: lane 4 n + n / 2 has them.
-      const int n = lane >> 2, odd = n & 1;
-      const bool has = (lane & 3) == n >> 1;
-      float sum = d[0][odd] + d[2][odd] + d[1][2 + odd] + d[3][2 + odd];
-      if (kind != OF_HEAD) {
-        if (has) part[off * 8 + n] = sum;
-      } else {
-        if (!has) sum = 0;
-#pragma unroll
-        for (int o = 16; o; o >>= 1) sum += of_lane_across(sum, o);
-        if (lane == 0) part[off] = sum;
-      }
-      if (++slot == SLOTS) {
-        slot = 0;
-        parity ^= 1;
-      }
-    }
-    off -= role.tiles;
+    turn = multiply_all(role, kind == OF_HEAD, ring, vector, part, full, empty, turn);
     meet();
 
-    const bool with_bias = given.biases[kind] != nullptr;
+    const bool with_bias = given.biases[kind] != nullptr, with_scale = given.scales[kind] != nullptr;
     auto total = [&](int r) {
       float all = 0;
-      const int parts = role.pieces * (kind == OF_HEAD ? 1 : 8);
-      for (int i = 0; i < parts; ++i) all += part[r * parts + i];
-      return all * rate + (with_bias ? biased[r] : 0.f);
+      for (int i = r * role.pieces; i < (r + 1) * role.pieces; ++i) {
+        if (kind == OF_HEAD) {
+          all += part[i];
+        } else {
+          const float4 a = ((const float4 *)part)[2 * i], b = ((const float4 *)part)[2 * i + 1];
+          all += a.x + a.y + a.z + a.w + b.x + b.y + b.z + b.w;
+        }
+      }
+      return all * (with_scale ? rate * scaled[r] : rate) + (with_bias ? biased[r] : 0.f);
     };
     if (kind == OF_QKV) {
       for (int r = tid; r < rows; r += THREADS) tell(given.qkv + role.begin + r, marked(total(r), mark));

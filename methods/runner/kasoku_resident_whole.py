@@ -13,11 +13,11 @@ import kasoku_resident_state as places
 from kasoku_cuda_driver import Kernel
 from kasoku_nvrtc import compiled
 from kasoku_resident_shape import LAYER_NORM, NO_NORM
-from kasoku_resident_weights import PLAIN
+from kasoku_resident_weights import BIASED, PLAIN
 
 SOURCES = tuple("kasoku_resident_" + name for name in ("card.cuh", "exchange.cuh", "attend.cuh", "layers.cu"))
 LEAST_CAPABILITY = (9, 0)  # bulk copies into shared memory
-PIECE = 2048  # weights of a row that are copied at once
+PIECE_BYTES = 4096  # of a row that are copied at once
 WARPS, FETCHERS = 10, 2  # twelve at most: so each thread may have 168 registers
 MOST_SLOTS, LEAST_SLOTS = 5, 2
 SPLITS = (1, 2, 4, 8)
@@ -33,6 +33,7 @@ class Given(ctypes.Structure):
     _fields_ = (
         ("matrices", ctypes.c_void_p),
         ("biases", ctypes.c_void_p * 5),
+        ("scales", ctypes.c_void_p * 5),
         *((name, ctypes.c_void_p) for name in ("gains", "shifts", "x", "qkv", "attended", "between", "inner", "after")),
         *(
             (name, ctypes.c_void_p)
@@ -50,15 +51,17 @@ def reason_against(step: object) -> str | None:
     shape, weights = step.shape, step.weights
     if not step.on_gpu or torch.cuda.get_device_capability() < LEAST_CAPABILITY:
         return "a card before Hopper"
-    if any(matrix.format != PLAIN or matrix.scales is not None for matrix in weights.matrices()):
-        return "quantised weights"
+    kinds = {(matrix.format, matrix.scales is None) for matrix in weights.matrices()}
+    if kinds not in ({(PLAIN, True)}, {(BIASED, False)}):
+        return "float8 weights"
     if shape.head_norm:
         return "norms of heads"
     if shape.norm == NO_NORM or shape.head not in HEADS:
         return "heads of %d numbers" % shape.head
     widths = (shape.width, shape.inner, shape.heads * shape.head)
-    if any(width % 8 for width in widths):
-        return "a width that eight does not divide"
+    at_once = 16 // weight_bytes(step)  # what is copied begins where sixteen bytes do
+    if any(width % at_once for width in widths):
+        return "a width that %d does not divide" % at_once
     if shape.heads > programs_of_card():
         return "more heads than multiprocessors"
     if len({layer.scaling for layer in weights.layers}) > 1:
@@ -97,7 +100,11 @@ def key_of(step: object) -> str:
         shape.vocabulary,
         step.length,
     )
-    return "whole %s %s" % ("x".join(map(str, sizes)), step.keys.dtype)
+    return "whole %s %s %d" % ("x".join(map(str, sizes)), step.keys.dtype, weight_bytes(step))
+
+
+def weight_bytes(step: object) -> int:
+    return step.matrix("head", 0).weights.element_size()
 
 
 def layout(step: object, slots: int) -> dict:
@@ -107,13 +114,16 @@ def layout(step: object, slots: int) -> dict:
     widths = {role: step.matrix(role, 0).width for role in rows}
     together = {"mlp": 4 if shape.gated else 2}
     most = {role: -(-(rows[role] // together.get(role, 1)) // programs) * together.get(role, 1) for role in rows}
-    tiles = {role: most[role] * -(-widths[role] // PIECE) for role in rows}
+    piece = PIECE_BYTES // weight_bytes(step)
+    tiles = {role: most[role] * -(-widths[role] // piece) for role in rows}
     biased = [most[role] for role in rows if step.matrix(role, 0).biases is not None]
+    scaled = [most[role] for role in rows if step.matrix(role, 0).scales is not None]
     return {
-        "VECTOR_WORDS": max(-(-max(widths.values()) // PIECE) * PIECE // 2, WARPS * shape.head),
+        "VECTOR_WORDS": max(-(-max(widths.values()) // piece) * piece // 2, WARPS * shape.head),
         "PART_FLOATS": rounded_up(max(8 * max(tiles[role] for role in MATRICES), tiles["head"]), 4),
         "OWN_FLOATS": rounded_up(most["out"], 2),
         "BIAS_FLOATS": rounded_up(max(biased, default=0), 2),
+        "SCALE_FLOATS": rounded_up(max(scaled, default=0), 2),
         "SLOTS": slots,
     }
 
@@ -122,7 +132,7 @@ def shared_bytes(step: object, slots: int) -> int:
     sizes = layout(step, slots)
     ring = WARPS * sizes.pop("SLOTS")
     numbers = sum(sizes.values()) + 64 + 3 * step.shape.head
-    return ring * PIECE * 2 + numbers * 4 + (2 * ring + 4 * step.shape.layers + 1) * 8 + 5 * ROLE_BYTES
+    return ring * PIECE_BYTES + numbers * 4 + (2 * ring + 4 * step.shape.layers + 1) * 8 + 5 * ROLE_BYTES
 
 
 def slots_of(step: object) -> int:
@@ -167,7 +177,7 @@ class Whole:
         state = step.state.data_ptr()
         self._given = Given(
             matrices=self._keep(addresses),
-            biases=(ctypes.c_void_p * 5)(*(self._biases(role) for role in (*MATRICES, "head"))),
+            biases=self._of_rows("biases"), scales=self._of_rows("scales"),
             gains=self._keep(torch.stack([norm.weight.float() for norm in norms])),
             shifts=self._keep(torch.stack([norm.bias.float() for norm in norms])) if shape.norm == LAYER_NORM else None,
             **{name: self._keep(self._made(size, kind=torch.int32)) for name, size in words.items()},
@@ -181,7 +191,8 @@ class Whole:
             "INNER": shape.inner, "VOCABULARY": shape.vocabulary, "LAYERS": layers, "GATED": int(shape.gated),
             "ACTIVATION": shape.activation, "LAYER_NORM": int(shape.norm == LAYER_NORM), "ROPE": int(shape.rope),
             "HALF": int(step.keys.dtype == torch.float16), "LENGTH": step.length, "PROGRAMS": self._programs,
-            "PIECE": PIECE, "WARPS": WARPS, "FETCHERS": FETCHERS, "AHEAD": division["ahead"], "SPLITS": splits,
+            "WEIGHT_BYTES": weight_bytes(step), "PIECE": PIECE_BYTES // weight_bytes(step),
+            "WARPS": WARPS, "FETCHERS": FETCHERS, "AHEAD": division["ahead"], "SPLITS": splits,
             "TRACE": int(trace), **layout(step, slots),
         }  # fmt: skip
         source = "\n".join(Path(__file__).with_name(name).read_text(encoding="ascii") for name in SOURCES)
@@ -197,13 +208,16 @@ class Whole:
         given.seen = self.step.seen.data_ptr() if penalty != 1 else None
         return lambda: self._kernel.launch(self._programs, given)
 
-    def _biases(self, role: str) -> int | None:
-        """The address of a role's biases in all layers, float32, or None where it has none."""
+    def _of_rows(self, name: str) -> object:
+        """The addresses of all layers' `biases` or `scales`, float32, for each role; None where it has none."""
         import torch
 
-        layers = range(1 if role == "head" else self.step.shape.layers)
-        found = [self.step.matrix(role, layer).biases for layer in layers]
-        return None if found[0] is None else self._keep(torch.stack([each.float() for each in found]))
+        found = []
+        for role in (*MATRICES, "head"):
+            layers = range(1 if role == "head" else self.step.shape.layers)
+            own = [getattr(self.step.matrix(role, layer), name) for layer in layers]
+            found.append(None if own[0] is None else self._keep(torch.stack([each.float() for each in own])))
+        return (ctypes.c_void_p * 5)(*found)
 
     def _made(self, *size: int, kind: object) -> object:
         import torch

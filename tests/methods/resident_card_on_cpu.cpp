@@ -23,6 +23,7 @@ struct Place {
 static Place threadIdx, blockIdx, blockDim;
 
 #define DEVICE static inline
+#define APART static
 #define KERNEL(threads) static void
 #define SHARED(memory) char *memory = mine->memory
 #define __expf expf
@@ -54,6 +55,12 @@ DEVICE float low(u32 w) { return __uint_as_float(w << 16); }
 DEVICE float high(u32 w) { return __uint_as_float(w & 0xffff0000u); }
 #endif
 DEVICE u32 packed(float a, float b) { return rounded(a) | rounded(b) << 16; }
+
+DEVICE uint4 numbers_of(u32 first, u32 second) {
+  auto at = [](u32 bytes, int i) { return (float)(bytes >> 8 * i & 255) - 128.f; };
+  return make_uint4(packed(at(first, 0), at(first, 1)), packed(at(first, 2), at(first, 3)),
+                    packed(at(second, 0), at(second, 1)), packed(at(second, 2), at(second, 3)));
+}
 
 struct Meeting {  // of so many threads
   int all, arrived = 0, times = 0;

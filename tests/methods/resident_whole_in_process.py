@@ -27,38 +27,52 @@ FOLDER, HERE = Path(sys.argv[2]), Path(__file__).parent
 PROMPTS = {length: [(5 + 31 * place) % 203 for place in range(length)] for length in (8, 90)}
 NEW = 3
 SMALL = {"vocab_size": 203, "hidden_size": 72, "num_attention_heads": 2, "head_dim": 32, "max_position_embeddings": 128}
-# kind, config, dtype, programs for each head, and tokens of the prompt: 90 are more than warps load together
+# kind, config, weights, dtype, programs for each head, and tokens of the prompt: 90 are more than warps load together
 MODELS = {
     "one KV head for two, a row of two pieces": (
         "Llama", {**SMALL, "num_key_value_heads": 1, "intermediate_size": 264, "num_hidden_layers": 2},
-        "bfloat16", 2, 8,
+        "plain", "bfloat16", 2, 8,
     ),
     "tied, four programs for its head": (
         "Llama",
         {**SMALL, "num_attention_heads": 1, "num_key_value_heads": 1, "intermediate_size": 40, "num_hidden_layers": 3,
          "tie_word_embeddings": True},
-        "float16", 4, 8,
+        "plain", "float16", 4, 8,
     ),
     "Qwen2's biases": (
         "Qwen2",
         {**SMALL, "hidden_size": 64, "num_key_value_heads": 2, "intermediate_size": 40, "num_hidden_layers": 1},
-        "bfloat16", 1, 90,
+        "plain", "bfloat16", 1, 90,
     ),
     "GPT-2": (
-        "GPT2", {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 128, "vocab_size": 203}, "bfloat16", 2, 8,
+        "GPT2", {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 128, "vocab_size": 203},
+        "plain", "bfloat16", 2, 8,
+    ),
+    "int8, a row of two pieces": (
+        "Llama",
+        {**SMALL, "hidden_size": 64, "num_key_value_heads": 1, "intermediate_size": 528, "num_hidden_layers": 2},
+        "int8", "bfloat16", 2, 8,
+    ),
+    "int8 with biases": (
+        "GPT2", {"n_embd": 64, "n_layer": 1, "n_head": 2, "n_positions": 128, "vocab_size": 203},
+        "int8", "float16", 1, 8,
     ),
 }  # fmt: skip
 COMMON = {
-    "PROGRAMS": 132, "PIECE": 2048, "WARPS": 10, "FETCHERS": 2, "SLOTS": 5, "AHEAD": 10, "LENGTH": 320,
-    "VECTOR_WORDS": 4096, "PART_FLOATS": 1024, "OWN_FLOATS": 16, "BIAS_FLOATS": 64, "WIDTH": 2048, "VOCABULARY": 50688,
+    "PROGRAMS": 132, "WARPS": 10, "FETCHERS": 2, "SLOTS": 5, "AHEAD": 10, "LENGTH": 320,
+    "VECTOR_WORDS": 4096, "PART_FLOATS": 1024, "OWN_FLOATS": 16, "BIAS_FLOATS": 64, "SCALE_FLOATS": 64, "WIDTH": 2048,
+    "VOCABULARY": 50688,
 }  # fmt: skip
 COMPILED = {
     "Llama": {"HEADS": 32, "KV_HEADS": 4, "HEAD": 64, "INNER": 5632, "LAYERS": 22, "GATED": 1, "ROPE": 1,
-              "LAYER_NORM": 0, "ACTIVATION": 1, "HALF": 0, "SPLITS": 2, "TRACE": 0},
+              "LAYER_NORM": 0, "ACTIVATION": 1, "HALF": 0, "SPLITS": 2, "TRACE": 0, "WEIGHT_BYTES": 2, "PIECE": 2048},
     "GPT-2": {"HEADS": 16, "KV_HEADS": 16, "HEAD": 128, "INNER": 8192, "LAYERS": 24, "GATED": 0, "ROPE": 0,
-              "LAYER_NORM": 1, "ACTIVATION": 3, "HALF": 1, "SPLITS": 1, "TRACE": 1},
+              "LAYER_NORM": 1, "ACTIVATION": 3, "HALF": 1, "SPLITS": 1, "TRACE": 1, "WEIGHT_BYTES": 2, "PIECE": 2048},
+    **{f"int8, {name}": {"HEADS": 32, "KV_HEADS": 4, "HEAD": 64, "INNER": 5632, "LAYERS": 22, "GATED": 1, "ROPE": 1,
+                         "LAYER_NORM": 0, "ACTIVATION": 1, "HALF": half, "SPLITS": 4, "TRACE": 0, "WEIGHT_BYTES": 1,
+                         "PIECE": 4096} for half, name in enumerate(("bfloat16", "float16"))},
 }  # fmt: skip
-PROGRAMS, WARPS, FETCHERS, PIECE, SLOTS = 5, 2, 1, 256, 2
+PROGRAMS, WARPS, FETCHERS, PIECE_BYTES, SLOTS = 5, 2, 1, 512, 2
 
 
 def on_cpu(source, architecture, macros):
@@ -88,7 +102,7 @@ def set_up():
     whole_of.slots_of = lambda step: SLOTS
     whole_of.architecture = lambda: "none"
     whole_of.compiled, whole_of.Kernel = on_cpu, OnCpu
-    whole_of.WARPS, whole_of.FETCHERS, whole_of.PIECE = WARPS, FETCHERS, PIECE
+    whole_of.WARPS, whole_of.FETCHERS, whole_of.PIECE_BYTES = WARPS, FETCHERS, PIECE_BYTES
 
 
 def saved(name, kind, settings):
@@ -103,10 +117,10 @@ def saved(name, kind, settings):
     return str(folder), model
 
 
-def loaded(folder, dtype, prompt, **sampling):
+def loaded(folder, weights, dtype, prompt, **sampling):
     job = {
         "model_folder": folder, "dtype": dtype, "device": "cpu", "threads": 2, "seed": 0, "prompts": [prompt],
-        "options": {}, "requests": [{"request": 0}],
+        "options": {"weights": weights}, "requests": [{"request": 0}],
         "sampling": {"max_new_tokens": NEW, "temperature": 0.0, **sampling},
     }  # fmt: skip
     engine = take_engine("resident")
@@ -118,25 +132,26 @@ def loaded(folder, dtype, prompt, **sampling):
 def of_models():
     """Each model's step by a kernel for each product, and by the one kernel, beside transformers in float32."""
     said = {}
-    for name, (kind, settings, dtype, splits, length) in MODELS.items():
+    for name, (kind, settings, weights, dtype, splits, length) in MODELS.items():
         folder, model = saved(name, kind, settings)
         prompt = PROMPTS[length]
-        engine, job = loaded(folder, dtype, prompt, repetition_penalty=1.3)
+        engine, job = loaded(folder, weights, dtype, prompt, repetition_penalty=1.3)
         by_kernels, in_one = [], []
         engine.generate(Request(job, {"request": 0}), by_kernels.extend)
         forced = [*prompt, *by_kernels]
         with torch.no_grad():
             exact = torch.log_softmax(model(torch.tensor([forced])).logits[0, -NEW - 1 : -1].double(), -1).numpy()
 
-        def off(engine=engine, forced=forced, exact=exact):
-            return float(abs(engine.score_decode(forced, NEW).log_probs - exact).max())
-
-        kernels_off, reason = off(), whole_of.reason_against(engine.step)
+        by_both = [engine.score_decode(forced, NEW).log_probs]
+        reason = whole_of.reason_against(engine.step)
         engine.step.whole = whole_of.Whole(engine.step, {"splits": splits, "ahead": 3})
         engine.generating = type(engine.generating)(engine.model, engine.step, with_graph=False)
         engine.generate(Request(job, {"request": 0}), in_one.extend)
+        by_both += [engine.score_decode(forced, NEW).log_probs for _ in range(2)]
         said[name] = {
-            "ids": by_kernels, "in_one": in_one, "kernels_off": kernels_off, "off": [off(), off()], "reason": reason,
+            "ids": by_kernels, "in_one": in_one, "reason": reason,
+            "off": [float(abs(each - exact).max()) for each in by_both],
+            "apart": float(abs(by_both[1] - by_both[0]).max()),
         }  # fmt: skip
     return said
 
