@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import traceback
 from pathlib import Path
+
+import kasoku_kept as kept
 
 
 class CannotCompileError(Exception):
@@ -21,15 +22,12 @@ def compiled(source: str, architecture: str, macros: dict) -> bytes:
     library = found()
     options = ["--gpu-architecture=" + architecture, "--std=c++17", "-default-device"]
     options += ["-D%s=%s" % each for each in sorted(macros.items())]
-    kept = place_of("\0".join([source, version(library), *options]))
-    try:
-        if kept is not None:
-            with kept.open("rb") as file:
-                return file.read()
-    except OSError:
-        pass  # compiled for the first time
-    code = compile_now(library, source, options)
-    keep(kept, code)
+    made_of = "\0".join([source, version(library), *options])
+    name = "kasoku-%s.cubin" % hashlib.sha256(made_of.encode()).hexdigest()[:24]
+    code = kept.read(name)
+    if code is None:
+        code = compile_now(library, source, options)
+        kept.keep(name, code)
     return code
 
 
@@ -76,20 +74,3 @@ def read(program: object, size_of: object, get: object) -> bytes:
     buffer = ctypes.create_string_buffer(size.value)
     get(program, buffer)
     return buffer.raw
-
-
-def place_of(what: str) -> Path | None:
-    folder = os.environ.get("TRITON_CACHE_DIR")
-    return Path(folder) / ("kasoku-%s.cubin" % hashlib.sha256(what.encode()).hexdigest()[:24]) if folder else None
-
-
-def keep(place: Path | None, code: bytes) -> None:
-    if place is None:
-        return
-    try:
-        making = place.with_suffix(".%d" % os.getpid())
-        with making.open("wb") as file:
-            file.write(code)
-        making.replace(place)
-    except OSError:
-        traceback.print_exc()  # it is compiled again next time

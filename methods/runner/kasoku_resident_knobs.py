@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import traceback
-from pathlib import Path
+
+import kasoku_kept as kept
 
 ROLES = ("qkv", "out", "mlp", "down", "head")
 TURNED = ("mlp", "head")
@@ -95,14 +94,11 @@ class Table:
     """What was fastest, by card, versions and matrix: a file beside what Triton compiled, so that it is timed once."""
 
     def __init__(self, card: str) -> None:
-        name = "kasoku-resident-%s.json" % hashlib.sha256(card.encode()).hexdigest()[:12]
-        folder = os.environ.get("TRITON_CACHE_DIR")
-        self._file = Path(folder) / name if folder else None
+        self._name = "kasoku-resident-%s.json" % hashlib.sha256(card.encode()).hexdigest()[:12]
         self._known: dict = {}
         try:
-            if self._file is not None:
-                self._known = dict(json.loads(self._file.read_text(encoding="ascii")))
-        except (OSError, ValueError, TypeError):
+            self._known = dict(json.loads(kept.read(self._name) or b"{}"))
+        except (ValueError, TypeError):
             self._known = {}  # timed again
 
     def of(self, role: str, matrix: object) -> dict | None:
@@ -117,15 +113,7 @@ class Table:
 
     def keep(self, key: str, knobs: dict) -> None:
         self._known[key] = knobs
-        if self._file is None:
-            return
-        try:
-            making = self._file.with_suffix(".%d" % os.getpid())
-            with making.open("w", encoding="ascii") as file:
-                json.dump(self._known, file)
-            making.replace(self._file)
-        except OSError:
-            traceback.print_exc()  # it is timed again next time
+        kept.keep(self._name, json.dumps(self._known).encode())
 
 
 def key_of(role: str, matrix: object) -> str:
