@@ -127,8 +127,8 @@ DEVICE float of_lane_across(float v, int bits) { return __shfl_xor_sync(~0u, v, 
 DEVICE bool any_of_warp(bool v) { return __any_sync(~0u, v); }
 DEVICE void meet_all() { __syncthreads(); }
 
-// The highest of all threads' numbers, each a rank, into *p.
-DEVICE void highest_of_all(long long *p, long long rank) {
+// The highest of a warp's numbers, each a rank, into *p.
+DEVICE void highest_of_warp(long long *p, long long rank) {
 #pragma unroll
   for (int o = 16; o; o >>= 1) {
     const long long theirs = __shfl_xor_sync(~0u, rank, o);

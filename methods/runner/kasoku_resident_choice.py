@@ -17,13 +17,13 @@ from kasoku_resident_kernels import ranked
 from kasoku_resident_products import enter
 from kasoku_resident_state import (
     BELOW,
-    BEST,
     BIN,
     CUT,
     DONE,
     DRAWN,
     EVERYTHING,
     FORCED,
+    GROUPS,
     LIMIT,
     LOWEST,
     POSITION,
@@ -38,7 +38,8 @@ UNITS = tl.constexpr(float(1 << 21))  # of which a nat has so many
 FARTHEST = tl.constexpr(float((1 << 26) - 4))  # below 2²⁶, and a float32
 MASS = tl.constexpr(float(1 << 40))  # of the best score: sums of whole numbers come to the same in any order
 BINS_HERE = tl.constexpr(BINS)
-BELOW_AT, BEST_AT, BIN_AT, CUT_AT, DONE_AT = (tl.constexpr(each) for each in (BELOW, BEST, BIN, CUT, DONE))
+BELOW_AT, BIN_AT, CUT_AT, DONE_AT = (tl.constexpr(each) for each in (BELOW, BIN, CUT, DONE))
+GROUPS_HERE = tl.constexpr(GROUPS)
 DRAWN_AT, FORCED_AT, LIMIT_AT, POSITION_AT = (tl.constexpr(each) for each in (DRAWN, FORCED, LIMIT, POSITION))
 SEED_AT, STEP_AT, TALLY_AT, TARGET_AT = (tl.constexpr(each) for each in (SEED, STEP, TALLY, TARGET))
 LOWEST_RANK, CUT_NOTHING = tl.constexpr(LOWEST), tl.constexpr(EVERYTHING)
@@ -46,11 +47,22 @@ HALF, SPAN = tl.constexpr(0.5), tl.constexpr(2.0**-32)
 
 
 @triton.jit
-def behind(scores, state, temperature):
+def best_of(bests):
+    """The rank of the best score of all groups."""
+    return tl.max(tl.load(bests + tl.arange(0, GROUPS_HERE)), 0)
+
+
+@triton.jit
+def score_of(rank):
+    """The score of a rank that kasoku_resident_kernels.ranked gave it."""
+    key = (rank >> 32).to(tl.int32)
+    return (key ^ ((key >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def behind(scores, bests, temperature):
     """How many nats each score is behind the best, at this temperature."""
-    key = (tl.load(state + BEST_AT) >> 32).to(tl.int32)
-    best = (key ^ ((key >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
-    return (best - scores) / temperature
+    return (score_of(best_of(bests)) - scores) / temperature
 
 
 @triton.jit
@@ -80,6 +92,7 @@ def noisy(nats, ids, state):
 @triton.jit
 def resident_narrow(
     state,
+    bests,
     scores,
     histogram,
     temperature,
@@ -98,7 +111,7 @@ def resident_narrow(
     ids = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = ids < VOCABULARY
     enter(PDL)
-    nats = behind(tl.load(scores + ids, mask=there, other=float("-inf")), state, temperature)
+    nats = behind(tl.load(scores + ids, mask=there, other=float("-inf")), bests, temperature)
     distance = units(nats)
     counted = there & (distance <= tl.load(state + CUT_AT))
     bins = distance >> 13
@@ -140,6 +153,7 @@ def resident_narrow(
 @triton.jit
 def resident_draw(
     state,
+    bests,
     scores,
     temperature,
     VOCABULARY: tl.constexpr,
@@ -150,7 +164,7 @@ def resident_draw(
     ids = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = ids < VOCABULARY
     enter(PDL)
-    nats = behind(tl.load(scores + ids, mask=there, other=float("-inf")), state, temperature)
+    nats = behind(tl.load(scores + ids, mask=there, other=float("-inf")), bests, temperature)
     kept = there & (units(nats) <= tl.load(state + CUT_AT))
     tl.atomic_max(state + DRAWN_AT, tl.max(ranked(tl.where(kept, noisy(nats, ids, state), float("-inf")), ids), 0))
 
@@ -158,6 +172,7 @@ def resident_draw(
 @triton.jit
 def resident_advance(
     state,
+    bests,
     ring,
     forced,
     stops,
@@ -182,7 +197,7 @@ def resident_advance(
     its rotary embedding to `turn` (2, HEAD).
     """
     enter(PDL)
-    best = tl.load(state + BEST_AT)
+    best = best_of(bests)
     if SAMPLED:
         best = tl.load(state + DRAWN_AT)
     token = 0x7FFFFFFF - (best & 0xFFFFFFFF)
@@ -201,7 +216,7 @@ def resident_advance(
         tl.store(state + POSITION_AT, position)
         tl.store(state + DONE_AT, ends.to(tl.int64))
         position -= ends.to(tl.int64)  # nothing is read beyond the last position
-    tl.store(state + BEST_AT, LOWEST_RANK)
+    tl.store(bests + tl.arange(0, GROUPS_HERE), tl.full((GROUPS_HERE,), LOWEST_RANK, tl.int64))
     tl.store(state + DRAWN_AT, LOWEST_RANK)
     tl.store(state + CUT_AT, CUT_NOTHING)
     columns = tl.arange(0, PADDED)

@@ -29,7 +29,7 @@ struct Given {
   float *scores;                                  // (VOCABULARY)
   const signed char *seen;                        // (VOCABULARY), or null where nothing is penalised
   const long long *position;
-  long long *best;                  // the highest rank of a score with its id
+  long long *bests;                 // (GROUPS): the highest rank in each group of scores
   u32 *counts;                      // steps so far, and programs that have ended
   long long *stamps;                // (PROGRAMS, 4 LAYERS + 1, 4), where TRACE
   float scaling, epsilon, penalty;  // of attention, of norms, of tokens seen

@@ -11,11 +11,11 @@ import kasoku_resident_shape as shapes
 import triton
 import triton.language as tl
 from kasoku_resident_products import NO_NORM, fetch_first, normed, product, row_sums
-from kasoku_resident_state import BEST, LOWEST
+from kasoku_resident_state import GROUPS, LOWEST
 
 SILU, GELU = tl.constexpr(shapes.SILU), tl.constexpr(shapes.GELU)
 GELU_TANH, RELU = tl.constexpr(shapes.GELU_TANH), tl.constexpr(shapes.RELU)
-BEST_AT, LOWEST_RANK = tl.constexpr(BEST), tl.constexpr(LOWEST)
+GROUPS_HERE, LOWEST_RANK = tl.constexpr(GROUPS), tl.constexpr(LOWEST)
 
 
 @triton.jit
@@ -185,7 +185,7 @@ def store_scores(scores, was_seen, totals, rows, penalty, ALL_ROWS: tl.constexpr
 @triton.jit
 def resident_head(
     scores,
-    state,
+    bests,
     seen,
     x,
     weights,
@@ -211,7 +211,8 @@ def resident_head(
     PENALISED: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """The next token's logits in `scores`, those of tokens seen so far penalised, and the best of them in `state`."""
+    """The next token's logits in `scores`, those of tokens seen so far penalised; `bests` has the best of each group of
+    programs."""
     begin = tl.program_id(0) * (ROWS * TURNS)
     rows = begin + tl.arange(0, ROWS)
     if TURNS == 1:
@@ -230,4 +231,4 @@ def resident_head(
             totals = row_sums(vector, weights, scales, biases, rows, ALL_ROWS, WIDTH, TILE, FORMAT, SCALED, BIAS, WHOLE)
             was_seen = marks_of(seen, rows, ALL_ROWS, PENALISED)
             best = tl.maximum(best, store_scores(scores, was_seen, totals, rows, penalty, ALL_ROWS, PENALISED))
-    tl.atomic_max(state + BEST_AT, tl.max(best, 0))
+    tl.atomic_max(bests + tl.program_id(0) % GROUPS_HERE, tl.max(best, 0))

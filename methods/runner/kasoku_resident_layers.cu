@@ -248,7 +248,7 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
         const long long rank = (long long)key << 32 | (u32)(0x7fffffff - id);
         best = rank > best ? rank : best;
       }
-      highest_of_all(given.best, best);
+      highest_of_warp(given.bests + (program * WARPS + warp) % GROUPS, best);
     }
     STAMP(2)
   }

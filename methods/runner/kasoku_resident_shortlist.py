@@ -1,9 +1,9 @@
-"""How the next token is chosen where top-k keeps few, as Triton kernels: what is left of all scores is a short list.
+"""How the next token is chosen where top-k keeps few, as a Triton kernel: what is left of all scores is a short list.
 
-One kernel counts scores in 1,024 steps of 2⁻⁵ nats from the best, and finds the step within which the last of the best
-`k` lies. The other lists all scores up to there, some more than `k`, and its last program does the rest: of each score
-it counts how many are better, and how much of the probability they have, and draws among those that are kept. Scores
-that are equal are kept together, so that the list may be long: that takes long, and is no less right.
+The best score of each of 256 groups is known, and the `k`-th best of these is reached by `k` scores or more: those are
+listed, and the last program does the rest. Of each listed score it counts how many are better, and how much of the
+probability they have, and draws among those that are kept. Scores that are equal are kept together, so that the list
+may be long: that takes long, and is no less right.
 
 Imported once Triton is there.
 """
@@ -12,40 +12,33 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from kasoku_resident_choice import BIN_AT, DRAWN_AT, TALLY_AT, behind, mass_of, noisy, units
+from kasoku_resident_choice import DRAWN_AT, FARTHEST, TALLY_AT, best_of, mass_of, noisy, score_of, units
 from kasoku_resident_kernels import ranked
 from kasoku_resident_products import enter
-from kasoku_resident_state import LISTED
+from kasoku_resident_state import GROUPS, LISTED, LOWEST
 
-STEPS = 1024
-STEP_BITS = tl.constexpr(16)  # of a distance in units, which has 26
-STEPS_HERE = tl.constexpr(STEPS)
 LISTED_AT = tl.constexpr(LISTED)
+GROUPS_HERE, LOWEST_RANK = tl.constexpr(GROUPS), tl.constexpr(LOWEST)
+HIGHEST_RANK = tl.constexpr((1 << 63) - 1)
+BESIDE = tl.constexpr(64)  # groups that all are compared with at a time
 MINE = tl.constexpr(128)  # of the list at a time, and beside each of them so many others
 THEIRS = tl.constexpr(128)
 NOWHERE = tl.constexpr((1 << 26) + 1)  # beyond the farthest
 
 
 @triton.jit
-def resident_tally(
-    state, scores, histogram, temperature, top_k, VOCABULARY: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr
-):
-    """Find the step within which the last of the best `top_k` lies; the program that is done last does, and clears."""
-    ids = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    there = ids < VOCABULARY
-    enter(PDL)
-    nats = behind(tl.load(scores + ids, mask=there, other=float("-inf")), state, temperature)
-    tl.atomic_add(histogram + (units(nats) >> STEP_BITS), 1, mask=there, sem="relaxed")
-    tl.debug_barrier()
-    done = tl.atomic_add(state + TALLY_AT, 1, sem="acq_rel")
-    if done == tl.num_programs(0) - 1:
-        tl.debug_barrier()
-        places = tl.arange(0, STEPS_HERE)
-        up_to = tl.cumsum(tl.load(histogram + places, cache_modifier=".cg"), 0)
-        short = tl.sum((up_to < top_k).to(tl.int32), 0)
-        tl.store(state + BIN_AT, tl.minimum(short, STEPS_HERE - 1))
-        tl.store(histogram + places, tl.zeros((STEPS_HERE,), tl.int32))
-        tl.store(state + TALLY_AT, 0)
+def bound_of(bests, best, temperature, top_k):
+    """How far, in units, a score may be from the best one for the list to have the best `top_k`."""
+    mine = tl.load(bests + tl.arange(0, GROUPS_HERE))
+    better = tl.zeros((GROUPS_HERE,), tl.int32)
+    for begin in tl.static_range(0, GROUPS_HERE, BESIDE):
+        theirs = tl.load(bests + begin + tl.arange(0, BESIDE))
+        better += tl.sum((theirs[None, :] > mine[:, None]).to(tl.int32), 1)
+    last = tl.min(tl.where(better < top_k, mine, HIGHEST_RANK), 0)
+    distance = units((best - score_of(last)) / temperature)
+    return tl.where(
+        last == LOWEST_RANK, tl.cast(FARTHEST, tl.int32), distance
+    )  # fewer groups than `top_k` have a score
 
 
 @triton.jit
@@ -90,8 +83,50 @@ def farthest(listed, count, cut, target, BY_MASS: tl.constexpr):
 
 
 @triton.jit
+def drawn_among(its_nats, its_ids, kept, state):
+    """The rank of what is drawn among those that are kept."""
+    return tl.max(ranked(tl.where(kept, noisy(its_nats, its_ids, state), float("-inf")), its_ids), 0)
+
+
+@triton.jit
+def drawn_of_few(listed, listed_ids, count, state, top_k, top_p, BY_MASS: tl.constexpr):
+    """The rank of what is drawn of a list of at most MINE: it is read once."""
+    places, beside = tl.arange(0, MINE), tl.arange(0, MINE)
+    its_nats, their_nats = nats_at(listed, places, count), nats_at(listed, beside, count)
+    its_ids = tl.load(listed_ids + places, mask=places < count, other=0, cache_modifier=".cg")
+    mine, theirs = distances(its_nats, places, count), distances(their_nats, beside, count)
+    better = theirs[None, :] < mine[:, None]
+    kept = (places < count) & (tl.sum(better.to(tl.int32), 1) < top_k)
+    if BY_MASS:
+        worse = mine[:, None] < theirs[None, :]
+        they_are_kept = (beside < count) & (tl.sum(worse.to(tl.int32), 0) < top_k)
+        shares = tl.where(they_are_kept, mass_of(their_nats), 0)
+        target = tl.maximum((tl.sum(shares, 0).to(tl.float64) * top_p).to(tl.int64), 1)
+        kept = kept & (tl.sum(tl.where(better, shares[None, :], 0), 1) < target)
+    return drawn_among(its_nats, its_ids, kept, state)
+
+
+@triton.jit
+def drawn_of_many(listed, listed_ids, count, state, top_k, top_p, BY_MASS: tl.constexpr):
+    """The same of a longer list, which is gone through in parts."""
+    cut = farthest(listed, count, NOWHERE - 1, top_k, False)
+    if BY_MASS:
+        target = (mass_within(listed, count, cut).to(tl.float64) * top_p).to(tl.int64)
+        cut = farthest(listed, count, cut, tl.maximum(target, 1), True)
+    best = tl.load(state + DRAWN_AT)
+    for begin in tl.range(0, count, MINE):
+        at = begin + tl.arange(0, MINE)
+        its_nats = nats_at(listed, at, count)
+        its_ids = tl.load(listed_ids + at, mask=at < count, other=0, cache_modifier=".cg")
+        kept = distances(its_nats, at, count) <= cut
+        best = tl.maximum(best, drawn_among(its_nats, its_ids, kept, state))
+    return best
+
+
+@triton.jit
 def resident_pick(
     state,
+    bests,
     scores,
     listed,
     listed_ids,
@@ -111,8 +146,9 @@ def resident_pick(
     ids = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = ids < VOCABULARY
     enter(PDL)
-    nats = behind(tl.load(scores + ids, mask=there, other=float("-inf")), state, temperature)
-    near = there & ((units(nats) >> STEP_BITS) <= tl.load(state + BIN_AT))
+    best_score = score_of(best_of(bests))
+    nats = (best_score - tl.load(scores + ids, mask=there, other=float("-inf"))) / temperature
+    near = there & (units(nats) <= bound_of(bests, best_score, temperature, top_k))
     mine = near.to(tl.int32)
     number = tl.sum(mine, 0)
     if number > 0:
@@ -125,18 +161,10 @@ def resident_pick(
     if done == tl.num_programs(0) - 1:
         tl.debug_barrier()
         count = tl.atomic_add(state + LISTED_AT, 0, sem="relaxed").to(tl.int32)
-        cut = farthest(listed, count, NOWHERE - 1, top_k, False)
-        if BY_MASS:
-            target = (mass_within(listed, count, cut).to(tl.float64) * top_p).to(tl.int64)
-            cut = farthest(listed, count, cut, tl.maximum(target, 1), True)
-        best = tl.load(state + DRAWN_AT)
-        for begin in tl.range(0, count, MINE):
-            at = begin + tl.arange(0, MINE)
-            its_nats = nats_at(listed, at, count)
-            its_ids = tl.load(listed_ids + at, mask=at < count, other=0, cache_modifier=".cg")
-            kept = distances(its_nats, at, count) <= cut
-            drawn = tl.where(kept, noisy(its_nats, its_ids, state), float("-inf"))
-            best = tl.maximum(best, tl.max(ranked(drawn, its_ids), 0))
+        if count <= MINE:
+            best = drawn_of_few(listed, listed_ids, count, state, top_k, top_p, BY_MASS)
+        else:
+            best = drawn_of_many(listed, listed_ids, count, state, top_k, top_p, BY_MASS)
         tl.store(state + DRAWN_AT, best)
         tl.store(state + LISTED_AT, 0)
         tl.store(state + TALLY_AT, 0)

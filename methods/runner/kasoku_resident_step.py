@@ -34,6 +34,7 @@ class Step:
 
         heads, kv_heads, head = shape.heads, shape.kv_heads, shape.head
         self.state = made(places.SIZE, kind=torch.int64)
+        self.bests = made(places.GROUPS, kind=torch.int64)
         self.x, self.qkv, self.scores = made(shape.width), made((heads + 2 * kv_heads) * head), made(shape.vocabulary)
         self.attended, self.inner = made(heads * head, kind=dtype), made(shape.inner, kind=dtype)
         self.keys = made(shape.layers, kv_heads, length, head, kind=dtype)
@@ -98,8 +99,8 @@ class Step:
 
         state = [0] * places.SIZE
         state[places.POSITION], state[places.LIMIT], state[places.SEED] = position, limit, seed
-        state[places.BEST] = state[places.DRAWN] = places.LOWEST
-        state[places.CUT], state[places.FORCED] = places.EVERYTHING, int(forced)
+        state[places.DRAWN], state[places.CUT], state[places.FORCED] = places.LOWEST, places.EVERYTHING, int(forced)
+        self.bests.fill_(places.LOWEST)
         self.state.copy_(torch.tensor(state, dtype=torch.int64))
 
     def launches(self, kind: str) -> list:
@@ -152,7 +153,7 @@ class Step:
         import kasoku_resident_kernels as kernels
 
         penalty = self.sampling.penalty if asked else 1.0
-        before, after = (self.scores, self.state, self.seen, self.x), (penalty,)
+        before, after = (self.scores, self.bests, self.seen, self.x), (penalty,)
         return self._product(
             "head", self.weights.head, kernels.resident_head, before, after=after, norm=self.weights.last_norm,
             more={"PENALISED": penalty != 1},
@@ -193,16 +194,13 @@ class Step:
     def _short_list(self) -> list:
         """Where top-k keeps few."""
         import torch
-        from kasoku_resident_shortlist import STEPS, resident_pick, resident_tally
+        from kasoku_resident_shortlist import resident_pick
 
         sampling, vocabulary = self.sampling, self.shape.vocabulary
-        histogram, ids = (self._made(size, kind=torch.int32) for size in (STEPS, vocabulary))
-        tally = (self.state, self.scores, histogram, sampling.temperature, sampling.top_k)
-        pick = (self.state, self.scores, self._made(vocabulary), ids, *tally[3:], float(sampling.top_p))
-        return [
-            ("resident_tally", self._along_scores(resident_tally, tally)),
-            ("resident_pick", self._along_scores(resident_pick, pick, BY_MASS=sampling.top_p < 1)),
-        ]
+        listed, ids = self._made(vocabulary), self._made(vocabulary, kind=torch.int32)
+        asked = (sampling.temperature, sampling.top_k, float(sampling.top_p))
+        pick = (self.state, self.bests, self.scores, listed, ids, *asked)
+        return [("resident_pick", self._along_scores(resident_pick, pick, BY_MASS=sampling.top_p < 1))]
 
     def _narrowed(self) -> list:
         """Where it keeps many, or all."""
@@ -215,10 +213,10 @@ class Step:
         by_count, by_mass = 0 < sampling.top_k < vocabulary, sampling.top_p < 1
         for by, wanted, asked in ((False, by_count, sampling.top_k), (True, by_mass, sampling.top_p)):
             for fine in (False, True) if wanted else ():
-                arguments = (self.state, self.scores, histogram, sampling.temperature, float(asked))
+                arguments = (self.state, self.bests, self.scores, histogram, sampling.temperature, float(asked))
                 launch = self._along_scores(resident_narrow, arguments, BY_MASS=by, FINE=fine)
                 found.append(("resident_narrow", launch))
-        draw = self._along_scores(resident_draw, (self.state, self.scores, sampling.temperature))
+        draw = self._along_scores(resident_draw, (self.state, self.bests, self.scores, sampling.temperature))
         return [*found, ("resident_draw", draw)]
 
     def _along_scores(self, kernel: object, arguments: tuple, **how: object) -> object:
@@ -232,8 +230,8 @@ class Step:
         weights, width = self.weights, self.shape.width
         learned = weights.positions if weights.positions is not None else self.x
         arguments = (
-            self.state, self.ring.ids, self.forced, self.stops, self.seen, weights.embeddings, learned, self.x,
-            self.cosines, self.sines, self.turn,
+            self.state, self.bests, self.ring.ids, self.forced, self.stops, self.seen, weights.embeddings, learned,
+            self.x, self.cosines, self.sines, self.turn,
         )  # fmt: skip
         return self._launch(
             resident_advance, (1,), arguments, 8,

@@ -37,7 +37,7 @@ class Given(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("gains", "shifts", "x", "qkv", "attended", "between", "inner", "after")),
         *(
             (name, ctypes.c_void_p)
-            for name in ("keys", "values", "turn", "scores", "seen", "position", "best", "counts")
+            for name in ("keys", "values", "turn", "scores", "seen", "position", "bests", "counts")
         ),
         ("stamps", ctypes.c_void_p),
         *((name, ctypes.c_float) for name in ("scaling", "epsilon", "penalty")),
@@ -182,7 +182,7 @@ class Whole:
             shifts=self._keep(torch.stack([norm.bias.float() for norm in norms])) if shape.norm == LAYER_NORM else None,
             **{name: self._keep(self._made(size, kind=torch.int32)) for name, size in words.items()},
             x=step.x.data_ptr(), keys=step.keys.data_ptr(), values=step.values.data_ptr(), turn=step.turn.data_ptr(),
-            scores=step.scores.data_ptr(), position=state + 8 * places.POSITION, best=state + 8 * places.BEST,
+            scores=step.scores.data_ptr(), position=state + 8 * places.POSITION, bests=step.bests.data_ptr(),
             counts=self._keep(counts), stamps=None if stamps is None else stamps.data_ptr(),
             scaling=float(step.weights.layers[0].scaling), epsilon=float(shape.epsilon),
         )  # fmt: skip
@@ -193,7 +193,7 @@ class Whole:
             "HALF": int(step.keys.dtype == torch.float16), "LENGTH": step.length, "PROGRAMS": self._programs,
             "WEIGHT_BYTES": weight_bytes(step), "PIECE": PIECE_BYTES // weight_bytes(step),
             "WARPS": WARPS, "FETCHERS": FETCHERS, "AHEAD": division["ahead"], "SPLITS": splits,
-            "TRACE": int(trace), **layout(step, slots),
+            "GROUPS": places.GROUPS, "TRACE": int(trace), **layout(step, slots),
         }  # fmt: skip
         source = "\n".join(Path(__file__).with_name(name).read_text(encoding="ascii") for name in SOURCES)
         code = compiled(source, architecture(), macros)

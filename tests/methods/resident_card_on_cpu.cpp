@@ -159,7 +159,7 @@ DEVICE bool any_of_warp(bool v) {
   for (int o = 16; o; o >>= 1) sum += of_lane_across(sum, o);
   return sum > 0;
 }
-DEVICE void highest_of_all(long long *p, long long rank) { *p = std::max(*p, rank); }
+DEVICE void highest_of_warp(long long *p, long long rank) { *p = std::max(*p, rank); }
 DEVICE u32 one_more(u32 *p) { return (*p)++; }
 DEVICE long long now() { return 0; }
 

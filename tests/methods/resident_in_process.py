@@ -20,7 +20,7 @@ sys.path.insert(0, sys.argv[1])
 import kasoku_resident_state as places
 from kasoku_engine import Request, UnsupportedError, take_engine
 from kasoku_resident_choice import BINS, resident_draw, resident_narrow
-from kasoku_resident_shortlist import STEPS, resident_pick, resident_tally
+from kasoku_resident_shortlist import resident_pick
 from kasoku_resident_weights import stored
 
 FOLDER = Path(sys.argv[2])
@@ -208,51 +208,50 @@ def of_what_is_unsupported():
 
 
 def scored(logits):
-    """(the state once these logits are there, they themselves)."""
+    """(the state once these logits are there, the best of their groups, they themselves)."""
     state = torch.zeros(places.SIZE, dtype=torch.int64)
-    scores = torch.tensor(logits, dtype=torch.float32)
-    best = int(scores.argmax())
-    bits = int(scores[best].view(torch.int32))
-    state[places.BEST] = ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) << 32) | (0x7FFFFFFF - best)
     state[places.CUT] = places.EVERYTHING
-    return state, scores
+    scores = torch.tensor(logits, dtype=torch.float32)
+    bests = torch.full((places.GROUPS,), places.LOWEST, dtype=torch.int64)
+    for place, bits in enumerate(scores.view(torch.int32).tolist()):
+        rank = ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) << 32) | (0x7FFFFFFF - place)
+        group = place // 3 % places.GROUPS
+        bests[group] = max(int(bests[group]), rank)
+    return state, bests, scores
 
 
 def drawn(logits, seeds, top_k=0, top_p=1.0, temperature=1.0):
     """The ids that the kernels draw from these logits, one for each seed."""
-    state, scores = scored(logits)
+    state, bests, scores = scored(logits)
     histogram = torch.zeros(BINS, dtype=torch.int64)
     how = {"VOCABULARY": len(logits), "BLOCK": 8, "PDL": False}
     grid = (-(-len(logits) // 8),)
     for by_mass, asked in ((False, top_k), (True, top_p)):
         for fine in (False, True) if (asked < 1 if by_mass else asked > 0) else ():
             resident_narrow[grid](
-                state, scores, histogram, temperature, float(asked), BY_MASS=by_mass, FINE=fine, **how
+                state, bests, scores, histogram, temperature, float(asked), BY_MASS=by_mass, FINE=fine, **how
             )
     assert not histogram.any()
     ids, whole = [], {**how, "BLOCK": 1 << (len(logits) - 1).bit_length()}
     for seed in seeds:
         state[places.DRAWN], state[places.SEED] = places.LOWEST, seed
-        resident_draw[(1,)](state, scores, temperature, **whole)
+        resident_draw[(1,)](state, bests, scores, temperature, **whole)
         ids.append(0x7FFFFFFF - (int(state[places.DRAWN]) & 0xFFFFFFFF))
     return ids
 
 
 def drawn_from_a_list(logits, seeds, top_k, top_p=1.0, temperature=1.0):
-    """The same by the kernels that list what top-k keeps."""
-    state, scores = scored(logits)
-    histogram, listed_ids = (torch.zeros(size, dtype=torch.int32) for size in (STEPS, len(logits)))
-    listed, ids = torch.zeros(len(logits)), []
+    """The same by the kernel that lists what top-k keeps."""
+    state, bests, scores = scored(logits)
+    listed, listed_ids, ids = torch.zeros(len(logits)), torch.zeros(len(logits), dtype=torch.int32), []
     how = {"VOCABULARY": len(logits), "BLOCK": 8, "PDL": False}
     grid = (-(-len(logits) // 8),)
     for seed in seeds:
         state[places.DRAWN], state[places.SEED] = places.LOWEST, seed
-        resident_tally[grid](state, scores, histogram, temperature, top_k, **how)
         resident_pick[grid](
-            state, scores, listed, listed_ids, temperature, top_k, top_p, BY_MASS=top_p < 1, **how
+            state, bests, scores, listed, listed_ids, temperature, top_k, top_p, BY_MASS=top_p < 1, **how
         )  # fmt: skip
         ids.append(0x7FFFFFFF - (int(state[places.DRAWN]) & 0xFFFFFFFF))
-    assert not histogram.any()
     return ids
 
 

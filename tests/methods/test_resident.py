@@ -279,7 +279,6 @@ KERNELS = {
     "resident_add",
     "resident_mlp",
     "resident_head",
-    "resident_tally",
     "resident_pick",
     "resident_advance",
 }
