@@ -142,8 +142,8 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
   SHARED(memory);
   char *ring = memory;
   u32 *vector = (u32 *)(ring + RING * SLOT);
-  float *part = (float *)(vector + VECTOR_WORDS), *own = part + PART_FLOATS, *biased = own + OWN_FLOATS,
-        *scaled = biased + BIAS_FLOATS, *sums = scaled + SCALE_FLOATS;
+  float *part = (float *)(vector + VECTOR_WORDS), *own = part + PART_FLOATS, *both_biased = own + OWN_FLOATS,
+        *both_scaled = both_biased + 2 * BIAS_FLOATS, *sums = both_scaled + 2 * SCALE_FLOATS;
   float *query = sums + 64, *key = query + HEAD, *value = key + HEAD;
   u64 *full = (u64 *)(value + HEAD), *empty = full + RING, *matrices = empty + RING;
   Role *roles = (Role *)(matrices + 4 * LAYERS + 1);
@@ -189,6 +189,8 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
     const int rows = role.tiles / role.pieces;
     float rate = 1;
     STAMP(0)
+    // the ones of the phase before may still be read
+    float *biased = both_biased + (phase & 1) * BIAS_FLOATS, *scaled = both_scaled + (phase & 1) * SCALE_FLOATS;
     const long long row = (kind == OF_HEAD ? 0 : (long long)layer * rows_of(kind)) + role.begin;
     if (given.biases[kind])
       for (int r = tid; r < rows; r += THREADS) biased[r] = given.biases[kind][row + r];

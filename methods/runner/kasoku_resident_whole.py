@@ -131,7 +131,7 @@ def layout(step: object, slots: int) -> dict:
 def shared_bytes(step: object, slots: int) -> int:
     sizes = layout(step, slots)
     ring = WARPS * sizes.pop("SLOTS")
-    numbers = sum(sizes.values()) + 64 + 3 * step.shape.head
+    numbers = sum(sizes.values()) + sizes["BIAS_FLOATS"] + sizes["SCALE_FLOATS"] + 64 + 3 * step.shape.head
     return ring * PIECE_BYTES + numbers * 4 + (2 * ring + 4 * step.shape.layers + 1) * 8 + 5 * ROLE_BYTES
 
 

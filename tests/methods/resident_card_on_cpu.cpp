@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <random>
 #include <vector>
 
 typedef unsigned int u32;
@@ -174,7 +175,9 @@ static void whole_thread() {
   give_way();
 }
 
-extern "C" void run(const Given *given) {
+// With a `seed`, threads take turns at random, and some come far behind others.
+extern "C" void run(const Given *given, unsigned seed) {
+  std::mt19937 random(seed);
   given_now = given;
   blockDim.x = (WARPS + FETCHERS) * 32;
   auto programs = std::make_unique<Program[]>(PROGRAMS);
@@ -194,10 +197,13 @@ extern "C" void run(const Given *given) {
     }
   for (size_t left = threads.size(); left;) {
     left = 0;
+    const unsigned slow = random() % 8;  // who waits in this round
+    if (seed) std::shuffle(threads.begin(), threads.end(), random);
     for (auto &each : threads) {
       if (each->ended) continue;
       ++left;
       if (each->at && each->at->times == each->times) continue;
+      if (seed && (each->index + each->block * 7) % 8 == slow) continue;
       each->at = nullptr;
       running = each.get();
       mine = each->program;

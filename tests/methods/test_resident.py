@@ -332,9 +332,9 @@ def test_one_kernel_of_all_layers_is_as_near_to_float32_as_a_kernel_for_each_pro
 ) -> None:
     said = whole["models"][model]
 
-    by_kernels, in_one, again = said["off"]
+    by_kernels, in_one, *at_random = said["off"]
     assert in_one <= 1.5 * by_kernels
-    assert again == in_one
+    assert set(at_random) == {in_one}, "in whatever order its threads come to run"
     assert 0 < said["apart"] < by_kernels
     assert said["in_one"] == said["ids"]
     assert len(set(said["ids"])) == 3
