@@ -38,6 +38,16 @@ class BareLoad(Load):
     def counted(self, request: object, tokens: int, prompt_tokens: int | None) -> None:
         self._keep(self._clock(), Load.counted, request, tokens, prompt_tokens)
 
+    def fail(self, request: object, why: str) -> None:
+        now = self._clock()
+        del self._open[request.number]
+        self._keep(now, Load.fail, request, why)
+
+    def end_all(self, requests: list) -> None:
+        now = self._clock()
+        for request in requests:
+            self._end(request, None, now)
+
     def tell(self) -> None:
         clock, calls, first = self._clock, iter(self._calls), 0
         kept = self._times, self._numbers, self._lengths

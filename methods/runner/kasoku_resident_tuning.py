@@ -15,7 +15,7 @@ from kasoku_nvrtc import CannotCompileError
 WHOLE_S = 20.0  # at most: what is left then is timed when the model is loaded next
 PASSES = 3
 FINAL = 3  # of a role's candidates, timed within a step
-MUCH_FASTER = 0.9  # of the time by default knobs: finding better ones has never made up for it
+MUCH_FASTER = 0.9  # of the time by default knobs: better ones are then not looked for
 
 
 def tuned(step: object, card: str, with_whole: bool) -> dict:

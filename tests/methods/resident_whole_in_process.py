@@ -21,7 +21,7 @@ sys.path.insert(0, sys.argv[1])
 import kasoku_nvrtc
 import kasoku_resident_whole as whole_of
 from kasoku_cuda_driver import DriverError, Kernel
-from kasoku_engine import Request, take_engine
+from kasoku_engine import Request, UnsupportedError, take_engine
 
 FOLDER, HERE = Path(sys.argv[2]), Path(__file__).parent
 PROMPTS = {length: [(5 + 31 * place) % 203 for place in range(length)] for length in (8, 90)}
@@ -185,10 +185,20 @@ def of_compiling(folder):
     return said
 
 
+def of_options():
+    """What is said of options that leave nothing to decide by."""
+    engine = take_engine("resident")
+    engine.import_packages({})
+    try:
+        engine.load({"options": {"whole": True, "tune": False}})
+    except UnsupportedError as error:
+        return str(error)
+
+
 def main():
     compiling = of_compiling(FOLDER / "cache")
     set_up()
-    print(json.dumps({"models": of_models(), "compiling": compiling}))
+    print(json.dumps({"models": of_models(), "compiling": compiling, "options": of_options()}))
 
 
 main()

@@ -93,6 +93,18 @@ def test_a_bare_loop_says_the_same_and_only_at_the_end() -> None:
         told.append(driven.said())
     assert told[0] == told[1]
     assert [line["finish"] for line in told[0] if line["k"] == "request_end"] == ["length"] * 3
+    for kind in (kasoku_load.Load, kasoku_bare_load.BareLoad):
+        driven = Driven(3, kind, concurrency=3)
+        first, *others = driven.load.take()
+        driven.load.emit(first, [1])
+        driven.load.fail(first, "It broke off.")
+        for request in others:
+            driven.load.emit(request, [1])
+        driven.load.end_all(others)
+        driven.load.tell()
+        ends = {line["request"]: line for line in driven.said() if line["k"] == "request_end"}
+        assert [line["finish"] for _, line in sorted(ends.items())] == ["error", "eos", "eos"]
+        assert ends[first.number]["error"] == "It broke off."
     bare = Driven(2, kasoku_bare_load.BareLoad, concurrency=2)
     first, _ = bare.load.take()
     bare.load.emit(first, [1])

@@ -342,6 +342,7 @@ def test_one_kernel_of_all_layers_is_as_near_to_float32_as_a_kernel_for_each_pro
 
 def test_one_kernel_is_for_cards_from_hopper_on(whole: dict[str, Any]) -> None:
     assert {said["reason"] for said in whole["models"].values()} == {"a card before Hopper"}
+    assert whole["options"].startswith("The option whole is decided by timing, which tune = false turns off")
 
 
 def test_the_one_kernel_compiles_once_for_a_card_that_is_not_there(whole: dict[str, Any]) -> None:

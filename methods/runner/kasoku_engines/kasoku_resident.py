@@ -8,7 +8,7 @@ Options:
   graph     false: launch kernel by kernel instead of replaying a CUDA graph
   dependent false: no programmatic dependent launch, as on cards before Hopper
   tune      false: leave the division of work among programs as it is by default
-  whole     true: one kernel for all layers, where it can be had and is faster (kasoku_resident_whole)
+  whole     true: one kernel for all layers, where it can be had and is faster (kasoku_resident_whole); needs tune
   knobs     {role: {knob: value}}, over those that were found (kasoku_resident_knobs)
 """
 
@@ -180,15 +180,12 @@ class ResidentEngine(Engine):
                 raise UnsupportedError("The resident engine has no option %r; it has %s." % (name, ", ".join(OPTIONS)))
         if job.get("quantisation"):
             raise UnsupportedError("The model is quantised (%s), which resident does not read." % job["quantisation"])
-        return {
-            "weights": "plain",
-            "graph": True,
-            "dependent": True,
-            "tune": True,
-            "whole": False,
-            "knobs": {},
-            **asked,
-        }
+        if asked.get("whole") and not asked.get("tune", True):
+            raise UnsupportedError(
+                "The option whole is decided by timing, which tune = false turns off: leave one out."
+            )
+        defaults = {"weights": "plain", "graph": True, "dependent": True, "tune": True, "whole": False, "knobs": {}}
+        return {**defaults, **asked}
 
     def _check_place(self, on_gpu: bool) -> None:
         version = self.triton.__version__
