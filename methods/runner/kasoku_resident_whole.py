@@ -51,6 +51,8 @@ def reason_against(step: object) -> str | None:
     shape, weights = step.shape, step.weights
     if not step.on_gpu or torch.cuda.get_device_capability() < LEAST_CAPABILITY:
         return "a card before Hopper"
+    if step.keys.dtype not in (torch.float16, torch.bfloat16):
+        return "numbers of another type than float16 and bfloat16"
     kinds = {(matrix.format, matrix.scales is None) for matrix in weights.matrices()}
     if kinds not in ({(PLAIN, True)}, {(BIASED, False)}):
         return "float8 weights"

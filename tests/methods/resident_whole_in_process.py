@@ -185,6 +185,25 @@ def of_compiling(folder):
     return said
 
 
+def of_reasons():
+    """Why models have no such kernel, on a card that had one."""
+    torch.cuda.get_device_capability = lambda: (9, 0)
+    said = {}
+    for name, (kind, settings, weights, dtype) in {
+        "none": ("Llama", {}, "plain", "bfloat16"),
+        "float32": ("Llama", {}, "plain", "float32"),
+        "float8": ("Llama", {}, "fp8", "bfloat16"),
+        "Qwen3": ("Qwen3", {}, "plain", "bfloat16"),
+        "heads": ("Llama", {"head_dim": 24}, "plain", "bfloat16"),
+        "a width": ("Llama", {"intermediate_size": 44}, "plain", "bfloat16"),
+    }.items():
+        sizes = {**SMALL, "num_key_value_heads": 1, "intermediate_size": 40, "num_hidden_layers": 1, **settings}
+        engine, _ = loaded(saved("reason" + name, kind, sizes)[0], weights, dtype, PROMPTS[8])
+        engine.step.on_gpu = True
+        said[name] = whole_of.reason_against(engine.step)
+    return said
+
+
 def of_options():
     """What is said of options that leave nothing to decide by."""
     engine = take_engine("resident")
@@ -198,7 +217,7 @@ def of_options():
 def main():
     compiling = of_compiling(FOLDER / "cache")
     set_up()
-    print(json.dumps({"models": of_models(), "compiling": compiling, "options": of_options()}))
+    print(json.dumps({"models": of_models(), "compiling": compiling, "options": of_options(), "reasons": of_reasons()}))
 
 
 main()

@@ -345,6 +345,17 @@ def test_one_kernel_is_for_cards_from_hopper_on(whole: dict[str, Any]) -> None:
     assert whole["options"].startswith("The option whole is decided by timing, which tune = false turns off")
 
 
+def test_a_model_without_the_one_kernel_says_why(whole: dict[str, Any]) -> None:
+    assert whole["reasons"] == {
+        "none": None,
+        "float32": "numbers of another type than float16 and bfloat16",
+        "float8": "float8 weights",
+        "Qwen3": "norms of heads",
+        "heads": "heads of 24 numbers",
+        "a width": "a width that 8 does not divide",
+    }
+
+
 def test_the_one_kernel_compiles_once_for_a_card_that_is_not_there(whole: dict[str, Any]) -> None:
     said = whole["compiling"]
 
