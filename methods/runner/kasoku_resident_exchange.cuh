@@ -20,8 +20,9 @@ struct Given {
   const u64 *matrices;     // the address of each phase's matrix
   const float *biases[5];  // (LAYERS, rows) of a kind of phase, or null
   const float *scales[5];  // the same, by which products are multiplied
-  const float *gains;      // (LAYERS, 2, WIDTH), and of the last norm (WIDTH)
-  const float *shifts;
+  const float *lowered[5];  // the same, by what a unit of the vector's mean lowers products, where OUTSIDE
+  const float *gains;       // (LAYERS, 2, WIDTH), and of the last norm (WIDTH)
+  const float *shifts;      // the same, of a layer norm; where OUTSIDE they are in the biases
   const float *x;                                 // (WIDTH) with which a step begins
   u32 *qkv, *attended, *between, *inner, *after;  // words: (QKV), (HEADS, SPLITS, HEAD + 1), (WIDTH), (INNER), (WIDTH)
   unsigned short *keys, *values;                  // (LAYERS, KV_HEADS, LENGTH, HEAD)
@@ -158,18 +159,25 @@ APART void receive_inner(const u32 *words, u32 mark, u32 *vector) {
   meet();
 }
 
-// x after a norm, but for the rate by which its products are multiplied, which it gives.
-APART float receive_normed(const Given &given, const u32 *words, u32 mark, const float *gain, const float *shift,
-                           u32 *vector, float *sums) {
+// What of a norm is left to do to products: less `mean` times what a unit of it lowers them, times `rate`.
+struct Norm {
+  float rate, mean;
+};
+
+// x after a norm. Where OUTSIDE, x times the gains alone, so that products begin before anybody knows the rest: that
+// takes numbers with a range like float32's.
+APART Norm receive_normed(const Given &given, const u32 *words, u32 mark, const float *gain, const float *shift,
+                          u32 *vector, float *sums) {
   constexpr int N = CEIL(WIDTH, THREADS * 4);
+  constexpr bool SHIFTED = LAYER_NORM && !OUTSIDE;
   const int tid = threadIdx.x;
-  float g[N * 4], s[N * 4], v[N * 4], sum = 0, squares = 0;
+  float g[N * 4], s[SHIFTED ? N * 4 : 4], v[N * 4], sum = 0, squares = 0;
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     const int e = (n * THREADS + tid) * 4;
     if (e < WIDTH) {
       *(float4 *)(g + n * 4) = *(const float4 *)(gain + e);
-      if (LAYER_NORM) *(float4 *)(s + n * 4) = *(const float4 *)(shift + e);
+      if (SHIFTED) *(float4 *)(s + n * 4) = *(const float4 *)(shift + e);
     }
   }
   if (words) {
@@ -189,21 +197,10 @@ APART float receive_normed(const Given &given, const u32 *words, u32 mark, const
       float y[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        y[i] = LAYER_NORM ? (v[n * 4 + i] - mean) * rate * g[n * 4 + i] + s[n * 4 + i] : v[n * 4 + i] * g[n * 4 + i];
+        y[i] = (v[n * 4 + i] - mean) * rate * g[n * 4 + i] + (SHIFTED ? s[(SHIFTED ? n * 4 : 0) + i] : 0.f);
       if (e < WIDTH) put4(vector, e, y[0], y[1], y[2], y[3]);
     }
   };
-  clear_beyond<WIDTH>(vector);
-  if (!LAYER_NORM) put(0, 1);
-#pragma unroll
-  for (int n = 0; n < N; ++n)
-    if ((n * THREADS + tid) * 4 < WIDTH) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        sum += v[n * 4 + i];
-        squares += v[n * 4 + i] * v[n * 4 + i];
-      }
-    }
   auto of_all = [&](float own, float *place) {
 #pragma unroll
     for (int o = 16; o; o >>= 1) own += of_lane_across(own, o);
@@ -214,14 +211,28 @@ APART float receive_normed(const Given &given, const u32 *words, u32 mark, const
     for (int i = 0; i < WARPS; ++i) all += place[i];
     return all;
   };
-  if (!LAYER_NORM) {
-    of_all(squares, sums);
-    meet();
-    return rsqrtf(total(sums) / WIDTH + given.epsilon);
-  }
-  of_all(sum, sums);
+  clear_beyond<WIDTH>(vector);
+  if (OUTSIDE) put(0, 1);
+#pragma unroll
+  for (int n = 0; n < N; ++n)
+    if ((n * THREADS + tid) * 4 < WIDTH) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sum += v[n * 4 + i];
+        squares += v[n * 4 + i] * v[n * 4 + i];
+      }
+    }
+  if (LAYER_NORM) of_all(sum, sums);
+  if (OUTSIDE || !LAYER_NORM) of_all(squares, sums + 32);
   meet();
-  const float mean = total(sums) / WIDTH;
+  const float mean = LAYER_NORM ? total(sums) / WIDTH : 0;
+  if (OUTSIDE || !LAYER_NORM) {
+    const float rate = rsqrtf(fmaxf(total(sums + 32) / WIDTH - mean * mean, 0.f) + given.epsilon);
+    if (OUTSIDE) return Norm{rate, mean};
+    put(0, rate);
+    meet();
+    return Norm{1, 0};
+  }
   float apart = 0;
 #pragma unroll
   for (int n = 0; n < N; ++n)
@@ -233,5 +244,5 @@ APART float receive_normed(const Given &given, const u32 *words, u32 mark, const
   meet();
   put(mean, rsqrtf(total(sums + 32) / WIDTH + given.epsilon));
   meet();
-  return 1.f;
+  return Norm{1, 0};
 }

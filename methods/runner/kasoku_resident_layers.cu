@@ -143,7 +143,8 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
   char *ring = memory;
   u32 *vector = (u32 *)(ring + RING * SLOT);
   float *part = (float *)(vector + VECTOR_WORDS), *own = part + PART_FLOATS, *both_biased = own + OWN_FLOATS,
-        *both_scaled = both_biased + 2 * BIAS_FLOATS, *sums = both_scaled + 2 * SCALE_FLOATS;
+        *both_scaled = both_biased + 2 * BIAS_FLOATS, *both_lowered = both_scaled + 2 * SCALE_FLOATS,
+        *sums = both_lowered + 2 * LOWERED_FLOATS;
   float *query = sums + 64, *key = query + HEAD, *value = key + HEAD;
   u64 *full = (u64 *)(value + HEAD), *empty = full + RING, *matrices = empty + RING;
   Role *roles = (Role *)(matrices + 4 * LAYERS + 1);
@@ -187,15 +188,22 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
     const u32 mark = (first + layer) & 1;
     const Role role = roles[kind];
     const int rows = role.tiles / role.pieces;
-    float rate = 1;
+    Norm norm{1, 0};
     STAMP(0)
-    // the ones of the phase before may still be read
-    float *biased = both_biased + (phase & 1) * BIAS_FLOATS, *scaled = both_scaled + (phase & 1) * SCALE_FLOATS;
     const long long row = (kind == OF_HEAD ? 0 : (long long)layer * rows_of(kind)) + role.begin;
-    if (given.biases[kind])
-      for (int r = tid; r < rows; r += THREADS) biased[r] = given.biases[kind][row + r];
-    if (given.scales[kind])
-      for (int r = tid; r < rows; r += THREADS) scaled[r] = given.scales[kind][row + r];
+    // What goes with a row, or null: here, but for the many of the output layer. Those of the phase before may still be
+    // read.
+    auto brought = [&](const float *const *all, float *both, int floats) -> const float * {
+      if (!all[kind]) return nullptr;
+      const float *there = all[kind] + row;
+      float *here = both + (phase & 1) * floats;
+      if (kind == OF_HEAD) return there;
+      for (int r = tid; r < rows; r += THREADS) here[r] = there[r];
+      return here;
+    };
+    const float *biased = brought(given.biases, both_biased, BIAS_FLOATS),
+                *scaled = brought(given.scales, both_scaled, SCALE_FLOATS),
+                *lowered = brought(given.lowered, both_lowered, LOWERED_FLOATS);
     if (kind == OF_OUT) {
       if (program < HEADS * SPLITS) attend(given, layer, position, mark, query, key, value, (float *)vector, sums);
       STAMP(3)
@@ -203,18 +211,17 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
     } else if (kind == OF_DOWN) {
       receive_inner(given.inner, mark, vector);
     } else {
-      const long long norm = kind == OF_HEAD ? 2 * LAYERS : 2 * layer + (kind == OF_MLP);
+      const long long place = kind == OF_HEAD ? 2 * LAYERS : 2 * layer + (kind == OF_MLP);
       const u32 *words = phase == 0 ? nullptr : kind == OF_MLP ? given.between : given.after;
       if (kind == OF_HEAD) let_next_begin();
-      rate = receive_normed(given, words, kind == OF_MLP ? mark : mark ^ 1, given.gains + norm * WIDTH,
-                            given.shifts + norm * WIDTH, vector, sums);
+      norm = receive_normed(given, words, kind == OF_MLP ? mark : mark ^ 1, given.gains + place * WIDTH,
+                            given.shifts + place * WIDTH, vector, sums);
     }
     STAMP(1)
 
     turn = multiply_all(role, kind == OF_HEAD, ring, vector, part, full, empty, turn);
     meet();
 
-    const bool with_bias = given.biases[kind] != nullptr, with_scale = given.scales[kind] != nullptr;
     auto total = [&](int r) {
       float all = 0;
       for (int i = r * role.pieces; i < (r + 1) * role.pieces; ++i) {
@@ -225,7 +232,8 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
           all += a.x + a.y + a.z + a.w + b.x + b.y + b.z + b.w;
         }
       }
-      return all * (with_scale ? rate * scaled[r] : rate) + (with_bias ? biased[r] : 0.f);
+      if (lowered) all -= norm.mean * lowered[r];
+      return all * (scaled ? norm.rate * scaled[r] : norm.rate) + (biased ? biased[r] : 0.f);
     };
     if (kind == OF_QKV) {
       for (int r = tid; r < rows; r += THREADS) tell(given.qkv + role.begin + r, marked(total(r), mark));

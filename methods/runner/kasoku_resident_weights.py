@@ -27,10 +27,20 @@ class Matrix:
 
     def unpacked(self, rows: slice, dtype: object) -> object:
         """Some of the rows of a matrix that was rounded, as numbers of `dtype`."""
+        return (self._numbers(rows) * self.scales[rows, None]).to(dtype)
+
+    def times(self, vector: object) -> object:
+        """Of each row, its numbers without its scale times those of a vector: float32 (rows)."""
         import torch
 
-        numbers = self.weights[rows].to(torch.float32) - (128.0 if self.format == BIASED else 0.0)
-        return (numbers * self.scales[rows, None]).to(dtype)
+        starts = range(0, self.rows, ROWS_AT_ONCE)
+        return torch.cat([self._numbers(slice(at, at + ROWS_AT_ONCE)) @ vector.float() for at in starts])
+
+    def _numbers(self, rows: slice) -> object:
+        """Of some of the rows, as float32 and without their scales."""
+        import torch
+
+        return self.weights[rows].to(torch.float32) - (128.0 if self.format == BIASED else 0.0)
 
 
 class Layer:

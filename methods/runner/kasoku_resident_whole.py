@@ -25,6 +25,7 @@ AHEAD = (10, 24, 64)  # pieces under way: few let words pass, many keep the memo
 HEADS = (32, 64, 128, 256)  # numbers of a head, of which a lane has eight
 ROLE_BYTES = 5 * 4
 MATRICES = ("qkv", "out", "mlp", "down")
+ROLES = (*MATRICES, "head")
 
 
 class Given(ctypes.Structure):
@@ -34,6 +35,7 @@ class Given(ctypes.Structure):
         ("matrices", ctypes.c_void_p),
         ("biases", ctypes.c_void_p * 5),
         ("scales", ctypes.c_void_p * 5),
+        ("lowered", ctypes.c_void_p * 5),
         *((name, ctypes.c_void_p) for name in ("gains", "shifts", "x", "qkv", "attended", "between", "inner", "after")),
         *(
             (name, ctypes.c_void_p)
@@ -109,23 +111,61 @@ def weight_bytes(step: object) -> int:
     return step.matrix("head", 0).weights.element_size()
 
 
+def norm_before(step: object, role: str, layer: int) -> object | None:
+    """The norm after which a matrix is multiplied, if there is one."""
+    if role == "head":
+        return step.weights.last_norm
+    norms = {"qkv": "before_attention", "mlp": "before_mlp"}
+    return getattr(step.weights.layers[layer], norms[role]) if role in norms else None
+
+
+def outside(step: object) -> bool:
+    """Whether norms are applied to products rather than before them: what they are made of is then not yet divided by
+    anything, and float16 might not hold it."""
+    import torch
+
+    return step.keys.dtype == torch.bfloat16
+
+
+def is_lowered(step: object, role: str) -> bool:
+    """Whether the products of a role are less what a vector's mean adds to them."""
+    return outside(step) and step.shape.norm == LAYER_NORM and norm_before(step, role, 0) is not None
+
+
+def beside_rows(step: object, role: str, layer: int) -> tuple:
+    """(biases, scales, lowered) of a matrix's rows, each float32 or None: of W (g (x - m) r + s) + b, with a norm's
+    gains g and shifts s, are left r (W g x - m lowered) + biases.
+    """
+    matrix = step.matrix(role, layer)
+    biases = None if matrix.biases is None else matrix.biases.float()
+    if not is_lowered(step, role):
+        return biases, matrix.scales, None
+    norm = norm_before(step, role, layer)
+    shift = matrix.times(norm.bias)
+    if matrix.scales is not None:
+        shift = shift * matrix.scales
+    return shift if biases is None else biases + shift, matrix.scales, matrix.times(norm.weight)
+
+
 def layout(step: object, slots: int) -> dict:
     """The sizes of what a program has in shared memory, as macros of the kernel, in numbers of four bytes."""
     shape, programs = step.shape, programs_of_card()
-    rows = {role: step.matrix(role, 0).rows for role in (*MATRICES, "head")}
+    rows = {role: step.matrix(role, 0).rows for role in ROLES}
     widths = {role: step.matrix(role, 0).width for role in rows}
     together = {"mlp": 4 if shape.gated else 2}
     most = {role: -(-(rows[role] // together.get(role, 1)) // programs) * together.get(role, 1) for role in rows}
     piece = PIECE_BYTES // weight_bytes(step)
     tiles = {role: most[role] * -(-widths[role] // piece) for role in rows}
-    biased = [most[role] for role in rows if step.matrix(role, 0).biases is not None]
-    scaled = [most[role] for role in rows if step.matrix(role, 0).scales is not None]
+    biased = [most[role] for role in MATRICES if step.matrix(role, 0).biases is not None or is_lowered(step, role)]
+    scaled = [most[role] for role in MATRICES if step.matrix(role, 0).scales is not None]
+    lowered = [most[role] for role in MATRICES if is_lowered(step, role)]
     return {
         "VECTOR_WORDS": max(-(-max(widths.values()) // piece) * piece // 2, WARPS * shape.head),
         "PART_FLOATS": rounded_up(max(8 * max(tiles[role] for role in MATRICES), tiles["head"]), 4),
         "OWN_FLOATS": rounded_up(most["out"], 2),
         "BIAS_FLOATS": rounded_up(max(biased, default=0), 2),
         "SCALE_FLOATS": rounded_up(max(scaled, default=0), 2),
+        "LOWERED_FLOATS": rounded_up(max(lowered, default=0), 2),
         "SLOTS": slots,
     }
 
@@ -133,7 +173,8 @@ def layout(step: object, slots: int) -> dict:
 def shared_bytes(step: object, slots: int) -> int:
     sizes = layout(step, slots)
     ring = WARPS * sizes.pop("SLOTS")
-    numbers = sum(sizes.values()) + sizes["BIAS_FLOATS"] + sizes["SCALE_FLOATS"] + 64 + 3 * step.shape.head
+    again = sizes["BIAS_FLOATS"] + sizes["SCALE_FLOATS"] + sizes["LOWERED_FLOATS"]  # of two phases
+    numbers = sum(sizes.values()) + again + 64 + 3 * step.shape.head
     return ring * PIECE_BYTES + numbers * 4 + (2 * ring + 4 * step.shape.layers + 1) * 8 + 5 * ROLE_BYTES
 
 
@@ -178,8 +219,7 @@ class Whole:
         counts = self._made(2, kind=torch.int32)
         state = step.state.data_ptr()
         self._given = Given(
-            matrices=self._keep(addresses),
-            biases=self._of_rows("biases"), scales=self._of_rows("scales"),
+            matrices=self._keep(addresses), **self._beside_rows(),
             gains=self._keep(torch.stack([norm.weight.float() for norm in norms])),
             shifts=self._keep(torch.stack([norm.bias.float() for norm in norms])) if shape.norm == LAYER_NORM else None,
             **{name: self._keep(self._made(size, kind=torch.int32)) for name, size in words.items()},
@@ -195,7 +235,7 @@ class Whole:
             "HALF": int(step.keys.dtype == torch.float16), "LENGTH": step.length, "PROGRAMS": self._programs,
             "WEIGHT_BYTES": weight_bytes(step), "PIECE": PIECE_BYTES // weight_bytes(step),
             "WARPS": WARPS, "FETCHERS": FETCHERS, "AHEAD": division["ahead"], "SPLITS": splits,
-            "GROUPS": places.GROUPS, "TRACE": int(trace), **layout(step, slots),
+            "OUTSIDE": int(outside(step)), "GROUPS": places.GROUPS, "TRACE": int(trace), **layout(step, slots),
         }  # fmt: skip
         source = "\n".join(Path(__file__).with_name(name).read_text(encoding="ascii") for name in SOURCES)
         code = compiled(source, architecture(), macros)
@@ -210,16 +250,16 @@ class Whole:
         given.seen = self.step.seen.data_ptr() if penalty != 1 else None
         return lambda: self._kernel.launch(self._programs, given)
 
-    def _of_rows(self, name: str) -> object:
-        """The addresses of all layers' `biases` or `scales`, float32, for each role; None where it has none."""
+    def _beside_rows(self) -> dict:
+        """The addresses of what goes with rows, of all layers, for each role; None where it has none."""
         import torch
 
-        found = []
-        for role in (*MATRICES, "head"):
+        found = {name: (ctypes.c_void_p * 5)() for name in ("biases", "scales", "lowered")}
+        for place, role in enumerate(ROLES):
             layers = range(1 if role == "head" else self.step.shape.layers)
-            own = [getattr(self.step.matrix(role, layer), name) for layer in layers]
-            found.append(None if own[0] is None else self._keep(torch.stack([each.float() for each in own])))
-        return (ctypes.c_void_p * 5)(*found)
+            for all_roles, own in zip(found.values(), zip(*(beside_rows(self.step, role, each) for each in layers))):
+                all_roles[place] = None if own[0] is None else self._keep(torch.stack(own))
+        return found
 
     def _made(self, *size: int, kind: object) -> object:
         import torch

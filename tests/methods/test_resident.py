@@ -44,6 +44,7 @@ variables = { TRITON_INTERPRET = "1" }
 IN_ONE_KERNEL = [
     "one KV head for two, a row of two pieces", "tied, four programs for its head", "Qwen2's biases", "GPT-2",
     "int8, a row of two pieces", "int8 with biases",
+    "GPT-2 in float16, with more than it holds",
 ]  # fmt: skip
 MODELS = ["one KV head, tied, 72 wide", "untied, scaled rope", "Qwen2's biases", "Qwen3's norms", "GPT-2"]
 ROUNDING = 2e-4  # of a log probability, between two orders of float32 sums
