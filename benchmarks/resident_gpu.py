@@ -217,6 +217,22 @@ def swept(model, step, told, until):
         step.knobs[role] = min(found, key=lambda each: each[0])[1] if found else knobs_of.default(matrix, False)
 
 
+def swept_whole(model, step, told, moved):
+    """Time the one kernel in many ways, and leave the fastest in the step."""
+    step.halfway()
+    found = []
+    ways = itertools.product((4, 8, 12, 16, 24, 64), (8, 16, 24, 32, 64), (1, 2, 4, 8))
+    kernels = [whole_of.Whole(step, each) for each in whole_of.divisions(step)]
+    for kernel, (waiting, working, together) in itertools.product(kernels, list(ways)):
+        step.whole = kernel.fetching({"waiting": waiting, "working": working, "together": together})
+        found.append((tuning.seconds_of_step(step), step.whole))
+        told.row(
+            model=model.name, weights=model.how, what="way", knobs=json.dumps(step.whole.division),
+            seconds=found[-1][0], bytes=moved,
+        )  # fmt: skip
+    step.whole = min(found, key=lambda each: each[0])[1]
+
+
 def logits(folder, dtype):
     """How far forced logits are off float32's: by the step, and by transformers' own paths in the same dtype."""
     import kasoku_engine
@@ -234,21 +250,27 @@ def logits(folder, dtype):
 
     exact = by_transformers(torch.float32, "eager")
     ways = {"transformers eager": by_transformers(dtype, "eager"), "transformers sdpa": by_transformers(dtype, "sdpa")}
-    for how in ("plain", "int8", "fp8"):
+    for name, options in {
+        "plain": {"tune": False}, "int8": {"tune": False}, "fp8": {"tune": False},
+        "plain, one kernel": {"whole": True}, "int8, one kernel": {"whole": True},
+    }.items():  # fmt: skip
+        how = name.partition(",")[0]
         job = {
             "model_folder": folder, "dtype": str(dtype).replace("torch.", ""), "device": "cuda", "threads": 0,
-            "options": {"weights": how, "tune": False}, "prompts": [ids[:1]], "requests": [{"request": 0}], "seed": 0,
+            "options": {"weights": how, **options}, "prompts": [ids[:1]], "requests": [{"request": 0}], "seed": 0,
             "sampling": {"max_new_tokens": len(ids), "temperature": 0.0},
         }  # fmt: skip
         engine = kasoku_engine.take_engine("resident")
         engine.import_packages(job)
         engine.load(job)
-        ways[f"resident {how}"] = engine.score_decode(ids, len(ids) - 1).log_probs.astype("float64")
+        said = engine.step.whole.division if engine.step.whole is not None else "no"
+        print(f"resident {name}: one kernel: {said}")
+        ways[f"resident {name}"] = engine.score_decode(ids, len(ids) - 1).log_probs.astype("float64")
         engine.close()
     for name, found in ways.items():
         same = (found.argmax(-1) == exact.argmax(-1)).mean()
         off, rest = abs(found - exact).max(), unexplained(exact, found)
-        print(f"{name:20s} unexplained {rest:.2e}  largest difference {off:.3f}  same choice {same:.3f}", flush=True)
+        print(f"{name:26s} unexplained {rest:.2e}  largest difference {off:.3f}  same choice {same:.3f}", flush=True)
 
 
 def measured(name, config_or_folder, how, arguments, told, until):
@@ -272,7 +294,9 @@ def measured(name, config_or_folder, how, arguments, told, until):
     if dependent:
         assert tell("no dependent launch", model.step(GREEDY, False)) == first, "the plain graph says something else"
     began = time.perf_counter()
-    if arguments.sweep:
+    if arguments.sweep and arguments.whole:
+        swept_whole(model, step, told, moved)
+    elif arguments.sweep:
         swept(model, step, told, until)
     else:
         print(json.dumps(tuning.tuned(step, "benchmark", arguments.whole)))
@@ -301,7 +325,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--plain-launch", action="store_true", help="as on a card before Hopper")
     parser.add_argument("--whole", action="store_true", help="one kernel for all layers, where that is faster")
-    parser.add_argument("--sweep", action="store_true", help="many knobs instead of those timed while loading")
+    parser.add_argument("--sweep", action="store_true", help="many ways instead of those timed while loading")
     parser.add_argument("--timeline", type=Path, help="a CSV of when each kernel of a step begins and ends")
     parser.add_argument("--logits", action="store_true", help="only compare the folders' logits")
     parser.add_argument("--seconds", type=float, default=540.0)

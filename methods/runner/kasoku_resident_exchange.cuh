@@ -34,6 +34,7 @@ struct Given {
   u32 *counts;                      // steps so far, and programs that have ended
   long long *stamps;                // (PROGRAMS, 4 LAYERS + 1, 4), where TRACE
   float scaling, epsilon, penalty;  // of attention, of norms, of tokens seen
+  u32 waiting, working, together;   // pieces under way, and between two looks for them
 };
 
 // Of a program in a kind of phase: its first row, its pieces of rows, those of each row, and by what to divide by them.

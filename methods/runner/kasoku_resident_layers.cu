@@ -28,13 +28,16 @@ DEVICE float activated(float v) {
   }
 }
 
-// Copies this program's weights into the ring, of every FETCHERS-th piece, at most AHEAD pieces before the last that
-// has come. A slot's pieces are all of the same warp: another one's barriers might be two turns on.
-static_assert(RING % FETCHERS == 0 && AHEAD % FETCHERS == 0, "a slot is of one warp");
+// Copies this program's weights into the ring, of every FETCHERS-th piece. Not all that there is room for is under way
+// at once: words would wait behind it. It is looked for the piece `waiting` or `working` before, before every
+// `together`-th of a warp's own; the one until the phase's products have begun, the other from then on. A slot's pieces
+// are all of the same warp: another one's barriers might be two turns on.
+static_assert(RING % FETCHERS == 0, "a slot is of one warp");
 
-DEVICE void fetch_all(const Role *roles, const u64 *matrices, char *ring, u64 *full, u64 *empty, u32 me) {
-  int slot = 0, behind = 0;
-  u32 parity = 1, behind_parity = 0, count = 0;
+DEVICE void fetch_all(const Given &given, const Role *roles, const u64 *matrices, char *ring, u64 *full, u64 *empty,
+                      const volatile int *begun, u32 me) {
+  int slot = 0;
+  u32 parity = 1, count = 0, alone = 1;  // alone: pieces until the next look
   for (int phase = 0; phase <= 4 * LAYERS; ++phase) {
     const Role role = roles[phase == 4 * LAYERS ? OF_HEAD : phase & 3];
     const char *from = (const char *)matrices[phase] + (u64)role.begin * role.width * WEIGHT_BYTES;
@@ -45,12 +48,12 @@ DEVICE void fetch_all(const Role *roles, const u64 *matrices, char *ring, u64 *f
       if (left == 0) left = role.width * WEIGHT_BYTES;
       if (count % FETCHERS == me) {
         if (count >= RING) await(&empty[slot], parity);
-        if (AHEAD < RING && count >= AHEAD) await(&full[behind], behind_parity);
+        if (--alone == 0) {
+          const u32 most = *begun > phase ? given.working : given.waiting, before = count - most;
+          if (most < RING && count >= most) await(&full[before % RING], before / RING & 1);
+          alone = given.together;
+        }
         fetch(ring + slot * SLOT, from, bytes, &full[slot]);
-      }
-      if (count >= AHEAD && ++behind == RING) {
-        behind = 0;
-        behind_parity ^= 1;
       }
       ++count;
       from += bytes;
@@ -148,6 +151,7 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
   float *query = sums + 64, *key = query + HEAD, *value = key + HEAD;
   u64 *full = (u64 *)(value + HEAD), *empty = full + RING, *matrices = empty + RING;
   Role *roles = (Role *)(matrices + 4 * LAYERS + 1);
+  volatile int *begun = (volatile int *)(roles + PHASES);  // phases whose products have
   const int tid = threadIdx.x, warp = tid >> 5, lane = tid & 31, program = blockIdx.x;
 
   if (tid < PHASES) {
@@ -161,6 +165,7 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
     const int pieces = CEIL(width, PIECE);
     roles[tid] = Role{begin, (end - begin) * pieces, pieces, CEIL(1 << 16, pieces), width};
   }
+  if (tid == 0) *begun = 0;
   for (int i = tid; i <= 4 * LAYERS; i += blockDim.x) matrices[i] = given.matrices[i];
   for (int i = tid; i < RING; i += blockDim.x) {
     make(&full[i]);
@@ -171,7 +176,7 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
   made();
   meet_all();
   if (warp >= WARPS) {
-    if (lane == 0) fetch_all(roles, matrices, ring, full, empty, warp - WARPS);
+    if (lane == 0) fetch_all(given, roles, matrices, ring, full, empty, begun, warp - WARPS);
     return;
   }
 
@@ -217,6 +222,7 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
       norm = receive_normed(given, words, kind == OF_MLP ? mark : mark ^ 1, given.gains + place * WIDTH,
                             given.shifts + place * WIDTH, vector, sums);
     }
+    if (tid == 0) *begun = phase + 1;
     STAMP(1)
 
     turn = multiply_all(role, kind == OF_HEAD, ring, vector, part, full, empty, turn);

@@ -51,22 +51,22 @@ def whole_tried(step: object, table: object) -> dict:
     known = known if known is not None and set(known) == set(divisions[0]) else None
     try:
         for division in divisions if known is None else [known]:
-            best = faster(step, best, division)
-        for ahead in whole_of.AHEAD[1:] if known is None else ():
-            best = faster(step, best, {**best[1], "ahead": ahead})
+            best = faster(step, best, whole_of.Whole(step, division))
+        for way in whole_of.ways_of_fetching() if known is None else ():
+            best = faster(step, best, best[1].fetching(way))
     except (CannotCompileError, DriverError) as error:
         step.whole = None
         if best is None:
             return {"unused": str(error)}
-    seconds, division, step.whole = best
-    table.keep(key, division)
-    return {**division, "seconds": seconds}
+    seconds, step.whole = best
+    table.keep(key, step.whole.division)
+    return {**step.whole.division, "seconds": seconds}
 
 
-def faster(step: object, best: tuple | None, division: dict) -> tuple:
-    """`best` or what comes of another division: (seconds, division, kernel)."""
-    step.whole = whole_of.Whole(step, division)
-    found = seconds_of_step(step), division, step.whole
+def faster(step: object, best: tuple | None, whole: object) -> tuple:
+    """`best` or what comes of another kernel: (seconds, kernel)."""
+    step.whole = whole
+    found = seconds_of_step(step), whole
     return found if best is None or found[0] < best[0] else best
 
 

@@ -6,6 +6,7 @@ CUDA C++ rather than Triton, as its programs wait for one another and have their
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from pathlib import Path
 
@@ -21,7 +22,11 @@ PIECE_BYTES = 4096  # of a row that are copied at once
 WARPS, FETCHERS = 10, 2  # twelve at most: so each thread may have 168 registers
 MOST_SLOTS, LEAST_SLOTS = 5, 2
 SPLITS = (1, 2, 4, 8)
-AHEAD = (10, 24, 64)  # pieces under way: few let words pass, many keep the memory busier
+# Pieces under way: few let words pass, many keep the memory busier. Where there is no room for so many more, nothing is
+# looked for but room.
+WAITING = (8, 4, 12, 20)
+WORKING = (24, 16, 64)
+TOGETHER = (2, 1, 4)
 HEADS = (32, 64, 128, 256)  # numbers of a head, of which a lane has eight
 ROLE_BYTES = 5 * 4
 MATRICES = ("qkv", "out", "mlp", "down")
@@ -43,6 +48,7 @@ class Given(ctypes.Structure):
         ),
         ("stamps", ctypes.c_void_p),
         *((name, ctypes.c_float) for name in ("scaling", "epsilon", "penalty")),
+        *((name, ctypes.c_uint32) for name in ("waiting", "working", "together")),
     )
 
 
@@ -86,9 +92,20 @@ def architecture() -> str:
 
 
 def divisions(step: object) -> list:
-    """Ways of dividing the work to begin with: how many programs share a head, and how many pieces are under way."""
+    """Ways of dividing the work to begin with: how many programs share a head, and the first way of fetching."""
     splits = [each for each in SPLITS if step.shape.heads * each <= programs_of_card()]
-    return [{"splits": each, "ahead": AHEAD[0]} for each in splits]
+    first = {"waiting": WAITING[0], "working": WORKING[0], "together": TOGETHER[0]}
+    return [{"splits": each, **first} for each in splits]
+
+
+def ways_of_fetching() -> list:
+    """How many pieces are under way while words are waited for and while products are made, and between two looks."""
+    return [
+        {"waiting": waiting, "working": working, "together": together}
+        for waiting in WAITING
+        for working in WORKING
+        for together in TOGETHER
+    ]
 
 
 def key_of(step: object) -> str:
@@ -175,7 +192,7 @@ def shared_bytes(step: object, slots: int) -> int:
     ring = WARPS * sizes.pop("SLOTS")
     again = sizes["BIAS_FLOATS"] + sizes["SCALE_FLOATS"] + sizes["LOWERED_FLOATS"]  # of two phases
     numbers = sum(sizes.values()) + again + 64 + 3 * step.shape.head
-    return ring * PIECE_BYTES + numbers * 4 + (2 * ring + 4 * step.shape.layers + 1) * 8 + 5 * ROLE_BYTES
+    return ring * PIECE_BYTES + numbers * 4 + (2 * ring + 4 * step.shape.layers + 1) * 8 + 5 * ROLE_BYTES + 4
 
 
 def slots_of(step: object) -> int:
@@ -227,6 +244,7 @@ class Whole:
             scores=step.scores.data_ptr(), position=state + 8 * places.POSITION, bests=step.bests.data_ptr(),
             counts=self._keep(counts), stamps=None if stamps is None else stamps.data_ptr(),
             scaling=float(step.weights.layers[0].scaling), epsilon=float(shape.epsilon),
+            **{name: division[name] for name in ("waiting", "working", "together")},
         )  # fmt: skip
         macros = {
             "WIDTH": shape.width, "HEADS": shape.heads, "KV_HEADS": shape.kv_heads, "HEAD": shape.head,
@@ -234,13 +252,22 @@ class Whole:
             "ACTIVATION": shape.activation, "LAYER_NORM": int(shape.norm == LAYER_NORM), "ROPE": int(shape.rope),
             "HALF": int(step.keys.dtype == torch.float16), "LENGTH": step.length, "PROGRAMS": self._programs,
             "WEIGHT_BYTES": weight_bytes(step), "PIECE": PIECE_BYTES // weight_bytes(step),
-            "WARPS": WARPS, "FETCHERS": FETCHERS, "AHEAD": division["ahead"], "SPLITS": splits,
-            "OUTSIDE": int(outside(step)), "GROUPS": places.GROUPS, "TRACE": int(trace), **layout(step, slots),
+            "WARPS": WARPS, "FETCHERS": FETCHERS, "SPLITS": splits, "OUTSIDE": int(outside(step)),
+            "GROUPS": places.GROUPS, "TRACE": int(trace), **layout(step, slots),
         }  # fmt: skip
         source = "\n".join(Path(__file__).with_name(name).read_text(encoding="ascii") for name in SOURCES)
         code = compiled(source, architecture(), macros)
         threads = (WARPS + FETCHERS) * 32
         self._kernel = Kernel(code, "resident_layers", threads, shared_bytes(step, slots), step.pdl)
+
+    def fetching(self, way: dict) -> Whole:
+        """The same kernel with another way of fetching."""
+        other = copy.copy(self)
+        other.division = {**self.division, **way}
+        other._given = Given.from_buffer_copy(self._given)
+        for name, number in way.items():
+            setattr(other._given, name, number)
+        return other
 
     def launch_of(self, asked: bool) -> object:
         """What launches it; penalised, where `asked` for and anything is."""

@@ -64,7 +64,7 @@ MODELS = {
     ),
 }  # fmt: skip
 COMMON = {
-    "PROGRAMS": 132, "WARPS": 10, "FETCHERS": 2, "SLOTS": 5, "AHEAD": 10, "OUTSIDE": 1, "LENGTH": 320,
+    "PROGRAMS": 132, "WARPS": 10, "FETCHERS": 2, "SLOTS": 5, "OUTSIDE": 1, "LENGTH": 320,
     "VECTOR_WORDS": 4096, "PART_FLOATS": 1024, "OWN_FLOATS": 16, "BIAS_FLOATS": 64, "SCALE_FLOATS": 64,
     "LOWERED_FLOATS": 64, "WIDTH": 2048, "VOCABULARY": 50688, "GROUPS": 256,
 }  # fmt: skip
@@ -78,7 +78,9 @@ COMPILED = {
                          "LAYER_NORM": 0, "ACTIVATION": 1, "HALF": half, "SPLITS": 4, "TRACE": 0, "WEIGHT_BYTES": 1,
                          "PIECE": 4096} for half, name in enumerate(("bfloat16", "float16"))},
 }  # fmt: skip
-SEEDS = (0, 1, 2, 3, 4, 5)
+# by seeds of orders: with few pieces under way, and with all that there is room for
+FETCHING = {(0, 1, 2, 3): {"waiting": 2, "working": 3, "together": 2},
+            (4, 5): {"waiting": 64, "working": 64, "together": 1}}  # fmt: skip
 PROGRAMS, WARPS, FETCHERS, PIECE_BYTES, SLOTS = 5, 2, 1, 512, 2
 
 
@@ -157,11 +159,13 @@ def of_models():
 
         by_both = [engine.score_decode(forced, NEW).log_probs]
         reason = whole_of.reason_against(engine.step)
-        engine.step.whole = whole_of.Whole(engine.step, {"splits": splits, "ahead": 3})
-        engine.generating = type(engine.generating)(engine.model, engine.step, with_graph=False)
+        whole = whole_of.Whole(engine.step, {"splits": splits, **FETCHING[0, 1, 2, 3]})
+        for seeds, way in FETCHING.items():
+            engine.step.whole = whole.fetching(way)
+            engine.generating = type(engine.generating)(engine.model, engine.step, with_graph=False)
+            for OnCpu.seed in seeds:
+                by_both.append(engine.score_decode(forced, NEW).log_probs)
         engine.generate(Request(job, {"request": 0}), in_one.extend)
-        for OnCpu.seed in SEEDS:
-            by_both.append(engine.score_decode(forced, NEW).log_probs)
         OnCpu.seed = 0
         said[name] = {
             "ids": by_kernels, "in_one": in_one, "reason": reason,
