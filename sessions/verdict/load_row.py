@@ -236,8 +236,8 @@ class LoadRow(ComparisonRow):
     @property
     def total_half_width(self) -> float | None:
         """Half the 95 % interval of the throughput, in tokens/s."""
-        low, high = self.tok_s_total_low, self.tok_s_total_high
-        return None if low is None or high is None else (high - low) / 2
+        mean, high = self.tok_s_total, self.tok_s_total_high
+        return None if mean is None or high is None else high - mean
 
     @property
     def load(self) -> float:

@@ -83,6 +83,12 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     return Interval(mean, mean - half, mean + half)
 
 
+def bounds_from_zero(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The bounds of that interval, where nothing can be negative: the lower one is at least 0."""
+    interval = mean_interval(values)
+    return (None, None) if interval is None else (max(0.0, interval.low), interval.high)
+
+
 def log_ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
     """log(value/reference) of blocks paired by position; both must be positive and of one length."""
     return [math.log(value / reference) for value, reference in zip(values, references, strict=True)]

@@ -10,7 +10,14 @@ import scipy  # whose stats, a second and more, are loaded where they are used
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions.verdict.statistics import holm, mean_interval, paired_ratio, ratio_interval, unpaired_ratio
+from sessions.verdict.statistics import (
+    bounds_from_zero,
+    holm,
+    mean_interval,
+    paired_ratio,
+    ratio_interval,
+    unpaired_ratio,
+)
 
 RATES = st.lists(st.floats(1, 1000), min_size=3, max_size=12)
 
@@ -21,6 +28,15 @@ def test_the_interval_of_a_mean_is_students() -> None:
     expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert interval is not None
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_what_cannot_be_negative_has_no_bound_below_0() -> None:
+    values = [0.010, 0.012, 0.090]
+    whole = mean_interval(values)
+    assert whole is not None
+    assert whole.low < 0
+    assert bounds_from_zero(values) == (0, whole.high)
+    assert bounds_from_zero(values[:2]) == (None, None)
 
 
 @given(st.lists(st.tuples(st.floats(1, 1000), st.floats(1, 1000)), min_size=3, max_size=12))

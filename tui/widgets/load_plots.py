@@ -56,12 +56,12 @@ class LoadPlot(DrawnLines):
             return [*lines, [("Not known at any point.", "dim")]]
         columns = max(10, width - LABEL_WIDTH - 1)
         across = _range([edge for _, _, points in drawn for x, _ in points for edge in (x.low, x.high)])
-        up = _range([0.0, *(max(0.0, edge) for _, _, points in drawn for _, y in points for edge in (y.low, y.high))])
+        up = _range([0.0, *(edge for _, _, points in drawn for _, y in points for edge in (y.low, y.high))])
         canvas = Canvas(columns, HEIGHT, across, up)
         for _, style, points in drawn:
             canvas.draw([x.estimate for x, _ in points], [y.estimate for _, y in points], style)
             for x, y in points:
-                canvas.draw([x.estimate, x.estimate], [max(0.0, y.low), y.high], style)  # none is below 0
+                canvas.draw([x.estimate, x.estimate], [y.low, y.high], style)
                 canvas.draw([x.low, x.high], [y.estimate, y.estimate], style)
         for _, style, points in drawn:  # last, or another curve takes the place of a mark's colour
             for x, y in points:
