@@ -15,6 +15,7 @@ import kasoku_resident_state as places
 from kasoku_resident_ring import Ring
 
 GREEDY, ASKED = "greedy", "asked"
+ATTENDING = ("resident_attention", "resident_layers")  # the kernels that attend, by name
 
 
 class Step:

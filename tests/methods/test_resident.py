@@ -341,6 +341,13 @@ def test_one_kernel_of_all_layers_is_as_near_to_float32_as_a_kernel_for_each_pro
     assert len(set(said["ids"])) == 3
 
 
+def test_one_kernel_of_all_layers_is_in_effect(whole: dict[str, Any], tmp_path: Path) -> None:
+    judgement = evidence.judge(load_catalogue(tmp_path).methods["resident"].must_show, whole["evidence"])
+
+    assert judgement.in_effect is True, judgement.reason
+    assert whole["evidence"]["kernel_calls"] == {"resident_advance": 3, "resident_layers": 3}
+
+
 def test_one_kernel_is_for_cards_from_hopper_on(whole: dict[str, Any]) -> None:
     assert {said["reason"] for said in whole["models"].values()} == {"a card before Hopper"}
     assert whole["options"].startswith("The option whole is decided by timing, which tune = false turns off")

@@ -26,7 +26,7 @@ from kasoku_config_facts import resolved_config
 from kasoku_engine import Engine, Request, Scores, UnsupportedError, longest, peak_rss_bytes
 from kasoku_resident_generating import AHEAD, Generating
 from kasoku_resident_shape import shape_of
-from kasoku_resident_step import Step
+from kasoku_resident_step import ATTENDING, Step
 from kasoku_resident_tuning import tuned
 from kasoku_scores import scores_of_logits
 from kasoku_transformers_hooks import logits_before
@@ -141,7 +141,7 @@ class ResidentEngine(Engine):
             missing = dict.fromkeys(("cuda_graphs", "attention_ops", "matmul_ops"), "The interpreter runs no kernels.")
         cache = self.shape.cache_bytes(1, self.step.keys.element_size()) // self.shape.layers
         return {
-            "attention_ops": sorted(name for name in kernels if "attention" in name) if on_gpu else None,
+            "attention_ops": sorted(name for name in kernels if name in ATTENDING) if on_gpu else None,
             "matmul_ops": sorted(kernels) if on_gpu else None,
             "kernel_calls": dict(sorted(kernels.items())) if on_gpu else None,
             "cuda_graphs": profile["cuda_graphs"],
