@@ -37,9 +37,12 @@ struct Given {
   u32 waiting, working, together;   // pieces under way, and between two looks for them
 };
 
-// Of a program in a kind of phase: its first row, its pieces of rows, those of each row, and by what to divide by them.
+// Of a program in a kind of phase: its first row, its pieces of rows, those of each row, and where there are several,
+// 2^32 over them, rounded up: a piece's number times that, over 2^32, is its row.
 struct Role {
-  int begin, tiles, pieces, magic, width;
+  int begin, tiles, pieces;
+  u32 of_piece;
+  int width;
 };
 
 #if TRACE

@@ -95,7 +95,7 @@ APART Turn multiply_all(const Role role, bool is_head, const char *ring, const u
   uint4 kept[WEIGHT_BYTES == 1 ? 1 : CHUNKS];  // of int8 a piece has too many numbers for registers
   int piece_kept = -1;
   for (; off < role.tiles; off += WARPS) {
-    const int piece = off - (int)(((u32)off * (u32)role.magic) >> 16) * role.pieces;
+    const int row = role.pieces == 1 ? off : (int)((u64)off * role.of_piece >> 32), piece = off - row * role.pieces;
     const uint4 *x = (const uint4 *)vector + piece * (CHUNKS * 32) + lane;
     if (WEIGHT_BYTES > 1 && piece != piece_kept) {
 #pragma unroll
@@ -163,7 +163,7 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
     const int begin = (int)((long long)(rows / together) * program / PROGRAMS) * together,
               end = (int)((long long)(rows / together) * (program + 1) / PROGRAMS) * together;
     const int pieces = CEIL(width, PIECE);
-    roles[tid] = Role{begin, (end - begin) * pieces, pieces, CEIL(1 << 16, pieces), width};
+    roles[tid] = Role{begin, (end - begin) * pieces, pieces, pieces == 1 ? 0 : ~0u / pieces + 1, width};
   }
   if (tid == 0) *begun = 0;
   for (int i = tid; i <= 4 * LAYERS; i += blockDim.x) matrices[i] = given.matrices[i];

@@ -30,8 +30,8 @@ NEW = 3
 SMALL = {"vocab_size": 203, "hidden_size": 72, "num_attention_heads": 2, "head_dim": 32, "max_position_embeddings": 128}
 # kind, config, weights, dtype, programs for each head, and tokens of the prompt: 90 are more than warps load together
 MODELS = {
-    "one KV head for two, a row of two pieces": (
-        "Llama", {**SMALL, "num_key_value_heads": 1, "intermediate_size": 264, "num_hidden_layers": 2},
+    "one KV head for two, a row of three pieces": (
+        "Llama", {**SMALL, "num_key_value_heads": 1, "intermediate_size": 520, "num_hidden_layers": 2},
         "plain", "bfloat16", 2, 8,
     ),
     "tied, four programs for its head": (

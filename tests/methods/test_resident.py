@@ -42,7 +42,7 @@ imports = ["torch", "transformers", "triton"]
 variables = { TRITON_INTERPRET = "1" }
 """
 IN_ONE_KERNEL = [
-    "one KV head for two, a row of two pieces", "tied, four programs for its head", "Qwen2's biases", "GPT-2",
+    "one KV head for two, a row of three pieces", "tied, four programs for its head", "Qwen2's biases", "GPT-2",
     "int8, a row of two pieces", "int8 with biases",
     "GPT-2 in float16, with more than it holds",
 ]  # fmt: skip
