@@ -45,29 +45,33 @@ def whole_tried(step: object, table: object) -> dict:
     reason = whole_of.reason_against(step)
     if reason is not None:
         return {"unused": reason}
-    key = whole_of.key_of(step)
-    known, best = table.kept(key), None
-    divisions = whole_of.divisions(step)
+    key, divisions = whole_of.key_of(step), whole_of.divisions(step)
+    known = table.kept(key)
     known = known if known is not None and set(known) == set(divisions[0]) else None
     try:
-        for division in divisions if known is None else [known]:
-            best = faster(step, best, whole_of.Whole(step, division))
-        for way in whole_of.ways_of_fetching() if known is None else ():
-            best = faster(step, best, best[1].fetching(way))
+        if known is None:
+            step.whole = fastest(step, [whole_of.Whole(step, division) for division in divisions])
+            step.whole = fastest(step, [step.whole.fetching(way) for way in whole_of.ways_of_fetching()])
+            table.keep(key, step.whole.division)
+        else:
+            step.whole = whole_of.Whole(step, known)
     except (CannotCompileError, DriverError) as error:
         step.whole = None
-        if best is None:
-            return {"unused": str(error)}
-    seconds, step.whole = best
-    table.keep(key, step.whole.division)
-    return {**step.whole.division, "seconds": seconds}
+        return {"unused": str(error)}
+    return {**step.whole.division, "seconds": seconds_of_step(step)}
 
 
-def faster(step: object, best: tuple | None, whole: object) -> tuple:
-    """`best` or what comes of another kernel: (seconds, kernel)."""
-    step.whole = whole
-    found = seconds_of_step(step), whole
-    return found if best is None or found[0] < best[0] else best
+def fastest(step: object, kernels: list) -> object:
+    """Which of the one kernel's forms is: all are timed, and the best few once more, which decides."""
+    found = []
+    for place, kernel in enumerate(kernels):
+        step.whole = kernel
+        found.append((seconds_of_step(step), place))
+    again = []
+    for _, place in sorted(found)[:FINAL]:
+        step.whole = kernels[place]
+        again.append((seconds_of_step(step), place))
+    return kernels[min(again)[1]]
 
 
 def kernels_tuned(step: object, table: object) -> dict:

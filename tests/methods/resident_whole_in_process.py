@@ -19,6 +19,8 @@ import transformers
 sys.path.insert(0, sys.argv[1])
 
 import kasoku_nvrtc
+import kasoku_resident_knobs as knobs_of
+import kasoku_resident_tuning as tuning
 import kasoku_resident_whole as whole_of
 import kasoku_torch_facts as torch_facts
 from kasoku_cuda_driver import DriverError, Kernel
@@ -231,6 +233,36 @@ def of_reasons():
     return said
 
 
+def of_choosing():
+    """What is found, kept and said where forms of the kernel take so long; nothing is launched."""
+    settings = {**SMALL, "intermediate_size": 40, "num_hidden_layers": 1}
+    step = loaded(saved("choosing", "Llama", settings)[0], "plain", "bfloat16", PROMPTS[8])[0].step
+    step.on_gpu = True
+    whole_of.compiled, whole_of.Kernel = lambda *_: b"", lambda *_: None
+    timed = []
+
+    def seconds(step):
+        """Two programs a head, 12 and 64 pieces are the fastest; one form seems to be so when it is first looked at."""
+        division = step.whole.division
+        timed.append(division)
+        lucky = [*division.values()] == [2, 4, 16, 4] and timed.count(division) == 1
+        off = sum(division[name] != best for name, best in (("splits", 2), ("waiting", 12), ("working", 64)))
+        return 0.5 if lucky else 1.0 + off + division["together"] / 100
+
+    tuning.seconds_of_step = seconds
+    table = knobs_of.Table("a card")
+    found = tuning.whole_tried(step, table)
+    all_timed = len(timed)
+    said = {"found": found, "timed": all_timed, "again": tuning.whole_tried(step, table), "in_use": step.whole.division}
+    said["timed_again"] = len(timed) - all_timed
+
+    def refuses(*_):
+        raise kasoku_nvrtc.CannotCompileError("It cannot.")
+
+    whole_of.compiled = refuses
+    return {**said, "refused": tuning.whole_tried(step, table), "left": step.whole}
+
+
 def of_options():
     """What is said of options that leave nothing to decide by."""
     engine = take_engine("resident")
@@ -246,6 +278,7 @@ def main():
     set_up()
     models, evidence = of_models()
     said = {"models": models, "evidence": evidence, "options": of_options(), "reasons": of_reasons()}
+    said["choosing"] = of_choosing()
     print(json.dumps({**said, "compiling": compiling}))
 
 

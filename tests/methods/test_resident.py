@@ -348,6 +348,16 @@ def test_one_kernel_of_all_layers_is_in_effect(whole: dict[str, Any], tmp_path: 
     assert whole["evidence"]["kernel_calls"] == {"resident_advance": 3, "resident_layers": 3}
 
 
+def test_the_fastest_form_of_the_one_kernel_is_timed_again_kept_and_found(whole: dict[str, Any]) -> None:
+    said = whole["choosing"]
+
+    fastest = {"splits": 2, "waiting": 12, "working": 64, "together": 1}
+    assert said["found"] == said["again"] == {**fastest, "seconds": 1.01}
+    assert said["in_use"] == fastest
+    assert (said["timed"], said["timed_again"]) == (2 + 2 + 36 + 3 + 1, 1)
+    assert (said["refused"], said["left"]) == ({"unused": "It cannot."}, None)
+
+
 def test_one_kernel_is_for_cards_from_hopper_on(whole: dict[str, Any]) -> None:
     assert {said["reason"] for said in whole["models"].values()} == {"a card before Hopper"}
     assert whole["options"].startswith("The option whole is decided by timing, which tune = false turns off")
