@@ -13,7 +13,7 @@ from sessions.disk.slo import Slo
 from sessions.frames.bandwidth_limit import mbu
 from sessions.frames.counting import block_counts
 from sessions.verdict.load_row import LoadRow
-from sessions.verdict.statistics import LogRatio, bounds_from_zero, paired_ratio, unpaired_ratio
+from sessions.verdict.statistics import LogRatio, interval_from_zero, paired_ratio, unpaired_ratio
 
 CLOSED: Final = "a closed loop, in which requests wait for one another: not what independent users would see"
 STATIC: Final = "static batches, which nobody waits for: not what independent users would see"
@@ -42,7 +42,7 @@ def with_load(row: LoadRow, runs: Sequence[FrameRow], plan: Plan, kept: Mapping[
     values = [kept[run["block"]] for run in counted if run["block"] in kept] if kept is not None else []
     if kept is None:
         missing["goodput_rps"] = NO_SLO
-    low, high = bounds_from_zero(values)
+    interval = interval_from_zero(values)
     if row.rate is None:  # its requests are due when they are sent; what an engine has queued is in the TTFT
         row = replace(row, queue_s_p50=None, queue_s_p90=None, queue_s_p99=None)
         missing["queue_s_p50"] = CLOSED_QUEUE
@@ -54,8 +54,8 @@ def with_load(row: LoadRow, runs: Sequence[FrameRow], plan: Plan, kept: Mapping[
         energy_j_per_token=energy,
         tok_s_gpu=row.tok_s_total / gpus if row.tok_s_total is not None and gpus else None,
         goodput_rps=statistics.fmean(values) if values else None,
-        goodput_rps_low=low,
-        goodput_rps_high=high,
+        goodput_rps_low=interval.low if interval else None,
+        goodput_rps_high=interval.high if interval else None,
         goodput_of=_loop(row) if values else "",
         missing=missing,
     )

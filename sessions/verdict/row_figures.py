@@ -15,7 +15,7 @@ from sessions.frames.flags import merged
 from sessions.verdict.compared_sessions import NOT_TOLD, ComparisonFrames
 from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.result_columns import Stored, columns_of
-from sessions.verdict.statistics import bounds_from_zero
+from sessions.verdict.statistics import interval_from_zero
 
 BLOCK_BOUNDS: Final = ("block_mean", "block_low", "block_high")
 OVER_BLOCKS: Final[Mapping[str, Callable[[list[float]], float]]] = {
@@ -119,5 +119,5 @@ def _over_counted(runs: list[FrameRow], stored: Stored) -> float | None:
         return None
     if stored.by == "block_mean":
         return statistics.fmean(values)
-    low, high = bounds_from_zero(values)
-    return low if stored.by == "block_low" else high
+    interval = interval_from_zero(values)
+    return None if interval is None else interval.low if stored.by == "block_low" else interval.high

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 LEAST_BLOCKS = 3
@@ -22,6 +22,11 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+    @property
+    def half_width(self) -> float:
+        """Of an interval of a mean, also where its lower end was cut off."""
+        return self.high - self.estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +88,10 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     return Interval(mean, mean - half, mean + half)
 
 
-def bounds_from_zero(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The bounds of that interval, where nothing can be negative: the lower one is at least 0."""
+def interval_from_zero(values: Sequence[float]) -> Interval | None:
+    """That interval of what cannot be negative: where Student's would begin below 0, it begins there."""
     interval = mean_interval(values)
-    return (None, None) if interval is None else (max(0.0, interval.low), interval.high)
+    return None if interval is None else replace(interval, low=max(0.0, interval.low))
 
 
 def log_ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:

@@ -13,7 +13,7 @@ from sessions.disk.point import Point
 from sessions.disk.records import PointEnded, PointStarted, RequestEnded
 from sessions.frames.counting import block_counts, request_counts
 from sessions.frames.steady_edges import loop_edges, open_edges
-from sessions.verdict.statistics import LEAST_BLOCKS, mean_interval
+from sessions.verdict.statistics import LEAST_BLOCKS, interval_from_zero, mean_interval
 from sessions.watch.current_request import Flight
 from sessions.watch.live import PointLive
 
@@ -140,7 +140,7 @@ class PointProgress:
             status=status,
             blocks_done=sum(block.status is not None for block in blocks.values()),
             tok_s_total=statistics.fmean(totals) if totals else None,
-            interval=mean_interval(totals),
+            interval=interval_from_zero(totals),
             requests_done=sum(len(block.rates) for block in blocks.values()),
             error=last.error if last is not None else "",
         )

@@ -20,6 +20,7 @@ from sessions.verdict.comparison_row import ComparisonRow
 from sessions.verdict.load_figures import CLOSED
 from sessions.verdict.load_row import LoadRow
 from sessions.verdict.result_columns import columns_of
+from sessions.verdict.statistics import interval_from_zero, mean_interval
 from tests.verdicts.made_load_store import C1, C2, C4, MODEL, TOKENS_EACH, make_load_session
 from tests.verdicts.made_store import make_session
 from tui.command_line import main
@@ -64,6 +65,19 @@ def test_there_is_a_row_for_each_method_and_point_those_of_a_point_together(stor
     assert row.in_flight == pytest.approx(4, rel=0.01)
     assert known(row.tok_s_total_whole) < known(row.tok_s_total)
     assert row.equal_alone_share == 1.0
+
+
+def test_blocks_far_apart_have_an_interval_from_0_and_its_whole_half_width(store: Store) -> None:
+    rates = [10.0, 20.0, 270.0]
+    made = make_load_session(store.path, {"base": {**BASE, "c1": rates}})
+    row, students = at(compare(store, [(made.id, None)]), "base", "c1"), mean_interval(rates)
+    assert students is not None
+    assert students.low < 0
+    assert row.tok_s_total_low == 0
+    assert row.total_half_width == pytest.approx((students.high - students.low) / 2, rel=0.02)
+    cut_off = interval_from_zero(rates)
+    assert cut_off is not None
+    assert cut_off.half_width == pytest.approx(students.half_width) == pytest.approx((students.high - students.low) / 2)
 
 
 def test_the_csv_has_them_all_and_a_plain_session_is_as_it_was(store: Store) -> None:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessions.verdict.statistics import (
-    bounds_from_zero,
+    Interval,
     holm,
+    interval_from_zero,
     mean_interval,
     paired_ratio,
     ratio_interval,
@@ -35,8 +36,8 @@ def test_what_cannot_be_negative_has_no_bound_below_0() -> None:
     whole = mean_interval(values)
     assert whole is not None
     assert whole.low < 0
-    assert bounds_from_zero(values) == (0, whole.high)
-    assert bounds_from_zero(values[:2]) == (None, None)
+    assert interval_from_zero(values) == Interval(whole.estimate, 0, whole.high)
+    assert interval_from_zero(values[:2]) is None
 
 
 @given(st.lists(st.tuples(st.floats(1, 1000), st.floats(1, 1000)), min_size=3, max_size=12))

@@ -63,7 +63,8 @@ def _bars(rows: Sequence[ComparisonRow], width: int) -> list[list[Piece]]:
         whole = interval if interval is not None and row.tok_s_half_width is not None else None
         line: list[Piece] = [(fit(said, name) + "  ", style)]
         line += race_bar(row.tok_s_mean, whole, top, bar, style)
-        line.append(("  " + figures.rate_with_interval(row.tok_s_mean, whole).rjust(RATE_WIDTH), "strong"))
+        rate = figures.rate_with_half_width(row.tok_s_mean, row.tok_s_half_width)
+        line.append(("  " + rate.rjust(RATE_WIDTH), "strong"))
         line.append(("  " + _ratio(row).rjust(ratio), ""))
         if left >= VERDICT_LEAST or row.in_effect is False or row.problem:
             words, tone = _verdict(row)

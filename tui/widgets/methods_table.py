@@ -44,9 +44,14 @@ def requests_done(row: MethodLive) -> str:
     return str(row.requests_done) if row.blocks is None else f"{row.requests_done}/{row.requests}"
 
 
+def mean_rate(row: MethodLive) -> str:
+    interval = row.tok_s_interval
+    return figures.rate_with_half_width(row.tok_s_mean, interval.half_width if interval else None)
+
+
 COLUMNS = (
     LiveColumn("tok/s now", 9, 104, lambda row: figures.rate(row.tok_s_now)),
-    LiveColumn("mean ±95 %", 14, 0, lambda row: figures.rate_with_interval(row.tok_s_mean, row.tok_s_interval)),
+    LiveColumn("mean ±95 %", 14, 0, mean_rate),
     LiveColumn("× ref", 5, 0, lambda row: figures.ratio(row.ratio)),
     LiveColumn("TTFT", 7, 96, lambda row: figures.duration(row.ttft_s)),
     LiveColumn("VRAM", 8, 116, lambda row: figures.size(row.peak_vram_bytes), on="gpu"),

@@ -69,7 +69,7 @@ def _cell(row: PointLive, now: float | None, column: int) -> list[Piece]:
         rate = figures.rate(now) if now is not None else figures.rate(row.tok_s_total)
         return [("  ", ""), (fit(f"{mark} {rate}", column, right=True), style)]
     if row.tok_s_total is not None:
-        text = figures.rate_with_interval(row.tok_s_total, row.interval)
+        text = figures.rate_with_half_width(row.tok_s_total, row.interval.half_width if row.interval else None)
         return [("  ", ""), (fit(text, column, right=True), "")]
     mark, style = STATE_MARKS.get(row.status, ("·", "dim"))
     word = "" if row.status == "waiting" else f" {plain(row.status)}"

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sessions.verdict.statistics import Interval
 
 UNKNOWN = "–"
 _BYTE_UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
@@ -20,11 +16,9 @@ def rate(value: float | None) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def rate_with_interval(mean: float | None, interval: Interval | None) -> str:
+def rate_with_half_width(mean: float | None, half_width: float | None) -> str:
     """A mean with the half-width of its 95 % interval, if there is one."""
-    if interval is None:
-        return rate(mean)
-    return f"{rate(mean)} ±{rate((interval.high - interval.low) / 2)}"
+    return rate(mean) if half_width is None else f"{rate(mean)} ±{rate(half_width)}"
 
 
 def ratio(value: float | None) -> str:
