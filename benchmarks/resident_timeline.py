@@ -69,7 +69,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with arguments.csv.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if "phase" in rows[0]:
+    of_one_kernel = bool(rows) and "phase" in rows[0]
+    names = [row["phase"] if of_one_kernel else row["kernel"] for row in rows]
+    there = names.count("qkv" if of_one_kernel else "resident_qkv")
+    if not 0 <= arguments.layer < arguments.layer + arguments.layers <= there:
+        parser.error(f"{arguments.csv} has {there} layers, from 0 on.")
+    if of_one_kernel:
         bars = of_phases(rows, arguments.layer, arguments.layers, arguments.mhz)
     else:
         bars = of_kernels(rows, arguments.layer, arguments.layers)
