@@ -29,9 +29,9 @@ DEVICE float activated(float v) {
 }
 
 // Copies this program's weights into the ring, of every FETCHERS-th piece. Not all that there is room for is under way
-// at once: words would wait behind it. It is looked for the piece `waiting` or `working` before, before every
-// `together`-th of a warp's own; the one until the phase's products have begun, the other from then on. A slot's pieces
-// are all of the same warp: another one's barriers might be two turns on.
+// at once, or words would wait behind it: before every `together`-th piece of its own, a warp waits for the one that is
+// `waiting` places back, or `working` places once the phase's products have begun. A slot's pieces are all of the same
+// warp: another one's barriers might be two turns on.
 static_assert(RING % FETCHERS == 0, "a slot is of one warp");
 
 DEVICE void fetch_all(const Given &given, const Role *roles, const u64 *matrices, char *ring, u64 *full, u64 *empty,

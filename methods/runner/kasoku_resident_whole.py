@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import itertools
 from pathlib import Path
 
 import kasoku_resident_state as places
@@ -22,11 +23,9 @@ PIECE_BYTES = 4096  # of a row that are copied at once
 WARPS, FETCHERS = 10, 2  # twelve at most: so each thread may have 168 registers
 MOST_SLOTS, LEAST_SLOTS = 5, 2
 SPLITS = (1, 2, 4, 8)
-# Pieces under way: few let words pass, many keep the memory busier. Where there is no room for so many more, nothing is
-# looked for but room.
-WAITING = (8, 4, 12, 20)
-WORKING = (24, 16, 64)
-TOGETHER = (2, 1, 4)
+# Pieces under way while a program waits for words and while it works, and pieces between two looks for that: few let
+# words pass, many keep the memory busier, and where there is no room for so many nothing is looked for but room.
+FETCHING = {"waiting": (8, 4, 12, 20), "working": (24, 16, 64), "together": (2, 1, 4)}
 HEADS = (32, 64, 128, 256)  # numbers of a head, of which a lane has eight
 ROLE_BYTES = 5 * 4
 MATRICES = ("qkv", "out", "mlp", "down")
@@ -48,7 +47,7 @@ class Given(ctypes.Structure):
         ),
         ("stamps", ctypes.c_void_p),
         *((name, ctypes.c_float) for name in ("scaling", "epsilon", "penalty")),
-        *((name, ctypes.c_uint32) for name in ("waiting", "working", "together")),
+        *((name, ctypes.c_uint32) for name in FETCHING),
     )
 
 
@@ -94,18 +93,12 @@ def architecture() -> str:
 def divisions(step: object) -> list:
     """Ways of dividing the work to begin with: how many programs share a head, and the first way of fetching."""
     splits = [each for each in SPLITS if step.shape.heads * each <= programs_of_card()]
-    first = {"waiting": WAITING[0], "working": WORKING[0], "together": TOGETHER[0]}
-    return [{"splits": each, **first} for each in splits]
+    return [{"splits": each, **ways_of_fetching()[0]} for each in splits]
 
 
 def ways_of_fetching() -> list:
-    """How many pieces are under way while words are waited for and while products are made, and between two looks."""
-    return [
-        {"waiting": waiting, "working": working, "together": together}
-        for waiting in WAITING
-        for working in WORKING
-        for together in TOGETHER
-    ]
+    """All of FETCHING with one another."""
+    return [dict(zip(FETCHING, each)) for each in itertools.product(*FETCHING.values())]
 
 
 def key_of(step: object) -> str:
@@ -244,7 +237,7 @@ class Whole:
             scores=step.scores.data_ptr(), position=state + 8 * places.POSITION, bests=step.bests.data_ptr(),
             counts=self._keep(counts), stamps=None if stamps is None else stamps.data_ptr(),
             scaling=float(step.weights.layers[0].scaling), epsilon=float(shape.epsilon),
-            **{name: division[name] for name in ("waiting", "working", "together")},
+            **{name: division[name] for name in FETCHING},
         )  # fmt: skip
         macros = {
             "WIDTH": shape.width, "HEADS": shape.heads, "KV_HEADS": shape.kv_heads, "HEAD": shape.head,
