@@ -27,14 +27,17 @@ APART void attend(const Given &given, int layer, int position, u32 mark, float *
     if (!is_query && !newest) continue;
     const int d = is_value ? t - HEAD : t % (HEAD / 2);
     const u32 *words = given.qkv + (is_query ? head : is_value ? HEADS + KV_HEADS + of : HEADS + of) * HEAD + d;
+    // Looked up before the words are there, since each look takes as long as they do.
+    const bool turns = ROPE && !is_value;
+    const float cosine = turns ? given.turn[d] : 1.f, sine = turns ? given.turn[HEAD + d] : 0.f;
     u32 first, second;
     do {
       first = look(words);
       second = is_value ? first : look(words + HEAD / 2);
     } while (((first ^ mark) | (second ^ mark)) & 1);
-    float a = __uint_as_float(first), b = __uint_as_float(second);
-    if (ROPE && !is_value) {
-      const float cosine = given.turn[d], sine = given.turn[HEAD + d], turned = a * cosine - b * sine;
+    float a = unmarked(first), b = unmarked(second);
+    if (turns) {
+      const float turned = a * cosine - b * sine;
       b = b * cosine + a * sine;
       a = turned;
     }
@@ -123,14 +126,18 @@ APART void attend(const Given &given, int layer, int position, u32 mark, float *
     }
   }
   meet();
-  for (int d = tid; d < HEAD; d += THREADS) {  // the warps
-    float highest = NOTHING, total = 0, all = 0;
-    for (int i = 0; i < WARPS; ++i) highest = fmaxf(highest, peaks[i]);
-    for (int i = 0; i < WARPS; ++i) {
-      const float e = __expf(peaks[i] - highest);
-      total += e * sums[i * HEAD + d];
-      all += e * peaks[32 + i];
-    }
+  if (warp < HEAD / 32) {  // the warps: each lane weighs one
+    const float own = lane < WARPS ? peaks[lane] : NOTHING;
+    float highest = own;
+#pragma unroll
+    for (int o = 16; o; o >>= 1) highest = fmaxf(highest, of_lane_across(highest, o));
+    const float share = lane < WARPS ? __expf(own - highest) : 0.f;
+    float all = lane < WARPS ? share * peaks[32 + lane] : 0.f, total = 0;
+#pragma unroll
+    for (int o = 16; o; o >>= 1) all += of_lane_across(all, o);
+    const int d = warp * 32 + lane;
+#pragma unroll
+    for (int i = 0; i < WARPS; ++i) total += of_lane(share, i) * sums[i * HEAD + d];
     const float mean = all > 0 ? total / all : 0.f;
     tell(given.attended + program * HEAD + d, marked(SPLITS == 1 ? as_stored(mean) : mean, mark));
     if (SPLITS > 1 && d == 0)

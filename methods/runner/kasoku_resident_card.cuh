@@ -124,6 +124,7 @@ DEVICE void await_those_before() { asm volatile("griddepcontrol.wait;" ::: "memo
 // Among the lanes of a warp, and all threads of a program.
 DEVICE void converge() { __syncwarp(); }
 DEVICE float of_lane_across(float v, int bits) { return __shfl_xor_sync(~0u, v, bits); }
+DEVICE float of_lane(float v, int lane) { return __shfl_sync(~0u, v, lane); }
 DEVICE bool any_of_warp(bool v) { return __any_sync(~0u, v); }
 DEVICE void meet_all() { __syncthreads(); }
 

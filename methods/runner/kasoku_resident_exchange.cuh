@@ -37,12 +37,13 @@ struct Given {
   u32 waiting, working, together;   // pieces under way, and between two looks for them
 };
 
-// Of a program in a kind of phase: its first row, its pieces of rows, those of each row, and where there are several,
-// 2^32 over them, rounded up: a piece's number times that, over 2^32, is its row.
+// Of a program in a kind of phase: its first row, its rows, its pieces of rows, those of each row, and where there are
+// several, 2^32 over them, rounded up: a piece's number times that, over 2^32, is its row. Last a row's numbers, and the
+// rows of all programs.
 struct Role {
-  int begin, tiles, pieces;
+  int begin, rows, tiles, pieces;
   u32 of_piece;
-  int width;
+  int width, all_rows;
 };
 
 #if TRACE
@@ -53,6 +54,7 @@ struct Role {
 #endif
 
 DEVICE u32 marked(float value, u32 mark) { return (__float_as_uint(value) & ~1u) | mark; }
+DEVICE float unmarked(u32 word) { return __uint_as_float(word & ~1u); }  // the same in every step
 DEVICE float as_stored(float value) { return low(packed(value, 0.f)); }
 
 // N times four words from `at` on, `stride` words apart, those before `end`, once all of them are new.
@@ -124,18 +126,18 @@ APART void receive_attended(const Given &given, u32 mark, u32 *vector) {
     float highest = NOTHING, all = 0, v[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     if (SPLITS > 1) {
 #pragma unroll
-      for (int s = 0; s < SPLITS; ++s) highest = fmaxf(highest, __uint_as_float(weights[s]));
+      for (int s = 0; s < SPLITS; ++s) highest = fmaxf(highest, unmarked(weights[s]));
     }
 #pragma unroll
     for (int s = 0; s < SPLITS; ++s) {
-      const float f = SPLITS > 1 ? __expf(__uint_as_float(weights[s]) - highest) : 1.f;
+      const float f = SPLITS > 1 ? __expf(unmarked(weights[s]) - highest) : 1.f;
       all += f;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        v[i * 4] += f * __uint_as_float(parts[s][i].x & ~1u);
-        v[i * 4 + 1] += f * __uint_as_float(parts[s][i].y & ~1u);
-        v[i * 4 + 2] += f * __uint_as_float(parts[s][i].z & ~1u);
-        v[i * 4 + 3] += f * __uint_as_float(parts[s][i].w & ~1u);
+        v[i * 4] += f * unmarked(parts[s][i].x);
+        v[i * 4 + 1] += f * unmarked(parts[s][i].y);
+        v[i * 4 + 2] += f * unmarked(parts[s][i].z);
+        v[i * 4 + 3] += f * unmarked(parts[s][i].w);
       }
     }
     const float over = 1.f / all;
@@ -156,8 +158,7 @@ APART void receive_inner(const u32 *words, u32 mark, u32 *vector) {
   for (int n = 0; n < N; ++n) {
     const int e = (n * THREADS + threadIdx.x) * 4;
     if (e < INNER)
-      put4(vector, e, __uint_as_float(got[n].x & ~1u), __uint_as_float(got[n].y & ~1u), __uint_as_float(got[n].z & ~1u),
-           __uint_as_float(got[n].w & ~1u));
+      put4(vector, e, unmarked(got[n].x), unmarked(got[n].y), unmarked(got[n].z), unmarked(got[n].w));
   }
   clear_beyond<INNER>(vector);
   meet();
@@ -187,6 +188,8 @@ APART Norm receive_normed(const Given &given, const u32 *words, u32 mark, const 
   if (words) {
     await_words(words, WIDTH, mark);
     receive<N>(words, tid * 4, THREADS * 4, WIDTH, mark, (uint4 *)v);
+#pragma unroll
+    for (int i = 0; i < N * 4; ++i) v[i] = unmarked(__float_as_uint(v[i]));
   } else {
 #pragma unroll
     for (int n = 0; n < N; ++n) {

@@ -38,6 +38,7 @@ DEVICE void fetch_all(const Given &given, const Role *roles, const u64 *matrices
                       const volatile int *begun, u32 me) {
   int slot = 0;
   u32 parity = 1, count = 0, alone = 1;  // alone: pieces until the next look
+  const u32 waiting = given.waiting, working = given.working, together = given.together;
   for (int phase = 0; phase <= 4 * LAYERS; ++phase) {
     const Role role = roles[phase == 4 * LAYERS ? OF_HEAD : phase & 3];
     const char *from = (const char *)matrices[phase] + (u64)role.begin * role.width * WEIGHT_BYTES;
@@ -49,9 +50,9 @@ DEVICE void fetch_all(const Given &given, const Role *roles, const u64 *matrices
       if (count % FETCHERS == me) {
         if (count >= RING) await(&empty[slot], parity);
         if (--alone == 0) {
-          const u32 most = *begun > phase ? given.working : given.waiting, before = count - most;
+          const u32 most = *begun > phase ? working : waiting, before = count - most;
           if (most < RING && count >= most) await(&full[before % RING], before / RING & 1);
-          alone = given.together;
+          alone = together;
         }
         fetch(ring + slot * SLOT, from, bytes, &full[slot]);
       }
@@ -87,8 +88,9 @@ struct Turn {
 
 // part[n] = the n-th piece of this program's rows times the vector, of this warp's pieces: in eight parts, or for the
 // output layer, which has many rows, as a whole.
-APART Turn multiply_all(const Role role, bool is_head, const char *ring, const u32 *vector, float *part, u64 *full,
+APART Turn multiply_all(const Role &of, bool is_head, const char *ring, const u32 *vector, float *part, u64 *full,
                         u64 *empty, const Turn turn) {
+  const Role role = of;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
   int off = turn.off, slot = turn.slot;
   u32 parity = turn.parity;
@@ -141,19 +143,36 @@ APART Turn multiply_all(const Role role, bool is_head, const char *ring, const u
   return Turn{off - role.tiles, slot, parity};
 }
 
-KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
+static_assert(HEAD <= WARPS * 32, "a warp for 32 numbers of a head");
+
+// A row's products with the vector, of its PIECES in eight parts each, to all eight lanes that ask for the row.
+template <int PIECES>
+DEVICE float total_of(const float *part, int row) {
+  float all = 0;
+#pragma unroll
+  for (int i = 0; i < PIECES; ++i) all += part[(row * PIECES + i) * 8 + (threadIdx.x & 7)];
+#pragma unroll
+  for (int o = 4; o; o >>= 1) all += of_lane_across(all, o);
+  return all;
+}
+
+KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given passed) {
   SHARED(memory);
   char *ring = memory;
   u32 *vector = (u32 *)(ring + RING * SLOT);
   float *part = (float *)(vector + VECTOR_WORDS), *own = part + PART_FLOATS, *both_biased = own + OWN_FLOATS,
         *both_scaled = both_biased + 2 * BIAS_FLOATS, *both_lowered = both_scaled + 2 * SCALE_FLOATS,
         *sums = both_lowered + 2 * LOWERED_FLOATS;
-  float *query = sums + 64, *key = query + HEAD, *value = key + HEAD;
+  Norm *norm = (Norm *)(sums + 64);
+  float *query = sums + 66, *key = query + HEAD, *value = key + HEAD;
   u64 *full = (u64 *)(value + HEAD), *empty = full + RING, *matrices = empty + RING;
-  Role *roles = (Role *)(matrices + 4 * LAYERS + 1);
+  Given *kept = (Given *)(matrices + 4 * LAYERS + 1);  // what is indexed would else be in slow, local memory
+  const Given &given = *kept;
+  Role *roles = (Role *)(kept + 1);
   volatile int *begun = (volatile int *)(roles + PHASES);  // phases whose products have
   const int tid = threadIdx.x, warp = tid >> 5, lane = tid & 31, program = blockIdx.x;
 
+  if (tid == blockDim.x - 1) *kept = passed;
   if (tid < PHASES) {
     const int rows = rows_of(tid);
     const int width = tid == OF_OUT    ? ATTENDED
@@ -163,10 +182,12 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
     const int begin = (int)((long long)(rows / together) * program / PROGRAMS) * together,
               end = (int)((long long)(rows / together) * (program + 1) / PROGRAMS) * together;
     const int pieces = CEIL(width, PIECE);
-    roles[tid] = Role{begin, (end - begin) * pieces, pieces, pieces == 1 ? 0 : ~0u / pieces + 1, width};
+    roles[tid] = Role{
+        begin, end - begin, (end - begin) * pieces, pieces, pieces == 1 ? 0 : ~0u / pieces + 1, width, rows,
+    };
   }
   if (tid == 0) *begun = 0;
-  for (int i = tid; i <= 4 * LAYERS; i += blockDim.x) matrices[i] = given.matrices[i];
+  for (int i = tid; i <= 4 * LAYERS; i += blockDim.x) matrices[i] = passed.matrices[i];
   for (int i = tid; i < RING; i += blockDim.x) {
     make(&full[i]);
     make(&empty[i]);
@@ -183,7 +204,7 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
   await_those_before();
   const int position = (int)*given.position;
   const u32 first = given.counts[0] * LAYERS + 1;
-  const int own_begin = roles[OF_OUT].begin, own_rows = roles[OF_OUT].tiles / roles[OF_OUT].pieces;
+  const int own_begin = roles[OF_OUT].begin, own_rows = roles[OF_OUT].rows;
   for (int r = tid; r < own_rows; r += THREADS) own[r] = given.x[own_begin + r];
   Turn turn{warp, 0, 0};
 
@@ -191,24 +212,24 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
   for (int phase = 0; phase <= 4 * LAYERS; ++phase) {
     const int layer = phase >> 2, kind = phase == 4 * LAYERS ? OF_HEAD : phase & 3;
     const u32 mark = (first + layer) & 1;
-    const Role role = roles[kind];
-    const int rows = role.tiles / role.pieces;
-    Norm norm{1, 0};
+    const Role &role = roles[kind];
+    Norm found{1, 0};
     STAMP(0)
-    const long long row = (kind == OF_HEAD ? 0 : (long long)layer * rows_of(kind)) + role.begin;
     // What goes with a row, or null: here, but for the many of the output layer. Those of the phase before may still be
     // read.
-    auto brought = [&](const float *const *all, float *both, int floats) -> const float * {
-      if (!all[kind]) return nullptr;
-      const float *there = all[kind] + row;
-      float *here = both + (phase & 1) * floats;
-      if (kind == OF_HEAD) return there;
-      for (int r = tid; r < rows; r += THREADS) here[r] = there[r];
-      return here;
+    auto beside = [&](const float *const *all, float *both, int floats) -> float * {
+      if ((floats == 0 && kind != OF_HEAD) || !all[kind]) return nullptr;
+      return kind == OF_HEAD ? (float *)all[kind] + role.begin : both + (phase & 1) * floats;
     };
-    const float *biased = brought(given.biases, both_biased, BIAS_FLOATS),
-                *scaled = brought(given.scales, both_scaled, SCALE_FLOATS),
-                *lowered = brought(given.lowered, both_lowered, LOWERED_FLOATS);
+    auto bring = [&](const float *const *all, float *both, int floats) {
+      float *here = beside(all, both, floats);
+      if (!here || kind == OF_HEAD) return;
+      const float *there = all[kind] + (long long)layer * role.all_rows + role.begin;
+      for (int r = tid; r < role.rows; r += THREADS) here[r] = there[r];
+    };
+    bring(given.biases, both_biased, BIAS_FLOATS);
+    bring(given.scales, both_scaled, SCALE_FLOATS);
+    bring(given.lowered, both_lowered, LOWERED_FLOATS);
     if (kind == OF_OUT) {
       if (program < HEADS * SPLITS) attend(given, layer, position, mark, query, key, value, (float *)vector, sums);
       STAMP(3)
@@ -219,45 +240,50 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given given) {
       const long long place = kind == OF_HEAD ? 2 * LAYERS : 2 * layer + (kind == OF_MLP);
       const u32 *words = phase == 0 ? nullptr : kind == OF_MLP ? given.between : given.after;
       if (kind == OF_HEAD) let_next_begin();
-      norm = receive_normed(given, words, kind == OF_MLP ? mark : mark ^ 1, given.gains + place * WIDTH,
+      found = receive_normed(given, words, kind == OF_MLP ? mark : mark ^ 1, given.gains + place * WIDTH,
                             given.shifts + place * WIDTH, vector, sums);
     }
-    if (tid == 0) *begun = phase + 1;
+    if (tid == 0) {
+      *norm = found;
+      *begun = phase + 1;
+    }
     STAMP(1)
 
     turn = multiply_all(role, kind == OF_HEAD, ring, vector, part, full, empty, turn);
     meet();
 
-    auto total = [&](int r) {
-      float all = 0;
-      for (int i = r * role.pieces; i < (r + 1) * role.pieces; ++i) {
-        if (kind == OF_HEAD) {
-          all += part[i];
-        } else {
-          const float4 a = ((const float4 *)part)[2 * i], b = ((const float4 *)part)[2 * i + 1];
-          all += a.x + a.y + a.z + a.w + b.x + b.y + b.z + b.w;
-        }
-      }
-      if (lowered) all -= norm.mean * lowered[r];
-      return all * (scaled ? norm.rate * scaled[r] : norm.rate) + (biased ? biased[r] : 0.f);
+    const int rows = role.rows;
+    const float *biased = beside(given.biases, both_biased, BIAS_FLOATS),
+                *scaled = beside(given.scales, both_scaled, SCALE_FLOATS),
+                *lowered = beside(given.lowered, both_lowered, LOWERED_FLOATS);
+    auto finished = [&](int r, float all) {
+      if (lowered) all -= norm->mean * lowered[r];
+      return all * (scaled ? norm->rate * scaled[r] : norm->rate) + (biased ? biased[r] : 0.f);
     };
-    if (kind == OF_QKV) {
-      for (int r = tid; r < rows; r += THREADS) tell(given.qkv + role.begin + r, marked(total(r), mark));
-    } else if (kind == OF_MLP) {
-      for (int i = tid; i < rows / (GATED ? 2 : 1); i += THREADS) {
-        const float v = GATED ? activated(total(2 * i)) * total(2 * i + 1) : activated(total(i));
-        tell(given.inner + role.begin / (GATED ? 2 : 1) + i, marked(as_stored(v), mark));
-      }
-    } else if (kind != OF_HEAD) {
-      for (int r = tid; r < rows; r += THREADS) {
-        own[r] += total(r);
-        tell((kind == OF_OUT ? given.between : given.after) + own_begin + r, marked(own[r], mark));
+    if (kind != OF_HEAD) {
+      for (int at = 0; at < rows; at += THREADS / 8) {
+        const int r = at + (tid >> 3), asked = min(r, rows - 1);
+        const float all = finished(asked, kind == OF_DOWN  ? total_of<CEIL(INNER, PIECE)>(part, asked)
+                                          : kind == OF_OUT ? total_of<CEIL(ATTENDED, PIECE)>(part, asked)
+                                                           : total_of<CEIL(WIDTH, PIECE)>(part, asked));
+        const float next = GATED && kind == OF_MLP ? of_lane_across(all, 8) : 1.f;  // gates and what they let through
+        if (r >= rows || tid & 7) continue;
+        if (kind == OF_QKV) {
+          tell(given.qkv + role.begin + r, marked(all, mark));
+        } else if (kind != OF_MLP) {
+          own[r] += all;
+          tell((kind == OF_OUT ? given.between : given.after) + own_begin + r, marked(own[r], mark));
+        } else if (!GATED || r % 2 == 0) {
+          tell(given.inner + (role.begin + r) / (GATED ? 2 : 1), marked(as_stored(activated(all) * next), mark));
+        }
       }
     } else {
       long long best = -1ll << 63;
       for (int r = tid; r < rows; r += THREADS) {
         const int id = role.begin + r;
-        float score = total(r);
+        float all = 0;
+        for (int i = r * role.pieces; i < (r + 1) * role.pieces; ++i) all += part[i];
+        float score = finished(r, all);
         if (given.seen && given.seen[id]) score = score < 0 ? score * given.penalty : score / given.penalty;
         given.scores[id] = score;
         const int bits = __float_as_int(score), key = bits ^ ((bits >> 31) & 0x7fffffff);

@@ -12,7 +12,7 @@ import kasoku_resident_whole as whole_of
 from kasoku_cuda_driver import DriverError
 from kasoku_nvrtc import CannotCompileError
 
-WHOLE_S = 20.0  # at most: what is left then is timed when the model is loaded next
+WHOLE_S = 15.0  # at most: what is left then is timed when the model is loaded next
 PASSES = 3
 FINAL = 3  # of a role's candidates, timed within a step
 MUCH_FASTER = 0.9  # of the time by default knobs: better ones are then not looked for
@@ -22,16 +22,16 @@ def tuned(step: object, card: str, with_whole: bool) -> dict:
     """Have a step work in the fastest way. Returns {role: knobs and, where it was timed now, its seconds}; under
     "whole", where `with_whole`, how the one kernel divides its work, or why it is unused.
     """
-    table = knobs_of.Table(card)
+    table, until = knobs_of.Table(card), time.perf_counter() + WHOLE_S
     step.halfway()
     if not with_whole:
-        return kernels_tuned(step, table)
+        return kernels_tuned(step, table, until)
     by_kernels = seconds_of_step(step)
     said = whole_tried(step, table)
     if step.whole is not None and said["seconds"] < MUCH_FASTER * by_kernels:
         return {"whole": said}
     whole, step.whole = step.whole, None
-    knobs = kernels_tuned(step, table)
+    knobs = kernels_tuned(step, table, until)
     by_kernels = seconds_of_step(step)
     if whole is not None and said["seconds"] < by_kernels:
         step.whole = whole
@@ -74,9 +74,8 @@ def fastest(step: object, kernels: list) -> object:
     return kernels[min(again)[1]]
 
 
-def kernels_tuned(step: object, table: object) -> dict:
-    """Set the knobs of every role to the fastest, as `tuned`."""
-    until = time.perf_counter() + WHOLE_S
+def kernels_tuned(step: object, table: object, until: float) -> dict:
+    """Set the knobs of every role to the fastest that is found `until` then, as `tuned`."""
     said, best = {}, {}
     for role in knobs_of.ROLES:
         matrix = step.matrix(role, 0)

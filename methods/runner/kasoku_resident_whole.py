@@ -25,9 +25,9 @@ MOST_SLOTS, LEAST_SLOTS = 5, 2
 SPLITS = (1, 2, 4, 8)
 # Pieces under way while a program waits for words and while it works, and pieces between two looks for that: few let
 # words pass, many keep the memory busier, and where there is no room for so many nothing is looked for but room.
-FETCHING = {"waiting": (8, 4, 12, 20), "working": (24, 16, 64), "together": (2, 1, 4)}
+FETCHING = {"waiting": (4, 8), "working": (64, 24), "together": (16, 8, 32)}
 HEADS = (32, 64, 128, 256)  # numbers of a head, of which a lane has eight
-ROLE_BYTES = 5 * 4
+ROLE_BYTES = 7 * 4
 MATRICES = ("qkv", "out", "mlp", "down")
 ROLES = (*MATRICES, "head")
 
@@ -184,8 +184,16 @@ def shared_bytes(step: object, slots: int) -> int:
     sizes = layout(step, slots)
     ring = WARPS * sizes.pop("SLOTS")
     again = sizes["BIAS_FLOATS"] + sizes["SCALE_FLOATS"] + sizes["LOWERED_FLOATS"]  # of two phases
-    numbers = sum(sizes.values()) + again + 64 + 3 * step.shape.head
-    return ring * PIECE_BYTES + numbers * 4 + (2 * ring + 4 * step.shape.layers + 1) * 8 + 5 * ROLE_BYTES + 4
+    numbers = sum(sizes.values()) + again + 66 + 3 * step.shape.head
+    barriers_and_addresses = 2 * ring + 4 * step.shape.layers + 1
+    return (
+        ring * PIECE_BYTES
+        + numbers * 4
+        + barriers_and_addresses * 8
+        + ctypes.sizeof(Given)
+        + len(ROLES) * ROLE_BYTES
+        + 4
+    )
 
 
 def slots_of(step: object) -> int:

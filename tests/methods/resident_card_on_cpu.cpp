@@ -146,15 +146,15 @@ DEVICE void let_next_begin() {}
 DEVICE void await_those_before() {}
 
 DEVICE void converge() { wait_for(warp_of_mine().meeting); }
-DEVICE float of_lane_across(float v, int across) {
+DEVICE float of_lane(float v, int lane) {
   Warp &warp = warp_of_mine();
-  const int lane = threadIdx.x & 31;
-  warp.numbers[lane] = v;
+  warp.numbers[threadIdx.x & 31] = v;
   wait_for(warp.meeting);
-  const float theirs = warp.numbers[lane ^ across];
+  const float theirs = warp.numbers[lane];
   wait_for(warp.meeting);
   return theirs;
 }
+DEVICE float of_lane_across(float v, int across) { return of_lane(v, (threadIdx.x & 31) ^ across); }
 DEVICE bool any_of_warp(bool v) {
   float sum = v;
   for (int o = 16; o; o >>= 1) sum += of_lane_across(sum, o);

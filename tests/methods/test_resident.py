@@ -354,7 +354,7 @@ def test_the_fastest_form_of_the_one_kernel_is_timed_again_kept_and_found(whole:
     fastest = {"splits": 2, "waiting": 12, "working": 64, "together": 1}
     assert said["found"] == said["again"] == {**fastest, "seconds": 1.01}
     assert said["in_use"] == fastest
-    assert (said["timed"], said["timed_again"]) == (2 + 2 + 36 + 3 + 1, 1)
+    assert (said["timed"], said["timed_again"]) == (2 + 2 + 18 + 3 + 1, 1)
     assert (said["refused"], said["left"]) == ({"unused": "It cannot."}, None)
 
 

@@ -184,7 +184,7 @@ class ResidentEngine(Engine):
             raise UnsupportedError(
                 "The option whole is decided by timing, which tune = false turns off: leave one out."
             )
-        defaults = {"weights": "plain", "graph": True, "dependent": True, "tune": True, "whole": False, "knobs": {}}
+        defaults = {"weights": "plain", "graph": True, "dependent": True, "tune": True, "whole": True, "knobs": {}}
         return {**defaults, **asked}
 
     def _check_place(self, on_gpu: bool) -> None:
