@@ -25,10 +25,6 @@ class Matrix:
     def nbytes(self) -> int:
         return bytes_of_all((self.weights, self.scales, self.biases))
 
-    def unpacked(self, rows: slice, dtype: object) -> object:
-        """Some of the rows of a matrix that was rounded, as numbers of `dtype`."""
-        return (self._numbers(rows) * self.scales[rows, None]).to(dtype)
-
     def times(self, vector: object) -> object:
         """Of each row, its numbers without its scale times those of a vector: float32 (rows)."""
         import torch
@@ -181,4 +177,6 @@ def go_on_with(module: object, matrix: Matrix, rows: slice, across: bool) -> Non
     dtype = module.weight.dtype
     module.weight = None  # what it was made of is let go
     bias = module.bias
-    module.forward = lambda x: torch.nn.functional.linear(x, matrix.unpacked(rows, dtype), bias)
+    from kasoku_resident_unpacking import unpacked  # where Triton is
+
+    module.forward = lambda x: torch.nn.functional.linear(x, unpacked(matrix, rows, dtype), bias)

@@ -20,10 +20,11 @@ from triton.compiler import ASTSource
 sys.path.insert(0, sys.argv[1])
 
 import kasoku_resident_knobs as knobs_of
+import kasoku_resident_unpacking as unpacking
 from kasoku_asked_sampling import AskedSampling
 from kasoku_resident_shape import shape_of_config
 from kasoku_resident_step import Step
-from kasoku_resident_weights import Weights
+from kasoku_resident_weights import BIASED, PLAIN, Weights
 
 LENGTH = 512
 CONFIG = {
@@ -65,17 +66,21 @@ def step_of(how, pdl, turning=False, **sampling):
 
 def compiled(step, capability, of=""):
     """Facts of the kernels whose names begin so."""
+    launches = [(name, launch()) for name, launch in step.launches("asked")]
+    return facts([(name, *rest) for name, rest in launches if name.startswith(of)], capability)
+
+
+def facts(launches, capability):
+    """Of kernels: {name: what their machine code tells}."""
     said = {}
     target = GPUTarget("cuda", capability, 32)
-    for name, launch in step.launches("asked"):
-        kernel, arguments, how, warps = launch()
-        if not name.startswith(of):
-            continue
+    for name, kernel, arguments, how, warps in launches:
         names = kernel.arg_names
         given = dict(zip(names, arguments, strict=False))
         signature = {each: "constexpr" if each in how else type_of(given[each]) for each in names}
         aligned = {(place,): [["tt.divisibility", 16]] for place, each in enumerate(names) if "*" in signature[each]}
-        source = ASTSource(kernel, signature, {(names.index(each),): value for each, value in how.items()}, aligned)
+        constants = {(names.index(each),): value for each, value in how.items() if each in names}
+        source = ASTSource(kernel, signature, constants, aligned)
         more = {"launch_pdl": True} if how["PDL"] else {}
         made = triton.compile(source, target=target, options={"num_warps": warps, **more})
         ptx = made.asm["ptx"]
@@ -113,6 +118,11 @@ def main():
     for how in ("int8", "fp8"):
         found[f"{how} 90"] = compiled(step_of(how, pdl=True), 90, of="resident_qkv")
     found["turning 90"] = compiled(step_of("plain", pdl=True, turning=True), 90, of="resident_mlp")
+    for how, kind in (("int8", torch.uint8), ("fp8", torch.float8_e4m3fn)):
+        given = (torch.zeros(1, dtype=kind), torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16), 0, 2)
+        fixed = {"WIDTH": 5632, "BLOCK": unpacking.BLOCK, "FORMAT": BIASED if how == "int8" else PLAIN, "PDL": False}
+        launch = ("resident_unpack", unpacking.resident_unpack, given, fixed, 4)
+        found[f"{how} unpacked 90"] = facts([launch], 90)
     many = step_of("plain", pdl=True, top_k=0)
     found["many 90"] = compiled(many, 90, of=("resident_narrow", "resident_draw"))
     print(json.dumps(found))

@@ -21,7 +21,8 @@ import kasoku_resident_state as places
 from kasoku_engine import Request, UnsupportedError, take_engine
 from kasoku_resident_choice import BINS, resident_draw, resident_narrow
 from kasoku_resident_shortlist import resident_pick
-from kasoku_resident_weights import stored
+from kasoku_resident_unpacking import unpacked
+from kasoku_resident_weights import Matrix, stored
 
 FOLDER = Path(sys.argv[2])
 SIZES = {"vocab_size": 203, "num_hidden_layers": 1, "max_position_embeddings": 128, "intermediate_size": 100}
@@ -298,7 +299,20 @@ def of_rounding():
         "int8_steps": float(((back - rows).abs() / scales[:, None]).max()),
         "fp8_relative": float(((its_back - rows).abs() / rows.abs().amax(1, keepdim=True).clamp(min=1e-30)).max()),
         "a_row_of_zeros": float(back[4].abs().max() + its_back[4].abs().max()),
+        "unpacked": [unpacks(rows, how) for how in ("int8", "fp8")],
     }
+
+
+def unpacks(rows, how):
+    """Whether numbers come back as scales say: all rows, every other one, and a few. Exact in float32; the interpreter
+    cuts off where a card rounds to bfloat16."""
+    matrix = Matrix(*stored(rows, how), None)
+    whole = matrix.weights.float() - (128.0 if how == "int8" else 0.0)
+    exact = whole * matrix.scales[:, None]
+    slices = (slice(None), slice(1, None, 2), slice(2, 5))
+    in_bfloat16 = unpacked(matrix, slices[1], torch.bfloat16).float() - exact[slices[1]]
+    is_near = bool((in_bfloat16.abs() <= exact[slices[1]].abs() * 2**-7).all())
+    return is_near and all(torch.equal(unpacked(matrix, each, torch.float32), exact[each]) for each in slices)
 
 
 def patch_once():

@@ -162,6 +162,7 @@ def test_a_row_is_rounded_to_nearest(found: dict[str, Any]) -> None:
     assert rounding["int8_steps"] <= 0.5 + 1e-4
     assert rounding["fp8_relative"] <= 2**-4 + 1e-6  # three bits of fraction: half of the last one
     assert rounding["a_row_of_zeros"] == 0
+    assert rounding["unpacked"] == [True, True]
 
 
 def test_bfloat16_is_as_near_to_float32_as_transformers_own(one: dict[str, Any]) -> None:
@@ -292,6 +293,11 @@ def test_all_kernels_of_a_step_compile_for_gpus_with_and_without_dependent_launc
     assert set(compiled[gpu]) == KERNELS
     assert {name for name, said in compiled[gpu].items() if said["waits"] is not dependent} == set()
     assert {name for name, said in compiled[gpu].items() if said["stack"]} == set()
+
+
+@pytest.mark.parametrize("how", ["int8", "fp8"])
+def test_what_unpacks_rows_for_a_prompt_compiles(compiled: dict[str, Any], how: str) -> None:
+    assert compiled[f"{how} unpacked 90"]["resident_unpack"]["stack"] == 0
 
 
 def test_kernels_that_choose_among_many_compile_too(compiled: dict[str, Any]) -> None:
