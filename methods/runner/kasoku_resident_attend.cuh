@@ -2,7 +2,7 @@
 
 // A part of the positions of one head: the words of what it attends to, and of how much that weighs.
 APART void attend(const Given &given, int layer, int position, u32 mark, float *query, float *key, float *value,
-                  float *sums, float *peaks) {
+                  float *sums, Numbers *numbers) {
   const int program = blockIdx.x, tid = threadIdx.x, warp = tid >> 5, lane = tid & 31, group = lane / GROUP,
             dim = lane % GROUP * 8;
   const int head = program / SPLITS, shared = HEADS / KV_HEADS, of = head / shared;
@@ -121,18 +121,18 @@ APART void attend(const Given &given, int layer, int position, u32 mark, float *
 #pragma unroll
     for (int i = 0; i < 8; ++i) sums[warp * HEAD + dim + i] = sum[i];
     if (dim == 0) {
-      peaks[warp] = peak;
-      peaks[32 + warp] = weight;
+      numbers->sums[warp] = peak;
+      numbers->more[warp] = weight;
     }
   }
   meet();
   if (warp < HEAD / 32) {  // the warps: each lane weighs one
-    const float own = lane < WARPS ? peaks[lane] : NOTHING;
+    const float own = lane < WARPS ? numbers->sums[lane] : NOTHING;
     float highest = own;
 #pragma unroll
     for (int o = 16; o; o >>= 1) highest = fmaxf(highest, of_lane_across(highest, o));
     const float share = lane < WARPS ? __expf(own - highest) : 0.f;
-    float all = lane < WARPS ? share * peaks[32 + lane] : 0.f, total = 0;
+    float all = lane < WARPS ? share * numbers->more[lane] : 0.f, total = 0;
 #pragma unroll
     for (int o = 16; o; o >>= 1) all += of_lane_across(all, o);
     const int d = warp * 32 + lane;

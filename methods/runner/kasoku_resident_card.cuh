@@ -41,26 +41,6 @@ DEVICE u32 packed(float a, float b) {
 #define NUMBERS "bf16"
 #endif
 
-// int8 plus 128 as numbers of the model's type: two of four bytes, and all of eight.
-DEVICE u32 numbers_at(u32 bytes, u32 which) {
-  u32 w;
-#if HALF  // behind the exponent of 1024, from which 1152 is taken
-  asm("{ .reg .b32 t; prmt.b32 t, %1, 0x64646464, %2; sub.rn.f16x2 %0, t, %3; }"
-      : "=r"(w)
-      : "r"(bytes), "r"(which), "r"(0x64806480u));
-#else  // seven bits behind the exponent of 128; 128 is too much where the eighth is set, 256 where not
-  asm("{ .reg .b32 t, m, c; prmt.b32 t, %1, 0, %2; lop3.b32 m, t, 0x007f007f, 0x43004300, 0xea;"
-      " lop3.b32 c, t, 0x00800080, 0x43004300, 0xae; sub.rn.bf16x2 %0, m, c; }"
-      : "=r"(w)
-      : "r"(bytes), "r"(which));
-#endif
-  return w;
-}
-DEVICE uint4 numbers_of(u32 first, u32 second) {
-  return make_uint4(numbers_at(first, 0x4140), numbers_at(first, 0x4342), numbers_at(second, 0x4140),
-                    numbers_at(second, 0x4342));
-}
-
 // d += a b, of a (16, 16) and b (16, 8) as PTX lays them out over a warp's registers (mma.m16n8k16).
 DEVICE void multiply(float *d, uint4 a, u32 b0, u32 b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32." NUMBERS "." NUMBERS
@@ -68,6 +48,14 @@ DEVICE void multiply(float *d, uint4 a, u32 b0, u32 b1) {
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }
+
+// The same of whole numbers of a byte each, a (16, 32) and b (32, 8) (mma.m16n8k32).
+DEVICE void multiply(int *d, uint4 a, u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+DEVICE int whole(float v) { return __float2int_rn(v); }
 
 // Words that another program writes meanwhile: each is whole, and none comes from a cache of this multiprocessor.
 DEVICE u32 look(const u32 *p) {
@@ -125,6 +113,7 @@ DEVICE void await_those_before() { asm volatile("griddepcontrol.wait;" ::: "memo
 DEVICE void converge() { __syncwarp(); }
 DEVICE float of_lane_across(float v, int bits) { return __shfl_xor_sync(~0u, v, bits); }
 DEVICE float of_lane(float v, int lane) { return __shfl_sync(~0u, v, lane); }
+DEVICE u32 most_of_warp(u32 v) { return __reduce_max_sync(~0u, v); }
 DEVICE bool any_of_warp(bool v) { return __any_sync(~0u, v); }
 DEVICE void meet_all() { __syncthreads(); }
 

@@ -12,6 +12,7 @@
 #define AT_ONCE (32 / GROUP)  // positions that a warp has
 #define TURNS 4               // of positions that are loaded together
 #define NOTHING -1e30f
+#define WHOLES (WEIGHT_BYTES == 1)  // weights are whole numbers, and vectors are made such
 
 enum { OF_QKV, OF_OUT, OF_MLP, OF_DOWN, OF_HEAD, PHASES };
 enum { SILU = 1, GELU, GELU_TANH, RELU };
@@ -79,31 +80,83 @@ DEVICE void await_words(const u32 *words, int count, u32 mark) {
   meet();
 }
 
-// Where a vector's eight numbers are that go with a lane's i-th eight weights: i * 32 + lane, in eights. A lane loads
-// sixteen bytes of weights at once, so that of int8 two eights beside each other are its own.
-DEVICE int place_of(int eight) {
-  return WEIGHT_BYTES == 1 ? (eight / 64 * 2 + eight % 2) * 32 + eight % 64 / 2 : eight;
+// The unit of whole numbers from -32512 to 32512, so that of all threads' the number with the most in it has 32512; the
+// bits of what is no number, or beyond all, are more than any other's. Nothing is made whole where weights are not.
+DEVICE u32 magnitude(float v) { return __float_as_uint(v) & 0x7fffffffu; }
+DEVICE float unit_of(u32 most, u32 *place) {
+  if (!WHOLES) return 1;
+  most = most_of_warp(most);
+  if ((threadIdx.x & 31) == 0) place[threadIdx.x >> 5] = most;
+  meet();
+  for (int i = 0; i < WARPS; ++i) most = place[i] > most ? place[i] : most;
+  return __uint_as_float(most) / 32512.f;
 }
 
-// Within eight, the pairs of either product are neighbours: words 0, 2, 1, 3.
-DEVICE void put4(u32 *vector, int e, float a, float b, float c, float d) {
-  u32 *to = vector + place_of(e / 8) * 4 + e / 4 % 2;
-  to[0] = packed(a, b);
-  to[2] = packed(c, d);
+// Four numbers of a vector, from e on, in the order in which they are multiplied. Of whole numbers the higher and the
+// lower eight bits of sixteen go with a lane's sixteen weights; the lower ones have a sign, too.
+DEVICE void put4(u32 *vector, int e, float unit, float a, float b, float c, float d) {
+  if (WHOLES) {
+    const float each = unit > 1e-30f ? 1.f / unit : 0.f;
+    const int sixteen = e / 16, n[4] = {whole(a * each), whole(b * each), whole(c * each), whole(d * each)};
+    u32 *to = vector + (sixteen / 32 * 64 + sixteen % 32) * 4 + e / 4 % 4, high = 0, low = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      high |= ((u32)((n[i] + 128) >> 8) & 255) << 8 * i;
+      low |= ((u32)n[i] & 255) << 8 * i;
+    }
+    to[0] = high;
+    to[128] = low;
+  } else {  // within eight, the pairs of either product are neighbours: words 0, 2, 1, 3
+    u32 *to = vector + e / 8 * 4 + e / 4 % 2;
+    to[0] = packed(a, b);
+    to[2] = packed(c, d);
+  }
 }
 
 // What lies beyond a vector's end is multiplied too, by whatever the ring holds there.
 template <int N>
 DEVICE void clear_beyond(u32 *vector) {
-  for (int eight = N / 8 + threadIdx.x; eight < CEIL(N, PIECE) * PIECE / 8; eight += THREADS)
-    ((uint4 *)vector)[place_of(eight)] = make_uint4(0, 0, 0, 0);
+  constexpr int END = CEIL(N, PIECE) * PIECE;
+  const uint4 nothing = make_uint4(0, 0, 0, 0);
+  if (WHOLES) {
+    for (int sixteen = N / 16 + threadIdx.x; sixteen < END / 16; sixteen += THREADS) {
+      uint4 *to = (uint4 *)vector + sixteen / 32 * 64 + sixteen % 32;
+      to[0] = to[32] = nothing;
+    }
+  } else {
+    for (int eight = N / 8 + threadIdx.x; eight < END / 8; eight += THREADS) ((uint4 *)vector)[eight] = nothing;
+  }
 }
 
+// What is left to do to products: times the vector's unit, less `mean` times what it lowers them by, times `rate`.
+struct Rest {
+  float unit, mean, rate;
+};
+
+// A warp's next piece: after so many of the phase's, and in which of its slots.
+struct Turn {
+  int off, slot;
+  u32 parity;
+};
+
+// Of a program: what its warps tell one another, what is left to do to the products of the phase, and how far each is.
+struct Numbers {
+  float sums[WARPS], more[WARPS];
+  u32 most[WARPS];
+  Rest rest;
+  Turn turns[WARPS];
+};
+
 // What was attended to, of all heads, each put together from its parts.
-APART void receive_attended(const Given &given, u32 mark, u32 *vector) {
+APART void receive_attended(const Given &given, u32 mark, u32 *vector, Numbers *numbers) {
+  constexpr int N = CEIL(ATTENDED, THREADS * 8);
+  float v[N][8] = {};
+  u32 most = 0;
   await_words(given.attended, HEADS * SPLITS * HEAD, mark);
-  for (int e = threadIdx.x * 8; e < ATTENDED; e += THREADS * 8) {
-    const int head = e / HEAD, d = e % HEAD;
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    const int e = (n * THREADS + threadIdx.x) * 8, head = e / HEAD, d = e % HEAD;
+    if (e >= ATTENDED) continue;
     uint4 parts[SPLITS][2];
     u32 weights[SPLITS], wrong;
     do {
@@ -123,7 +176,7 @@ APART void receive_attended(const Given &given, u32 mark, u32 *vector) {
           wrong |= (parts[s][i].x ^ mark) | (parts[s][i].y ^ mark) | (parts[s][i].z ^ mark) | (parts[s][i].w ^ mark);
       }
     } while (wrong & 1);
-    float highest = NOTHING, all = 0, v[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    float highest = NOTHING, all = 0;
     if (SPLITS > 1) {
 #pragma unroll
       for (int s = 0; s < SPLITS; ++s) highest = fmaxf(highest, unmarked(weights[s]));
@@ -134,45 +187,64 @@ APART void receive_attended(const Given &given, u32 mark, u32 *vector) {
       all += f;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        v[i * 4] += f * unmarked(parts[s][i].x);
-        v[i * 4 + 1] += f * unmarked(parts[s][i].y);
-        v[i * 4 + 2] += f * unmarked(parts[s][i].z);
-        v[i * 4 + 3] += f * unmarked(parts[s][i].w);
+        v[n][i * 4] += f * unmarked(parts[s][i].x);
+        v[n][i * 4 + 1] += f * unmarked(parts[s][i].y);
+        v[n][i * 4 + 2] += f * unmarked(parts[s][i].z);
+        v[n][i * 4 + 3] += f * unmarked(parts[s][i].w);
       }
     }
     const float over = 1.f / all;
-    put4(vector, e, v[0] * over, v[1] * over, v[2] * over, v[3] * over);
-    put4(vector, e + 4, v[4] * over, v[5] * over, v[6] * over, v[7] * over);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      v[n][i] *= over;
+      most = magnitude(v[n][i]) > most ? magnitude(v[n][i]) : most;
+    }
+  }
+  const float unit = unit_of(most, numbers->most);
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    const int e = (n * THREADS + threadIdx.x) * 8;
+    if (e >= ATTENDED) continue;
+    put4(vector, e, unit, v[n][0], v[n][1], v[n][2], v[n][3]);
+    put4(vector, e + 4, unit, v[n][4], v[n][5], v[n][6], v[n][7]);
   }
   clear_beyond<ATTENDED>(vector);
+  if (threadIdx.x == 0) numbers->rest = Rest{unit, 0, 1};
   meet();
 }
 
 // The MLP's inner values.
-APART void receive_inner(const u32 *words, u32 mark, u32 *vector) {
+APART void receive_inner(const u32 *words, u32 mark, u32 *vector, Numbers *numbers) {
   constexpr int N = CEIL(INNER, THREADS * 4);
   uint4 got[N];
   await_words(words, INNER, mark);
   receive<N>(words, threadIdx.x * 4, THREADS * 4, INNER, mark, got);
+  u32 most = 0;
+  if (WHOLES) {
+#pragma unroll
+    for (int n = 0; n < N; ++n)
+      if ((n * THREADS + threadIdx.x) * 4 < INNER) {
+        const u32 all[4] = {got[n].x, got[n].y, got[n].z, got[n].w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) most = magnitude(unmarked(all[i])) > most ? magnitude(unmarked(all[i])) : most;
+      }
+  }
+  const float unit = unit_of(most, numbers->most);
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     const int e = (n * THREADS + threadIdx.x) * 4;
     if (e < INNER)
-      put4(vector, e, unmarked(got[n].x), unmarked(got[n].y), unmarked(got[n].z), unmarked(got[n].w));
+      put4(vector, e, unit, unmarked(got[n].x), unmarked(got[n].y), unmarked(got[n].z), unmarked(got[n].w));
   }
   clear_beyond<INNER>(vector);
+  if (threadIdx.x == 0) numbers->rest = Rest{unit, 0, 1};
   meet();
 }
 
-// What of a norm is left to do to products: less `mean` times what a unit of it lowers them, times `rate`.
-struct Norm {
-  float rate, mean;
-};
-
 // x after a norm. Where OUTSIDE, x times the gains alone, so that products begin before anybody knows the rest: that
 // takes numbers with a range like float32's.
-APART Norm receive_normed(const Given &given, const u32 *words, u32 mark, const float *gain, const float *shift,
-                          u32 *vector, float *sums) {
+APART void receive_normed(const Given &given, const u32 *words, u32 mark, const float *gain, const float *shift,
+                          u32 *vector, Numbers *numbers) {
   constexpr int N = CEIL(WIDTH, THREADS * 4);
   constexpr bool SHIFTED = LAYER_NORM && !OUTSIDE;
   const int tid = threadIdx.x;
@@ -197,16 +269,24 @@ APART Norm receive_normed(const Given &given, const u32 *words, u32 mark, const 
       if (e < WIDTH) *(uint4 *)(v + n * 4) = read16(given.x + e);
     }
   }
-  auto put = [&](float mean, float rate) {
+  // As the vector, whose unit it returns. Whole numbers are there for all afterwards.
+  auto put = [&](float mean, float rate) -> float {
+    auto normed = [&](int i) {
+      return (v[i] - mean) * rate * g[i] + (SHIFTED ? s[SHIFTED ? i : 0] : 0.f);
+    };
+    u32 most = 0;
+    if (WHOLES) {
+#pragma unroll
+      for (int i = 0; i < N * 4; ++i)
+        if ((i / 4 * THREADS + tid) * 4 < WIDTH) most = magnitude(normed(i)) > most ? magnitude(normed(i)) : most;
+    }
+    const float unit = unit_of(most, numbers->most);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
-      const int e = (n * THREADS + tid) * 4;
-      float y[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        y[i] = (v[n * 4 + i] - mean) * rate * g[n * 4 + i] + (SHIFTED ? s[(SHIFTED ? n * 4 : 0) + i] : 0.f);
-      if (e < WIDTH) put4(vector, e, y[0], y[1], y[2], y[3]);
+      const int e = (n * THREADS + tid) * 4, i = n * 4;
+      if (e < WIDTH) put4(vector, e, unit, normed(i), normed(i + 1), normed(i + 2), normed(i + 3));
     }
+    return unit;
   };
   auto of_all = [&](float own, float *place) {
 #pragma unroll
@@ -219,7 +299,8 @@ APART Norm receive_normed(const Given &given, const u32 *words, u32 mark, const 
     return all;
   };
   clear_beyond<WIDTH>(vector);
-  if (OUTSIDE) put(0, 1);
+  float unit = 1;
+  if (OUTSIDE) unit = put(0, 1);
 #pragma unroll
   for (int n = 0; n < N; ++n)
     if ((n * THREADS + tid) * 4 < WIDTH) {
@@ -229,16 +310,16 @@ APART Norm receive_normed(const Given &given, const u32 *words, u32 mark, const 
         squares += v[n * 4 + i] * v[n * 4 + i];
       }
     }
-  if (LAYER_NORM) of_all(sum, sums);
-  if (OUTSIDE || !LAYER_NORM) of_all(squares, sums + 32);
+  if (LAYER_NORM) of_all(sum, numbers->sums);
+  if (OUTSIDE || !LAYER_NORM) of_all(squares, numbers->more);
   meet();
-  const float mean = LAYER_NORM ? total(sums) / WIDTH : 0;
+  const float mean = LAYER_NORM ? total(numbers->sums) / WIDTH : 0;
   if (OUTSIDE || !LAYER_NORM) {
-    const float rate = rsqrtf(fmaxf(total(sums + 32) / WIDTH - mean * mean, 0.f) + given.epsilon);
-    if (OUTSIDE) return Norm{rate, mean};
-    put(0, rate);
-    meet();
-    return Norm{1, 0};
+    const float rate = rsqrtf(fmaxf(total(numbers->more) / WIDTH - mean * mean, 0.f) + given.epsilon);
+    if (!OUTSIDE) unit = put(0, rate);
+    if (tid == 0) numbers->rest = OUTSIDE ? Rest{unit, mean, rate} : Rest{unit, 0, 1};
+    if (!OUTSIDE) meet();
+    return;
   }
   float apart = 0;
 #pragma unroll
@@ -247,9 +328,9 @@ APART Norm receive_normed(const Given &given, const u32 *words, u32 mark, const 
 #pragma unroll
       for (int i = 0; i < 4; ++i) apart += (v[n * 4 + i] - mean) * (v[n * 4 + i] - mean);
     }
-  of_all(apart, sums + 32);
+  of_all(apart, numbers->more);
   meet();
-  put(mean, rsqrtf(total(sums + 32) / WIDTH + given.epsilon));
+  unit = put(mean, rsqrtf(total(numbers->more) / WIDTH + given.epsilon));
+  if (tid == 0) numbers->rest = Rest{unit, 0, 1};
   meet();
-  return Norm{1, 0};
 }

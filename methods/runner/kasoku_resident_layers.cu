@@ -11,7 +11,8 @@
 //
 // Weights are read in pieces of rows. A piece's numbers become the first factor of tensor-core products as they lie in
 // memory, the vector's the second, in the same order: then the diagonals add up to the product of both. Where weights
-// are int8, plus 128, with a scale for each row, they are made numbers of the model's type just before.
+// are int8, plus 128, with a scale for each row, the vector is made whole numbers of 16 bits, too, with one unit: its
+// higher and its lower halves are multiplied as they are, and the sums are exact.
 //
 // Compiled with what a model is like, and how the work is divided, as macros (kasoku_resident_whole.py).
 
@@ -80,53 +81,60 @@ DEVICE int rows_of(int kind) {
   }
 }
 
-// A warp's next piece: after so many of the phase's, and in which of its slots.
-struct Turn {
-  int off, slot;
-  u32 parity;
-};
-
 // part[n] = the n-th piece of this program's rows times the vector, of this warp's pieces: in eight parts, or for the
 // output layer, which has many rows, as a whole.
-APART Turn multiply_all(const Role &of, bool is_head, const char *ring, const u32 *vector, float *part, u64 *full,
-                        u64 *empty, const Turn turn) {
+APART void multiply_all(const Role &of, bool is_head, const char *ring, const u32 *vector, float *part, u64 *full,
+                        u64 *empty, Turn *turns) {
   const Role role = of;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-  int off = turn.off, slot = turn.slot;
-  u32 parity = turn.parity;
-  uint4 kept[WEIGHT_BYTES == 1 ? 1 : CHUNKS];  // of int8 a piece has too many numbers for registers
+  int off = turns[warp].off, slot = turns[warp].slot;
+  u32 parity = turns[warp].parity;
+#if !WHOLES
+  uint4 kept[CHUNKS];
   int piece_kept = -1;
+#endif
   for (; off < role.tiles; off += WARPS) {
     const int row = role.pieces == 1 ? off : (int)((u64)off * role.of_piece >> 32), piece = off - row * role.pieces;
     const uint4 *x = (const uint4 *)vector + piece * (CHUNKS * 32) + lane;
-    if (WEIGHT_BYTES > 1 && piece != piece_kept) {
+#if !WHOLES
+    if (piece != piece_kept) {
 #pragma unroll
       for (int i = 0; i < CHUNKS; ++i) kept[i] = x[i * 32];
       piece_kept = piece;
     }
+#endif
     await(&full[slot * WARPS + warp], parity);
     const uint4 *tile = (const uint4 *)(ring + (slot * WARPS + warp) * SLOT) + lane;
-    float d[4][4] = {};
-    auto add = [&](int i, uint4 w, uint4 v) {
-      multiply(d[i % 2 * 2], w, v.x, v.y);
-      multiply(d[i % 2 * 2 + 1], w, v.z, v.w);
-    };
-#pragma unroll
-    for (int i = 0; i < CHUNKS; ++i) {
-      if (WEIGHT_BYTES > 1) {
-        add(i, tile[i * 32], kept[i % (WEIGHT_BYTES == 1 ? 1 : CHUNKS)]);
-      } else if (i % 2 == 0) {
-        const uint4 w = tile[i * 16];
-        add(i, numbers_of(w.x, w.y), x[i * 32]);
-        add(i + 1, numbers_of(w.z, w.w), x[i * 32 + 32]);
-      }
-    }
-    converge();
-    if (lane == 0) arrive(&empty[slot * WARPS + warp]);
     // On the diagonal, row n and n + 8 of the first factor by column n of the second: lane 4 n + n / 2 has them.
     const int n = lane >> 2;
     const bool has = (lane & 3) == n >> 1;
+#if WHOLES
+    int high[2][4] = {}, low[2][4] = {};
+#pragma unroll
+    for (int i = 0; i < CHUNKS / 2; ++i) {
+      const uint4 stored = tile[i * 32], highs = x[i * 64], lows = x[i * 64 + 32];
+      const uint4 w = make_uint4(stored.x ^ 0x80808080u, stored.y ^ 0x80808080u, stored.z ^ 0x80808080u,
+                                 stored.w ^ 0x80808080u);  // without the 128
+      multiply(high[0], w, highs.x, highs.z);
+      multiply(high[1], w, highs.y, highs.w);
+      multiply(low[0], w, lows.x, lows.z);
+      multiply(low[1], w, lows.y, lows.w);
+    }
+    const int upper = n & 1 ? high[0][1] + high[1][3] : high[0][0] + high[1][2];
+    const int lower = n & 1 ? low[0][1] + low[1][3] : low[0][0] + low[1][2];
+    float sum = 256.f * (float)upper + (float)lower;
+#else
+    float d[4][4] = {};
+#pragma unroll
+    for (int i = 0; i < CHUNKS; ++i) {
+      const uint4 w = tile[i * 32];
+      multiply(d[i % 2 * 2], w, kept[i].x, kept[i].y);
+      multiply(d[i % 2 * 2 + 1], w, kept[i].z, kept[i].w);
+    }
     float sum = n & 1 ? d[0][1] + d[2][1] + d[1][3] + d[3][3] : d[0][0] + d[2][0] + d[1][2] + d[3][2];
+#endif
+    converge();
+    if (lane == 0) arrive(&empty[slot * WARPS + warp]);
     if (!is_head) {
       if (has) part[off * 8 + n] = sum;
     } else {
@@ -140,7 +148,8 @@ APART Turn multiply_all(const Role &of, bool is_head, const char *ring, const u3
       parity ^= 1;
     }
   }
-  return Turn{off - role.tiles, slot, parity};
+  if (lane == 0) turns[warp] = Turn{off - role.tiles, slot, parity};
+  converge();
 }
 
 static_assert(HEAD <= WARPS * 32, "a warp for 32 numbers of a head");
@@ -162,14 +171,13 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given passed) {
   u32 *vector = (u32 *)(ring + RING * SLOT);
   float *part = (float *)(vector + VECTOR_WORDS), *own = part + PART_FLOATS, *both_biased = own + OWN_FLOATS,
         *both_scaled = both_biased + 2 * BIAS_FLOATS, *both_lowered = both_scaled + 2 * SCALE_FLOATS,
-        *sums = both_lowered + 2 * LOWERED_FLOATS;
-  Norm *norm = (Norm *)(sums + 64);
-  float *query = sums + 66, *key = query + HEAD, *value = key + HEAD;
+        *query = both_lowered + 2 * LOWERED_FLOATS, *key = query + HEAD, *value = key + HEAD;
   u64 *full = (u64 *)(value + HEAD), *empty = full + RING, *matrices = empty + RING;
   Given *kept = (Given *)(matrices + 4 * LAYERS + 1);  // what is indexed would else be in slow, local memory
   const Given &given = *kept;
   Role *roles = (Role *)(kept + 1);
-  volatile int *begun = (volatile int *)(roles + PHASES);  // phases whose products have
+  Numbers *numbers = (Numbers *)(roles + PHASES);
+  volatile int *begun = (volatile int *)(numbers + 1);  // phases whose products have
   const int tid = threadIdx.x, warp = tid >> 5, lane = tid & 31, program = blockIdx.x;
 
   if (tid == blockDim.x - 1) *kept = passed;
@@ -206,14 +214,14 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given passed) {
   const u32 first = given.counts[0] * LAYERS + 1;
   const int own_begin = roles[OF_OUT].begin, own_rows = roles[OF_OUT].rows;
   for (int r = tid; r < own_rows; r += THREADS) own[r] = given.x[own_begin + r];
-  Turn turn{warp, 0, 0};
+  if (lane == 0) numbers->turns[warp] = Turn{warp, 0, 0};
+  converge();
 
 #pragma unroll 1
   for (int phase = 0; phase <= 4 * LAYERS; ++phase) {
     const int layer = phase >> 2, kind = phase == 4 * LAYERS ? OF_HEAD : phase & 3;
     const u32 mark = (first + layer) & 1;
     const Role &role = roles[kind];
-    Norm found{1, 0};
     STAMP(0)
     // What goes with a row, or null: here, but for the many of the output layer. Those of the phase before may still be
     // read.
@@ -231,25 +239,22 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given passed) {
     bring(given.scales, both_scaled, SCALE_FLOATS);
     bring(given.lowered, both_lowered, LOWERED_FLOATS);
     if (kind == OF_OUT) {
-      if (program < HEADS * SPLITS) attend(given, layer, position, mark, query, key, value, (float *)vector, sums);
+      if (program < HEADS * SPLITS) attend(given, layer, position, mark, query, key, value, (float *)vector, numbers);
       STAMP(3)
-      receive_attended(given, mark, vector);
+      receive_attended(given, mark, vector, numbers);
     } else if (kind == OF_DOWN) {
-      receive_inner(given.inner, mark, vector);
+      receive_inner(given.inner, mark, vector, numbers);
     } else {
       const long long place = kind == OF_HEAD ? 2 * LAYERS : 2 * layer + (kind == OF_MLP);
       const u32 *words = phase == 0 ? nullptr : kind == OF_MLP ? given.between : given.after;
       if (kind == OF_HEAD) let_next_begin();
-      found = receive_normed(given, words, kind == OF_MLP ? mark : mark ^ 1, given.gains + place * WIDTH,
-                            given.shifts + place * WIDTH, vector, sums);
+      receive_normed(given, words, kind == OF_MLP ? mark : mark ^ 1, given.gains + place * WIDTH,
+                     given.shifts + place * WIDTH, vector, numbers);
     }
-    if (tid == 0) {
-      *norm = found;
-      *begun = phase + 1;
-    }
+    if (tid == 0) *begun = phase + 1;
     STAMP(1)
 
-    turn = multiply_all(role, kind == OF_HEAD, ring, vector, part, full, empty, turn);
+    multiply_all(role, kind == OF_HEAD, ring, vector, part, full, empty, numbers->turns);
     meet();
 
     const int rows = role.rows;
@@ -257,8 +262,10 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given passed) {
                 *scaled = beside(given.scales, both_scaled, SCALE_FLOATS),
                 *lowered = beside(given.lowered, both_lowered, LOWERED_FLOATS);
     auto finished = [&](int r, float all) {
-      if (lowered) all -= norm->mean * lowered[r];
-      return all * (scaled ? norm->rate * scaled[r] : norm->rate) + (biased ? biased[r] : 0.f);
+      const Rest &rest = numbers->rest;
+      if (WHOLES) all *= rest.unit;
+      if (lowered) all -= rest.mean * lowered[r];
+      return all * (scaled ? rest.rate * scaled[r] : rest.rate) + (biased ? biased[r] : 0.f);
     };
     if (kind != OF_HEAD) {
       for (int at = 0; at < rows; at += THREADS / 8) {

@@ -184,7 +184,7 @@ def shared_bytes(step: object, slots: int) -> int:
     sizes = layout(step, slots)
     ring = WARPS * sizes.pop("SLOTS")
     again = sizes["BIAS_FLOATS"] + sizes["SCALE_FLOATS"] + sizes["LOWERED_FLOATS"]  # of two phases
-    numbers = sum(sizes.values()) + again + 66 + 3 * step.shape.head
+    numbers = sum(sizes.values()) + again + 3 * step.shape.head + 6 * WARPS + 3
     barriers_and_addresses = 2 * ring + 4 * step.shape.layers + 1
     return (
         ring * PIECE_BYTES

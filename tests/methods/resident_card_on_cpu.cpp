@@ -57,12 +57,6 @@ DEVICE float high(u32 w) { return __uint_as_float(w & 0xffff0000u); }
 #endif
 DEVICE u32 packed(float a, float b) { return rounded(a) | rounded(b) << 16; }
 
-DEVICE uint4 numbers_of(u32 first, u32 second) {
-  auto at = [](u32 bytes, int i) { return (float)(bytes >> 8 * i & 255) - 128.f; };
-  return make_uint4(packed(at(first, 0), at(first, 1)), packed(at(first, 2), at(first, 3)),
-                    packed(at(second, 0), at(second, 1)), packed(at(second, 2), at(second, 3)));
-}
-
 struct Meeting {  // of so many threads
   int all, arrived = 0, times = 0;
 };
@@ -118,6 +112,23 @@ DEVICE void multiply(float *d, uint4 a, u32 b0, u32 b1) {
   wait_for(warp.meeting);
 }
 
+DEVICE void multiply(int *d, uint4 a, u32 b0, u32 b1) {
+  Warp &warp = warp_of_mine();
+  const int lane = threadIdx.x & 31;
+  const u32 own[6] = {a.x, a.y, a.z, a.w, b0, b1};
+  memcpy(warp.words[lane], own, sizeof own);
+  wait_for(warp.meeting);
+  auto byte = [](u32 w, int k) { return (int)(signed char)(w >> k % 4 * 8); };
+  auto left = [&](int row, int k) {
+    return byte(warp.words[row % 8 * 4 + k % 16 / 4][(k < 16 ? 0 : 2) + (row < 8 ? 0 : 1)], k);
+  };
+  auto right = [&](int k, int column) { return byte(warp.words[column * 4 + k % 16 / 4][k < 16 ? 4 : 5], k); };
+  for (int i = 0; i < 4; ++i)
+    for (int k = 0; k < 32; ++k) d[i] += left(lane / 4 + i / 2 * 8, k) * right(k, lane % 4 * 2 + i % 2);
+  wait_for(warp.meeting);
+}
+DEVICE int whole(float v) { return (int)lrintf(v); }
+
 DEVICE u32 look(const u32 *p) {
   give_way();
   return *(const volatile u32 *)p;
@@ -155,6 +166,14 @@ DEVICE float of_lane(float v, int lane) {
   return theirs;
 }
 DEVICE float of_lane_across(float v, int across) { return of_lane(v, (threadIdx.x & 31) ^ across); }
+DEVICE u32 most_of_warp(u32 v) {
+  float all = bits<float>(v);
+  for (int o = 16; o; o >>= 1) {
+    const float theirs = of_lane_across(all, o);
+    all = bits<u32>(theirs) > bits<u32>(all) ? theirs : all;
+  }
+  return bits<u32>(all);
+}
 DEVICE bool any_of_warp(bool v) {
   float sum = v;
   for (int o = 16; o; o >>= 1) sum += of_lane_across(sum, o);

@@ -364,6 +364,14 @@ def test_the_fastest_form_of_the_one_kernel_is_timed_again_kept_and_found(whole:
     assert (said["refused"], said["left"]) == ({"unused": "It cannot."}, None)
 
 
+def test_where_one_kernel_computes_something_else_a_kernel_for_each_product_is_used(whole: dict[str, Any]) -> None:
+    said = whole["fallen_back"]
+
+    assert said["by_kernels"]
+    assert said["timed"].pop("whole")["unused"].startswith("resident does not compute what transformers does")
+    assert said["timed"] == {"other": 1}
+
+
 def test_one_kernel_is_for_cards_from_hopper_on(whole: dict[str, Any]) -> None:
     assert {said["reason"] for said in whole["models"].values()} == {"a card before Hopper"}
     assert whole["options"].startswith("The option whole is decided by timing, which tune = false turns off")

@@ -72,9 +72,8 @@ class ResidentEngine(Engine):
         dependent = on_gpu and options["dependent"] and torch.cuda.get_device_capability() >= (9, 0)
         self.step = Step(shape, self.weights, self.length, self.sampling, self._rotary(device), dependent)
         knobs = self._knobs(on_gpu)
-        self.generating = Generating(self.model, self.step, with_graph=options["graph"])
         self.sample_prompt = list(job["prompts"][0])
-        trial.check(self, shape.vocabulary, self.length)
+        self._try(knobs)
         self.replays_before = 0
         return {
             "weights_bytes": self.weights.held(),
@@ -240,6 +239,20 @@ class ResidentEngine(Engine):
                 raise UnsupportedError("resident has no role %r; it has %s." % (role, ", ".join(self.step.knobs)))
             self.step.knobs[role] = {**self.step.knobs[role], **knobs}
         return {**self.step.knobs, "timed": said}
+
+    def _try(self, knobs: dict) -> None:
+        """Have the step tried beside transformers: with the one kernel, where that is used, and otherwise, or if that
+        does not compute what it should on this card, with a kernel for each product."""
+        ways = [self.step.whole, None] if self.step.whole is not None else [None]
+        for way in ways:
+            self.step.whole = way
+            self.generating = Generating(self.model, self.step, with_graph=self.options["graph"])
+            try:
+                return trial.check(self, self.shape.vocabulary, self.length)
+            except UnsupportedError as error:
+                if way is None:
+                    raise
+                knobs["timed"] = {**knobs["timed"], "whole": {"unused": str(error)}}
 
     def _a_few(self, prompt: list, tokens: int) -> dict:
         return {"prompts": [prompt], "sampling": {"max_new_tokens": tokens}, "seed": 0}
