@@ -262,7 +262,8 @@ def test_one_that_is_killed_leaves_no_viewer_and_the_next_takes_its_files_away(w
     assert not list((work.home / CACHE / "calibrations").iterdir())
 
 
-def test_one_that_is_interrupted_keeps_its_whole_rounds(work: Workplace) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_that_is_interrupted_keeps_its_whole_rounds(work: Workplace, number: signal.Signals) -> None:
     work.method("steady", rate=400.0)
     arguments = ["calibrate", "steady", "--blocks", "1", "--rounds", "99", "--max-new-tokens", "20", "--only", "viewer"]
 
@@ -275,7 +276,7 @@ def test_one_that_is_interrupted_keeps_its_whole_rounds(work: Workplace) -> None
     command = [str(KASOKU), *arguments, "--model", str(work.model), "--json"]
     with psutil.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         until(two_rounds_are_over, "two rounds are over")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert b"Stopped before all 99 rounds; completed ones are kept." in err

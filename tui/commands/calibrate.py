@@ -42,7 +42,8 @@ def calibrate(options: argparse.Namespace) -> int:
         return calibrate_fidelity(options)
     if options.method is None:
         raise UsageError("Name the method to calibrate, or say --fidelity: `kasoku calibrate baseline`.")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored below nohup and in a script's background
+    for number in (signal.SIGINT, signal.SIGTERM):  # the former is ignored below nohup and in a script's background
+        signal.signal(number, signal.default_int_handler)
     if options.rounds < 1:
         raise UsageError(f"--rounds {options.rounds} is too few: an interval takes at least 3.")
     if options.neighbours is not None:
