@@ -51,7 +51,8 @@ def drawn(bars: list[dict[str, Any]]) -> str:
     began = bars[0]["light"]
     values = [{**bar, **{key: bar[key] - began for key in ("light", "dark", "end")}} for bar in bars]
     order = list(dict.fromkeys(bar["row"] for bar in bars))
-    row = alt.Y("row:N", sort=order, title=None)
+    room = 7 * max(map(len, order))  # a reader's font may be wider than the one that was measured here
+    row = alt.Y("row:N", sort=order, title=None, axis=alt.Axis(minExtent=room))
     chart = chart_of(values)
     across = alt.X("light:Q", title="µs", scale=alt.Scale(nice=False))
     light = chart.mark_bar(height=12, opacity=0.35).encode(x=across, x2="dark:Q", y=row)

@@ -248,11 +248,13 @@ class ResidentEngine(Engine):
             self.step.whole = way
             self.generating = Generating(self.model, self.step, with_graph=self.options["graph"])
             try:
-                return trial.check(self, self.shape.vocabulary, self.length)
+                trial.check(self, self.shape.vocabulary, self.length)
             except UnsupportedError as error:
                 if way is None:
                     raise
                 knobs["timed"] = {**knobs["timed"], "whole": {"unused": str(error)}}
+            else:
+                break
 
     def _a_few(self, prompt: list, tokens: int) -> dict:
         return {"prompts": [prompt], "sampling": {"max_new_tokens": tokens}, "seed": 0}
