@@ -221,10 +221,12 @@ def swept_whole(model, step, told, moved):
     """Time the one kernel in many ways, and leave the fastest in the step."""
     step.halfway()
     found = []
-    whole_of.FETCHING.update(waiting=(4, 8, 12, 16, 24, 64), working=(8, 16, 24, 32, 64), together=(1, 2, 4, 8))
+    whole_of.PACING.update(
+        waiting=(2, 4, 8, 16, 64), working=(16, 32, 64), together=(4, 8, 16, 32), awaited=(32, 24, 16, 8, 1)
+    )
     kernels = [whole_of.Whole(step, each) for each in whole_of.divisions(step)]
-    for kernel, way in itertools.product(kernels, whole_of.ways_of_fetching()):
-        step.whole = kernel.fetching(way)
+    for kernel, way in itertools.product(kernels, whole_of.ways_of_pacing()):
+        step.whole = kernel.paced(way)
         found.append((tuning.seconds_of_step(step), step.whole))
         told.row(
             model=model.name, weights=model.how, what="way", knobs=json.dumps(step.whole.division),

@@ -1,6 +1,7 @@
 // Attention: of each head, a part of its positions by one program.
 
-// A part of the positions of one head: the words of what it attends to, and of how much that weighs.
+// A part of the positions of one head: the words of what it attends to, and of how much that weighs. `sums` and numbers
+// are read at the end, so that threads meet before anything else comes there.
 APART void attend(const Given &given, int layer, int position, u32 mark, float *query, float *key, float *value,
                   float *sums, Numbers *numbers) {
   const int program = blockIdx.x, tid = threadIdx.x, warp = tid >> 5, lane = tid & 31, group = lane / GROUP,
@@ -143,5 +144,4 @@ APART void attend(const Given &given, int layer, int position, u32 mark, float *
     if (SPLITS > 1 && d == 0)
       tell(given.attended + HEADS * SPLITS * HEAD + program, marked(all > 0 ? highest + __logf(all) : NOTHING, mark));
   }
-  meet();
 }

@@ -114,7 +114,7 @@ DEVICE void converge() { __syncwarp(); }
 DEVICE float of_lane_across(float v, int bits) { return __shfl_xor_sync(~0u, v, bits); }
 DEVICE float of_lane(float v, int lane) { return __shfl_sync(~0u, v, lane); }
 DEVICE u32 most_of_warp(u32 v) { return __reduce_max_sync(~0u, v); }
-DEVICE bool any_of_warp(bool v) { return __any_sync(~0u, v); }
+DEVICE u32 count_of_warp(bool v) { return __popc(__ballot_sync(~0u, v)); }
 DEVICE void meet_all() { __syncthreads(); }
 
 // The highest of a warp's numbers, each a rank, into *p.

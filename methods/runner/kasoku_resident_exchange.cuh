@@ -36,6 +36,7 @@ struct Given {
   long long *stamps;                // (PROGRAMS, 4 LAYERS + 1, 4), where TRACE
   float scaling, epsilon, penalty;  // of attention, of norms, of tokens seen
   u32 waiting, working, together;   // pieces under way, and between two looks for them
+  u32 awaited;                      // words of 32 that are new before all threads look for their own
 };
 
 // Of a program in a kind of phase: its first row, its rows, its pieces of rows, those of each row, and where there are
@@ -73,10 +74,10 @@ DEVICE void receive(const u32 *words, int at, int stride, int end, u32 mark, uin
   } while (wrong & 1);
 }
 
-// One warp looks at a few words until they are new, so that not all threads of the card keep looking at the same lines.
-DEVICE void await_words(const u32 *words, int count, u32 mark) {
+// One warp looks at a few words until enough are new, so that not all threads of the card keep looking at the same lines.
+DEVICE void await_words(const u32 *words, int count, u32 mark, u32 awaited) {
   if (threadIdx.x < 32)
-    while (any_of_warp((look(words + (long long)threadIdx.x * count / 32) ^ mark) & 1)) {}
+    while (count_of_warp(!((look(words + (long long)threadIdx.x * count / 32) ^ mark) & 1)) < awaited) {}
   meet();
 }
 
@@ -152,7 +153,7 @@ APART void receive_attended(const Given &given, u32 mark, u32 *vector, Numbers *
   constexpr int N = CEIL(ATTENDED, THREADS * 8);
   float v[N][8] = {};
   u32 most = 0;
-  await_words(given.attended, HEADS * SPLITS * HEAD, mark);
+  await_words(given.attended, HEADS * SPLITS * HEAD, mark, given.awaited);
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     const int e = (n * THREADS + threadIdx.x) * 8, head = e / HEAD, d = e % HEAD;
@@ -214,11 +215,11 @@ APART void receive_attended(const Given &given, u32 mark, u32 *vector, Numbers *
 }
 
 // The MLP's inner values.
-APART void receive_inner(const u32 *words, u32 mark, u32 *vector, Numbers *numbers) {
+APART void receive_inner(const Given &given, u32 mark, u32 *vector, Numbers *numbers) {
   constexpr int N = CEIL(INNER, THREADS * 4);
   uint4 got[N];
-  await_words(words, INNER, mark);
-  receive<N>(words, threadIdx.x * 4, THREADS * 4, INNER, mark, got);
+  await_words(given.inner, INNER, mark, given.awaited);
+  receive<N>(given.inner, threadIdx.x * 4, THREADS * 4, INNER, mark, got);
   u32 most = 0;
   if (WHOLES) {
 #pragma unroll
@@ -258,7 +259,7 @@ APART void receive_normed(const Given &given, const u32 *words, u32 mark, const 
     }
   }
   if (words) {
-    await_words(words, WIDTH, mark);
+    await_words(words, WIDTH, mark, given.awaited);
     receive<N>(words, tid * 4, THREADS * 4, WIDTH, mark, (uint4 *)v);
 #pragma unroll
     for (int i = 0; i < N * 4; ++i) v[i] = unmarked(__float_as_uint(v[i]));
@@ -313,24 +314,32 @@ APART void receive_normed(const Given &given, const u32 *words, u32 mark, const 
   if (LAYER_NORM) of_all(sum, numbers->sums);
   if (OUTSIDE || !LAYER_NORM) of_all(squares, numbers->more);
   meet();
-  const float mean = LAYER_NORM ? total(numbers->sums) / WIDTH : 0;
-  if (OUTSIDE || !LAYER_NORM) {
-    const float rate = rsqrtf(fmaxf(total(numbers->more) / WIDTH - mean * mean, 0.f) + given.epsilon);
-    if (!OUTSIDE) unit = put(0, rate);
-    if (tid == 0) numbers->rest = OUTSIDE ? Rest{unit, mean, rate} : Rest{unit, 0, 1};
-    if (!OUTSIDE) meet();
+  auto mean_of_all = [&] { return LAYER_NORM ? total(numbers->sums) / WIDTH : 0.f; };
+  auto rate_of_all = [&](float mean) {
+    return rsqrtf(fmaxf(total(numbers->more) / WIDTH - mean * mean, 0.f) + given.epsilon);
+  };
+  if (OUTSIDE) {
+    if (tid == 0) {  // the others begin with their products
+      const float mean = mean_of_all();
+      numbers->rest = Rest{unit, mean, rate_of_all(mean)};
+    }
     return;
   }
-  float apart = 0;
+  const float mean = mean_of_all();
+  if (!LAYER_NORM) {
+    unit = put(0, rate_of_all(0));
+  } else {
+    float apart = 0;
 #pragma unroll
-  for (int n = 0; n < N; ++n)
-    if ((n * THREADS + tid) * 4 < WIDTH) {
+    for (int n = 0; n < N; ++n)
+      if ((n * THREADS + tid) * 4 < WIDTH) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) apart += (v[n * 4 + i] - mean) * (v[n * 4 + i] - mean);
-    }
-  of_all(apart, numbers->more);
-  meet();
-  unit = put(mean, rsqrtf(total(numbers->more) / WIDTH + given.epsilon));
+        for (int i = 0; i < 4; ++i) apart += (v[n * 4 + i] - mean) * (v[n * 4 + i] - mean);
+      }
+    of_all(apart, numbers->more);
+    meet();
+    unit = put(mean, rsqrtf(total(numbers->more) / WIDTH + given.epsilon));
+  }
   if (tid == 0) numbers->rest = Rest{unit, 0, 1};
   meet();
 }

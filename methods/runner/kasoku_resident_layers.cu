@@ -87,6 +87,7 @@ APART void multiply_all(const Role &of, bool is_head, const char *ring, const u3
                         u64 *empty, Turn *turns) {
   const Role role = of;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  converge();  // products are of a whole warp, of which one thread may have been busy
   int off = turns[warp].off, slot = turns[warp].slot;
   u32 parity = turns[warp].parity;
 #if !WHOLES
@@ -243,7 +244,7 @@ KERNEL((WARPS + FETCHERS) * 32) resident_layers(const Given passed) {
       STAMP(3)
       receive_attended(given, mark, vector, numbers);
     } else if (kind == OF_DOWN) {
-      receive_inner(given.inner, mark, vector, numbers);
+      receive_inner(given, mark, vector, numbers);
     } else {
       const long long place = kind == OF_HEAD ? 2 * LAYERS : 2 * layer + (kind == OF_MLP);
       const u32 *words = phase == 0 ? nullptr : kind == OF_MLP ? given.between : given.after;

@@ -51,7 +51,7 @@ def whole_tried(step: object, table: object) -> dict:
     try:
         if known is None:
             step.whole = fastest(step, [whole_of.Whole(step, division) for division in divisions])
-            step.whole = fastest(step, [step.whole.fetching(way) for way in whole_of.ways_of_fetching()])
+            step.whole = fastest(step, [step.whole.paced(way) for way in whole_of.ways_of_pacing()])
             table.keep(key, step.whole.division)
         else:
             step.whole = whole_of.Whole(step, known)

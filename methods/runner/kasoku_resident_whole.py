@@ -24,8 +24,9 @@ WARPS, FETCHERS = 10, 2  # twelve at most: so each thread may have 168 registers
 MOST_SLOTS, LEAST_SLOTS = 5, 2
 SPLITS = (1, 2, 4, 8)
 # Pieces under way while a program waits for words and while it works, and pieces between two looks for that: few let
-# words pass, many keep the memory busier, and where there is no room for so many nothing is looked for but room.
-FETCHING = {"waiting": (4, 8), "working": (64, 24), "together": (16, 8, 32)}
+# words pass, many keep the memory busier, and where there is no room for so many nothing is looked for but room. Last
+# how many of 32 words are new before all threads look for their own.
+PACING = {"waiting": (4, 8), "working": (64, 24), "together": (16, 8, 32), "awaited": (32, 16, 1)}
 HEADS = (32, 64, 128, 256)  # numbers of a head, of which a lane has eight
 ROLE_BYTES = 7 * 4
 MATRICES = ("qkv", "out", "mlp", "down")
@@ -47,7 +48,7 @@ class Given(ctypes.Structure):
         ),
         ("stamps", ctypes.c_void_p),
         *((name, ctypes.c_float) for name in ("scaling", "epsilon", "penalty")),
-        *((name, ctypes.c_uint32) for name in FETCHING),
+        *((name, ctypes.c_uint32) for name in PACING),
     )
 
 
@@ -91,14 +92,14 @@ def architecture() -> str:
 
 
 def divisions(step: object) -> list:
-    """Ways of dividing the work to begin with: how many programs share a head, and the first way of fetching."""
+    """Ways of dividing the work to begin with: how many programs share a head, and the first way of pacing."""
     splits = [each for each in SPLITS if step.shape.heads * each <= programs_of_card()]
-    return [{"splits": each, **ways_of_fetching()[0]} for each in splits]
+    return [{"splits": each, **ways_of_pacing()[0]} for each in splits]
 
 
-def ways_of_fetching() -> list:
-    """All of FETCHING with one another."""
-    return [dict(zip(FETCHING, each)) for each in itertools.product(*FETCHING.values())]
+def ways_of_pacing() -> list:
+    """All of PACING with one another."""
+    return [dict(zip(PACING, each)) for each in itertools.product(*PACING.values())]
 
 
 def key_of(step: object) -> str:
@@ -245,7 +246,7 @@ class Whole:
             scores=step.scores.data_ptr(), position=state + 8 * places.POSITION, bests=step.bests.data_ptr(),
             counts=self._keep(counts), stamps=None if stamps is None else stamps.data_ptr(),
             scaling=float(step.weights.layers[0].scaling), epsilon=float(shape.epsilon),
-            **{name: division[name] for name in FETCHING},
+            **{name: division[name] for name in PACING},
         )  # fmt: skip
         macros = {
             "WIDTH": shape.width, "HEADS": shape.heads, "KV_HEADS": shape.kv_heads, "HEAD": shape.head,
@@ -261,8 +262,8 @@ class Whole:
         threads = (WARPS + FETCHERS) * 32
         self._kernel = Kernel(code, "resident_layers", threads, shared_bytes(step, slots), step.pdl)
 
-    def fetching(self, way: dict) -> Whole:
-        """The same kernel with another way of fetching."""
+    def paced(self, way: dict) -> Whole:
+        """The same kernel with another way of pacing."""
         other = copy.copy(self)
         other.division = {**self.division, **way}
         other._given = Given.from_buffer_copy(self._given)

@@ -174,10 +174,10 @@ DEVICE u32 most_of_warp(u32 v) {
   }
   return bits<u32>(all);
 }
-DEVICE bool any_of_warp(bool v) {
+DEVICE u32 count_of_warp(bool v) {
   float sum = v;
   for (int o = 16; o; o >>= 1) sum += of_lane_across(sum, o);
-  return sum > 0;
+  return (u32)sum;
 }
 DEVICE void highest_of_warp(long long *p, long long rank) { *p = std::max(*p, rank); }
 DEVICE u32 one_more(u32 *p) { return (*p)++; }

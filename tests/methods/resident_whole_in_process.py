@@ -83,8 +83,8 @@ COMPILED = {
                          "PIECE": 4096} for half, name in enumerate(("bfloat16", "float16"))},
 }  # fmt: skip
 # by seeds of orders: with few pieces under way, and with all that there is room for
-FETCHING = {(0, 1, 2, 3): {"waiting": 2, "working": 3, "together": 2},
-            (4, 5): {"waiting": 64, "working": 64, "together": 1}}  # fmt: skip
+PACING = {(0, 1, 2, 3): {"waiting": 2, "working": 3, "together": 2, "awaited": 32},
+          (4, 5): {"waiting": 64, "working": 64, "together": 1, "awaited": 1}}  # fmt: skip
 PROGRAMS, WARPS, FETCHERS, PIECE_BYTES, SLOTS = 5, 2, 1, 512, 2
 
 
@@ -163,9 +163,9 @@ def of_models():
 
         by_both = [engine.score_decode(forced, NEW).log_probs]
         reason = whole_of.reason_against(engine.step)
-        whole = whole_of.Whole(engine.step, {"splits": splits, **FETCHING[0, 1, 2, 3]})
-        for seeds, way in FETCHING.items():
-            engine.step.whole = whole.fetching(way)
+        whole = whole_of.Whole(engine.step, {"splits": splits, **PACING[0, 1, 2, 3]})
+        for seeds, way in PACING.items():
+            engine.step.whole = whole.paced(way)
             engine.generating = type(engine.generating)(engine.model, engine.step, with_graph=False)
             for OnCpu.seed in seeds:
                 by_both.append(engine.score_decode(forced, NEW).log_probs)
@@ -251,14 +251,14 @@ def of_choosing():
     step = loaded(saved("choosing", "Llama", settings)[0], "plain", "bfloat16", PROMPTS[8])[0].step
     step.on_gpu = True
     whole_of.compiled, whole_of.Kernel = lambda *_: b"", lambda *_: None
-    whole_of.FETCHING = {"waiting": (8, 4, 12), "working": (24, 16, 64), "together": (2, 1)}
+    whole_of.PACING = {"waiting": (8, 4, 12), "working": (24, 16, 64), "together": (2, 1), "awaited": (32,)}
     timed = []
 
     def seconds(step):
         """Two programs a head, 12 and 64 pieces are the fastest; one form seems to be so when it is first looked at."""
         division = step.whole.division
         timed.append(division)
-        lucky = [*division.values()] == [2, 4, 16, 2] and timed.count(division) == 1
+        lucky = [*division.values()] == [2, 4, 16, 2, 32] and timed.count(division) == 1
         off = sum(division[name] != best for name, best in (("splits", 2), ("waiting", 12), ("working", 64)))
         return 0.5 if lucky else 1.0 + off + division["together"] / 100
 

@@ -357,7 +357,7 @@ def test_one_kernel_of_all_layers_is_in_effect(whole: dict[str, Any], tmp_path: 
 def test_the_fastest_form_of_the_one_kernel_is_timed_again_kept_and_found(whole: dict[str, Any]) -> None:
     said = whole["choosing"]
 
-    fastest = {"splits": 2, "waiting": 12, "working": 64, "together": 1}
+    fastest = {"splits": 2, "waiting": 12, "working": 64, "together": 1, "awaited": 32}
     assert said["found"] == said["again"] == {**fastest, "seconds": 1.01}
     assert said["in_use"] == fastest
     assert (said["timed"], said["timed_again"]) == (2 + 2 + 18 + 3 + 1, 1)
