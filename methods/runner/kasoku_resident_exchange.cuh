@@ -40,8 +40,8 @@ struct Given {
 };
 
 // Of a program in a kind of phase: its first row, its rows, its pieces of rows, those of each row, and where there are
-// several, 2^32 over them, rounded up: a piece's number times that, over 2^32, is its row. Last a row's numbers, and the
-// rows of all programs.
+// several, 2^32 over them, rounded up: a piece's number times that, over 2^32, is its row. Last a row's numbers, and
+// the rows of all programs.
 struct Role {
   int begin, rows, tiles, pieces;
   u32 of_piece;
@@ -74,15 +74,17 @@ DEVICE void receive(const u32 *words, int at, int stride, int end, u32 mark, uin
   } while (wrong & 1);
 }
 
-// One warp looks at a few words until enough are new, so that not all threads of the card keep looking at the same lines.
+// One warp looks at a few words until enough are new, so that not all threads of the card keep looking at the same
+// lines.
 DEVICE void await_words(const u32 *words, int count, u32 mark, u32 awaited) {
   if (threadIdx.x < 32)
     while (count_of_warp(!((look(words + (long long)threadIdx.x * count / 32) ^ mark) & 1)) < awaited) {}
   meet();
 }
 
-// The unit of whole numbers from -32512 to 32512, so that of all threads' the number with the most in it has 32512; the
-// bits of what is no number, or beyond all, are more than any other's. Nothing is made whole where weights are not.
+// The unit of whole numbers, of which the largest number of all threads has 32512. `most` are the bits of a thread's
+// largest, without a sign: what is infinite, or no number, has more than any other, and makes the unit no number
+// either.
 DEVICE u32 magnitude(float v) { return __float_as_uint(v) & 0x7fffffffu; }
 DEVICE float unit_of(u32 most, u32 *place) {
   if (!WHOLES) return 1;
@@ -270,7 +272,7 @@ APART void receive_normed(const Given &given, const u32 *words, u32 mark, const 
       if (e < WIDTH) *(uint4 *)(v + n * 4) = read16(given.x + e);
     }
   }
-  // As the vector, whose unit it returns. Whole numbers are there for all afterwards.
+  // Puts x, normed so, into the vector; returns the vector's unit.
   auto put = [&](float mean, float rate) -> float {
     auto normed = [&](int i) {
       return (v[i] - mean) * rate * g[i] + (SHIFTED ? s[SHIFTED ? i : 0] : 0.f);

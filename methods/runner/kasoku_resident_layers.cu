@@ -11,8 +11,8 @@
 //
 // Weights are read in pieces of rows. A piece's numbers become the first factor of tensor-core products as they lie in
 // memory, the vector's the second, in the same order: then the diagonals add up to the product of both. Where weights
-// are int8, plus 128, with a scale for each row, the vector is made whole numbers of 16 bits, too, with one unit: its
-// higher and its lower halves are multiplied as they are, and the sums are exact.
+// are int8, plus 128, with a scale for each row, the vector is made whole numbers of 16 bits, too, with one unit, and
+// its higher and lower halves are multiplied by the bytes as they are: of each piece the sum is exact.
 //
 // Compiled with what a model is like, and how the work is divided, as macros (kasoku_resident_whole.py).
 

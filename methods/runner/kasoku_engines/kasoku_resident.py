@@ -69,6 +69,8 @@ class ResidentEngine(Engine):
         self.model = model.eval().requires_grad_(False).to(device)
         config = resolved_config(self.model.config, self.model)  # before the output layer's weights are rounded apart
         self.weights = packing.Weights(self.model, shape, options["weights"])
+        if on_gpu:
+            torch.cuda.empty_cache()  # what they were packed from
         dependent = on_gpu and options["dependent"] and torch.cuda.get_device_capability() >= (9, 0)
         self.step = Step(shape, self.weights, self.length, self.sampling, self._rotary(device), dependent)
         knobs = self._knobs(on_gpu)
