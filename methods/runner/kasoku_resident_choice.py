@@ -53,10 +53,21 @@ def best_of(bests):
 
 
 @triton.jit
-def score_of(rank):
-    """The score of a rank that kasoku_resident_kernels.ranked gave it."""
-    key = (rank >> 32).to(tl.int32)
+def keys_of(ranks):
+    """Of ranks that kasoku_resident_kernels.ranked gave, what orders their scores."""
+    return (ranks >> 32).to(tl.int32)
+
+
+@triton.jit
+def score_of_key(key):
+    """The score of which that is."""
     return (key ^ ((key >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def score_of(rank):
+    """The score of a rank."""
+    return score_of_key(keys_of(rank))
 
 
 @triton.jit
@@ -75,6 +86,12 @@ def units(nats):
 def mass_of(nats):
     """How likely a score is beside the best, in MASS."""
     return (tl.exp(-nats) * MASS + HALF).to(tl.int64)
+
+
+@triton.jit
+def mass_at(distance):
+    """The same of a score so many units behind the best."""
+    return mass_of(distance.to(tl.float32) / UNITS)
 
 
 @triton.jit

@@ -1,9 +1,9 @@
 """How the next token is chosen where top-k keeps few, as a Triton kernel: what is left of all scores is a short list.
 
 The best score of each of 256 groups is known, and the `k`-th best of these is reached by `k` scores or more: those are
-listed, and the last program does the rest. Of each listed score it counts how many are better, and how much of the
-probability they have, and draws among those that are kept. Scores that are equal are kept together, so that the list
-may be long: that takes long, and is no less right.
+listed, and the last program does the rest. It puts them in order, or of a long list counts for each score how many are
+better, and how much of the probability they have, and draws among those that are kept. Scores that are equal are kept
+together, so that the list may be long: that takes long, and is no less right.
 
 Imported once Triton is there.
 """
@@ -12,15 +12,24 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from kasoku_resident_choice import DRAWN_AT, FARTHEST, TALLY_AT, best_of, mass_of, noisy, score_of, units
+from kasoku_resident_choice import (
+    DRAWN_AT,
+    FARTHEST,
+    TALLY_AT,
+    best_of,
+    keys_of,
+    mass_at,
+    noisy,
+    score_of,
+    score_of_key,
+    units,
+)
 from kasoku_resident_kernels import ranked
 from kasoku_resident_products import enter
 from kasoku_resident_state import GROUPS, LISTED, LOWEST
 
 LISTED_AT = tl.constexpr(LISTED)
-GROUPS_HERE, LOWEST_RANK = tl.constexpr(GROUPS), tl.constexpr(LOWEST)
-HIGHEST_RANK = tl.constexpr((1 << 63) - 1)
-BESIDE = tl.constexpr(64)  # groups that all are compared with at a time
+GROUPS_HERE, LOWEST_KEY = tl.constexpr(GROUPS), tl.constexpr(LOWEST >> 32)
 MINE = tl.constexpr(128)  # of the list at a time, and beside each of them so many others
 THEIRS = tl.constexpr(128)
 NOWHERE = tl.constexpr((1 << 26) + 1)  # beyond the farthest
@@ -29,16 +38,11 @@ NOWHERE = tl.constexpr((1 << 26) + 1)  # beyond the farthest
 @triton.jit
 def bound_of(bests, best, temperature, top_k):
     """How far, in units, a score may be from the best one for the list to have the best `top_k`."""
-    mine = tl.load(bests + tl.arange(0, GROUPS_HERE))
-    better = tl.zeros((GROUPS_HERE,), tl.int32)
-    for begin in tl.static_range(0, GROUPS_HERE, BESIDE):
-        theirs = tl.load(bests + begin + tl.arange(0, BESIDE))
-        better += tl.sum((theirs[None, :] > mine[:, None]).to(tl.int32), 1)
-    last = tl.min(tl.where(better < top_k, mine, HIGHEST_RANK), 0)
-    distance = units((best - score_of(last)) / temperature)
-    return tl.where(
-        last == LOWEST_RANK, tl.cast(FARTHEST, tl.int32), distance
-    )  # fewer groups than `top_k` have a score
+    places = tl.arange(0, GROUPS_HERE)
+    keys = tl.sort(keys_of(tl.load(bests + places)), descending=True)
+    last = tl.sum(tl.where(places == top_k - 1, keys, 0), 0)
+    distance = units((best - score_of_key(last)) / temperature)
+    return tl.where(last == LOWEST_KEY, tl.cast(FARTHEST, tl.int32), distance)  # fewer groups have a score
 
 
 @triton.jit
@@ -59,8 +63,8 @@ def mass_within(listed, count, cut):
     whole = tl.cast(0, tl.int64)
     for begin in tl.range(0, count, MINE):
         places = begin + tl.arange(0, MINE)
-        nats = nats_at(listed, places, count)
-        whole += tl.sum(tl.where(distances(nats, places, count) <= cut, mass_of(nats), 0), 0)
+        mine = distances(nats_at(listed, places, count), places, count)
+        whole += tl.sum(tl.where(mine <= cut, mass_at(mine), 0), 0)
     return whole
 
 
@@ -74,9 +78,8 @@ def farthest(listed, count, cut, target, BY_MASS: tl.constexpr):
         better = tl.zeros((MINE,), tl.int64)
         for others in tl.range(0, count, THEIRS):
             beside = others + tl.arange(0, THEIRS)
-            nats = nats_at(listed, beside, count)
-            theirs = distances(nats, beside, count)
-            share = mass_of(nats) if BY_MASS else tl.full((THEIRS,), 1, tl.int64)
+            theirs = distances(nats_at(listed, beside, count), beside, count)
+            share = mass_at(theirs) if BY_MASS else tl.full((THEIRS,), 1, tl.int64)
             better += tl.sum(tl.where(theirs[None, :] < mine[:, None], share[None, :], 0), 1)
         found = tl.maximum(found, tl.max(tl.where((mine <= cut) & (better < target), mine, -1), 0))
     return found
@@ -91,19 +94,18 @@ def drawn_among(its_nats, its_ids, kept, state):
 @triton.jit
 def drawn_of_few(listed, listed_ids, count, state, top_k, top_p, BY_MASS: tl.constexpr):
     """The rank of what is drawn of a list of at most MINE: it is read once."""
-    places, beside = tl.arange(0, MINE), tl.arange(0, MINE)
-    its_nats, their_nats = nats_at(listed, places, count), nats_at(listed, beside, count)
+    places = tl.arange(0, MINE)
+    nats = nats_at(listed, places, count)
     its_ids = tl.load(listed_ids + places, mask=places < count, other=0, cache_modifier=".cg")
-    mine, theirs = distances(its_nats, places, count), distances(their_nats, beside, count)
-    better = theirs[None, :] < mine[:, None]
-    kept = (places < count) & (tl.sum(better.to(tl.int32), 1) < top_k)
+    mine = distances(nats, places, count)
+    in_order = tl.sort(mine)
+    cut = tl.sum(tl.where(places == tl.minimum(top_k, count) - 1, in_order, 0), 0)
     if BY_MASS:
-        worse = mine[:, None] < theirs[None, :]
-        they_are_kept = (beside < count) & (tl.sum(worse.to(tl.int32), 0) < top_k)
-        shares = tl.where(they_are_kept, mass_of(their_nats), 0)
+        shares = tl.where(in_order <= cut, mass_at(in_order), 0)
         target = tl.maximum((tl.sum(shares, 0).to(tl.float64) * top_p).to(tl.int64), 1)
-        kept = kept & (tl.sum(tl.where(better, shares[None, :], 0), 1) < target)
-    return drawn_among(its_nats, its_ids, kept, state)
+        better = tl.cumsum(shares, 0) - shares
+        cut = tl.max(tl.where((in_order <= cut) & (better < target), in_order, -1), 0)
+    return drawn_among(nats, its_ids, mine <= cut, state)
 
 
 @triton.jit
