@@ -120,7 +120,10 @@ def kernels(model, step, told):
     layers = range(step.shape.layers)
     once = dict.fromkeys(name for name, _ in step.launches(step.kinds()[-1]))
     for name in once:
-        if name not in ("resident_qkv", "resident_mlp", "resident_add", "resident_head", "resident_advance"):
+        # those by role are there already, and those that go on with a token do so once a step
+        if name not in (
+            "resident_qkv", "resident_mlp", "resident_add", "resident_head", "resident_pick", "resident_advance",
+        ):  # fmt: skip
             found = [launch for each, launch in step.launches(step.kinds()[-1]) if each == name]
             launches = found if len(found) == len(layers) else found * 20
             told.row(

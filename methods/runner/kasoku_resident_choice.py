@@ -187,7 +187,8 @@ def resident_draw(
 
 
 @triton.jit
-def resident_advance(
+def advance(
+    best,
     state,
     bests,
     ring,
@@ -204,19 +205,13 @@ def resident_advance(
     PADDED: tl.constexpr,
     STOPS: tl.constexpr,
     LEARNED: tl.constexpr,
-    SAMPLED: tl.constexpr,
     HEAD: tl.constexpr,
     DIMS: tl.constexpr,
     ROPE: tl.constexpr,
-    PDL: tl.constexpr,
 ):
-    """Write the chosen token to the ring, unless the response has ended, and for the next step its embedding to `x` and
-    its rotary embedding to `turn` (2, HEAD).
+    """Write the token of the rank `best` to the ring, unless the response has ended, and for the next step its
+    embedding to `x` and its rotary embedding to `turn` (2, HEAD). One program does so, once no other reads `bests`.
     """
-    enter(PDL)
-    best = best_of(bests)
-    if SAMPLED:
-        best = tl.load(state + DRAWN_AT)
     token = 0x7FFFFFFF - (best & 0xFFFFFFFF)
     step = tl.load(state + STEP_AT)
     position = tl.load(state + POSITION_AT)
@@ -248,3 +243,38 @@ def resident_advance(
         row = position * HEAD + dims
         tl.store(turn + dims, tl.load(cosines + row, mask=in_head, other=0.0), mask=in_head)
         tl.store(turn + HEAD + dims, tl.load(sines + row, mask=in_head, other=0.0), mask=in_head)
+
+
+@triton.jit
+def resident_advance(
+    state,
+    bests,
+    ring,
+    forced,
+    stops,
+    seen,
+    embeddings,
+    positions,
+    x,
+    cosines,
+    sines,
+    turn,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    STOPS: tl.constexpr,
+    LEARNED: tl.constexpr,
+    HEAD: tl.constexpr,
+    DIMS: tl.constexpr,
+    ROPE: tl.constexpr,
+    SAMPLED: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """Go on with the best token of all, or with what was SAMPLED."""
+    enter(PDL)
+    best = best_of(bests)
+    if SAMPLED:
+        best = tl.load(state + DRAWN_AT)
+    advance(
+        best, state, bests, ring, forced, stops, seen, embeddings, positions, x, cosines, sines, turn,
+        WIDTH, PADDED, STOPS, LEARNED, HEAD, DIMS, ROPE,
+    )  # fmt: skip

@@ -2,8 +2,9 @@
 
 The best score of each of 256 groups is known, and the `k`-th best of these is reached by `k` scores or more: those are
 listed, and the last program does the rest. It puts them in order, or of a long list counts for each score how many are
-better, and how much of the probability they have, and draws among those that are kept. Scores that are equal are kept
-together, so that the list may be long: that takes long, and is no less right.
+better, and how much of the probability they have, draws among those that are kept, and goes on with the token, so that
+no other kernel has to. Scores that are equal are kept together, so that the list may be long: that takes long, and is
+no less right.
 
 Imported once Triton is there.
 """
@@ -16,6 +17,7 @@ from kasoku_resident_choice import (
     DRAWN_AT,
     FARTHEST,
     TALLY_AT,
+    advance,
     best_of,
     keys_of,
     mass_at,
@@ -135,12 +137,29 @@ def resident_pick(
     temperature,
     top_k,
     top_p,
+    ring,
+    forced,
+    stops,
+    seen,
+    embeddings,
+    positions,
+    x,
+    cosines,
+    sines,
+    turn,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    STOPS: tl.constexpr,
+    LEARNED: tl.constexpr,
+    HEAD: tl.constexpr,
+    DIMS: tl.constexpr,
+    ROPE: tl.constexpr,
     VOCABULARY: tl.constexpr,
     BLOCK: tl.constexpr,
     BY_MASS: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """Draw one of the scores that `top_k` and, BY_MASS, `top_p` keep, each with its probability.
+    """Draw one of the scores that `top_k` and, BY_MASS, `top_p` keep, each with its probability, and go on with it.
 
     `listed` has how many nats the listed scores are behind the best, in the order in which programs came, and
     `listed_ids` their ids: nothing depends on that order.
@@ -167,6 +186,9 @@ def resident_pick(
             best = drawn_of_few(listed, listed_ids, count, state, top_k, top_p, BY_MASS)
         else:
             best = drawn_of_many(listed, listed_ids, count, state, top_k, top_p, BY_MASS)
-        tl.store(state + DRAWN_AT, best)
         tl.store(state + LISTED_AT, 0)
         tl.store(state + TALLY_AT, 0)
+        advance(
+            best, state, bests, ring, forced, stops, seen, embeddings, positions, x, cosines, sines, turn,
+            WIDTH, PADDED, STOPS, LEARNED, HEAD, DIMS, ROPE,
+        )  # fmt: skip

@@ -112,10 +112,9 @@ class Step:
         else:
             found = [each for number in range(self.shape.layers) for each in self.of_layer(number)]
             found.append(("resident_head", self.head_of(asked)))
-        sampled = asked and self.sampling.temperature > 0
-        if sampled:
-            found += self._choice()
-        return [*found, ("resident_advance", self._advance(sampled))]
+        if asked and self.sampling.temperature > 0:
+            return found + self._choice()
+        return [*found, self._advance(sampled=False)]
 
     def of_layer(self, number: int) -> list:
         """The same of one layer."""
@@ -200,8 +199,9 @@ class Step:
         sampling, vocabulary = self.sampling, self.shape.vocabulary
         listed, ids = self._made(vocabulary), self._made(vocabulary, kind=torch.int32)
         asked = (sampling.temperature, sampling.top_k, float(sampling.top_p))
-        pick = (self.state, self.bests, self.scores, listed, ids, *asked)
-        return [("resident_pick", self._along_scores(resident_pick, pick, BY_MASS=sampling.top_p < 1))]
+        after, how = self._after()
+        pick = (self.state, self.bests, self.scores, listed, ids, *asked, *after)
+        return [("resident_pick", self._along_scores(resident_pick, pick, BY_MASS=sampling.top_p < 1, **how))]
 
     def _narrowed(self) -> list:
         """Where it keeps many, or all."""
@@ -218,28 +218,34 @@ class Step:
                 launch = self._along_scores(resident_narrow, arguments, BY_MASS=by, FINE=fine)
                 found.append(("resident_narrow", launch))
         draw = self._along_scores(resident_draw, (self.state, self.bests, self.scores, sampling.temperature))
-        return [*found, ("resident_draw", draw)]
+        return [*found, ("resident_draw", draw), self._advance(sampled=True)]
 
     def _along_scores(self, kernel: object, arguments: tuple, **how: object) -> object:
         knobs, vocabulary = self.knobs["choice"], self.shape.vocabulary
         grid = (-(-vocabulary // knobs["block"]),)
         return self._launch(kernel, grid, arguments, knobs["warps"], VOCABULARY=vocabulary, BLOCK=knobs["block"], **how)
 
-    def _advance(self, sampled: bool) -> object:
+    def _advance(self, sampled: bool) -> tuple:
         from kasoku_resident_choice import resident_advance
 
+        after, how = self._after()
+        arguments = (self.state, self.bests, *after)
+        return "resident_advance", self._launch(resident_advance, (1,), arguments, 8, SAMPLED=sampled, **how)
+
+    def _after(self) -> tuple:
+        """(arguments, constants) of what goes on with a token."""
         weights, width = self.weights, self.shape.width
         learned = weights.positions if weights.positions is not None else self.x
         arguments = (
-            self.state, self.bests, self.ring.ids, self.forced, self.stops, self.seen, weights.embeddings, learned,
+            self.ring.ids, self.forced, self.stops, self.seen, weights.embeddings, learned,
             self.x, self.cosines, self.sines, self.turn,
         )  # fmt: skip
-        return self._launch(
-            resident_advance, (1,), arguments, 8,
-            WIDTH=width, PADDED=knobs_of.power_of_two(width), STOPS=len(self.stops),
-            LEARNED=weights.positions is not None, SAMPLED=sampled,
-            HEAD=self.shape.head, DIMS=self._dims, ROPE=self.shape.rope,
-        )  # fmt: skip
+        how = {
+            "WIDTH": width, "PADDED": knobs_of.power_of_two(width), "STOPS": len(self.stops),
+            "LEARNED": weights.positions is not None,
+            "HEAD": self.shape.head, "DIMS": self._dims, "ROPE": self.shape.rope,
+        }  # fmt: skip
+        return arguments, how
 
     def _product(
         self, role: str, matrix: object, kernel: object, before: tuple, norm: object, more: dict, after: tuple = ()

@@ -124,7 +124,7 @@ def main():
         launch = ("resident_unpack", unpacking.resident_unpack, given, fixed, 4)
         found[f"{how} unpacked 90"] = facts([launch], 90)
     many = step_of("plain", pdl=True, top_k=0)
-    found["many 90"] = compiled(many, 90, of=("resident_narrow", "resident_draw"))
+    found["many 90"] = compiled(many, 90, of=("resident_narrow", "resident_draw", "resident_advance"))
     print(json.dumps(found))
 
 

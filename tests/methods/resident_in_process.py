@@ -245,14 +245,24 @@ def drawn_from_a_list(logits, seeds, top_k, top_p=1.0, temperature=1.0):
     """The same by the kernel that lists what top-k keeps."""
     state, bests, scores = scored(logits)
     listed, listed_ids, ids = torch.zeros(len(logits)), torch.zeros(len(logits), dtype=torch.int32), []
-    how = {"VOCABULARY": len(logits), "BLOCK": 8, "PDL": False}
+    how = {"VOCABULARY": len(logits), "BLOCK": 8, "PDL": False, "WIDTH": 2, "PADDED": 2, "STOPS": 1, "LEARNED": False}
+    how.update(HEAD=2, DIMS=2, ROPE=False)
+    ring, x, nothing = torch.zeros(1, dtype=torch.int32), torch.zeros(2), torch.zeros(1, dtype=torch.int64)
+    embeddings = torch.arange(2 * len(logits), dtype=torch.float32)
+    after = (ring, nothing, nothing - 1, torch.zeros(len(logits), dtype=torch.int8), embeddings, x, x, x, x, x)
     grid = (-(-len(logits) // 8),)
     for seed in seeds:
-        state[places.DRAWN], state[places.SEED] = places.LOWEST, seed
+        begun, best = state.clone(), bests.clone()
+        state[places.DRAWN], state[places.SEED], state[places.LIMIT] = places.LOWEST, seed, 2
         resident_pick[grid](
-            state, bests, scores, listed, listed_ids, temperature, top_k, top_p, BY_MASS=top_p < 1, **how
+            state, bests, scores, listed, listed_ids, temperature, top_k, top_p, *after, BY_MASS=top_p < 1, **how
         )  # fmt: skip
-        ids.append(0x7FFFFFFF - (int(state[places.DRAWN]) & 0xFFFFFFFF))
+        ids.append(int(ring[0]))
+        assert state[places.STEP] == begun[places.STEP] + 1, "it goes on"
+        assert x.tolist() == [2.0 * ids[-1], 2.0 * ids[-1] + 1], "with its embedding"
+        assert (bests == places.LOWEST).all(), "and leaves nothing for the next step"
+        state.copy_(begun)
+        bests.copy_(best)
     return ids
 
 

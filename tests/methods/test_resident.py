@@ -282,7 +282,6 @@ KERNELS = {
     "resident_mlp",
     "resident_head",
     "resident_pick",
-    "resident_advance",
 }
 
 
@@ -301,7 +300,7 @@ def test_what_unpacks_rows_for_a_prompt_compiles(compiled: dict[str, Any], how: 
 
 
 def test_kernels_that_choose_among_many_compile_too(compiled: dict[str, Any]) -> None:
-    assert set(compiled["many 90"]) == {"resident_narrow", "resident_draw"}
+    assert set(compiled["many 90"]) == {"resident_narrow", "resident_draw", "resident_advance"}
     assert not any(said["stack"] for said in compiled["many 90"].values())
 
 
