@@ -28,7 +28,7 @@ APART void attend(const Given &given, int layer, int position, u32 mark, float *
     if (!is_query && !newest) continue;
     const int d = is_value ? t - HEAD : t % (HEAD / 2);
     const u32 *words = given.qkv + (is_query ? head : is_value ? HEADS + KV_HEADS + of : HEADS + of) * HEAD + d;
-    // Looked up before the words are there, since each look takes as long as they do.
+    // Looked up before the words are there: afterwards all would wait for it.
     const bool turns = ROPE && !is_value;
     const float cosine = turns ? given.turn[d] : 1.f, sine = turns ? given.turn[HEAD + d] : 0.f;
     u32 first, second;

@@ -1,7 +1,8 @@
 """A decode step: its buffers on the device, its kernels in their order, and the graph that replays them.
 
     for each layer: queries, keys and values · attention · projection · MLP, in · MLP, out
-    the output layer · what narrows the choice down and draws, where tokens are sampled · the token, and its embedding
+    the output layer · what narrows the choice down and draws, where tokens are sampled · the token, and its embedding,
+    which is the same kernel where a short list is drawn from
 
 Where a card and a model allow it, one kernel does all that is before the choice (kasoku_resident_whole).
 

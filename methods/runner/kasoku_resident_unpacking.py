@@ -1,5 +1,5 @@
-"""Rows of a matrix that was rounded as numbers again, for transformers' linear layers: one reading and one writing,
-where torch takes five.
+"""Rows of a matrix that was rounded as numbers again, for transformers' linear layers: read once and written once,
+which torch would do four times.
 
 Imported once Triton is there.
 """

@@ -96,36 +96,30 @@ static void wait_for(Meeting &meeting) {
 }
 static Warp &warp_of_mine() { return mine->warps[threadIdx.x >> 5]; }
 
-DEVICE void multiply(float *d, uint4 a, u32 b0, u32 b1) {
+// d += a b, where a word has PER numbers: a is (16, 8 PER), and b (8 PER, 8).
+template <int PER, class Sum, class Number>
+static void multiply_words(Sum *d, uint4 a, u32 b0, u32 b1, Number number) {
+  constexpr int HALF_DEPTH = 4 * PER;
   Warp &warp = warp_of_mine();
   const int lane = threadIdx.x & 31;
   const u32 own[6] = {a.x, a.y, a.z, a.w, b0, b1};
   memcpy(warp.words[lane], own, sizeof own);
   wait_for(warp.meeting);
-  auto half = [](u32 w, int k) { return k & 1 ? high(w) : low(w); };
-  auto left = [&](int row, int k) {
-    return half(warp.words[row % 8 * 4 + k % 8 / 2][(k < 8 ? 0 : 2) + (row < 8 ? 0 : 1)], k);
+  auto of = [&](int group, int k, int word) {
+    return number(warp.words[group * 4 + k % HALF_DEPTH / PER][word], k % PER);
   };
-  auto right = [&](int k, int column) { return half(warp.words[column * 4 + k % 8 / 2][k < 8 ? 4 : 5], k); };
   for (int i = 0; i < 4; ++i)
-    for (int k = 0; k < 16; ++k) d[i] += left(lane / 4 + i / 2 * 8, k) * right(k, lane % 4 * 2 + i % 2);
+    for (int k = 0; k < 2 * HALF_DEPTH; ++k) {
+      const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2, further = k >= HALF_DEPTH;
+      d[i] += of(row % 8, k, 2 * further + row / 8) * of(column, k, 4 + further);
+    }
   wait_for(warp.meeting);
 }
-
+DEVICE void multiply(float *d, uint4 a, u32 b0, u32 b1) {
+  multiply_words<2>(d, a, b0, b1, [](u32 w, int k) { return k ? high(w) : low(w); });
+}
 DEVICE void multiply(int *d, uint4 a, u32 b0, u32 b1) {
-  Warp &warp = warp_of_mine();
-  const int lane = threadIdx.x & 31;
-  const u32 own[6] = {a.x, a.y, a.z, a.w, b0, b1};
-  memcpy(warp.words[lane], own, sizeof own);
-  wait_for(warp.meeting);
-  auto byte = [](u32 w, int k) { return (int)(signed char)(w >> k % 4 * 8); };
-  auto left = [&](int row, int k) {
-    return byte(warp.words[row % 8 * 4 + k % 16 / 4][(k < 16 ? 0 : 2) + (row < 8 ? 0 : 1)], k);
-  };
-  auto right = [&](int k, int column) { return byte(warp.words[column * 4 + k % 16 / 4][k < 16 ? 4 : 5], k); };
-  for (int i = 0; i < 4; ++i)
-    for (int k = 0; k < 32; ++k) d[i] += left(lane / 4 + i / 2 * 8, k) * right(k, lane % 4 * 2 + i % 2);
-  wait_for(warp.meeting);
+  multiply_words<4>(d, a, b0, b1, [](u32 w, int k) { return (int)(signed char)(w >> k * 8); });
 }
 DEVICE int whole(float v) { return (int)lrintf(v); }
 
