@@ -31,6 +31,7 @@ import transformers
 from kasoku_asked_sampling import AskedSampling
 from kasoku_engine import Request
 from kasoku_resident_generating import Generating
+from kasoku_resident_prompt import Graph, Prompts
 from kasoku_resident_shape import shape_of, shape_of_config
 from kasoku_resident_step import Step
 from kasoku_resident_weights import Weights
@@ -38,7 +39,7 @@ from kasoku_resident_weights import Weights
 SHAPES = Path(__file__).resolve().parents[1] / "methods" / "models" / "shapes.toml"
 ARTICLE = {"temperature": 0.8, "top_p": 0.95, "top_k": 50, "repetition_penalty": 1.1}
 GREEDY = {"temperature": 0.0}
-COLUMNS = ("model", "weights", "what", "role", "knobs", "seconds", "tokens_s", "bytes", "share")
+COLUMNS = ("model", "weights", "what", "role", "knobs", "seconds", "ttft", "tokens_s", "bytes", "share")
 RESPONSES = 5
 
 
@@ -78,6 +79,7 @@ class Model:
                 model = transformers.AutoModelForCausalLM.from_config(config_or_folder, dtype=dtype)
         self.model = model.eval().requires_grad_(False).to("cuda")
         self.weights = Weights(self.model, self.shape, how)
+        self.prompts = Prompts(self.model, self.shape.layout)
 
     def step(self, sampling, dependent):
         asked = AskedSampling({"sampling": {"max_new_tokens": self.length, **sampling}})
@@ -91,10 +93,10 @@ class Model:
 
 
 def speed(model, step, prompt, tokens, with_graph=True):
-    """(tokens/s over a response, its decode tokens/s), medians of a few, and the ids of the last."""
-    generating = Generating(model.model, step, with_graph)
+    """Medians of a few responses: tokens/s, decode tokens/s and seconds to the first token; and the ids of the last."""
+    generating = Generating(model.prompts, step, with_graph)
     job = {"prompts": [prompt], "sampling": {"max_new_tokens": tokens}, "seed": 1}
-    whole, decoding, ids = [], [], []
+    whole, decoding, first, ids = [], [], [], []
     for _ in range(RESPONSES + 1):
         ids, arrivals = [], []
 
@@ -106,7 +108,8 @@ def speed(model, step, prompt, tokens, with_graph=True):
         generating.stream(Request(job, {"request": 0}), emit)
         whole.append(tokens / (arrivals[-1] - began))
         decoding.append((tokens - 1) / (arrivals[-1] - arrivals[0]))
-    return statistics.median(whole[1:]), statistics.median(decoding[1:]), ids
+        first.append(arrivals[0] - began)
+    return (*(statistics.median(each[1:]) for each in (whole, decoding, first)), ids)
 
 
 def kernels(model, step, told):
@@ -134,8 +137,8 @@ def kernels(model, step, told):
 
 def timeline(model, step, prompt, tokens, file):
     """Into `file`, when each kernel of one step began and ended, in µs, in the middle of a response."""
-    replays = Generating(model.model, step, True)
-    step.begin(replays.read(prompt), prompt, tokens, 1)
+    replays = Generating(model.prompts, step, True)
+    step.begin(replays.prompts.read(prompt[:-1]), prompt, tokens, 1)
     for _ in range(tokens // 2):
         replays.asked.next()
     torch.cuda.synchronize()
@@ -159,8 +162,8 @@ def phases(model, step, prompt, tokens, file):
     """
     traced = whole_of.Whole(step, step.whole.division, trace=True)
     plain, step.whole = step.whole, traced
-    replays = Generating(model.model, step, True)
-    step.begin(replays.read(prompt), prompt, tokens, 1)
+    replays = Generating(model.prompts, step, True)
+    step.begin(replays.prompts.read(prompt[:-1]), prompt, tokens, 1)
     for _ in range(tokens // 2):
         replays.asked.next()
     torch.cuda.synchronize()
@@ -227,7 +230,7 @@ def swept_whole(model, step, told, moved):
     whole_of.PACING.update(
         waiting=(2, 4, 8, 16, 64), working=(16, 32, 64), together=(4, 8, 16, 32), awaited=(32, 24, 16, 8, 1)
     )
-    kernels = [whole_of.Whole(step, each) for each in whole_of.divisions(step)]
+    kernels = [whole_of.Whole(step, {**each, **form}) for each in whole_of.divisions(step) for form in whole_of.FORMS]
     for kernel, way in itertools.product(kernels, whole_of.ways_of_pacing()):
         step.whole = kernel.paced(way)
         found.append((tuning.seconds_of_step(step), step.whole))
@@ -287,15 +290,19 @@ def measured(name, config_or_folder, how, arguments, told, until):
     dependent = torch.cuda.get_device_capability() >= (9, 0) and not arguments.plain_launch
 
     def tell(what, step, with_graph=True):
-        whole, decoding, ids = speed(model, step, prompt, arguments.tokens, with_graph)
+        whole, decoding, ttft, ids = speed(model, step, prompt, arguments.tokens, with_graph)
         told.row(
-            model=name, weights=how, what=what, tokens_s=whole, seconds=1 / decoding, bytes=moved,
+            model=name, weights=how, what=what, tokens_s=whole, ttft=ttft, seconds=1 / decoding, bytes=moved,
             knobs=json.dumps(step.knobs),
         )  # fmt: skip
         return ids
 
     step = model.step(GREEDY, dependent)
-    first = tell("default knobs", step)
+    first = tell("prompt launched kernel by kernel", step)
+    began = time.perf_counter()
+    print("prompts in graphs:", model.prompts.capture([len(prompt) - 1], Graph), f"{time.perf_counter() - began:.2f} s")
+    by_kernels, first = first, tell("default knobs", step)
+    print(f"the same ids with the prompt in a graph: {first == by_kernels}")
     if dependent:
         assert tell("no dependent launch", model.step(GREEDY, False)) == first, "the plain graph says something else"
     began = time.perf_counter()

@@ -57,20 +57,25 @@ struct Role {
 
 DEVICE u32 marked(float value, u32 mark) { return (__float_as_uint(value) & ~1u) | mark; }
 DEVICE float unmarked(u32 word) { return __uint_as_float(word & ~1u); }  // the same in every step
+DEVICE void take4(float *to, uint4 bits) {
+  to[0] = __uint_as_float(bits.x);
+  to[1] = __uint_as_float(bits.y);
+  to[2] = __uint_as_float(bits.z);
+  to[3] = __uint_as_float(bits.w);
+}
 DEVICE float as_stored(float value) { return low(packed(value, 0.f)); }
 
-// N times four words from `at` on, `stride` words apart, those before `end`, once all of them are new.
+// N times four words from `at` on, `stride` words apart, once all of them are new. Those before `end`: for one beyond it
+// come the last ones again.
 template <int N>
 DEVICE void receive(const u32 *words, int at, int stride, int end, u32 mark, uint4 *got) {
   u32 wrong;
   do {
     wrong = 0;
 #pragma unroll
-    for (int n = 0; n < N; ++n)
-      if (at + n * stride < end) got[n] = look4(words + at + n * stride);
+    for (int n = 0; n < N; ++n) got[n] = look4(words + min(at + n * stride, end - 4));
 #pragma unroll
-    for (int n = 0; n < N; ++n)
-      if (at + n * stride < end) wrong |= (got[n].x ^ mark) | (got[n].y ^ mark) | (got[n].z ^ mark) | (got[n].w ^ mark);
+    for (int n = 0; n < N; ++n) wrong |= (got[n].x ^ mark) | (got[n].y ^ mark) | (got[n].z ^ mark) | (got[n].w ^ mark);
   } while (wrong & 1);
 }
 
@@ -254,23 +259,20 @@ APART void receive_normed(const Given &given, const u32 *words, u32 mark, const 
   float g[N * 4], s[SHIFTED ? N * 4 : 4], v[N * 4], sum = 0, squares = 0;
 #pragma unroll
   for (int n = 0; n < N; ++n) {
-    const int e = (n * THREADS + tid) * 4;
-    if (e < WIDTH) {
-      *(float4 *)(g + n * 4) = *(const float4 *)(gain + e);
-      if (SHIFTED) *(float4 *)(s + n * 4) = *(const float4 *)(shift + e);
-    }
+    const int e = min((n * THREADS + tid) * 4, WIDTH - 4);  // for one beyond the end, the last ones
+    take4(g + n * 4, read16(gain + e));
+    if (SHIFTED) take4(s + (SHIFTED ? n * 4 : 0), read16(shift + e));
   }
   if (words) {
     await_words(words, WIDTH, mark, given.awaited);
-    receive<N>(words, tid * 4, THREADS * 4, WIDTH, mark, (uint4 *)v);
+    uint4 got[N];
+    receive<N>(words, tid * 4, THREADS * 4, WIDTH, mark, got);
 #pragma unroll
-    for (int i = 0; i < N * 4; ++i) v[i] = unmarked(__float_as_uint(v[i]));
+    for (int n = 0; n < N; ++n)
+      take4(v + n * 4, make_uint4(got[n].x & ~1u, got[n].y & ~1u, got[n].z & ~1u, got[n].w & ~1u));
   } else {
 #pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const int e = (n * THREADS + tid) * 4;
-      if (e < WIDTH) *(uint4 *)(v + n * 4) = read16(given.x + e);
-    }
+    for (int n = 0; n < N; ++n) take4(v + n * 4, read16(given.x + min((n * THREADS + tid) * 4, WIDTH - 4)));
   }
   // Puts x, normed so, into the vector; returns the vector's unit.
   auto put = [&](float mean, float rate) -> float {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kasoku_cache import layers_of
+from kasoku_resident_prompt import Prompts
 from kasoku_resident_step import ASKED, GREEDY, Replays, Step
 
 AHEAD = 4  # steps queued beyond the last token that has come: so many run in vain after a stop token
@@ -10,19 +10,19 @@ LOOKS = 20_000  # at the ring without a token, before the device is asked whethe
 
 
 class Generating:
-    """Generates with `step`; prompts are read by `model`, of transformers, but for their last id: the first step reads
-    that one, so that all tokens come out of steps.
+    """Generates with `step`; prompts are read by `prompts`, of transformers, but for their last id: the first step
+    reads that one, so that all tokens come out of steps.
     """
 
-    def __init__(self, model: object, step: Step, with_graph: bool) -> None:
-        self.model, self.step = model, step
+    def __init__(self, prompts: Prompts, step: Step, with_graph: bool) -> None:
+        self.prompts, self.step = prompts, step
         self.replays = {kind: Replays(step, kind, with_graph) for kind in step.kinds()}
         self.asked = self.replays.get(ASKED) or self.replays[GREEDY]
 
     def stream(self, request: object, emit: object) -> str:
         """One response, its ids to `emit` as they arrive; `length` or `eos`."""
         limit, stops = request.max_new_tokens, self.step.sampling.stop_token_ids
-        self.step.begin(self.read(request.prompt_ids), request.prompt_ids, limit, request.seed)
+        self.step.begin(self.prompts.read(request.prompt_ids[:-1]), request.prompt_ids, limit, request.seed)
         queued = came = looks = 0
         while came < limit:
             while queued < min(limit, came + AHEAD):
@@ -47,18 +47,6 @@ class Generating:
         self.stream(request, ids.extend)
         return ids
 
-    def read(self, prompt_ids: list) -> list:
-        """(keys, values) of each layer for all of a prompt but its last id."""
-        import torch
-
-        if len(prompt_ids) == 1:
-            return []
-        ids = torch.tensor([prompt_ids[:-1]], dtype=torch.long, device=self.step.device)
-        base = self.model.get_submodule(self.step.shape.layout.base)  # without the output layer
-        with torch.no_grad():
-            cache = base(input_ids=ids, use_cache=True).past_key_values
-        return [(layer.keys, layer.values) for layer in layers_of(cache)]
-
     def greedy(self, prompt_ids: list, limit: int) -> dict:
         """`ids` and `margins` of a greedy response without penalties (see Engine.greedy)."""
         best = [scores.topk(2).values for scores in self._steps(prompt_ids, limit, None)]
@@ -75,7 +63,7 @@ class Generating:
         """After each of `limit` steps, the logits that it chose from."""
         import torch
 
-        self.step.begin(self.read(prompt_ids), prompt_ids, limit, 0, forced)
+        self.step.begin(self.prompts.read(prompt_ids[:-1]), prompt_ids, limit, 0, forced)
         for _ in range(limit):
             self.replays[GREEDY].next()
             yield self.step.scores

@@ -26,7 +26,7 @@ def tuned(step: object, card: str, with_whole: bool) -> dict:
     step.halfway()
     if not with_whole:
         return kernels_tuned(step, table, until)
-    by_kernels = seconds_of_step(step)
+    by_kernels = seconds_by_default(step, table)
     said = whole_tried(step, table)
     if step.whole is not None and said["seconds"] < MUCH_FASTER * by_kernels:
         return {"whole": said}
@@ -40,6 +40,15 @@ def tuned(step: object, card: str, with_whole: bool) -> dict:
     return {**knobs, "whole": said}
 
 
+def seconds_by_default(step: object, table: object) -> float:
+    """What a step takes by kernels for each product with default knobs: timed once, as compiling them takes a while."""
+    key = "kernels of " + whole_of.key_of(step)
+    kept = (table.kept(key) or {}).get("seconds")
+    seconds = kept if isinstance(kept, float) else seconds_of_step(step)
+    table.keep(key, {"seconds": seconds})
+    return seconds
+
+
 def whole_tried(step: object, table: object) -> dict:
     """Give a step the one kernel with the fastest division of its work, if there is one; returns what to say of it."""
     reason = whole_of.reason_against(step)
@@ -51,6 +60,7 @@ def whole_tried(step: object, table: object) -> dict:
     try:
         if known is None:
             step.whole = fastest(step, [whole_of.Whole(step, division) for division in divisions])
+            step.whole = fastest(step, [step.whole.formed(form) for form in whole_of.FORMS])
             step.whole = fastest(step, [step.whole.paced(way) for way in whole_of.ways_of_pacing()])
             table.keep(key, step.whole.division)
         else:

@@ -19,9 +19,12 @@ from kasoku_resident_weights import BIASED, PLAIN
 
 SOURCES = tuple("kasoku_resident_" + name for name in ("card.cuh", "exchange.cuh", "attend.cuh", "layers.cu"))
 LEAST_CAPABILITY = (9, 0)  # bulk copies into shared memory
-PIECE_BYTES = 4096  # of a row that are copied at once
-WARPS, FETCHERS = 10, 2  # twelve at most: so each thread may have 168 registers
-MOST_SLOTS, LEAST_SLOTS = 5, 2
+MOST_PIECE_BYTES = 4096  # of a row that are copied at once
+PIECES_OF = 512  # numbers: a piece is a multiple of so many
+# Warps that multiply, and that fetch: twelve in all, so that each thread may have 168 registers. More of them fetch
+# faster, which long rows need.
+FORMS = ({"warps": 10, "fetchers": 2}, {"warps": 9, "fetchers": 3}, {"warps": 8, "fetchers": 4})
+MOST_SLOTS, LEAST_SLOTS = 12, 2
 SPLITS = (1, 2, 4, 8)
 # Pieces under way while a program waits for words and while it works, and pieces between two looks for that: few let
 # words pass, many keep the memory busier, and where there is no room for so many nothing is looked for but room. Last
@@ -76,7 +79,7 @@ def reason_against(step: object) -> str | None:
         return "more heads than multiprocessors"
     if len({layer.scaling for layer in weights.layers}) > 1:
         return "layers that scale attention differently"
-    return None if slots_of(step) >= LEAST_SLOTS else "vectors too long for shared memory"
+    return None if slots_of(step, FORMS[0]["warps"]) >= LEAST_SLOTS else "vectors too long for shared memory"
 
 
 def programs_of_card() -> int:
@@ -92,9 +95,9 @@ def architecture() -> str:
 
 
 def divisions(step: object) -> list:
-    """Ways of dividing the work to begin with: how many programs share a head, and the first way of pacing."""
+    """Ways of dividing the work to begin with: how many programs share a head, and the first form and way of pacing."""
     splits = [each for each in SPLITS if step.shape.heads * each <= programs_of_card()]
-    return [{"splits": each, **ways_of_pacing()[0]} for each in splits]
+    return [{"splits": each, **FORMS[0], **ways_of_pacing()[0]} for each in splits]
 
 
 def ways_of_pacing() -> list:
@@ -120,6 +123,12 @@ def key_of(step: object) -> str:
 
 def weight_bytes(step: object) -> int:
     return step.matrix("head", 0).weights.element_size()
+
+
+def piece_of(step: object) -> int:
+    """Numbers of a row that are copied and multiplied at once: no more than the model is wide, but for what fills that
+    up."""
+    return min(MOST_PIECE_BYTES // weight_bytes(step), rounded_up(step.shape.width, PIECES_OF))
 
 
 def norm_before(step: object, role: str, layer: int) -> object | None:
@@ -158,20 +167,20 @@ def beside_rows(step: object, role: str, layer: int) -> tuple:
     return shift if biases is None else biases + shift, matrix.scales, matrix.times(norm.weight)
 
 
-def layout(step: object, slots: int) -> dict:
+def layout(step: object, warps: int, slots: int) -> dict:
     """The sizes of what a program has in shared memory, as macros of the kernel, in numbers of four bytes."""
     shape, programs = step.shape, programs_of_card()
     rows = {role: step.matrix(role, 0).rows for role in ROLES}
     widths = {role: step.matrix(role, 0).width for role in rows}
     together = {"mlp": 4 if shape.gated else 2}
     most = {role: -(-(rows[role] // together.get(role, 1)) // programs) * together.get(role, 1) for role in rows}
-    piece = PIECE_BYTES // weight_bytes(step)
+    piece = piece_of(step)
     tiles = {role: most[role] * -(-widths[role] // piece) for role in rows}
     biased = [most[role] for role in MATRICES if step.matrix(role, 0).biases is not None or is_lowered(step, role)]
     scaled = [most[role] for role in MATRICES if step.matrix(role, 0).scales is not None]
     lowered = [most[role] for role in MATRICES if is_lowered(step, role)]
     return {
-        "VECTOR_WORDS": max(-(-max(widths.values()) // piece) * piece // 2, WARPS * shape.head),
+        "VECTOR_WORDS": max(-(-max(widths.values()) // piece) * piece // 2, warps * shape.head),
         "PART_FLOATS": rounded_up(max(8 * max(tiles[role] for role in MATRICES), tiles["head"]), 4),
         "OWN_FLOATS": rounded_up(most["out"], 2),
         "BIAS_FLOATS": rounded_up(max(biased, default=0), 2),
@@ -181,14 +190,14 @@ def layout(step: object, slots: int) -> dict:
     }
 
 
-def shared_bytes(step: object, slots: int) -> int:
-    sizes = layout(step, slots)
-    ring = WARPS * sizes.pop("SLOTS")
+def shared_bytes(step: object, warps: int, slots: int) -> int:
+    sizes = layout(step, warps, slots)
+    ring = warps * sizes.pop("SLOTS")
     again = sizes["BIAS_FLOATS"] + sizes["SCALE_FLOATS"] + sizes["LOWERED_FLOATS"]  # of two phases
-    numbers = sum(sizes.values()) + again + 3 * step.shape.head + 6 * WARPS + 3
+    numbers = sum(sizes.values()) + again + 3 * step.shape.head + 6 * warps + 3
     barriers_and_addresses = 2 * ring + 4 * step.shape.layers + 1
     return (
-        ring * PIECE_BYTES
+        ring * piece_of(step) * weight_bytes(step)
         + numbers * 4
         + barriers_and_addresses * 8
         + ctypes.sizeof(Given)
@@ -197,12 +206,12 @@ def shared_bytes(step: object, slots: int) -> int:
     )
 
 
-def slots_of(step: object) -> int:
-    """Pieces of each warp in shared memory: as many as there is room for; 0 where not even one."""
+def slots_of(step: object, warps: int) -> int:
+    """Pieces of each of so many warps in shared memory: as many as there is room for; 0 where not even one."""
     import torch
 
     room = torch.cuda.get_device_properties(0).shared_memory_per_block_optin
-    return max((slots for slots in range(1, MOST_SLOTS + 1) if shared_bytes(step, slots) <= room), default=0)
+    return max((slots for slots in range(1, MOST_SLOTS + 1) if shared_bytes(step, warps, slots) <= room), default=0)
 
 
 def rounded_up(number: int, to: int) -> int:
@@ -217,7 +226,8 @@ class Whole:
 
         self.step, self.division, self._kept = step, dict(division), []
         shape, self._programs = step.shape, programs_of_card()
-        slots, layers = slots_of(step), step.shape.layers
+        warps, fetchers = division["warps"], division["fetchers"]
+        slots, layers = slots_of(step, warps), step.shape.layers
         device = step.device
         stamps = self._made(self._programs, 4 * layers + 1, 4, kind=torch.int64) if trace else None
         self.stamps = stamps
@@ -253,14 +263,18 @@ class Whole:
             "INNER": shape.inner, "VOCABULARY": shape.vocabulary, "LAYERS": layers, "GATED": int(shape.gated),
             "ACTIVATION": shape.activation, "LAYER_NORM": int(shape.norm == LAYER_NORM), "ROPE": int(shape.rope),
             "HALF": int(step.keys.dtype == torch.float16), "LENGTH": step.length, "PROGRAMS": self._programs,
-            "WEIGHT_BYTES": weight_bytes(step), "PIECE": PIECE_BYTES // weight_bytes(step),
-            "WARPS": WARPS, "FETCHERS": FETCHERS, "SPLITS": splits, "OUTSIDE": int(outside(step)),
-            "GROUPS": places.GROUPS, "TRACE": int(trace), **layout(step, slots),
+            "WEIGHT_BYTES": weight_bytes(step), "PIECE": piece_of(step),
+            "WARPS": warps, "FETCHERS": fetchers, "SPLITS": splits, "OUTSIDE": int(outside(step)),
+            "GROUPS": places.GROUPS, "TRACE": int(trace), **layout(step, warps, slots),
         }  # fmt: skip
         source = "\n".join(Path(__file__).with_name(name).read_text(encoding="ascii") for name in SOURCES)
         code = compiled(source, architecture(), macros)
-        threads = (WARPS + FETCHERS) * 32
-        self._kernel = Kernel(code, "resident_layers", threads, shared_bytes(step, slots), step.pdl)
+        threads = (warps + fetchers) * 32
+        self._kernel = Kernel(code, "resident_layers", threads, shared_bytes(step, warps, slots), step.pdl)
+
+    def formed(self, form: dict) -> Whole:
+        """The same in another of FORMS."""
+        return Whole(self.step, {**self.division, **form})
 
     def paced(self, way: dict) -> Whole:
         """The same kernel with another way of pacing."""

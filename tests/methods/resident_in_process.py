@@ -20,6 +20,8 @@ sys.path.insert(0, sys.argv[1])
 import kasoku_resident_state as places
 from kasoku_engine import Request, UnsupportedError, take_engine
 from kasoku_resident_choice import BINS, resident_draw, resident_narrow
+from kasoku_resident_prompt import Prompts
+from kasoku_resident_shape import GPT2, LLAMA
 from kasoku_resident_shortlist import resident_pick
 from kasoku_resident_unpacking import unpacked
 from kasoku_resident_weights import Matrix, stored
@@ -195,6 +197,63 @@ def evidence_of(engine, job):
     return {"device": "cpu", **engine.evidence(), **engine.profile()}
 
 
+class Rerun:
+    """What stands in for a CUDA graph: what was captured once is done again, in the same memory."""
+
+    def __init__(self, prompts, length, other):
+        self.prompts, self.ids, self.other = prompts, torch.zeros((1, length), dtype=torch.long), other
+        self.cache = [tuple(each.clone() for each in pair) for pair in prompts.kept(self.ids)]
+
+    def read(self, ids):
+        self.ids[0, : len(ids)] = torch.tensor(ids)
+        for mine, theirs in zip(self.cache, self.prompts.kept(self.ids), strict=True):
+            for each, new in zip(mine, theirs, strict=True):
+                each.copy_(new)
+        return self.cache
+
+
+class Waits(Rerun):
+    """A model whose kernels cannot be captured."""
+
+    def __init__(self, prompts, length, other):
+        raise RuntimeError("called a synchronizing CUDA operation\nand more")
+
+
+class Swaps(Rerun):
+    """One that reads something else."""
+
+    def read(self, ids):
+        return super().read(ids[::-1])
+
+
+def of_prompts():
+    """Prompts of many lengths read as by graphs, beside transformers' own keys and values."""
+    said = {}
+    for name, layout in (("untied, scaled rope", LLAMA), ("GPT-2", GPT2)):
+        folder = str(FOLDER / name.replace(" ", "-").replace(",", ""))
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+        prompts = Prompts(model, layout)
+        said[name] = {"captured": prompts.capture([7, 31, 0, 33, 64, 97, 130, 2000], Rerun)}
+        said[name]["shared"] = [graph.other is not None for graph in prompts.graphs.values()]
+        replays, off = prompts.replays, []
+        for length in (7, 33, 31, 64, 65, 1):
+            ids = [(3 + 31 * place) % 203 for place in range(length)]
+            exact = prompts.kept(torch.tensor([ids]))
+            read = prompts.read(ids)
+            assert [each.shape for pair in read for each in pair] == [each.shape for pair in exact for each in pair]
+            for mine, theirs in zip(read, exact, strict=True):
+                off += [float((one - other).abs().max()) for one, other in zip(mine, theirs, strict=True)]
+        said[name].update(off=max(off), replays=prompts.replays - replays)
+    for name, fault in (("waits", Waits), ("swaps", Swaps)):
+        without = Prompts(model, GPT2)
+        said[name] = [without.capture([7, 40], fault), len(without.graphs), len(without.read([1, 2])[0])]
+    many = Prompts(model, GPT2)
+    many.positions = 1024  # captured, not run
+    many._capture = lambda length, captured: many.graphs.update({length: None})
+    said["many"] = many.capture(range(1000), Rerun)
+    return said
+
+
 def of_what_is_unsupported():
     said = {}
     for name, (kind, settings) in UNSUPPORTED.items():
@@ -347,6 +406,7 @@ def main():
     found = {
         "models": of_models(),
         "one": of_one_model(),
+        "prompts": of_prompts(),
         "unsupported": of_what_is_unsupported(),
         "sampling": of_sampling(),
         "responses": of_sampled_responses(),

@@ -85,7 +85,8 @@ COMPILED = {
 # by seeds of orders: with few pieces under way, and with all that there is room for
 PACING = {(0, 1, 2, 3): {"waiting": 2, "working": 3, "together": 2, "awaited": 32},
           (4, 5): {"waiting": 64, "working": 64, "together": 1, "awaited": 1}}  # fmt: skip
-PROGRAMS, WARPS, FETCHERS, PIECE_BYTES, SLOTS = 5, 2, 1, 512, 2
+PROGRAMS, PIECE_BYTES, SLOTS = 5, 512, 2
+FORMS = ({"warps": 2, "fetchers": 1}, {"warps": 2, "fetchers": 2})
 
 
 def on_cpu(source, architecture, macros):
@@ -114,10 +115,10 @@ class OnCpu:
 
 def set_up():
     whole_of.programs_of_card = lambda: PROGRAMS
-    whole_of.slots_of = lambda step: SLOTS
+    whole_of.slots_of = lambda step, warps: SLOTS
     whole_of.architecture = lambda: "none"
     whole_of.compiled, whole_of.Kernel = on_cpu, OnCpu
-    whole_of.WARPS, whole_of.FETCHERS, whole_of.PIECE_BYTES = WARPS, FETCHERS, PIECE_BYTES
+    whole_of.FORMS, whole_of.MOST_PIECE_BYTES = FORMS, PIECE_BYTES
 
 
 def saved(name, kind, settings):
@@ -163,10 +164,10 @@ def of_models():
 
         by_both = [engine.score_decode(forced, NEW).log_probs]
         reason = whole_of.reason_against(engine.step)
-        whole = whole_of.Whole(engine.step, {"splits": splits, **PACING[0, 1, 2, 3]})
+        whole = whole_of.Whole(engine.step, {"splits": splits, **FORMS[0], **PACING[0, 1, 2, 3]})
         for seeds, way in PACING.items():
-            engine.step.whole = whole.paced(way)
-            engine.generating = type(engine.generating)(engine.model, engine.step, with_graph=False)
+            engine.step.whole = (whole if 0 in seeds else whole.formed(FORMS[1])).paced(way)
+            engine.generating = type(engine.generating)(engine.prompts, engine.step, with_graph=False)
             for OnCpu.seed in seeds:
                 by_both.append(engine.score_decode(forced, NEW).log_probs)
         engine.generate(Request(job, {"request": 0}), in_one.extend)
@@ -252,14 +253,19 @@ def of_choosing():
     step.on_gpu = True
     whole_of.compiled, whole_of.Kernel = lambda *_: b"", lambda *_: None
     whole_of.PACING = {"waiting": (8, 4, 12), "working": (24, 16, 64), "together": (2, 1), "awaited": (32,)}
-    timed = []
+    timed, by_kernels = [], []
 
     def seconds(step):
-        """Two programs a head, 12 and 64 pieces are the fastest; one form seems to be so when it is first looked at."""
+        """Two programs a head, two that fetch, 12 and 64 pieces are the fastest; one way seems to be so when first
+        looked at."""
+        if step.whole is None:
+            by_kernels.append(9.0)
+            return 9.0
         division = step.whole.division
         timed.append(division)
-        lucky = [*division.values()] == [2, 4, 16, 2, 32] and timed.count(division) == 1
-        off = sum(division[name] != best for name, best in (("splits", 2), ("waiting", 12), ("working", 64)))
+        lucky = [*division.values()] == [2, 2, 2, 4, 16, 2, 32] and timed.count(division) == 1
+        best = {"splits": 2, "fetchers": 2, "waiting": 12, "working": 64}
+        off = sum(division[name] != number for name, number in best.items())
         return 0.5 if lucky else 1.0 + off + division["together"] / 100
 
     tuning.seconds_of_step = seconds
@@ -268,6 +274,11 @@ def of_choosing():
     all_timed = len(timed)
     said = {"found": found, "timed": all_timed, "again": tuning.whole_tried(step, table), "in_use": step.whole.division}
     said["timed_again"] = len(timed) - all_timed
+    step.whole = None
+    for _ in range(2):
+        said["tuned"] = tuning.tuned(step, "another card", with_whole=True)
+        step.whole = None
+    said["timed_by_kernels"] = len(by_kernels)
 
     def refuses(*_):
         raise kasoku_nvrtc.CannotCompileError("It cannot.")

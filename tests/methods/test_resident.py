@@ -139,6 +139,29 @@ def test_a_prompt_may_be_one_token(one: dict[str, Any]) -> None:
     assert one["one_id"] == one["one_id_theirs"]
 
 
+@pytest.mark.parametrize("model", ["untied, scaled rope", "GPT-2"])
+def test_a_prompt_that_is_filled_up_has_the_keys_and_values_of_one_that_is_not(
+    found: dict[str, Any], model: str
+) -> None:
+    said = found["prompts"][model]
+
+    assert said["off"] < ROUNDING
+    assert said["replays"] == 5, "one of 65 ids has no graph"
+    most = 128 if model == "GPT-2" else 1024
+    lengths = [32, 64, 128] if model == "GPT-2" else [32, 64, 128, 160]
+    assert said["captured"] == {"lengths": lengths, "reason": f"longer than {most} ids"}
+    assert said["shared"] == [False] + [True] * (len(lengths) - 1), "graphs work in one memory"
+
+
+def test_prompts_that_no_graph_can_read_are_read_kernel_by_kernel(found: dict[str, Any]) -> None:
+    said = found["prompts"]
+
+    assert said["waits"] == [{"lengths": [], "reason": "called a synchronizing CUDA operation"}, 0, 2]
+    other = "a graph of transformers' kernels gives other keys and values than they do"
+    assert said["swaps"] == [{"lengths": [], "reason": other}, 0, 2]
+    assert said["many"] == {"lengths": list(range(32, 513, 32)), "reason": "prompts of more than 16 lengths"}
+
+
 def test_the_repetition_penalty_is_transformers_and_no_part_of_the_greedy_pass(one: dict[str, Any]) -> None:
     assert one["penalised"] == one["penalised_theirs"]
     assert one["penalised"] != one["ids"]
@@ -356,10 +379,14 @@ def test_one_kernel_of_all_layers_is_in_effect(whole: dict[str, Any], tmp_path: 
 def test_the_fastest_form_of_the_one_kernel_is_timed_again_kept_and_found(whole: dict[str, Any]) -> None:
     said = whole["choosing"]
 
-    fastest = {"splits": 2, "waiting": 12, "working": 64, "together": 1, "awaited": 32}
+    fastest = {
+        "splits": 2, "warps": 2, "fetchers": 2, "waiting": 12, "working": 64, "together": 1, "awaited": 32,
+    }  # fmt: skip
     assert said["found"] == said["again"] == {**fastest, "seconds": 1.01}
     assert said["in_use"] == fastest
-    assert (said["timed"], said["timed_again"]) == (2 + 2 + 18 + 3 + 1, 1)
+    assert (said["timed"], said["timed_again"]) == (2 + 2 + 2 + 2 + 18 + 3 + 1, 1)
+    assert said["tuned"]["whole"]["seconds"] == 1.01
+    assert said["timed_by_kernels"] == 1, "of two loads"
     assert (said["refused"], said["left"]) == ({"unused": "It cannot."}, None)
 
 

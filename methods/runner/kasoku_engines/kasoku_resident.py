@@ -5,7 +5,7 @@ for tests (TRITON_INTERPRET=1); nothing is fast there.
 
 Options:
   weights   "plain": as they are (the default) | "int8" | "fp8": rounded to nearest, with a scale for each row
-  graph     false: launch kernel by kernel instead of replaying a CUDA graph
+  graph     false: launch kernel by kernel instead of replaying CUDA graphs
   dependent false: no programmatic dependent launch, as on cards before Hopper
   tune      false: leave the division of work among programs as it is by default
   whole     true: one kernel for all layers, where it can be had and is faster (kasoku_resident_whole); needs tune
@@ -25,6 +25,7 @@ from kasoku_asked_sampling import AskedSampling
 from kasoku_config_facts import resolved_config
 from kasoku_engine import Engine, Request, Scores, UnsupportedError, longest, peak_rss_bytes
 from kasoku_resident_generating import AHEAD, Generating
+from kasoku_resident_prompt import Graph, Prompts
 from kasoku_resident_shape import shape_of
 from kasoku_resident_step import ATTENDING, Step
 from kasoku_resident_tuning import tuned
@@ -73,6 +74,9 @@ class ResidentEngine(Engine):
             torch.cuda.empty_cache()  # what they were packed from
         dependent = on_gpu and options["dependent"] and torch.cuda.get_device_capability() >= (9, 0)
         self.step = Step(shape, self.weights, self.length, self.sampling, self._rotary(device), dependent)
+        self.prompts = Prompts(self.model, shape.layout)
+        lengths = [len(prompt) - 1 for prompt in job["prompts"]]
+        prompt_graphs = self.prompts.capture(lengths, Graph) if on_gpu and options["graph"] else {"lengths": []}
         knobs = self._knobs(on_gpu)
         self.sample_prompt = list(job["prompts"][0])
         self._try(knobs)
@@ -90,6 +94,7 @@ class ResidentEngine(Engine):
                 "config": config,
                 "weights": options["weights"],
                 "dependent_launch": dependent,
+                "prompt_graphs": prompt_graphs,
                 "knobs": knobs,
                 **of_weights,
                 **gpus,
@@ -133,9 +138,12 @@ class ResidentEngine(Engine):
         prompt = self.sample_prompt
         few = min(A_FEW, self.length - len(prompt))
         request = Request(self._a_few(prompt, few), {"request": 0})
+        prompts_before = self.prompts.replays
         calls = torch_facts.profiled(lambda: self.generating.stream(request, lambda ids: None))  # noqa: ARG005
         on_gpu = self.step.on_gpu
         profile = torch_facts.profile_facts(calls, on_cuda=on_gpu)
+        of_prompts = self.prompts.replays - prompts_before
+        of_steps = profile["cuda_graphs"] - of_prompts if on_gpu else None
         missing = {}
         kernels = {name: count for name, count in calls.items() if name.startswith("resident_")}
         if not on_gpu:
@@ -145,7 +153,7 @@ class ResidentEngine(Engine):
             "attention_ops": sorted(name for name in kernels if name in ATTENDING) if on_gpu else None,
             "matmul_ops": sorted(kernels) if on_gpu else None,
             "kernel_calls": dict(sorted(kernels.items())) if on_gpu else None,
-            "cuda_graphs": profile["cuda_graphs"],
+            "cuda_graphs": of_steps,
             "steps_timed": self.steps_timed,
             "token_reads": {
                 "weights_bytes": self.weights.read_each_token(),
@@ -172,7 +180,7 @@ class ResidentEngine(Engine):
         }
 
     def close(self) -> None:
-        del self.generating, self.step, self.weights, self.model
+        del self.generating, self.prompts, self.step, self.weights, self.model
 
     def _options(self, job: dict) -> dict:
         asked = dict(job.get("options") or {})
@@ -248,7 +256,7 @@ class ResidentEngine(Engine):
         ways = [self.step.whole, None] if self.step.whole is not None else [None]
         for way in ways:
             self.step.whole = way
-            self.generating = Generating(self.model, self.step, with_graph=self.options["graph"])
+            self.generating = Generating(self.prompts, self.step, with_graph=self.options["graph"])
             try:
                 trial.check(self, self.shape.vocabulary, self.length)
             except UnsupportedError as error:
