@@ -59,7 +59,9 @@ def whole_tried(step: object, table: object) -> dict:
     known = known if known is not None and set(known) == set(divisions[0]) else None
     try:
         if known is None:
-            step.whole = fastest(step, [whole_of.Whole(step, division) for division in divisions])
+            kernels = [whole_of.Whole(step, division) for division in divisions]
+            ways = [{"awaited": words} for words in whole_of.PACING["awaited"]]  # which is best depends on the splits
+            step.whole = fastest(step, [kernel.paced(way) for kernel in kernels for way in ways])
             step.whole = fastest(step, [step.whole.formed(form) for form in whole_of.FORMS])
             step.whole = fastest(step, [step.whole.paced(way) for way in whole_of.ways_of_pacing()])
             table.keep(key, step.whole.division)

@@ -29,7 +29,7 @@ SPLITS = (1, 2, 4, 8)
 # Pieces under way while a program waits for words and while it works, and pieces between two looks for that: few let
 # words pass, many keep the memory busier, and where there is no room for so many nothing is looked for but room. Last
 # how many of 32 words are new before all threads look for their own.
-PACING = {"waiting": (4, 8), "working": (64, 24), "together": (16, 8, 32), "awaited": (32, 16, 1)}
+PACING = {"waiting": (8, 4), "working": (64, 24), "together": (32, 16, 8), "awaited": (32, 16, 1)}
 HEADS = (32, 64, 128, 256)  # numbers of a head, of which a lane has eight
 ROLE_BYTES = 7 * 4
 MATRICES = ("qkv", "out", "mlp", "down")

@@ -252,21 +252,22 @@ def of_choosing():
     step = loaded(saved("choosing", "Llama", settings)[0], "plain", "bfloat16", PROMPTS[8])[0].step
     step.on_gpu = True
     whole_of.compiled, whole_of.Kernel = lambda *_: b"", lambda *_: None
-    whole_of.PACING = {"waiting": (8, 4, 12), "working": (24, 16, 64), "together": (2, 1), "awaited": (32,)}
+    whole_of.PACING = {"waiting": (8, 4, 12), "working": (24, 16, 64), "together": (2, 1), "awaited": (32, 1)}
     timed, by_kernels = [], []
 
     def seconds(step):
-        """Two programs a head, two that fetch, 12 and 64 pieces are the fastest; one way seems to be so when first
-        looked at."""
+        """Two programs a head are the fastest if one word is awaited, and the slowest if all are; so are two warps that
+        fetch, 12 and 64 pieces. One way seems to be so when it is first looked at."""
         if step.whole is None:
             by_kernels.append(9.0)
             return 9.0
         division = step.whole.division
         timed.append(division)
-        lucky = [*division.values()] == [2, 2, 2, 4, 16, 2, 32] and timed.count(division) == 1
-        best = {"splits": 2, "fetchers": 2, "waiting": 12, "working": 64}
+        lucky = [*division.values()] == [2, 2, 2, 4, 16, 2, 1] and timed.count(division) == 1
+        best = {"fetchers": 2, "waiting": 12, "working": 64}
         off = sum(division[name] != number for name, number in best.items())
-        return 0.5 if lucky else 1.0 + off + division["together"] / 100
+        shared = {(1, 32): 0.4, (1, 1): 0.6, (2, 32): 0.8, (2, 1): 0.0}[division["splits"], division["awaited"]]
+        return 0.5 if lucky else 1.0 + off + shared + division["together"] / 100
 
     tuning.seconds_of_step = seconds
     table = knobs_of.Table("a card")

@@ -380,11 +380,11 @@ def test_the_fastest_form_of_the_one_kernel_is_timed_again_kept_and_found(whole:
     said = whole["choosing"]
 
     fastest = {
-        "splits": 2, "warps": 2, "fetchers": 2, "waiting": 12, "working": 64, "together": 1, "awaited": 32,
+        "splits": 2, "warps": 2, "fetchers": 2, "waiting": 12, "working": 64, "together": 1, "awaited": 1,
     }  # fmt: skip
     assert said["found"] == said["again"] == {**fastest, "seconds": 1.01}
     assert said["in_use"] == fastest
-    assert (said["timed"], said["timed_again"]) == (2 + 2 + 2 + 2 + 18 + 3 + 1, 1)
+    assert (said["timed"], said["timed_again"]) == (4 + 3 + 2 + 2 + 36 + 3 + 1, 1)
     assert said["tuned"]["whole"]["seconds"] == 1.01
     assert said["timed_by_kernels"] == 1, "of two loads"
     assert (said["refused"], said["left"]) == ({"unused": "It cannot."}, None)
