@@ -15,7 +15,7 @@ from kasoku_forced import unexplained
 
 FILLED_TO = 32
 LONGEST = 1024  # ids: a longer prompt keeps the GPU busy anyway
-MOST_GRAPHS = 16
+LONGEST_IN_ALL = 2048  # ids of all graphs together, each of which holds its keys and values
 MOST = 0.02  # of the variance of keys and values in the last layer: rounding comes to 0.001
 
 
@@ -61,8 +61,8 @@ class Prompts:
         for length in wanted:
             if length > min(LONGEST, self.positions):
                 said["reason"] = "longer than %d ids" % min(LONGEST, self.positions)
-            elif len(self.graphs) == MOST_GRAPHS:
-                said["reason"] = "prompts of more than %d lengths" % MOST_GRAPHS
+            elif sum(self.graphs) + length > LONGEST_IN_ALL:
+                said["reason"] = "lengths of more than %d ids together" % LONGEST_IN_ALL
             else:
                 reason = self._capture(length, captured)
                 if reason:
@@ -79,7 +79,7 @@ class Prompts:
         try:
             self.graphs[length] = captured(self, length, others[0] if others else None)
         except RuntimeError as error:  # of torch, where something in between waits for the GPU
-            return str(error).splitlines()[0]
+            return str(error).partition("\n")[0] or type(error).__name__
         rests = [unexplained(as_rows(theirs), as_rows(ours)) for theirs, ours in zip(exact, self.read(ids)[-1])]
         if None in rests or max(rests) > MOST:
             del self.graphs[length]

@@ -159,7 +159,7 @@ def test_prompts_that_no_graph_can_read_are_read_kernel_by_kernel(found: dict[st
     assert said["waits"] == [{"lengths": [], "reason": "called a synchronizing CUDA operation"}, 0, 2]
     other = "a graph of transformers' kernels gives other keys and values than they do"
     assert said["swaps"] == [{"lengths": [], "reason": other}, 0, 2]
-    assert said["many"] == {"lengths": list(range(32, 513, 32)), "reason": "prompts of more than 16 lengths"}
+    assert said["many"] == {"lengths": list(range(32, 321, 32)), "reason": "lengths of more than 2048 ids together"}
 
 
 def test_the_repetition_penalty_is_transformers_and_no_part_of_the_greedy_pass(one: dict[str, Any]) -> None:
