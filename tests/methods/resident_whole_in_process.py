@@ -9,6 +9,7 @@ One thread goes from one of the card's to the next (resident_card_on_cpu.cpp), s
 import ctypes
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,13 @@ COMPILED = {
     **{f"int8, {name}": {"HEADS": 32, "KV_HEADS": 4, "HEAD": 64, "INNER": 5632, "LAYERS": 22, "GATED": 1, "ROPE": 1,
                          "LAYER_NORM": 0, "ACTIVATION": 1, "HALF": half, "SPLITS": 4, "TRACE": 0, "WEIGHT_BYTES": 1,
                          "PIECE": 4096} for half, name in enumerate(("bfloat16", "float16"))},
+}  # fmt: skip
+WIDE = {  # rows as long as those of a model of 8 billion parameters
+    how: {"HEADS": 32, "KV_HEADS": 8, "HEAD": 128, "INNER": 14336, "LAYERS": 32, "GATED": 1, "ROPE": 1, "LAYER_NORM": 0,
+          "ACTIVATION": 1, "HALF": 0, "SPLITS": 2, "TRACE": 0, "WEIGHT_BYTES": size, "PIECE": 4096 // size,
+          "WIDTH": 4096, "VECTOR_WORDS": 8192, "PART_FLOATS": 2048, "OWN_FLOATS": 32, "WARPS": warps,
+          "FETCHERS": 12 - warps}
+    for how, size, warps in (("plain", 2, 9), ("int8", 1, 8))
 }  # fmt: skip
 # by seeds of orders: with few pieces under way, and with all that there is room for
 PACING = {(0, 1, 2, 3): {"waiting": 2, "working": 3, "together": 2, "awaited": 32},
@@ -209,10 +217,24 @@ def of_compiling(folder):
     os.environ["TRITON_CACHE_DIR"] = str(folder)
     folder.mkdir()
     text = "\n".join(Path(sys.argv[1], name).read_text() for name in whole_of.SOURCES)
-    said = {"has": {}}
+    said = {"has": {}, "spills": {}}
     for name, macros in COMPILED.items():
         code = kasoku_nvrtc.compiled(text, "sm_90", {**COMMON, **macros})
         said["has"][name] = b"resident_layers" in code
+    logs, read = [], kasoku_nvrtc.read
+
+    def with_log(program, *how):
+        library = kasoku_nvrtc.found()
+        logs.append(read(program, library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog).decode())
+        return read(program, *how)
+
+    kasoku_nvrtc.read = with_log
+    for name, own in {"narrow": COMPILED["Llama"], **WIDE}.items():
+        options = [f"-D{macro}={value}" for macro, value in {**COMMON, **own}.items()]
+        options += ["--gpu-architecture=sm_90", "--std=c++17", "-default-device", "--ptxas-options=-v"]
+        kasoku_nvrtc.compile_now(kasoku_nvrtc.found(), text, options)
+        said["spills"][name] = [int(each) for each in re.findall(r"(\d+) bytes spill stores", logs[-1])]
+    kasoku_nvrtc.read = read
     kept, kasoku_nvrtc.compile_now = kasoku_nvrtc.compile_now, None
     said["again"] = kasoku_nvrtc.compiled(text, "sm_90", {**COMMON, **macros}) == code
     kasoku_nvrtc.compile_now = kept

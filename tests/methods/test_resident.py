@@ -418,6 +418,8 @@ def test_the_one_kernel_compiles_once_for_a_card_that_is_not_there(whole: dict[s
     said = whole["compiling"]
 
     assert said["has"] == dict.fromkeys(("Llama", "GPT-2", "int8, bfloat16", "int8, float16"), True)
+    assert said["spills"] == {name: [0] * len(said["spills"][name]) for name in ("narrow", "plain", "int8")}
+    assert all(len(each) > 1 for each in said["spills"].values()), "the kernel and its functions"
     assert said["again"]
     assert said["wrong"].startswith("NVRTC 13.0 could not compile a kernel: kasoku.cu(1): error")
     assert said["no_driver"] == "The library of the CUDA driver was not found (libcuda.so.1)."
