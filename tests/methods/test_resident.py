@@ -374,6 +374,7 @@ def test_one_kernel_of_all_layers_is_in_effect(whole: dict[str, Any], tmp_path: 
 
     assert judgement.in_effect is True, judgement.reason
     assert whole["evidence"]["kernel_calls"] == {"resident_advance": 3, "resident_layers": 3}
+    assert (whole["evidence"]["prompts_replayed"], whole["evidence"]["cuda_graphs"]) == (1, 3), "those of steps"
 
 
 def test_the_fastest_form_of_the_one_kernel_is_timed_again_kept_and_found(whole: dict[str, Any]) -> None:
