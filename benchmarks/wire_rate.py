@@ -9,9 +9,10 @@ all requests' next tokens in one step, as a scheduler does, and sleeps until the
 At the highest rate the workbench then follows such a session in a pseudo-terminal of 160×48: how late its event loop
 is, its CPU, and what it writes.
 
-Then the runner's own cost: the CPU time of a token through its load and wire, flushed every 50 ms at that rate, and in
-a loop that stamps and keeps every delta, in turn. Printed is the difference as a share of one core at the highest rate,
-with the 95 % interval of the mean over rounds: no engine that shares a core with its client is slowed down by more.
+Then the runner's own cost: the CPU time of a token through its load and wire, flushed every 50 ms at that rate, and
+through the load with which `kasoku calibrate` compares it, which stamps and keeps every delta, in turn. Printed is the
+difference as a share of one core at the highest rate, with the 95 % interval of the mean over rounds: no engine that
+shares a core with its client loses more CPU time to it.
 """
 
 from __future__ import annotations
@@ -187,6 +188,7 @@ COST = """
 import json, os, sys, time
 sys.path.insert(0, sys.argv[1])
 kind, in_flight, steps, a_flush = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
+from kasoku_bare_load import BareLoad
 from kasoku_load import Load, Point
 from kasoku_wire import Wire
 
@@ -206,30 +208,26 @@ if os.fork() == 0:
     os._exit(0)
 os.close(reading)
 
+is_bare = kind == "bare"
+point = Point({"place": 0, "name": "c", "concurrency": in_flight}, requests)
 began = time.process_time()
-if kind == "runner":
-    load = Load(Point({"place": 0, "name": "c", "concurrency": in_flight}, requests), requests, Wire(writing))
-    going = load.take()
-    load._next_flush = 1 << 62
-    for step in range(steps):
-        for request in going:
-            load.emit(request, [step])
-        if step % a_flush == a_flush - 1:
-            load.flush()
-            load._next_flush = 1 << 62
+load = (BareLoad if is_bare else Load)(point, requests, Wire(writing))
+going = load.take()
+load._next_flush = 1 << 62
+for step in range(steps):
     for request in going:
-        load.end(request)
-else:
-    taken = {request.number: [] for request in requests}
-    for step in range(steps):
-        for request in requests:
-            taken[request.number].append((time.perf_counter_ns(), [step]))
+        load.emit(request, [step])
+    if step % a_flush == a_flush - 1 and not is_bare:
+        load.flush()
+        load._next_flush = 1 << 62
+for request in going:
+    load.end(request)
 print((time.process_time() - began) / (steps * in_flight))
 """
 
 
 def cost(in_flight: int, rate: float, rounds: int) -> dict[str, Any]:
-    """What a token costs in the runner and in a loop that keeps every delta."""
+    """What a token costs in the runner and in a bare load, before that tells what it has kept."""
     steps, a_flush = 400_000 // in_flight, max(1, round(0.05 * rate / in_flight))
     took: dict[str, list[float]] = {"bare": [], "runner": []}
     for number in range(rounds + 1):
