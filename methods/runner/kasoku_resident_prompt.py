@@ -12,11 +12,11 @@ import warnings
 
 from kasoku_cache import layers_of
 from kasoku_forced import unexplained
+from kasoku_resident_trial import MOST
 
 FILLED_TO = 32
-LONGEST = 1024  # ids: a longer prompt keeps the GPU busy anyway
-LONGEST_IN_ALL = 2048  # ids of all graphs together, each of which holds its keys and values
-MOST = 0.02  # of the variance of keys and values in the last layer: rounding comes to 0.001
+LONGEST = 1024  # ids: a graph holds their keys and values, and what it works in
+LONGEST_IN_ALL = 2048  # of all graphs together
 
 
 class Prompts:

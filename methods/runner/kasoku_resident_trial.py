@@ -6,7 +6,7 @@ from kasoku_engine import UnsupportedError
 from kasoku_forced import unexplained
 
 IDS = 5
-MOST = 0.02  # of the variance of transformers' logits: rounding comes to 0.001, another architecture to about 1
+MOST = 0.02  # of the variance of what transformers has: of logits rounding comes to 0.001, another architecture to 1
 
 
 def check(engine: object, vocabulary: int, length: int) -> None:

@@ -26,11 +26,11 @@ def tuned(step: object, card: str, with_whole: bool) -> dict:
     step.halfway()
     if not with_whole:
         return kernels_tuned(step, table, until)
-    by_kernels = seconds_by_default(step, table)
     said = whole_tried(step, table)
-    if step.whole is not None and said["seconds"] < MUCH_FASTER * by_kernels:
-        return {"whole": said}
     whole, step.whole = step.whole, None
+    if whole is not None and said["seconds"] < MUCH_FASTER * seconds_by_default(step, table):
+        step.whole = whole
+        return {"whole": said}
     knobs = kernels_tuned(step, table, until)
     by_kernels = seconds_of_step(step)
     if whole is not None and said["seconds"] < by_kernels:
@@ -43,9 +43,10 @@ def tuned(step: object, card: str, with_whole: bool) -> dict:
 def seconds_by_default(step: object, table: object) -> float:
     """What a step takes by kernels for each product with default knobs: timed once, as compiling them takes a while."""
     key = "kernels of " + whole_of.key_of(step)
-    kept = (table.kept(key) or {}).get("seconds")
-    seconds = kept if isinstance(kept, float) else seconds_of_step(step)
-    table.keep(key, {"seconds": seconds})
+    seconds = (table.kept(key) or {}).get("seconds")
+    if not isinstance(seconds, float):
+        seconds = seconds_of_step(step)
+        table.keep(key, {"seconds": seconds})
     return seconds
 
 
