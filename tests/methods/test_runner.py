@@ -154,16 +154,18 @@ def generate(self, request, emit):
             raise RuntimeError("the device is gone")
         first = sum(asked) - count
         return made[first : first + count]
-    until = time.perf_counter() + 0.3
-    while time.perf_counter() < until:
+    began, seconds = time.perf_counter(), 0.0
+    while seconds < 0.3 or (len(asked) < 2 and seconds < 20):  # on a busy machine a second fetch may take longer
         made.append(len(made))
         emit.mark(fetch)
+        seconds = time.perf_counter() - began
     emit([-1])
     self.asked = len(asked)
     self.made = len(made)
+    self.seconds = seconds
 
 def evidence(self):
-    return {"asked": self.asked, "made": self.made}
+    return {"asked": self.asked, "made": self.made, "seconds": self.seconds}
 """
 
 
@@ -176,7 +178,7 @@ def test_ids_of_marked_tokens_are_fetched_once_a_line(tmp_path: Path) -> None:
     assert ids == [*range(evidence["made"]), -1]  # type: ignore[index]
     assert times == sorted(times)
     assert len(set(times)) > len(times) / 2
-    assert 1 < evidence["asked"] <= 0.3 / 0.05 + 1  # type: ignore[index]
+    assert 1 < evidence["asked"] <= evidence["seconds"] / 0.05 + 1  # type: ignore[index]
 
 
 def test_tokens_whose_ids_cannot_be_fetched_are_not_reported(tmp_path: Path) -> None:
